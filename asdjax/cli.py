@@ -1,0 +1,229 @@
+"""asdjax <command>: flags, then one call. JAX is imported by the call, not here, so that --help answers at once."""
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from asdjax import __version__
+from asdjax.errors import Diverged, InputError, Stopped
+
+DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 75
+
+_OVERRIDE = "--config."
+_CONFIG = "a .py file with get_config(), or dcase2021, own_machines, demo; --config.FIELD=VALUE overrides a field"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    parser = _parser()
+    words, overrides = _split_overrides(sys.argv[1:] if arguments is None else arguments)
+    options = parser.parse_args(words)
+    if overrides and not hasattr(options, "config"):
+        parser.error(f"{_OVERRIDE}{next(iter(overrides))}: {options.command} takes no configuration")
+    options.overrides = overrides
+    try:
+        return options.run(options)
+    except InputError as error:
+        return _failed(options, str(error), BAD_INPUT)
+    except Stopped as stopped:
+        return _failed(options, str(stopped), STOPPED)
+    except Diverged as diverged:
+        return _failed(options, str(diverged), FAILED)
+    except KeyboardInterrupt:
+        return _failed(options, "interrupted; run the same command again", FAILED)
+    except Exception as error:
+        return _failed(options, f"{type(error).__name__}: {error} (--debug shows where)", FAILED)
+
+
+def _failed(options: argparse.Namespace, message: str, code: int) -> int:
+    if options.debug:
+        raise
+    print(f"asdjax {options.command}: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def _split_overrides(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """--config.FIELD=VALUE and --config.FIELD VALUE taken out of the other words."""
+    words, overrides = [], {}
+    remaining = iter(arguments)
+    for word in remaining:
+        if not word.startswith(_OVERRIDE):
+            words.append(word)
+            continue
+        field, equals, value = word.removeprefix(_OVERRIDE).partition("=")
+        overrides[field] = value if equals else next(remaining, "")
+    return words, overrides
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="asdjax",
+        description="Detect machine faults by sound, trained on normal recordings only.",
+        epilog="Exit codes: 0 done; 2 bad usage, configuration or data; 75 stopped by a signal with everything saved "
+        "(run again to go on); 1 anything else.",
+    )
+    parser.add_argument("--version", action="version", version=f"asdjax {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    _add_demo(commands)
+    _add_synthesize(commands)
+    _add_check(commands)
+    _add_train(commands)
+    _add_evaluate(commands)
+    _add_metrics(commands)
+    return parser
+
+
+def _add(commands: Any, name: str, run: Any, what: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=what, description=what[0].upper() + what[1:] + ".")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _add_demo(commands: Any) -> None:
+    parser = _add(commands, "demo", _demo, "synthesize small machines, train six variants in both phases, evaluate")
+    parser.add_argument("--workdir", type=Path, default=Path("asdjax-demo"), help="default: %(default)s")
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from asdjax.demo import demo
+
+    print(demo(options.workdir, _width()))
+    return DONE
+
+
+def _add_synthesize(commands: Any) -> None:
+    parser = _add(commands, "synthesize", _synthesize, "write synthetic machines in the layout of DCASE 2021")
+    parser.add_argument("--out", type=Path, required=True, help="the folder to write")
+    parser.add_argument("--machines", type=_names, default=(), metavar="A,B", help="default: all seven of 2021")
+    parser.add_argument("--sections", type=int, default=3, help="per machine type (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=10.0, help="length of a clip (default: %(default)s)")
+    per_section = "per section (default: %(default)s)"
+    parser.add_argument("--source-clips", type=int, default=100, help=f"source training clips {per_section}")
+    parser.add_argument("--target-clips", type=int, default=3, help=f"target training clips {per_section}")
+    parser.add_argument("--test-clips", type=int, default=20, help=f"of each label and domain, {per_section}")
+
+
+def _synthesize(options: argparse.Namespace) -> int:
+    from asdjax.corpus.machines import MACHINES
+    from asdjax.corpus.synthesis import Recipe, synthesize
+
+    recipe = Recipe(
+        source_clips=options.source_clips,
+        target_clips=options.target_clips,
+        test_clips=options.test_clips,
+        sections=options.sections,
+        seed=options.seed,
+        seconds=options.seconds,
+    )
+    number = synthesize(options.out, recipe, machines=options.machines or tuple(MACHINES))
+    print(f"{number} clips in {options.out}")
+    return DONE
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", required=True, metavar="C", help=_CONFIG)
+
+
+def _add_check(commands: Any) -> None:
+    parser = _add(commands, "check", _check, "list what is in a corpus and what is wrong with it")
+    _add_config(parser)
+    parser.add_argument("--json", type=Path, metavar="F", help="write the same as JSON")
+
+
+def _check(options: argparse.Namespace) -> int:
+    from asdjax import configfile
+    from asdjax.corpus.check import as_json, check_corpus, format_table
+
+    config = configfile.load(options.config, options.overrides)
+    result = check_corpus(
+        config.data.root,
+        config.data.layout,
+        config.data.machines,
+        sample_rate_hz=config.signal.sample_rate_hz,
+        piece_samples=(config.signal.piece_frames - 1) * config.signal.hop_samples + config.signal.n_fft,
+        on_mismatch=config.data.on_mismatch,
+        decode=True,
+    )
+    print(format_table(result))
+    if options.json:
+        _write_json(options.json, as_json(result))
+    return BAD_INPUT if result.errors else DONE
+
+
+def _add_train(commands: Any) -> None:
+    parser = _add(commands, "train", _train, "train every machine type's fleet; goes on where an earlier run ended")
+    _add_config(parser)
+    parser.add_argument("--workdir", type=Path, required=True, metavar="W")
+
+
+def _train(options: argparse.Namespace) -> int:
+    from asdjax import configfile
+
+    config = configfile.load(options.config, options.overrides)
+
+    from asdjax import runtime
+    from asdjax.training.loop import train
+
+    runtime.prepare()
+    train(config, options.workdir)
+    print(f"trained; next: asdjax evaluate --workdir {options.workdir}")
+    return DONE
+
+
+def _add_evaluate(commands: Any) -> None:
+    parser = _add(commands, "evaluate", _evaluate, "score and judge the test clips with the models of a work directory")
+    parser.add_argument("--workdir", type=Path, required=True, metavar="W")
+    parser.add_argument("--split", choices=("dev", "eval"), default="dev", help="labelled or unlabelled test clips")
+    parser.add_argument("--step", type=int, metavar="N", help="judge this checkpoint (default: the newest)")
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from asdjax import runtime
+    from asdjax.evaluation.evaluate import evaluate
+    from asdjax.evaluation.table import as_text
+
+    runtime.prepare()
+    results = evaluate(options.workdir, split=options.split, step=options.step)
+    print(as_text(results.rows, _width()))
+    print(f"\nresults, table and score files: {results.folder}")
+    return DONE
+
+
+def _add_metrics(commands: Any) -> None:
+    parser = _add(commands, "metrics", _metrics, "judge anybody's folder of score files like the challenge")
+    parser.add_argument("--year", type=int, required=True, metavar="Y", help="2020 to 2026")
+    parser.add_argument("--scores", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--truth", type=Path, metavar="DIR", help="truth of an evaluation set")
+    parser.add_argument("--json", type=Path, metavar="F", help="write the figures as JSON")
+
+
+def _metrics(options: argparse.Namespace) -> int:
+    from asdjax.evaluation.judging import format_table, judge_folder
+    from asdjax.evaluation.metrics import as_json
+
+    judgement = judge_folder(options.year, options.scores, options.truth)
+    print(format_table(judgement, _width()))
+    if options.json:
+        _write_json(options.json, as_json(judgement))
+    return DONE
+
+
+def _width() -> int:
+    return shutil.get_terminal_size().columns
+
+
+def _write_json(path: Path, content: Any) -> None:
+    try:
+        path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+    except OSError as error:
+        raise InputError(f"--json {path}: cannot be written ({error.strerror}); choose another place") from error

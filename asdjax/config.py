@@ -1,0 +1,221 @@
+"""Every field of a configuration, with its unit and source; validation; the resolved JSON in the work directory.
+
+"report": Zhou 2021, the technical report that this project reproduces. OPEN: the report is silent, the value is
+this project's choice and is meant to be experimented with.
+"""
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+from asdjax.errors import InputError
+
+Config = Any
+"""An `ml_collections.ConfigDict`, whose fields no type checker knows."""
+
+VARIANTS = (
+    "mobilefacenet_1024",
+    "mobilefacenet_512",
+    "resnet50_1024",
+    "resnet50_512",
+    "efficientnet_b0_1024",
+    "efficientnet_b0_512",
+)
+"""The names of models/variants.py, told here without importing JAX."""
+
+
+def default() -> Config:
+    """The report's settings for DCASE 2021; configs/*.py start from it."""
+    config: Config = ConfigDict()
+    config.seed = (0,)  # one or several; each is a fleet of its own
+    config.variants = VARIANTS  # any subset
+    config.width = 1.0  # multiplier of every backbone's channels; 1 is the report's
+
+    config.data = ConfigDict()
+    config.data.root = ("data",)  # folders that hold machine folders, e.g. dev_data,eval_data
+    config.data.store = ""  # folder of the decoded audio; empty: store/ in the work directory
+    config.data.layout = "auto"  # auto | dcase2020 | dcase2021 | dcase2022 (2022 on) | manifest
+    config.data.machines = ()  # machine types; empty: all that are there
+    config.data.classes = "auto"  # auto | section | machine_section | machine_section_attributes
+    config.data.on_mismatch = "error"  # error | convert: resample, mix down, requantise
+
+    config.signal = ConfigDict()
+    config.signal.sample_rate_hz = 16000  # report, Table 3
+    config.signal.n_fft = 2046  # samples; report, Table 3
+    config.signal.hop_samples = 512  # report, Table 3
+    config.signal.piece_frames = 32  # STFT columns of a piece; report 1.2
+    config.signal.value = "log"  # log | magnitude | power; OPEN
+    config.signal.pool = "mean"  # mean | stack: how 1024 bins become 512; OPEN ("reshaped" in report 1.2)
+
+    config.arcface = ConfigDict()
+    config.arcface.margin_radians = 0.05  # report, Table 3
+    config.arcface.scale = 30.0  # report, Table 3
+    config.arcface.subcentres = 1  # centres per class; the report tried more and left them out (2.1)
+
+    config.mixup = ConfigDict()
+    config.mixup.max_weight = 0.5  # w ~ U[0, max_weight); report, Table 3
+    config.mixup.labels = "soft"  # soft: both clips' classes by weight | dominant: the heavier clip's; OPEN
+
+    config.optimizer = ConfigDict()
+    config.optimizer.learning_rate = 0.05  # report, Table 3; constant, OPEN
+    config.optimizer.momentum = 0.9  # OPEN
+
+    config.train = ConfigDict()
+    config.train.batch_size = 48  # pieces per variant and step, over all devices; report, Table 3
+    config.train.precision = "auto"  # auto | float32 | bfloat16; auto: bfloat16 on GPU and TPU; OPEN
+    config.train.steps_per_dispatch = 0  # steps per call of the compiled program; 0: 1 on a CPU, else 50
+    config.train.log_every_steps = 50
+    config.train.checkpoint_every_steps = 1000  # the last step of a phase is always saved
+    config.train.keep = 2  # newest checkpoints kept per phase
+
+    config.phase1 = ConfigDict()
+    config.phase1.epochs = 250.0  # report 2.4; an epoch is as many pieces as there are source clips, OPEN
+    config.phase1.steps = placeholder(int)  # if set, wins over epochs
+
+    config.phase2 = ConfigDict()
+    config.phase2.steps = 5000  # report 2.4
+    config.phase2.strategies = ("full",)  # any of full, last_block, backbone, arcface; empty: no phase 2; OPEN
+
+    config.evaluate = ConfigDict()
+    config.evaluate.k = 10  # nearest bank pieces averaged; report, Table 3
+    config.evaluate.bank = "section"  # section: both domains together | same_domain (until 2021); OPEN
+    config.evaluate.pooling = "mean"  # of a clip's pieces: mean | max; OPEN
+    config.evaluate.stride_frames = 32  # between the starts of a test clip's pieces; OPEN
+    config.evaluate.lines = ()  # checkpoint lines that make the models; empty: the first strategy, else phase1
+    config.evaluate.ensemble = "score"  # what ensembles average: score | rank | zscore
+    config.evaluate.threshold_percentile = 90.0  # of the gamma distribution of training scores, %; method: baselines
+    config.evaluate.batch_size = 64  # pieces embedded at once
+    return config
+
+
+_CHOICES: Mapping[str, tuple[str, ...]] = {
+    "data.layout": ("auto", "dcase2020", "dcase2021", "dcase2022", "manifest"),
+    "data.classes": ("auto", "section", "machine_section", "machine_section_attributes"),
+    "data.on_mismatch": ("error", "convert"),
+    "signal.value": ("log", "magnitude", "power"),
+    "signal.pool": ("mean", "stack"),
+    "mixup.labels": ("soft", "dominant"),
+    "train.precision": ("auto", "float32", "bfloat16"),
+    "evaluate.bank": ("section", "same_domain"),
+    "evaluate.pooling": ("mean", "max"),
+    "evaluate.ensemble": ("score", "rank", "zscore"),
+}
+_SUBSETS: Mapping[str, tuple[str, ...]] = {
+    "variants": VARIANTS,
+    "phase2.strategies": ("full", "last_block", "backbone", "arcface"),
+}
+_POSITIVE = (
+    "width",
+    "signal.sample_rate_hz",
+    "signal.n_fft",
+    "signal.hop_samples",
+    "signal.piece_frames",
+    "arcface.scale",
+    "arcface.subcentres",
+    "optimizer.learning_rate",
+    "train.batch_size",
+    "train.log_every_steps",
+    "train.checkpoint_every_steps",
+    "train.keep",
+    "phase1.epochs",
+    "phase1.steps",
+    "phase2.steps",
+    "evaluate.k",
+    "evaluate.stride_frames",
+    "evaluate.batch_size",
+)
+# field: (from, to), ends included unless the comment in `default` says otherwise
+_RANGES: Mapping[str, tuple[float, float]] = {
+    "arcface.margin_radians": (0, 1.5),
+    "mixup.max_weight": (0, 0.5),
+    "optimizer.momentum": (0, 0.999),
+    "train.steps_per_dispatch": (0, 10_000),
+    "evaluate.threshold_percentile": (0, 100),
+}
+
+
+def fields_of(config: Config, prefix: str = "") -> dict[str, Any]:
+    """Every value by its dotted name."""
+    leaves: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            leaves |= fields_of(value, f"{prefix}{key}.")
+        else:
+            leaves[prefix + key] = value
+    return leaves
+
+
+def nearest(field: str) -> str:
+    """The known fields that an unknown one may have meant."""
+    known = fields_of(default())
+    close = difflib.get_close_matches(field, known, n=3, cutoff=0.4) or list(known)[:3]
+    return ", ".join(f"config.{name}" for name in close)
+
+
+def validate(config: Config) -> None:
+    """Raise InputError for the first field that no run could use, naming what is allowed."""
+    fields = fields_of(config)
+    known = fields_of(default())
+    for field in fields:
+        if field not in known:
+            raise InputError(f"config.{field}: no such field; the nearest are {nearest(field)}")
+    for field, allowed in _CHOICES.items():
+        if fields[field] not in allowed:
+            raise InputError(f"config.{field}: expected one of {', '.join(allowed)}, got {fields[field]!r}")
+    for field, allowed in _SUBSETS.items():
+        _require_subset(field, fields[field], allowed)
+    for field in _POSITIVE:
+        if fields[field] is not None and not fields[field] > 0:
+            raise InputError(f"config.{field}: expected a number above 0, got {fields[field]!r}")
+    for field, (low, high) in _RANGES.items():
+        if not low <= fields[field] <= high:
+            raise InputError(f"config.{field}: expected {low} to {high}, got {fields[field]!r}")
+    _require_whole(config)
+
+
+def _require_subset(field: str, chosen: Any, allowed: tuple[str, ...]) -> None:
+    if isinstance(chosen, str):
+        raise InputError(f"config.{field}: expected several names such as ({chosen!r},), got the text {chosen!r}")
+    for name in chosen:
+        if name not in allowed:
+            raise InputError(f"config.{field}: expected any of {', '.join(allowed)}, got {name!r}")
+    if len(set(chosen)) < len(chosen):
+        raise InputError(f"config.{field}: expected each name once, got {', '.join(chosen)}")
+
+
+def _require_whole(config: Config) -> None:
+    """What holds between fields."""
+    for field in ("seed", "variants", "data.root"):
+        if not fields_of(config)[field]:
+            raise InputError(f"config.{field}: expected at least one, got none")
+    if len(set(config.seed)) < len(config.seed):
+        raise InputError(f"config.seed: expected different seeds, got {config.seed}")
+    bins = 1 + config.signal.n_fft // 2
+    heights = {int(variant.rsplit("_", 1)[1]) for variant in config.variants}
+    for height in heights:
+        if bins % height:
+            raise InputError(
+                f"config.signal.n_fft: {config.signal.n_fft} gives {bins} bins, which pieces of height {height} "
+                "do not divide; 2046 gives 1024"
+            )
+    lines = {"phase1", *(f"phase2_{strategy}" for strategy in config.phase2.strategies)}
+    for line in config.evaluate.lines:
+        if line not in lines:
+            raise InputError(f"config.evaluate.lines: expected any of {', '.join(sorted(lines))}, got {line!r}")
+
+
+def phase1_steps(config: Config, source_clips: int) -> int:
+    """Steps of phase 1: as configured, or epochs * source clips / batch, rounded up."""
+    if config.phase1.steps is not None:
+        return config.phase1.steps
+    return -int(-(config.phase1.epochs * source_clips) // config.train.batch_size)
+
+
+def evaluated_lines(config: Config) -> tuple[str, ...]:
+    """The checkpoint lines that make the models, in the order they were named."""
+    if config.evaluate.lines:
+        return tuple(config.evaluate.lines)
+    return (f"phase2_{config.phase2.strategies[0]}",) if config.phase2.strategies else ("phase1",)

@@ -1,0 +1,152 @@
+"""Configurations from files and flags, and the resolved one in the work directory."""
+
+import ast
+import importlib.util
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from asdjax.config import Config, default, fields_of, nearest, validate
+from asdjax.errors import InputError
+
+# fields that may differ between a run and its resumption: they change no number that is computed
+FREE_ON_RESUME = frozenset(
+    {
+        "data.store",
+        "train.steps_per_dispatch",
+        "train.log_every_steps",
+        "train.checkpoint_every_steps",
+        "train.keep",
+    }
+)
+
+
+def load(path: str, overrides: Mapping[str, str]) -> Config:
+    """The configuration of a .py file (or the bare name of one that is shipped) with overrides, validated.
+
+    Raises InputError naming the field: an unknown one with its nearest neighbours, a value of the wrong kind.
+    """
+    file = _find(path)
+    spec = importlib.util.spec_from_file_location("asdjax_user_config", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise InputError(
+            f"{file}: expected a function get_config() that returns a ConfigDict, found none; see configs/dcase2021.py"
+        )
+    config = module.get_config()
+    for field, text in overrides.items():
+        _override(config, field, text)
+    validate(config)
+    return config
+
+
+def _find(path: str) -> Path:
+    shipped = [Path(__file__).with_name("configs"), Path(__file__).parent.parent / "configs"]
+    candidates = [Path(path), *(folder / f"{path}.py" for folder in shipped)]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    names = sorted({file.stem for folder in shipped if folder.is_dir() for file in folder.glob("*.py")})
+    raise InputError(f"--config {path}: no such file; give a path, or one of the names {', '.join(names)}")
+
+
+def _override(config: Config, field: str, text: str) -> None:
+    if field not in fields_of(config):
+        raise InputError(f"--config.{field}: no such field; the nearest are {nearest(field)}")
+    *parents, leaf = field.split(".")
+    branch = config
+    for parent in parents:
+        branch = branch[parent]
+    like = branch[leaf]
+    kind = branch.get_type(leaf) if like is None else type(like)
+    branch[leaf] = _parsed(field, text, kind, like)
+
+
+def _parsed(field: str, text: str, kind: type, like: Any) -> Any:
+    if kind is str:
+        return text
+    if kind is tuple:
+        return _several(text, int if field == "seed" else str, field)
+    try:
+        value = ast.literal_eval(text)
+        if value is None and like is None:
+            return None
+        if kind is float and isinstance(value, int):
+            value = float(value)
+        if type(value) is not kind:
+            raise ValueError
+    except (ValueError, SyntaxError):
+        raise InputError(f"--config.{field}: expected {kind.__name__}, got {text!r}; its default is {like!r}") from None
+    return value
+
+
+def _several(text: str, kind: type, field: str) -> tuple:
+    """`a,b`, `('a','b')` or `a` -> a tuple."""
+    try:
+        value = ast.literal_eval(text)
+        items = value if isinstance(value, tuple | list) else (value,)
+    except (ValueError, SyntaxError):
+        items = tuple(word.strip() for word in text.split(",") if word.strip())
+    if kind is int and not all(isinstance(item, int) for item in items):
+        raise InputError(f"--config.{field}: expected whole numbers such as 1,2, got {text!r}")
+    return tuple(kind(item) for item in items if item != "")
+
+
+def save(config: Config, workdir: Path) -> None:
+    """Write W/config.json, or check that the one there asks for the same run.
+
+    Raises InputError naming the fields that differ and would change what is computed.
+    """
+    file = workdir / "config.json"
+    if file.exists():
+        _require_same_run(fields_of(config), fields_of(read(workdir)), file)
+    workdir.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_suffix(".json.new")
+    temporary.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
+    os.replace(temporary, file)
+
+
+def _require_same_run(ours: dict[str, Any], theirs: dict[str, Any], file: Path) -> None:
+    differing = [
+        f"{field} (there {theirs.get(field)!r}, now {value!r})"
+        for field, value in ours.items()
+        if theirs.get(field) != value and field not in FREE_ON_RESUME and not field.startswith("evaluate.")
+    ]
+    if differing:
+        raise InputError(
+            f"{file}: the run there differs in {', '.join(differing)}; give the same values to go on, "
+            "or another --workdir to begin anew"
+        )
+
+
+def read(workdir: Path) -> Config:
+    """The resolved configuration of a work directory.
+
+    Raises InputError where there is none.
+    """
+    file = workdir / "config.json"
+    if not file.is_file():
+        raise InputError(f"{file}: no such file; is {workdir} the --workdir of an `asdjax train`?")
+    try:
+        stored = json.loads(file.read_text())
+    except ValueError as error:
+        raise InputError(f"{file}: expected JSON, got {error}; restore it or train anew") from None
+    config = default()
+    with config.ignore_type():
+        config.update(ConfigDict(_tuples(stored)))
+    validate(config)
+    return config
+
+
+def _tuples(value: Any) -> Any:
+    """JSON knows lists only; a configuration has tuples."""
+    if isinstance(value, dict):
+        return {key: _tuples(item) for key, item in value.items()}
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,246 @@
+"""WAV files as they come, decoded to the one form that everything else sees: int16, mono, one rate.
+
+The RIFF header is read here and nowhere else, and the samples are taken from where it says they lie. One
+parser means that no second one can disagree with it about a damaged file.
+"""
+
+import math
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import numpy as np
+
+from asdjax.errors import InputError
+
+Encoding = Literal["pcm16", "pcm24", "pcm32", "float32", "float64"]
+OnMismatch = Literal["error", "convert"]
+
+CONVERT = "pass --config.data.on_mismatch=convert to have it converted"
+PLAUSIBLE_RATES_HZ = (1_000, 768_000)
+"""A rate outside comes from a damaged header, and resampling from it could need any amount of memory."""
+
+_PCM, _FLOAT, _EXTENSIBLE = 0x0001, 0x0003, 0xFFFE
+_SUBFORMAT_TAIL = bytes.fromhex("000000001000800000aa00389b71")
+_ENCODINGS: dict[tuple[int, int], Encoding] = {
+    (_PCM, 16): "pcm16",
+    (_PCM, 24): "pcm24",
+    (_PCM, 32): "pcm32",
+    (_FLOAT, 32): "float32",
+    (_FLOAT, 64): "float64",
+}
+_OTHER_CODECS = {
+    _PCM: "PCM",
+    0x0002: "Microsoft ADPCM",
+    _FLOAT: "float",
+    0x0006: "A-law",
+    0x0007: "mu-law",
+    0x0011: "IMA ADPCM",
+    0x0031: "GSM 6.10",
+    0x0050: "MPEG audio",
+    0x0055: "MP3",
+}
+_OTHER_FORMATS = {
+    b"fLaC": "FLAC",
+    b"OggS": "Ogg",
+    b"ID3": "MP3",
+    b"\xff\xfb": "MP3",
+    b"FORM": "AIFF",
+    b".snd": "Sun audio",
+    b"RF64": "64-bit RIFF (RF64)",
+    b"RIFX": "big-endian RIFF (RIFX)",
+    b"PK\x03\x04": "a zip archive",
+    b"version https://git-lfs": "a Git LFS pointer, not the file it stands for",
+    b"<": "HTML or XML",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class WavHeader:
+    """What a WAV file's header says, checked against the file's size.
+
+    `samples` counts per channel; `data_start` is the byte at which they begin. An extensible header is
+    resolved to the encoding it stands for.
+    """
+
+    sample_rate_hz: int
+    channels: int
+    samples: int
+    encoding: Encoding
+    data_start: int
+
+
+def read_header(path: str | Path) -> WavHeader:
+    """Header of the WAV file at `path`; takes PCM of 16, 24, 32 bits and float of 32, 64 bits.
+
+    Raises InputError, naming the file, where it cannot be read, is no such WAV file (and then what it is),
+    holds no samples, or is shorter than its header says.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: expected a WAV file, there is no regular file; check the path")
+    try:
+        with path.open("rb") as stream:
+            return _parse(path, stream)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def read_samples(path: str | Path, header: WavHeader) -> np.ndarray:
+    """Samples as the file holds them.
+
+    Returns shape (s, c): int16 for 16-bit PCM, int32 for 24 and 32 bits (the 24 in the upper bytes), else
+    float32 or float64. Raises InputError where the file cannot be read or is shorter than `header` says.
+    """
+    path = Path(path)
+    container = "u1" if header.encoding == "pcm24" else _DTYPES[header.encoding]
+    per_sample = 3 if header.encoding == "pcm24" else 1
+    values = header.samples * header.channels * per_sample
+    try:
+        flat = np.fromfile(path, dtype=container, count=values, offset=header.data_start)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if len(flat) != values:
+        raise InputError(f"{path}: became shorter while it was read; copy it again")
+    if header.encoding == "pcm24":
+        flat = _widen_24_bit(flat)
+    return flat.reshape(header.samples, header.channels)
+
+
+def mismatches(header: WavHeader, sample_rate_hz: int) -> tuple[str, ...]:
+    """What sets the file apart from 16-bit mono PCM at `sample_rate_hz`, in words; empty if nothing."""
+    found = []
+    if header.sample_rate_hz != sample_rate_hz:
+        found.append(f"{header.sample_rate_hz} Hz")
+    if header.channels != 1:
+        found.append(f"{header.channels} channels")
+    if header.encoding != "pcm16":
+        found.append(f"encoding {header.encoding}")
+    return tuple(found)
+
+
+def decode(path: str | Path, *, sample_rate_hz: int, on_mismatch: OnMismatch) -> np.ndarray:
+    """Clip at `path` as int16, shape (s,), at `sample_rate_hz`; full scale is 32768.
+
+    With `on_mismatch="error"` the file has to be 16-bit mono PCM at that rate. With "convert" channels are
+    averaged, another rate is resampled (polyphase, s = ceil(samples * sample_rate_hz / rate)) and the
+    values are rounded to 16 bits, those beyond full scale clipped.
+
+    Raises InputError as `read_header` does, for a mismatch, and for samples that are NaN or infinite.
+    """
+    header = read_header(path)
+    different = mismatches(header, sample_rate_hz)
+    if different and on_mismatch == "error":
+        came = ", ".join(different)
+        raise InputError(f"{path}: expected mono 16-bit PCM at {sample_rate_hz} Hz, came {came}; {CONVERT}")
+    samples = read_samples(path, header)
+    if not different:
+        return samples[:, 0].astype(np.int16, copy=False)
+    if not np.isfinite(samples).all():
+        raise InputError(f"{path}: holds samples that are NaN or infinite; record or export it again")
+    mono = to_unit(samples).mean(axis=1)
+    return _to_int16(_resample(mono, header.sample_rate_hz, sample_rate_hz))
+
+
+def converted_length(header: WavHeader, sample_rate_hz: int) -> int:
+    """Samples that `decode` yields at `sample_rate_hz`."""
+    return math.ceil(header.samples * sample_rate_hz / header.sample_rate_hz)
+
+
+def to_unit(samples: np.ndarray) -> np.ndarray:
+    """Samples from `read_samples` as float64 of the same shape, full scale = 1."""
+    if samples.dtype.kind == "f":
+        return samples.astype(np.float64)
+    return samples / float(-np.iinfo(samples.dtype).min)
+
+
+_DTYPES = {"pcm16": "<i2", "pcm32": "<i4", "float32": "<f4", "float64": "<f8"}
+
+
+def _widen_24_bit(flat: np.ndarray) -> np.ndarray:
+    wide = np.zeros((len(flat) // 3, 4), dtype="u1")
+    wide[:, 1:] = flat.reshape(-1, 3)
+    return wide.view("<i4")
+
+
+def _resample(mono: np.ndarray, rate_hz: int, wanted_hz: int) -> np.ndarray:
+    if rate_hz == wanted_hz:
+        return mono
+    from scipy.signal import resample_poly  # late: most corpora never need it, and it takes a while to load
+
+    common = math.gcd(rate_hz, wanted_hz)
+    return resample_poly(mono, wanted_hz // common, rate_hz // common, window=("kaiser", 5.0), padtype="constant")
+
+
+def _to_int16(unit: np.ndarray) -> np.ndarray:
+    return np.clip(np.rint(unit * 32768), -32768, 32767).astype(np.int16)
+
+
+def _parse(path: Path, stream: BinaryIO) -> WavHeader:
+    head = stream.read(32)
+    if head[:4] != b"RIFF" or head[8:12] != b"WAVE":
+        raise InputError(f"{path}: expected a WAV file, came {_name_format(head)}; convert it to WAV")
+    size = stream.seek(0, 2)
+    fmt, start, length = _find_chunks(path, stream, size)
+    if start + length > size:
+        raise InputError(
+            f"{path}: truncated: its header says {length} bytes of samples, the file holds {size - start}; "
+            "copy or record it again"
+        )
+    rate_hz, channels, bits, encoding = _read_format(path, fmt)
+    frame = channels * bits // 8
+    if length < frame:
+        raise InputError(f"{path}: holds a header and no samples; copy or record it again")
+    if length % frame:
+        raise InputError(f"{path}: damaged: {length} bytes of samples in frames of {frame}; copy it again")
+    return WavHeader(rate_hz, channels, length // frame, encoding, start)
+
+
+def _find_chunks(path: Path, stream: BinaryIO, size: int) -> tuple[bytes, int, int]:
+    """The body of `fmt `, then where the samples begin and how many bytes `data` claims."""
+    fmt, position = b"", 12
+    while position + 8 <= size:
+        stream.seek(position)
+        name, length = struct.unpack("<4sI", stream.read(8))
+        if name == b"data" and fmt:
+            return fmt, position + 8, length
+        if name == b"fmt ":
+            fmt = stream.read(min(length, 40))
+        position += 8 + length + length % 2
+    missing = "a data chunk after its fmt chunk" if fmt else "a fmt chunk"
+    raise InputError(f"{path}: truncated or damaged: it lacks {missing}; copy or record it again")
+
+
+def _read_format(path: Path, fmt: bytes) -> tuple[int, int, int, Encoding]:
+    if len(fmt) < 16:
+        raise InputError(f"{path}: damaged: its fmt chunk has {len(fmt)} of 16 bytes; copy it again")
+    tag, channels, rate_hz, _, frame, bits = struct.unpack_from("<HHIIHH", fmt)
+    if tag == _EXTENSIBLE and len(fmt) >= 40 and fmt[26:40] == _SUBFORMAT_TAIL:
+        tag = struct.unpack_from("<H", fmt, 24)[0]
+    encoding = _ENCODINGS.get((tag, bits))
+    if encoding is None:
+        codec = _OTHER_CODECS.get(tag, f"codec 0x{tag:04x}")
+        raise InputError(
+            f"{path}: expected PCM of 16, 24 or 32 bits or float of 32 or 64, came {bits}-bit {codec}; "
+            "convert it to 16-bit PCM"
+        )
+    low, high = PLAUSIBLE_RATES_HZ
+    if channels == 0 or frame != channels * bits // 8 or not low <= rate_hz <= high:
+        raise InputError(
+            f"{path}: damaged header: {channels} channels of {bits} bits in frames of {frame} bytes "
+            f"at {rate_hz} Hz; copy or record it again"
+        )
+    return rate_hz, channels, bits, encoding
+
+
+def _name_format(head: bytes) -> str:
+    if not head:
+        return "an empty file"
+    begin = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    names = (name for magic, name in _OTHER_FORMATS.items() if begin.startswith(magic))
+    return next(names, f"something that begins with {head[:4]!r}")
+
+
+def _unreadable(path: Path, error: OSError) -> InputError:
+    return InputError(f"{path}: cannot be read ({error.strerror}); check the disk and its permissions")

@@ -1,0 +1,207 @@
+"""Looks at everything under the roots and finds what is wrong with it; nothing is passed over silently."""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from asdjax.corpus.audio import (
+    CONVERT,
+    OnMismatch,
+    WavHeader,
+    converted_length,
+    mismatches,
+    read_header,
+    read_samples,
+    to_unit,
+)
+from asdjax.corpus.clips import Clip, Domain, Label, Split
+from asdjax.corpus.findings import SEVERITIES, CheckResult, Count, Finding, as_json, format_table
+from asdjax.corpus.layouts import Scan, scan
+from asdjax.errors import InputError
+from asdjax.progress import track
+
+__all__ = ["CheckResult", "Count", "Finding", "as_json", "check_corpus", "format_table"]
+
+SILENT_PEAK_TO_PEAK = 2 / 32768
+"""A clip that moves by no more than this (full scale = 1) is the noise of a converter with no microphone."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Demands:
+    """What a clip is held against."""
+
+    sample_rate_hz: int
+    piece_samples: int
+    on_mismatch: OnMismatch
+
+
+@dataclass(frozen=True, slots=True)
+class _Report:
+    """What one file gave: the SHA-256 of its bytes where they were read, and its findings."""
+
+    digest: str | None
+    findings: tuple[Finding, ...]
+
+
+def check_corpus(
+    roots: Sequence[str | Path],
+    layout: str = "auto",
+    machines: Sequence[str] = (),
+    *,
+    sample_rate_hz: int,
+    piece_samples: int,
+    on_mismatch: OnMismatch,
+    decode: bool,
+) -> CheckResult:
+    """Look at every clip under `roots`, as `read_corpus` finds them, and collect what is wrong.
+
+    `piece_samples` is the least length, at `sample_rate_hz`, that a clip can be trained on or scored by.
+    With `decode` the contents are read as well: duplicates, silence, NaN and infinite samples. Without, only
+    the headers are, and a note says so.
+
+    Raises InputError only where there is no corpus to check: a root, layout or machine type that is not
+    there, a table without the right columns.
+    """
+    demands = _Demands(sample_rate_hz, piece_samples, on_mismatch)
+    found = scan(roots, layout, machines)
+    reports = _inspect_all(found.clips, demands, decode)
+    findings = [finding for report in reports for finding in report.findings]
+    findings += [*_of_names(found), *_of_sections(found), *_of_cells(found)]
+    if decode:
+        findings += _duplicates(found.clips, reports)
+    else:
+        what = "only headers were read: no look for duplicates, silence, NaN"
+        findings.append(Finding("note", "contents", what, "check the contents too before training"))
+    findings.sort(key=lambda finding: (SEVERITIES.index(finding.severity), finding.where))
+    return CheckResult(found.layout, _counts(found.clips), tuple(findings))
+
+
+def _counts(clips: Iterable[Clip]) -> tuple[Count, ...]:
+    # A Counter keeps the order in which it first saw each key: the corpus's.
+    cells: Counter[tuple[str, str, Split, Domain | None, Label | None]] = Counter(
+        (c.machine, c.section, c.split, c.domain, c.label) for c in clips
+    )
+    return tuple(Count(*cell, clips=clips) for cell, clips in cells.items())
+
+
+def _inspect_all(clips: Sequence[Clip], demands: _Demands, decode: bool) -> list[_Report]:
+    inspect = partial(_inspect_contents if decode else _inspect_header, demands=demands)
+    with ThreadPoolExecutor() as pool:
+        reports = pool.map(inspect, clips)
+        return list(track(reports, "check", len(clips), "clip"))
+
+
+def _inspect_header(clip: Clip, demands: _Demands) -> _Report:
+    try:
+        return _Report(None, tuple(_of_header(clip, read_header(clip.path), demands)))
+    except InputError as error:
+        return _Report(None, (_refused(clip, error),))
+
+
+def _inspect_contents(clip: Clip, demands: _Demands) -> _Report:
+    digest = None
+    try:
+        header = read_header(clip.path)
+        digest = _digest(clip.path)
+        found = (*_of_header(clip, header, demands), *_of_samples(clip, read_samples(clip.path, header)))
+        return _Report(digest, found)
+    except InputError as error:
+        return _Report(digest, (_refused(clip, error),))
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the disk") from error
+
+
+def _refused(clip: Clip, error: InputError) -> Finding:
+    """An InputError about a clip, taken apart again: the file, what came, what to do."""
+    what, _, remedy = str(error).removeprefix(f"{clip.path}: ").rpartition("; ")
+    return Finding("error", str(clip.path), what, remedy)
+
+
+def _of_header(clip: Clip, header: WavHeader, demands: _Demands) -> Iterator[Finding]:
+    if different := mismatches(header, demands.sample_rate_hz):
+        what = f"{', '.join(different)}; expected mono 16-bit PCM at {demands.sample_rate_hz} Hz"
+        if demands.on_mismatch == "error":
+            yield Finding("error", str(clip.path), what, CONVERT)
+        else:
+            yield Finding("note", str(clip.path), what, "nothing to do: it is converted")
+    if converted_length(header, demands.sample_rate_hz) < demands.piece_samples:
+        least_s = demands.piece_samples / demands.sample_rate_hz
+        what = f"shorter than a piece: expected {least_s:.2f} s or more"
+        yield Finding("error", str(clip.path), what, "remove it, or lower signal.piece_frames")
+
+
+def _of_samples(clip: Clip, samples: np.ndarray) -> Iterator[Finding]:
+    if not np.isfinite(samples).all():
+        what = "holds samples that are NaN or infinite"
+        yield Finding("error", str(clip.path), what, "record or export it again")
+    elif np.ptp(to_unit(samples), axis=0).max() <= SILENT_PEAK_TO_PEAK:
+        yield Finding("warning", str(clip.path), "silent", "remove it, and look at the microphone")
+
+
+def _of_names(found: Scan) -> Iterator[Finding]:
+    for where, why in found.unparsed:
+        yield Finding("error", where, why, "rename, mend or remove it")
+    for one, other in found.twins:
+        what = f"same machine type, section and name as {one.path}"
+        yield Finding("error", str(other.path), what, "rename or remove one, or leave out one root")
+    for path in found.left_out:
+        yield Finding("note", str(path), "not part of the layout: left out", "nothing to do if it should be")
+
+
+def _of_sections(found: Scan) -> Iterator[Finding]:
+    sections = defaultdict(list)
+    for clip in found.clips:
+        sections[clip.machine, clip.section].append(clip)
+    trained = {clip.machine for clip in found.clips if clip.split == "train"}
+    for (machine, section), clips in sections.items():
+        where = f"{machine} section {section}"
+        train = [clip for clip in clips if clip.split == "train"]
+        if not train:
+            severity = "warning" if machine in trained else "error"
+            what = "no training clips: its test clips cannot be scored"
+            yield Finding(severity, where, what, "add the training data, or leave the section out")
+        elif not any(clip.domain == "target" for clip in train):
+            yield Finding("note", where, "no target training clips", "phase 2 does without this section")
+
+
+def _of_cells(found: Scan) -> Iterator[Finding]:
+    """Test cells on which no AUC is defined; from 2022 a cell has the anomalies of both domains."""
+    labels = defaultdict(set)
+    for clip in found.clips:
+        if clip.split == "test" and clip.label is not None:
+            labels[clip.machine, clip.section, clip.domain].add(clip.label)
+    for (machine, section, domain), own in labels.items():
+        both = set().union(*(labels[key] for key in labels if key[:2] == (machine, section)))
+        seen = own | (both & {"anomaly"}) if found.layout == "dcase2022" else own
+        if len(seen) == 1:
+            where = f"{machine} section {section} {domain or 'no domain'} test"
+            what = f"only {next(iter(seen))} clips: AUC and pAUC are undefined"
+            yield Finding("warning", where, what, "add clips of the other class, or read the rest of the table")
+
+
+def _duplicates(clips: Sequence[Clip], reports: Sequence[_Report]) -> Iterator[Finding]:
+    alike = defaultdict(list)
+    for clip, report in zip(clips, reports, strict=True):
+        if report.digest is not None:
+            alike[report.digest].append(clip)
+    for first, *others in alike.values():
+        splits = {clip.split for clip in (first, *others)}
+        for other in others:
+            where = f"{other.path} = {first.path}"
+            if len(splits) == 2:
+                what = "same contents among training and test clips: its score means nothing"
+                yield Finding("error", where, what, "remove one")
+            else:
+                yield Finding("warning", where, "same contents twice", "remove one")

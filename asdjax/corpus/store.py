@@ -1,0 +1,254 @@
+"""WaveStore: a machine type's decoded clips in one int16 file, built once and mapped into memory after.
+
+On disk, per machine type: `samples-<digest>.int16`, the clips' samples one after another without gaps
+(little-endian), and `index.json`, which says where each clip's lie. A build writes new samples beside the old
+ones and replaces the index last, so that a killed build leaves the store as it was; what it left behind is
+overwritten by the next. Both files follow from the clips, their order and the settings alone.
+"""
+
+import hashlib
+import json
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from asdjax.corpus.audio import OnMismatch, decode
+from asdjax.corpus.clips import Clip
+from asdjax.corpus.locked import locked_folder
+from asdjax.errors import InputError
+from asdjax.progress import track
+
+VERSION = 1
+INDEX = "index.json"
+PARTIAL = "samples.partial"
+
+_Job = Callable[[], tuple[np.ndarray, str]]
+"""Yields a clip's samples and their digest."""
+
+
+@dataclass(frozen=True, slots=True)
+class WaveStore:
+    """Samples of clips, mapped from disk; nothing is read before it is looked at.
+
+    `flat` int16, shape (s,), all samples of the machine type's store, read-only. `offsets` and `lengths`,
+    int64 (n,), say where in it each of `clips` lies, in samples.
+    """
+
+    clips: tuple[Clip, ...]
+    flat: np.ndarray
+    offsets: np.ndarray
+    lengths: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def samples(self, i: int) -> np.ndarray:
+        """Samples of `clips[i]`, a view of `flat`: int16, shape (lengths[i],)."""
+        start = int(self.offsets[i])
+        return self.flat[start : start + int(self.lengths[i])]
+
+
+def open_store(
+    folder: Path, machine: str, clips: Sequence[Clip], *, sample_rate_hz: int, on_mismatch: OnMismatch
+) -> WaveStore:
+    """The store of `machine` under `folder` for `clips`, built where it is missing or out of date.
+
+    Give all clips of the machine type: if one of them is new, or its file's size or time has changed, the
+    store is written anew and holds `clips` only, in that order; unchanged ones are copied, not decoded. A
+    choice from what it already holds is served as it is. Processes that open it at once wait for one.
+
+    Raises InputError for a clip that `audio.decode` refuses, for a store that was built with other
+    settings, for none of these clips, or is damaged, and where the folder cannot be written. All that was
+    there before is then there still.
+    """
+    if not clips:
+        raise ValueError(f"a store needs at least one clip of {machine}")
+    home = Path(folder) / machine
+    settings = {"version": VERSION, "sample_rate_hz": sample_rate_hz, "on_mismatch": on_mismatch}
+    origins = [_origin(clip) for clip in clips]
+    with locked_folder(home):
+        store = _load(home, settings)
+        _refuse_strangers(home, store, origins)
+        if not all(origin in store.places for origin in origins):
+            store = _build(home, dict(zip(origins, clips, strict=True)), store, settings)
+    places = [store.places[origin] for origin in origins]
+    offsets = np.array([place.offset for place in places], np.int64)
+    lengths = np.array([place.samples for place in places], np.int64)
+    return WaveStore(tuple(clips), store.flat, offsets, lengths)
+
+
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """A file in the state in which it was decoded: path as given, bytes, nanoseconds."""
+
+    path: str
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a clip's samples lie and what they are: counts in samples, digest of their bytes."""
+
+    offset: int
+    samples: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Index:
+    """A store as it lies on disk: the name of its file of samples, that file mapped, and what is in it."""
+
+    name: str
+    flat: np.ndarray
+    places: dict[_Origin, _Place]
+
+    def samples(self, place: _Place) -> np.ndarray:
+        return self.flat[place.offset : place.offset + place.samples]
+
+
+_EMPTY = _Index("", np.empty(0, np.int16), {})
+
+
+def _origin(clip: Clip) -> _Origin:
+    try:
+        stat = clip.path.stat()
+    except OSError as error:
+        raise InputError(f"{clip.path}: cannot be read ({error.strerror}); check the path") from error
+    return _Origin(str(clip.path), stat.st_size, stat.st_mtime_ns)
+
+
+def _load(home: Path, settings: dict[str, Any]) -> _Index:
+    """What the index in `home` describes, checked; an empty one where there is none."""
+    path = home / INDEX
+    if not path.exists():
+        return _EMPTY
+    remedy = f"remove {home} to have it built anew"
+    try:
+        content = json.loads(path.read_bytes())
+        came = {name: content[name] for name in settings}
+        name = str(content["samples"])
+        places = {_Origin(**row["origin"]): _Place(**row["place"]) for row in content["clips"]}
+        total = _total(list(places.values()))
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{path}: expected the index of a store, came a damaged file; {remedy}") from error
+    for setting, wanted in settings.items():
+        if came[setting] != wanted:
+            raise InputError(
+                f"{path}: expected {setting} {wanted}, came a store built with {came[setting]}; {remedy}, "
+                "or give another data.store"
+            )
+    size = (home / name).stat().st_size if (home / name).is_file() else 0
+    if size != 2 * total:
+        raise InputError(f"{home / name}: expected {2 * total} bytes, came {size}; {remedy}")
+    return _Index(name, _map(home / name), places)
+
+
+def _total(places: list[_Place]) -> int:
+    """Samples in all; ValueError where the places do not follow one on the other."""
+    end = 0
+    for place in places:
+        if place.offset != end or place.samples < 1:
+            raise ValueError(f"a clip at {place.offset}, expected at {end}")
+        end += place.samples
+    return end
+
+
+def _map(path: Path) -> np.ndarray:
+    return np.asarray(np.memmap(path, "<i2", mode="r"))
+
+
+def _refuse_strangers(home: Path, store: _Index, origins: list[_Origin]) -> None:
+    stored = {origin.path for origin in store.places}
+    if stored and stored.isdisjoint(origin.path for origin in origins):
+        raise InputError(
+            f"{home}: holds other clips (such as {min(stored)}) and none of those asked for (such as "
+            f"{origins[0].path}); give another data.store, or remove {home}"
+        )
+
+
+def _build(home: Path, wanted: dict[_Origin, Clip], old: _Index, settings: dict[str, Any]) -> _Index:
+    """Write the store anew, with what `old` holds already copied from there."""
+    keep = old.name
+    jobs = (_job(clip, origin, old, settings) for origin, clip in wanted.items())
+    try:
+        with (home / PARTIAL).open("wb") as out:
+            written = _write(out, jobs, len(wanted), f"store {home.name}")
+            _sync(out)
+        places = dict(zip(wanted, written, strict=True))
+        name = f"samples-{_digest(written)[:16]}.int16"
+        os.replace(home / PARTIAL, home / name)
+        _write_index(home, settings, name, places)
+        keep = name
+    finally:
+        _sweep(home, keep)
+    return _Index(name, _map(home / name), places)
+
+
+def _job(clip: Clip, origin: _Origin, old: _Index, settings: dict[str, Any]) -> _Job:
+    if place := old.places.get(origin):
+        return lambda: (old.samples(place), place.sha256)
+    rate_hz, on_mismatch = settings["sample_rate_hz"], settings["on_mismatch"]
+    return lambda: _digested(decode(clip.path, sample_rate_hz=rate_hz, on_mismatch=on_mismatch))
+
+
+def _digested(samples: np.ndarray) -> tuple[np.ndarray, str]:
+    samples = np.ascontiguousarray(samples, "<i2")
+    return samples, hashlib.sha256(samples).hexdigest()
+
+
+def _digest(places: list[_Place]) -> str:
+    return hashlib.sha256("".join(place.sha256 for place in places).encode()).hexdigest()
+
+
+def _write(out: BinaryIO, jobs: Iterator[_Job], total: int, title: str) -> list[_Place]:
+    """Write each job's samples to `out`, in order whichever thread is first."""
+    places, offset = [], 0
+    for samples, sha256 in track(_in_order(jobs), title, total, "clip"):
+        out.write(samples.data)
+        places.append(_Place(offset, len(samples), sha256))
+        offset += len(samples)
+    return places
+
+
+def _in_order[T](jobs: Iterator[Callable[[], T]]) -> Iterator[T]:
+    """Results of `jobs` in their order, run by threads that are never more than a window ahead."""
+    workers = os.cpu_count() or 1
+    window: deque[Future[T]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for job in jobs:
+                window.append(pool.submit(job))
+                if len(window) > 4 * workers:
+                    yield window.popleft().result()
+            while window:
+                yield window.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _write_index(home: Path, settings: dict[str, Any], name: str, places: dict[_Origin, _Place]) -> None:
+    rows = [{"origin": asdict(origin), "place": asdict(place)} for origin, place in places.items()]
+    half = home / f"{INDEX}.partial"
+    with half.open("wb") as out:
+        out.write(json.dumps({**settings, "samples": name, "clips": rows}, indent=0).encode())
+        _sync(out)
+    os.replace(half, home / INDEX)
+
+
+def _sweep(home: Path, keep: str) -> None:
+    """Remove half-written files and samples that the index no longer names."""
+    for path in (*home.glob("*.partial"), *home.glob("samples-*.int16")):
+        if path.name != keep:
+            path.unlink()
+
+
+def _sync(out: BinaryIO) -> None:
+    out.flush()
+    os.fsync(out.fileno())

@@ -1,0 +1,127 @@
+"""The CSV tables that say what clips are: one's own manifest.csv, and a challenge's attributes_NN.csv."""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import cast, get_args
+
+from asdjax.corpus.clips import Clip, Domain, Label, Split
+from asdjax.corpus.names import NO_ATTRIBUTES, Attributes
+from asdjax.errors import InputError
+
+MANIFEST = "manifest.csv"
+COLUMNS = ("path", "machine", "section", "domain", "split", "label", "attributes")
+REQUIRED = ("path", "machine", "section", "split")
+
+
+def read_manifest(root: Path) -> tuple[list[Clip], list[tuple[str, str]]]:
+    """Clips of the rows of `root`/manifest.csv, and (where, why) for every row that makes none.
+
+    An empty domain means source; an empty label of a training clip means normal, of a test clip unknown.
+    Paths are relative to the table's folder. Raises InputError where the table has not the right columns or
+    cannot be read.
+    """
+    table = root / MANIFEST
+    rows = _rows(table)
+    _, header = next(rows, (1, []))
+    _check_columns(table, header)
+    clips, unparsed = [], []
+    for line, row in rows:
+        try:
+            clips.append(_clip(root, header, row))
+        except ValueError as error:
+            unparsed.append((f"{table} line {line}", str(error)))
+    return clips, unparsed
+
+
+def read_attributes(folder: Path) -> dict[str, Attributes]:
+    """Attributes by clip name from every attributes_NN.csv in a machine type's `folder`.
+
+    Columns are `file_name,d1p,d1v,d2p,d2v,...`: names and values in turn. Raises InputError where a table
+    cannot be read or has other columns.
+    """
+    found: dict[str, Attributes] = {}
+    for table in sorted(p for p in folder.iterdir() if is_attributes_table(p.name)):
+        rows = _rows(table)
+        _, header = next(rows, (1, []))
+        if header[:1] != ["file_name"]:
+            came = ",".join(header) or "no columns"
+            raise InputError(f"{table}: expected columns file_name,d1p,d1v,..., came {came}; mend its first line")
+        found.update((PurePosixPath(row[0].replace("\\", "/")).name, _pairs(row[1:])) for _, row in rows)
+    return found
+
+
+def is_attributes_table(name: str) -> bool:
+    """Whether a file called `name` holds a challenge's attributes."""
+    return name.startswith("attributes_") and name.endswith(".csv")
+
+
+def _rows(table: Path) -> Iterator[tuple[int, list[str]]]:
+    """Line number and stripped cells of every row that is not blank."""
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.reader(stream, strict=True)
+            for row in reader:
+                if any(cells := [cell.strip() for cell in row]):
+                    yield reader.line_num, cells
+    except OSError as error:
+        raise InputError(f"{table}: cannot be read ({error.strerror}); check its permissions") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{table}: expected CSV in UTF-8: {error}; save it again in that form") from error
+
+
+def _pairs(cells: list[str]) -> Attributes:
+    pairs = zip(cells[::2], cells[1::2], strict=False)
+    return tuple((name, value) for name, value in pairs if name and name not in NO_ATTRIBUTES)
+
+
+def _check_columns(table: Path, header: list[str]) -> None:
+    missing = [column for column in REQUIRED if column not in header]
+    unknown = [column for column in header if column not in COLUMNS]
+    if missing or unknown or len(set(header)) != len(header):
+        came = ",".join(header) or "no columns"
+        raise InputError(f"{table}: expected columns {','.join(COLUMNS)}, came {came}; mend its first line")
+
+
+def _clip(root: Path, header: list[str], row: list[str]) -> Clip:
+    if len(row) != len(header):
+        raise ValueError(f"{len(row)} cells, expected {len(header)}")
+    cells = dict.fromkeys(COLUMNS, "") | dict(zip(header, row, strict=True))
+    split = _one_of("split", cells["split"], get_args(Split))
+    label = _one_of("label", cells["label"], ("", *get_args(Label))) or ("normal" if split == "train" else None)
+    if split == "train" and label != "normal":
+        raise ValueError("a training clip labelled anomaly: training is on normal clips only")
+    if not cells["path"]:
+        raise ValueError("an empty path")
+    return Clip(
+        path=root / cells["path"],
+        machine=_folder_name("machine", cells["machine"]),
+        section=_folder_name("section", cells["section"]),
+        split=cast("Split", split),
+        domain=cast("Domain", _one_of("domain", cells["domain"], ("", *get_args(Domain))) or "source"),
+        label=cast("Label | None", label),
+        attributes=_manifest_attributes(cells["attributes"]),
+    )
+
+
+def _one_of(column: str, cell: str, allowed: tuple[str, ...]) -> str:
+    if cell not in allowed:
+        raise ValueError(f"{column} {cell!r}, expected {' or '.join(word or 'empty' for word in allowed)}")
+    return cell
+
+
+def _folder_name(column: str, cell: str) -> str:
+    """`cell`, fit for the names of folders and files: machine and section become parts of both."""
+    if not cell or cell.startswith(".") or any(c in "/\\" or not c.isprintable() for c in cell):
+        raise ValueError(f"{column} {cell!r}, expected a name without slashes that begins with no dot")
+    return cell
+
+
+def _manifest_attributes(cell: str) -> Attributes:
+    pairs = []
+    for part in filter(None, (part.strip() for part in cell.split(";"))):
+        name, equals, value = part.partition("=")
+        if not equals or not name.strip():
+            raise ValueError(f"attributes {cell!r}, expected name=value;name=value")
+        pairs.append((name.strip(), value.strip()))
+    return tuple(pairs)

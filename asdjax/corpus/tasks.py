@@ -1,0 +1,111 @@
+"""What is trained together: a task is one fleet's machine types, classes and training clips."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from asdjax.corpus.clips import Clip, Corpus
+from asdjax.errors import InputError
+
+TOGETHER = "all"
+"""The name of the one task in which all machine types share a fleet."""
+
+Class = tuple[str, ...]
+
+CLASSES: dict[str, Callable[[Clip], Class]] = {
+    "section": lambda clip: (clip.machine, clip.section),
+    "machine_section": lambda clip: (clip.machine, clip.section),
+    "machine_section_attributes": lambda clip: (
+        clip.machine,
+        clip.section,
+        ";".join(f"{key}={value}" for key, value in clip.attributes),
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One fleet's work: n training clips in k classes.
+
+    class_of_clip[i] is the class of clips[i]; section_of_class[j] numbers the (machine type, section) that
+    classes[j] belongs to.
+    """
+
+    name: str
+    machines: tuple[str, ...]
+    classes: tuple[Class, ...]
+    clips: tuple[Clip, ...]
+    class_of_clip: tuple[int, ...]
+    section_of_class: tuple[int, ...]
+
+    @property
+    def source_clips(self) -> int:
+        """Training clips of the source domain: the pieces in an epoch."""
+        return sum(clip.domain != "target" for clip in self.clips)
+
+
+def tasks_of(corpus: Corpus, classes: str) -> tuple[Task, ...]:
+    """The tasks of a corpus.
+
+    `section`: a task per machine type, classes are its sections. `machine_section` and
+    `machine_section_attributes`: one task over all machine types. `auto`: the first where every machine type has
+    two sections or more, else the first of the others that gives two classes.
+
+    Raises InputError where a task would have fewer than two classes with source clips: there is nothing to tell
+    apart then.
+    """
+    clips = _training_clips(corpus)
+    if classes == "auto":
+        classes = _choose(clips)
+    if classes == "section":
+        machines = sorted({clip.machine for clip in clips})
+        return tuple(_task(machine, [c for c in clips if c.machine == machine], "section") for machine in machines)
+    return (_task(TOGETHER, clips, classes),)
+
+
+def _training_clips(corpus: Corpus) -> list[Clip]:
+    clips = [clip for clip in corpus if clip.split == "train"]
+    for clip in clips:
+        if clip.label == "anomaly":
+            raise InputError(
+                f"{clip.path}: expected normal training clips only, got one labelled anomaly; move it to the test split"
+            )
+    if not clips:
+        raise InputError("config.data.root: expected training clips, found none; is there a `train` folder?")
+    return clips
+
+
+def _choose(clips: Sequence[Clip]) -> str:
+    sections: dict[str, set[str]] = {}
+    for clip in clips:
+        sections.setdefault(clip.machine, set()).add(clip.section)
+    if all(len(of_machine) >= 2 for of_machine in sections.values()):
+        return "section"
+    if sum(map(len, sections.values())) >= 2:
+        return "machine_section"
+    return "machine_section_attributes"
+
+
+def _task(name: str, clips: Sequence[Clip], kind: str) -> Task:
+    class_of = CLASSES[kind]
+    classes = sorted({class_of(clip) for clip in clips})
+    sections = sorted({klass[:2] for klass in classes})
+    _require_two_classes(name, clips, class_of)
+    return Task(
+        name=name,
+        machines=tuple(sorted({clip.machine for clip in clips})),
+        classes=tuple(classes),
+        clips=tuple(clips),
+        class_of_clip=tuple(classes.index(class_of(clip)) for clip in clips),
+        section_of_class=tuple(sections.index(klass[:2]) for klass in classes),
+    )
+
+
+def _require_two_classes(name: str, clips: Sequence[Clip], class_of: Callable[[Clip], Class]) -> None:
+    with_source = {class_of(clip) for clip in clips if clip.domain != "target"}
+    if len(with_source) < 2:
+        found = ", ".join(" ".join(klass) for klass in sorted(with_source)) or "none"
+        raise InputError(
+            f"config.data.root: task {name} needs at least two classes with source training clips to tell apart, "
+            f"found {len(with_source)} ({found}); add a second section or machine type, or give the clips "
+            "attributes and set --config.data.classes=machine_section_attributes"
+        )

@@ -1,0 +1,37 @@
+"""The whole way once, small: synthetic machines, six variants, both phases, evaluation."""
+
+from pathlib import Path
+
+from asdjax import configfile, runtime
+from asdjax.corpus.synthesis import Recipe, synthesize
+from asdjax.evaluation.evaluate import evaluate
+from asdjax.evaluation.table import as_text
+from asdjax.training.loop import train
+
+MACHINES = ("fan", "gearbox")
+RECIPE = Recipe(source_clips=40, target_clips=3, test_clips=20, sections=3, seed=1, seconds=4.0)
+
+
+def demo(workdir: Path, width: int) -> str:
+    """Run it in a work directory; returns what to print, for a terminal of `width` characters.
+
+    Goes on where an earlier demo in the same work directory was ended.
+    """
+    data = workdir / "data"
+    config = configfile.load("demo", {"data.root": str(data)})
+    synthesize(data, RECIPE, machines=MACHINES)
+    runtime.prepare()
+    train(config, workdir)
+    results = evaluate(workdir)
+    return f"""
+{as_text(results.rows, width)}
+
+results and table   {results.folder}
+score files         {results.folder / "scores"}
+recordings          {data}
+
+Next, on real data: put the DCASE 2021 machine folders into data/ and run
+  asdjax check --config dcase2021 --config.data.root=data
+  asdjax train --config dcase2021 --config.data.root=data --workdir run
+  asdjax evaluate --workdir run
+Your own machines: see --config own_machines and the README."""

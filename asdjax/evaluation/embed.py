@@ -1,0 +1,88 @@
+"""Clips to embeddings: every piece of every clip through all variants of a fleet.
+
+Letters: n clips, p pieces of all of them, v variants, d embedding.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from asdjax import signal
+from asdjax.models import arcface, variants
+from asdjax.models.layers import EMBEDDING
+from asdjax.progress import progress
+from asdjax.signal import Spectrogram
+from asdjax.training import fleet
+from asdjax.training.fleet import FleetSpec, Model
+
+
+class Embeddings(NamedTuple):
+    """Unit embeddings by variant, (p, d) float32 each, and the clip that each piece is of, (p,) from 0."""
+
+    vectors: dict[str, np.ndarray]
+    clip: np.ndarray
+
+
+def embed_clips(
+    spec: FleetSpec,
+    model: Model,
+    samples: Sequence[np.ndarray],
+    *,
+    stride_frames: int,
+    batch_size: int,
+    what: str,
+) -> Embeddings:
+    """Embed the pieces that start at frames 0, stride, 2 * stride, ... of clips int16 (s,); the rest is left out.
+
+    A clip shorter than a piece gives the one at frame 0, zero-padded. `what` names the progress bar.
+    """
+    embed = compiled_embed(spec)
+    places = [
+        (number, frame)
+        for number, clip in enumerate(samples)
+        for frame in piece_starts(len(clip), spec.spectrogram, stride_frames)
+    ]
+    out = {variant: np.empty((len(places), EMBEDDING), np.float32) for variant in spec.variants}
+    with progress(what, len(places), "piece") as shown:
+        for begin in range(0, len(places), batch_size):
+            batch = places[begin : begin + batch_size]
+            crops = np.zeros((batch_size, spec.spectrogram.piece_samples), np.int16)
+            for row, (number, frame) in enumerate(batch):
+                start = signal.first_sample(frame, spec.spectrogram)
+                crops[row] = signal.crop(samples[number], start, spec.spectrogram.piece_samples)
+            for variant, rows in embed(model, crops).items():
+                out[variant][begin : begin + len(batch)] = np.asarray(rows)[: len(batch)]
+            shown.advance(len(batch))
+    return Embeddings(out, np.array([number for number, _ in places], np.int64))
+
+
+def piece_starts(samples: int, spectrogram: Spectrogram, stride_frames: int) -> range:
+    """Frames at which the pieces of a clip start: 9 of a 10 s clip at stride 32."""
+    last = spectrogram.frames(samples) - spectrogram.piece_frames
+    return range(0, max(last, 0) + 1, stride_frames)
+
+
+@functools.cache
+def compiled_embed(spec: FleetSpec):
+    """The jitted `embed(model, crops int16 (b, s)) -> {variant: (b, d) of unit length}`.
+
+    One STFT serves all variants and both heights.
+    """
+
+    def embed(model: Model, crops: jax.Array) -> dict[str, jax.Array]:
+        magnitude = signal.magnitudes(signal.as_float(crops), spec.spectrogram)
+        pieces = {
+            height: signal.pieces(magnitude, height, spec.spectrogram).astype(spec.precision)
+            for height in {variants.height_of(variant) for variant in spec.variants}
+        }
+        return {
+            variant: arcface.normalise(
+                variants.embed(fleet.backbone(spec, model, variant), pieces[variants.height_of(variant)])
+            )
+            for variant in spec.variants
+        }
+
+    return jax.jit(embed)

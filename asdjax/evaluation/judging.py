@@ -1,0 +1,64 @@
+"""A submission folder judged like the challenge, and the judgement as a table for people."""
+
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+
+from asdjax.evaluation.metrics import FIGURES, Cell, Figures, Judgement, Means, judge, machine_means, overall_means
+from asdjax.evaluation.submission import read
+
+_TITLES = ("AUC", "pAUC", "precision", "recall", "F1")
+_COLUMN = 10  # characters of a figure's column
+
+
+def judge_folder(year: int, scores: Path, truth: Path | None = None) -> Judgement:
+    """Judge anybody's submission files by the year's rules.
+
+    Folders as in `submission.read`, figures as in `metrics.judge`. Raises InputError as these do.
+    """
+    return judge(year, read(scores, year, truth))
+
+
+def format_table(judgement: Judgement, width: int = 80) -> str:
+    """The judgement in percent with two decimals, for a terminal of `width` characters (70 at least).
+
+    Per machine type a row for each section and domain and the two means, then the means over all machine
+    types and the official score. `-` is undefined; a last line counts the cells where AUC or pAUC is.
+    """
+    room = min(max(width, 70), 90) - _COLUMN * len(FIGURES)
+    return "\n".join(_lines(judgement, room)) + "\n"
+
+
+def _lines(judgement: Judgement, room: int) -> Iterator[str]:
+    """`room`: characters for what a row is called."""
+    means = machine_means(judgement)
+    for machine, cells in groupby(judgement.cells, key=lambda cell: cell.machine):
+        yield _row(machine, _TITLES, room)
+        yield from (_figures_row(f"  {cell.section} {cell.domain or '-'}", cell, room) for cell in cells)
+        yield from _mean_rows(means[machine], room)
+        yield ""
+    yield _row("all machine types", _TITLES, room)
+    yield from _mean_rows(overall_means(judgement), room)
+    yield ""
+    mean = "arithmetic" if judgement.year == 2020 else "harmonic"
+    yield f"official score {judgement.year}: {_percent(judgement.official)} ({mean} mean of all AUC and pAUC)"
+    if judgement.undefined:
+        yield f"undefined (-), in no mean: {judgement.undefined} of {len(judgement.cells)} cells lack a class or labels"
+
+
+def _mean_rows(means: Means, room: int) -> Iterator[str]:
+    yield _figures_row("  arithmetic mean", means.arithmetic, room)
+    yield _figures_row("  harmonic mean", means.harmonic, room)
+
+
+def _figures_row(title: str, figures: Cell | Figures, room: int) -> str:
+    return _row(title, [_percent(getattr(figures, figure)) for figure in FIGURES], room)
+
+
+def _row(title: str, texts: list[str] | tuple[str, ...], room: int) -> str:
+    title = title if len(title) < room else f"{title[: room - 2]}…"
+    return f"{title:<{room}}" + "".join(f"{text:>{_COLUMN}}" for text in texts)
+
+
+def _percent(fraction: float | None) -> str:
+    return "-" if fraction is None else f"{100 * fraction:.2f}"

@@ -1,0 +1,239 @@
+"""The official figures of every year: numbers in, numbers out, no files.
+
+Formulas: the organisers' evaluators of DCASE 2020 to 2025 Task 2 (2026: as 2025), which compute AUC and pAUC
+with `sklearn.metrics.roc_auc_score`. All figures are fractions in [0, 1].
+"""
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from math import fsum
+from typing import Any, Literal
+
+from sklearn.metrics import roc_auc_score
+
+from asdjax.corpus.clips import Domain, Label
+from asdjax.errors import InputError
+
+Rules = Literal[2020, 2021, 2022]
+
+YEARS = range(2020, 2027)
+FIGURES = ("auc", "pauc", "precision", "recall", "f1")
+MAX_FALSE_POSITIVE_RATE = 0.1  # of the pAUC
+FLOOR = sys.float_info.epsilon  # under a denominator, and under every value of a harmonic mean
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredClip:
+    """A test clip, what a system said of it, and the truth where it is known.
+
+    `score` is finite, higher = more anomalous; `decision` True = anomaly, None = the system decided nothing.
+    """
+
+    name: str
+    machine: str
+    section: str
+    domain: Domain | None
+    label: Label | None
+    score: float
+    decision: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """AUC, pAUC, precision, recall and F1 as fractions; None where undefined."""
+
+    auc: float | None
+    pauc: float | None
+    precision: float | None
+    recall: float | None
+    f1: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """The figures of one machine type, section and domain. From 2022 on `pauc` is the section's joint one."""
+
+    machine: str
+    section: str
+    domain: Domain | None
+    auc: float | None
+    pauc: float | None
+    precision: float | None
+    recall: float | None
+    f1: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """Every cell, sorted by machine type, section, domain, and the official score over the defined ones.
+
+    `undefined` counts the cells without AUC or without pAUC: none of their missing values enters a mean.
+    """
+
+    year: int
+    cells: tuple[Cell, ...]
+    official: float | None
+    undefined: int
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """Arithmetic and harmonic mean, figure by figure, over the cells where the figure is defined."""
+
+    arithmetic: Figures
+    harmonic: Figures
+
+
+def rules_of(year: int) -> Rules:
+    """The year whose rules and file names `year` follows: 2020, 2021, or 2022 for all later ones.
+
+    Raises InputError for a year without a known challenge.
+    """
+    if year not in YEARS:
+        raise InputError(f"year: expected {YEARS[0]} to {YEARS[-1]}, got {year}; give the year of the challenge")
+    return 2020 if year == 2020 else 2021 if year == 2021 else 2022
+
+
+def judge(year: int, clips: Iterable[ScoredClip]) -> Judgement:
+    """Every figure of a year's official evaluator, from clips in any order.
+
+    2020: per section; official = arithmetic mean of all AUC and pAUC (ours: it ranked by averages).
+    2021: per section and domain; official = harmonic mean of all AUC and pAUC.
+    2022 on: AUC, precision, recall and F1 of a domain take its normals and the anomalies of both domains;
+    pAUC takes the whole section; official = harmonic mean of all AUC and, once per section, pAUC.
+
+    A figure is undefined (None) where normals or anomalies are missing, or a label it needs is unknown; from
+    2022 on an unknown domain leaves only the pAUC. Precision, recall and F1 also need every decision.
+
+    Raises InputError for an unknown year, ValueError for a score that is not finite.
+    """
+    rules = rules_of(year)
+    cells = tuple(cell for section in _sections(clips) for cell in _CELLS[rules](section))
+    values = _defined(_column(cells, "auc", year) + _column(cells, "pauc", year))
+    mean = arithmetic_mean if rules == 2020 else harmonic_mean
+    undefined = sum(cell.auc is None or cell.pauc is None for cell in cells)
+    return Judgement(year, cells, mean(values), undefined)
+
+
+def machine_means(judgement: Judgement) -> dict[str, Means]:
+    """Machine type -> means over its cells, as the organisers' result files (one pAUC a section from 2022)."""
+    by_machine = groupby(judgement.cells, key=lambda cell: cell.machine)
+    return {machine: _means(tuple(cells), judgement.year) for machine, cells in by_machine}
+
+
+def overall_means(judgement: Judgement) -> Means:
+    """Means over the cells of all machine types, each cell weighing the same."""
+    return _means(judgement.cells, judgement.year)
+
+
+def as_json(judgement: Judgement) -> dict[str, Any]:
+    """What `asdjax metrics --json` writes: year, official and cells; undefined is None (JSON null)."""
+    cells = [asdict(cell) for cell in judgement.cells]
+    return {"year": judgement.year, "official": judgement.official, "cells": cells}
+
+
+def arithmetic_mean(values: Sequence[float]) -> float | None:
+    """None for no values."""
+    return fsum(values) / len(values) if values else None
+
+
+def harmonic_mean(values: Sequence[float]) -> float | None:
+    """None for no values; each value floored at the float epsilon, as the organisers' evaluators do."""
+    return len(values) / fsum(1 / max(value, FLOOR) for value in values) if values else None
+
+
+def _sections(clips: Iterable[ScoredClip]) -> Iterator[list[ScoredClip]]:
+    """The clips of each machine type and section; names sorted, so that input order leaves no trace."""
+    in_order = sorted(clips, key=lambda c: (c.machine, c.section, c.domain or "unknown", c.name))
+    for _, section in groupby(in_order, key=lambda c: (c.machine, c.section)):
+        yield list(section)
+
+
+def _domains(section: list[ScoredClip]) -> list[Domain | None]:
+    return list(dict.fromkeys(clip.domain for clip in section))
+
+
+def _cells_2020(section: list[ScoredClip]) -> list[Cell]:
+    return [_cell(section, "source", judged=section, jointly=section)]
+
+
+def _cells_2021(section: list[ScoredClip]) -> list[Cell]:
+    cells = []
+    for domain in _domains(section):
+        part = [clip for clip in section if clip.domain == domain]
+        cells.append(_cell(section, domain, judged=part, jointly=part))
+    return cells
+
+
+def _cells_2022(section: list[ScoredClip]) -> list[Cell]:
+    domains = _domains(section)
+    candidates = [] if None in domains else section
+    cells = []
+    for domain in domains:
+        part = [clip for clip in candidates if clip.domain == domain or clip.label != "normal"]
+        cells.append(_cell(section, domain, judged=part, jointly=section))
+    return cells
+
+
+_CELLS = {2020: _cells_2020, 2021: _cells_2021, 2022: _cells_2022}
+
+
+def _cell(
+    section: list[ScoredClip], domain: Domain | None, *, judged: list[ScoredClip], jointly: list[ScoredClip]
+) -> Cell:
+    """`judged`: the clips of AUC, precision, recall and F1; `jointly`: those of the pAUC."""
+    precision, recall, f1 = _decision_figures(judged)
+    return Cell(
+        machine=section[0].machine,
+        section=section[0].section,
+        domain=domain,
+        auc=_auc(judged),
+        pauc=_auc(jointly, max_fpr=MAX_FALSE_POSITIVE_RATE),
+        precision=precision,
+        recall=recall,
+        f1=f1,
+    )
+
+
+def _judgeable(clips: list[ScoredClip]) -> bool:
+    return {clip.label for clip in clips} == {"normal", "anomaly"}
+
+
+def _auc(clips: list[ScoredClip], max_fpr: float | None = None) -> float | None:
+    """With `max_fpr` the McClish-standardised partial AUC, which may fall below 0.5."""
+    if not _judgeable(clips):
+        return None
+    anomalous = [clip.label == "anomaly" for clip in clips]
+    return float(roc_auc_score(anomalous, [clip.score for clip in clips], max_fpr=max_fpr))
+
+
+def _decision_figures(clips: list[ScoredClip]) -> tuple[float | None, float | None, float | None]:
+    """Precision, recall and F1 of the class anomaly; 0 where nothing was decided anomalous."""
+    if not _judgeable(clips) or any(clip.decision is None for clip in clips):
+        return None, None, None
+    alarms = [clip for clip in clips if clip.decision]
+    hits = sum(clip.label == "anomaly" for clip in alarms)
+    precision = hits / max(len(alarms), FLOOR)
+    recall = hits / sum(clip.label == "anomaly" for clip in clips)
+    return precision, recall, 2 * precision * recall / max(precision + recall, FLOOR)
+
+
+def _column(cells: Sequence[Cell], figure: str, year: int) -> list[float | None]:
+    """One figure of every cell, except that from 2022 on the joint pAUC appears once per section."""
+    if figure == "pauc" and rules_of(year) == 2022:
+        return list({(cell.machine, cell.section): cell.pauc for cell in cells}.values())
+    return [getattr(cell, figure) for cell in cells]
+
+
+def _defined(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
+
+
+def _means(cells: Sequence[Cell], year: int) -> Means:
+    columns = {figure: _defined(_column(cells, figure, year)) for figure in FIGURES}
+    return Means(
+        arithmetic=Figures(**{figure: arithmetic_mean(column) for figure, column in columns.items()}),
+        harmonic=Figures(**{figure: harmonic_mean(column) for figure, column in columns.items()}),
+    )

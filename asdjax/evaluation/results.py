@@ -1,0 +1,107 @@
+"""What an evaluation leaves behind: results.json, table.md, the challenge's score and decision files."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from math import sqrt
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any, NamedTuple
+
+from scipy import stats
+
+from asdjax.evaluation import ensembles, submission
+from asdjax.evaluation.metrics import FIGURES, Cell
+from asdjax.evaluation.systems import System, machine_figures
+from asdjax.evaluation.table import Row, as_markdown
+
+BySeed = Mapping[int, Mapping[str, System]]
+
+
+class Results(NamedTuple):
+    """Where everything lies, and the rows of the table."""
+
+    folder: Path
+    rows: list[Row]
+
+
+def write(folder: Path, year: int, split: str, by_seed: BySeed, checkpoints: Mapping[str, int]) -> Results:
+    """Write an evaluation folder; results.json comes last, so that its presence tells that the rest is whole.
+
+    With several seeds a system's figures are means over them, and every seed has score files of its own.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "results.json").unlink(missing_ok=True)
+    _write_scores(folder / "scores", year, by_seed)
+    names = list(next(iter(by_seed.values())))
+    rows = [_row(name, [systems[name] for systems in by_seed.values()]) for name in names]
+    _replace(folder / "table.md", as_markdown(rows))
+    described = {name: _described([s[name] for s in by_seed.values()], list(by_seed)) for name in names}
+    content = {"year": year, "split": split, "checkpoints": dict(checkpoints), "systems": described}
+    _replace(folder / "results.json", json.dumps(content, indent=1) + "\n")
+    return Results(folder, rows)
+
+
+def _write_scores(folder: Path, year: int, by_seed: BySeed) -> None:
+    shutil.rmtree(folder, ignore_errors=True)  # of an earlier evaluation, perhaps with other systems
+    for seed, systems in by_seed.items():
+        for name, system in systems.items():
+            submission.write(folder / (name if len(by_seed) == 1 else f"{name}@{seed}"), year, system.clips)
+
+
+def _described(of_seeds: Sequence[System], seeds: Sequence[int]) -> dict[str, Any]:
+    """A system's entry of results.json."""
+    first = of_seeds[0]
+    entry: dict[str, Any] = {
+        "official": _mean([system.judgement.official for system in of_seeds]),
+        "selection": first.selection,
+        "undefined_cells": first.judgement.undefined,
+        "cells": [asdict(cell) for cell in _mean_cells([system.judgement.cells for system in of_seeds])],
+    }
+    if len(of_seeds) == 1:
+        entry["thresholds"] = {machine: limit._asdict() for machine, limit in first.thresholds.items()}
+        entry["members"] = first.members
+    else:
+        entry |= {"seeds": list(seeds), **_spread([system.judgement.official for system in of_seeds])}
+    return entry
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    defined = [value for value in values if value is not None]
+    return mean(defined) if len(defined) == len(values) else None
+
+
+def _mean_cells(of_seeds: Sequence[Sequence[Cell]]) -> list[Cell]:
+    return [
+        replace(cells[0], **{figure: _mean([getattr(cell, figure) for cell in cells]) for figure in FIGURES})
+        for cells in zip(*of_seeds, strict=True)
+    ]
+
+
+def _spread(officials: Sequence[float | None]) -> dict[str, Any]:
+    """Standard deviation over seeds, and the 95 % interval of their mean by Student's t."""
+    defined = [value for value in officials if value is not None]
+    if len(defined) < len(officials):
+        return {"spread": None, "interval": None}
+    spread = stdev(defined)
+    half = float(stats.t.ppf(0.975, len(defined) - 1)) * spread / sqrt(len(defined))
+    return {"spread": spread, "interval": [mean(defined) - half, mean(defined) + half]}
+
+
+def _row(name: str, of_seeds: Sequence[System]) -> Row:
+    figures = [machine_figures(system.judgement) for system in of_seeds]
+    by_machine = {
+        machine: (_mean([f[machine][0] for f in figures]), _mean([f[machine][1] for f in figures]))
+        for machine in figures[0]
+    }
+    official = _mean([system.judgement.official for system in of_seeds])
+    undefined = of_seeds[0].judgement.undefined
+    return Row(name, by_machine, official, of_seeds[0].selection == ensembles.LABELLED_TEST, undefined)
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f"{path.name}.new")
+    temporary.write_text(text)
+    os.replace(temporary, path)

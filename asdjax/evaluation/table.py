@@ -1,0 +1,79 @@
+"""The report's Table 2 for a run: harmonic means of AUC and pAUC by machine type, in percent."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+_OFFICIAL = "official"
+_TITLE = "AUC/pAUC in %"
+SELECTED = "*"
+
+
+class Row(NamedTuple):
+    """A system's line: (AUC, pAUC) by machine type, the official score, whether labelled test data chose its
+    models, and how many cells are undefined. Figures are fractions, None where undefined."""
+
+    system: str
+    figures: Mapping[str, tuple[float | None, float | None]]
+    official: float | None
+    selected: bool
+    undefined: int
+
+
+def as_markdown(rows: Sequence[Row]) -> str:
+    """The table for table.md."""
+    head, *body = _texts(rows)
+    lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
+    lines += ["| " + " | ".join(texts) + " |" for texts in body]
+    return "\n".join([*lines, "", *_notes(rows), ""])
+
+
+def as_text(rows: Sequence[Row], width: int = 80) -> str:
+    """The table for a terminal of so many characters; machine types that do not fit go below one another."""
+    table = _texts(rows)
+    widths = [max(len(texts[i]) for texts in table) for i in range(len(table[0]))]
+    blocks = []
+    for columns in _blocks(widths, width):
+        for texts in table:
+            cells = [f"{texts[i]:<{widths[i]}}" if i == 0 else f"{texts[i]:>{widths[i]}}" for i in columns]
+            blocks.append("  ".join(cells).rstrip())
+        blocks.append("")
+    return "\n".join([*blocks, *_notes(rows)])
+
+
+def _blocks(widths: Sequence[int], width: int) -> list[list[int]]:
+    """Columns in groups that fit, the system's name leading each."""
+    blocks, used = [[0]], widths[0]
+    for i, needed in enumerate(widths[1:], start=1):
+        if len(blocks[-1]) > 1 and used + 2 + needed > width:
+            blocks.append([0])
+            used = widths[0]
+        blocks[-1].append(i)
+        used += 2 + needed
+    return blocks
+
+
+def _texts(rows: Sequence[Row]) -> list[list[str]]:
+    machines = list(rows[0].figures)
+    body = [
+        [
+            row.system + (SELECTED if row.selected else ""),
+            *("/".join(map(_percent, row.figures[machine])) for machine in machines),
+            _percent(row.official),
+        ]
+        for row in rows
+    ]
+    return [[_TITLE, *machines, _OFFICIAL], *body]
+
+
+def _notes(rows: Sequence[Row]) -> list[str]:
+    notes = ["Harmonic means over sections and domains; official: over all of them."]
+    if any(row.selected for row in rows):
+        notes.append(f"{SELECTED} models chosen by labelled test data: an upper bound, not a result.")
+    if any(row.undefined for row in rows):
+        number = max(row.undefined for row in rows)
+        notes.append(f"{number} cells are undefined (one class only or no labels) and enter no mean.")
+    return notes
+
+
+def _percent(fraction: float | None) -> str:
+    return "-" if fraction is None else f"{100 * fraction:.2f}"

@@ -1,0 +1,108 @@
+"""EfficientNet-B0 for spectrogram pieces (Tan & Le 2019, Table 1), without drop path and dropout (open)."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+
+from asdjax.models import layers
+from asdjax.models.layers import EMBEDDING
+
+# expansion, channels, repeats, stride of the first, kernel (Tan & Le 2019, Table 1)
+STAGES = (
+    (1, 16, 1, 1, 3),
+    (6, 24, 2, 2, 3),
+    (6, 40, 2, 2, 5),
+    (6, 80, 3, 2, 3),
+    (6, 112, 3, 1, 5),
+    (6, 192, 4, 2, 5),
+    (6, 320, 1, 1, 3),
+)
+STEM, HEAD = 32, 1280
+SQUEEZE = 4  # the squeezed width is a quarter of the block's input channels
+
+
+class ConvUnit(nnx.Module):
+    """Convolution, batch normalisation, SiLU."""
+
+    def __init__(self, conv: nnx.Module, channels: int, *, dtype: DTypeLike) -> None:
+        self.conv = conv
+        self.norm = layers.BatchNorm(channels, dtype=dtype)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return nnx.silu(self.norm(self.conv(x)))
+
+
+class SqueezeExcite(nnx.Module):
+    """Each channel times a gate read off the mean of all channels (Hu et al. 2018)."""
+
+    def __init__(self, channels: int, squeezed: int, *, dtype: DTypeLike) -> None:
+        self.squeeze = layers.Dense(channels, squeezed, dtype=dtype)
+        self.excite = layers.Dense(squeezed, channels, dtype=dtype)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        gate = nnx.sigmoid(self.excite(nnx.silu(self.squeeze(layers.global_average_pool(x)))))
+        return x * gate[:, None, None, :]
+
+
+class MBConv(nnx.Module):
+    """1x1 up, depthwise, squeeze-and-excite, linear 1x1 down; a residual sum where the shape stays."""
+
+    def __init__(
+        self,
+        c_in: int,
+        c_out: int,
+        expansion: int,
+        stride: int,
+        kernel: int,
+        *,
+        dtype: DTypeLike,
+    ) -> None:
+        wide = c_in * expansion
+        self.expand = ConvUnit(layers.Conv(c_in, wide, 1, dtype=dtype), wide, dtype=dtype) if expansion > 1 else None
+        self.depthwise = ConvUnit(layers.DepthwiseConv(wide, kernel, stride=stride, dtype=dtype), wide, dtype=dtype)
+        self.gate = SqueezeExcite(wide, max(1, c_in // SQUEEZE), dtype=dtype)
+        self.project = layers.Conv(wide, c_out, 1, dtype=dtype)
+        self.norm = layers.BatchNorm(c_out, dtype=dtype)
+        self.residual = stride == 1 and c_in == c_out
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = x if self.expand is None else self.expand(x)
+        y = self.norm(self.project(self.gate(self.depthwise(y))))
+        return x + y if self.residual else y
+
+
+class EfficientNetB0(nnx.Module):
+    """(b, height, frames, c_in) -> (b, 128); 4,170,940 parameters with one input channel.
+
+    `late` begins at the last residual sum (the last 192-channel block), `embedding` is the dense layer (see
+    training/optimizer.py).
+    """
+
+    def __init__(
+        self,
+        height: int,
+        frames: int,
+        c_in: int = 1,
+        *,
+        width: float = 1.0,
+        dtype: DTypeLike,
+    ) -> None:
+        del height, frames  # global average pooling takes any
+        channels = layers.scaled(STEM, width)
+        blocks: list[nnx.Module] = [
+            ConvUnit(layers.Conv(c_in, channels, 3, stride=2, dtype=dtype), channels, dtype=dtype)
+        ]
+        for expansion, c, repeats, stride, kernel in STAGES:
+            c_out = layers.scaled(c, width)
+            for i in range(repeats):
+                blocks.append(MBConv(channels, c_out, expansion, stride if i == 0 else 1, kernel, dtype=dtype))
+                channels = c_out
+        head = layers.scaled(HEAD, width)
+        head_unit = ConvUnit(layers.Conv(channels, head, 1, dtype=dtype), head, dtype=dtype)
+        self.early = nnx.Sequential(*blocks[:-2])
+        self.late = nnx.Sequential(*blocks[-2:], head_unit, layers.global_average_pool)
+        self.embedding = layers.Dense(head, EMBEDDING, dtype=dtype)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.embedding(self.late(self.early(jnp.asarray(x))))

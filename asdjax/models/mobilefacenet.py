@@ -1,0 +1,90 @@
+"""MobileFaceNet for spectrogram pieces (Chen et al. 2018, as in Table 1 of the report)."""
+
+import jax
+from flax import nnx
+from jax.typing import DTypeLike
+
+from asdjax.models import layers
+from asdjax.models.layers import EMBEDDING
+
+# expansion t, channels c, repeats n, stride s of the first (report, Table 1)
+BOTTLENECKS = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 2), (4, 128, 1, 2), (2, 128, 2, 1))
+STEM, HEAD = 64, 512
+TOTAL_STRIDE = 32
+
+
+class ConvUnit(nnx.Module):
+    """Convolution, batch normalisation, PReLU."""
+
+    def __init__(self, conv: nnx.Module, channels: int, *, dtype: DTypeLike) -> None:
+        self.conv = conv
+        self.norm = layers.BatchNorm(channels, dtype=dtype)
+        self.activation = layers.PReLU(channels, dtype=dtype)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.activation(self.norm(self.conv(x)))
+
+
+class LinearUnit(nnx.Module):
+    """Convolution and batch normalisation, no activation."""
+
+    def __init__(self, conv: nnx.Module, channels: int, *, dtype: DTypeLike) -> None:
+        self.conv = conv
+        self.norm = layers.BatchNorm(channels, dtype=dtype)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.norm(self.conv(x))
+
+
+class Bottleneck(nnx.Module):
+    """1x1 up, depthwise 3x3, linear 1x1 down; a residual sum where the shape stays."""
+
+    def __init__(self, c_in: int, c_out: int, expansion: int, stride: int, *, dtype: DTypeLike) -> None:
+        wide = c_in * expansion
+        self.expand = ConvUnit(layers.Conv(c_in, wide, 1, dtype=dtype), wide, dtype=dtype)
+        self.depthwise = ConvUnit(layers.DepthwiseConv(wide, 3, stride=stride, dtype=dtype), wide, dtype=dtype)
+        self.project = LinearUnit(layers.Conv(wide, c_out, 1, dtype=dtype), c_out, dtype=dtype)
+        self.residual = stride == 1 and c_in == c_out
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = self.project(self.depthwise(self.expand(x)))
+        return x + y if self.residual else y
+
+
+class MobileFaceNet(nnx.Module):
+    """(b, height, frames, c_in) -> (b, 128); 993,280 parameters at 1024 x 32, 985,088 at 512 x 32.
+
+    `late` begins at the last residual sum and `embedding` is what the fine-tuning strategy `backbone` leaves
+    trainable (see training/optimizer.py).
+    """
+
+    def __init__(
+        self,
+        height: int,
+        frames: int,
+        c_in: int = 1,
+        *,
+        width: float = 1.0,
+        dtype: DTypeLike,
+    ) -> None:
+        channels = layers.scaled(STEM, width)
+        blocks: list[nnx.Module] = [
+            ConvUnit(layers.Conv(c_in, channels, 3, stride=2, dtype=dtype), channels, dtype=dtype),
+            ConvUnit(layers.DepthwiseConv(channels, 3, dtype=dtype), channels, dtype=dtype),
+        ]
+        for expansion, c, repeats, stride in BOTTLENECKS:
+            c_out = layers.scaled(c, width)
+            for i in range(repeats):
+                blocks.append(Bottleneck(channels, c_out, expansion, stride if i == 0 else 1, dtype=dtype))
+                channels = c_out
+        head = layers.scaled(HEAD, width)
+        size = (-(-height // TOTAL_STRIDE), -(-frames // TOTAL_STRIDE))
+        self.early = nnx.Sequential(*blocks[:-1])
+        self.late = nnx.Sequential(blocks[-1], ConvUnit(layers.Conv(channels, head, 1, dtype=dtype), head, dtype=dtype))
+        self.embedding = nnx.Sequential(
+            LinearUnit(layers.GlobalDepthwiseConv(head, size, dtype=dtype), head, dtype=dtype),
+            LinearUnit(layers.Dense(head, EMBEDDING, use_bias=False, dtype=dtype), EMBEDDING, dtype=dtype),
+        )
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.embedding(self.late(self.early(x)))

@@ -1,0 +1,80 @@
+"""ResNet-50 for spectrogram pieces (He et al. 2016, stride on the 3x3: the "v1.5" form)."""
+
+import jax
+from flax import nnx
+from jax.typing import DTypeLike
+
+from asdjax.models import layers
+from asdjax.models.layers import EMBEDDING
+
+# channels of the 3x3, blocks, stride of the first (He et al. 2016, Table 1)
+STAGES = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2))
+STEM, EXPANSION = 64, 4
+
+
+class ConvNorm(nnx.Module):
+    """Convolution and batch normalisation."""
+
+    def __init__(self, c_in: int, c_out: int, kernel: int, *, stride: int = 1, dtype: DTypeLike) -> None:
+        self.conv = layers.Conv(c_in, c_out, kernel, stride=stride, dtype=dtype)
+        self.norm = layers.BatchNorm(c_out, dtype=dtype)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.norm(self.conv(x))
+
+
+class Stem(nnx.Module):
+    """7x7 at stride 2, ReLU, 3x3 maximum at stride 2."""
+
+    def __init__(self, c_in: int, c_out: int, *, dtype: DTypeLike) -> None:
+        self.conv = ConvNorm(c_in, c_out, 7, stride=2, dtype=dtype)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return layers.max_pool(nnx.relu(self.conv(x)))
+
+
+class ResidualBlock(nnx.Module):
+    """1x1 down, 3x3, 1x1 up, added to the input (projected where the shape changes), ReLU."""
+
+    def __init__(self, c_in: int, c: int, stride: int, *, dtype: DTypeLike) -> None:
+        c_out = c * EXPANSION
+        self.reduce = ConvNorm(c_in, c, 1, dtype=dtype)
+        self.spatial = ConvNorm(c, c, 3, stride=stride, dtype=dtype)
+        self.expand = ConvNorm(c, c_out, 1, dtype=dtype)
+        changes = stride != 1 or c_in != c_out
+        self.shortcut = ConvNorm(c_in, c_out, 1, stride=stride, dtype=dtype) if changes else None
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = self.expand(nnx.relu(self.spatial(nnx.relu(self.reduce(x)))))
+        return nnx.relu(y + (x if self.shortcut is None else self.shortcut(x)))
+
+
+class ResNet50(nnx.Module):
+    """(b, height, frames, c_in) -> (b, 128); 23,764,032 parameters with one input channel.
+
+    `late` is the last residual block, `embedding` the dense layer (see training/optimizer.py).
+    """
+
+    def __init__(
+        self,
+        height: int,
+        frames: int,
+        c_in: int = 1,
+        *,
+        width: float = 1.0,
+        dtype: DTypeLike,
+    ) -> None:
+        del height, frames  # global average pooling takes any
+        channels = layers.scaled(STEM, width)
+        blocks: list[nnx.Module] = [Stem(c_in, channels, dtype=dtype)]
+        for c, repeats, stride in STAGES:
+            c_mid = layers.scaled(c, width)
+            for i in range(repeats):
+                blocks.append(ResidualBlock(channels, c_mid, stride if i == 0 else 1, dtype=dtype))
+                channels = c_mid * EXPANSION
+        self.early = nnx.Sequential(*blocks[:-1])
+        self.late = nnx.Sequential(blocks[-1], layers.global_average_pool)
+        self.embedding = layers.Dense(channels, EMBEDDING, dtype=dtype)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.embedding(self.late(self.early(x)))

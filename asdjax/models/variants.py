@@ -1,0 +1,96 @@
+"""The six variants by name: three backbones, each on pieces of two heights."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+
+from asdjax.models.efficientnet import EfficientNetB0
+from asdjax.models.mobilefacenet import MobileFaceNet
+from asdjax.models.resnet import ResNet50
+
+BACKBONES: dict[str, Callable[..., nnx.Module]] = {
+    "mobilefacenet": MobileFaceNet,
+    "resnet50": ResNet50,
+    "efficientnet_b0": EfficientNetB0,
+}
+HEIGHTS = (1024, 512)
+VARIANTS = tuple(f"{backbone}_{height}" for backbone in BACKBONES for height in HEIGHTS)
+Arrays = dict[str, Any]
+"""Arrays (or their shapes) by path, such as "early/layers/0/conv/kernel"; freezing goes by the first word."""
+
+
+class Backbone(NamedTuple):
+    """A backbone taken apart: how to put it together, its parameters, its batch statistics."""
+
+    graph: nnx.GraphDef
+    parameters: Arrays
+    statistics: Arrays
+
+
+def height_of(variant: str) -> int:
+    """Rows of the pieces that a variant looks at: 1024 or 512."""
+    return int(variant.rsplit("_", 1)[1])
+
+
+def declare(
+    variant: str,
+    *,
+    frames: int,
+    c_in: int = 1,
+    width: float = 1.0,
+    dtype: DTypeLike = jnp.float32,
+    frozen: tuple[str, ...] = (),
+) -> Backbone:
+    """A backbone whose arrays are shapes only; `initialise.fill` makes them real.
+
+    `frozen` names groups ("early", "late", "embedding") that normalise with their running averages, and so
+    leave them as they are, also while the rest trains.
+    """
+    backbone, _ = variant.rsplit("_", 1)
+
+    def construct() -> nnx.Module:
+        model = BACKBONES[backbone](height_of(variant), frames, c_in, width=width, dtype=dtype)
+        for group in frozen:
+            getattr(model, group).eval()
+        return model
+
+    graph, parameters, statistics = nnx.split(nnx.eval_shape(construct), nnx.Param, nnx.BatchStat)
+    return Backbone(graph, _flat(parameters), _flat(statistics))
+
+
+def forward(backbone: Backbone, pieces: jax.Array) -> tuple[jax.Array, Arrays]:
+    """Embeddings (b, 128) float32 of pieces (b, f, t, c), with batch statistics, and the statistics after it."""
+    model = _assembled(backbone)
+    embeddings = model(pieces)
+    return embeddings.astype(jnp.float32), _flat(nnx.state(model, nnx.BatchStat))
+
+
+def embed(backbone: Backbone, pieces: jax.Array) -> jax.Array:
+    """Embeddings (b, 128) float32 of pieces (b, f, t, c), normalised with the running averages."""
+    model = _assembled(backbone)
+    model.eval()
+    return model(pieces).astype(jnp.float32)
+
+
+def _assembled(backbone: Backbone) -> nnx.Module:
+    arrays = {**backbone.parameters, **backbone.statistics}
+    return nnx.merge(backbone.graph, _nested(arrays))
+
+
+def _flat(state: nnx.State) -> Arrays:
+    return {"/".join(map(str, path)): leaf.get_value() for path, leaf in nnx.to_flat_state(state)}
+
+
+def _nested(arrays: Arrays) -> dict:
+    tree: dict = {}
+    for path, array in arrays.items():
+        *parents, leaf = (int(word) if word.isdigit() else word for word in path.split("/"))
+        branch = tree
+        for word in parents:
+            branch = branch.setdefault(word, {})
+        branch[leaf] = array
+    return tree

@@ -1,0 +1,40 @@
+"""Devices and meshes: the only file that knows about topology."""
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from asdjax.errors import InputError
+
+DATA_AXIS = "data"
+
+
+def data_mesh() -> Mesh:
+    """All devices in one row, over which the batch is split."""
+    devices = jax.devices()
+    return jax.make_mesh((len(devices),), (DATA_AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def require_divisible(batch_size: int, mesh: Mesh) -> None:
+    """Raise InputError where the global batch does not divide over the mesh, naming the nearest that do."""
+    n = mesh.size
+    if batch_size % n:
+        below, above = batch_size // n * n, (batch_size // n + 1) * n
+        nearest = f"{below} or {above}" if below else f"{above}"
+        raise InputError(
+            f"config.train.batch_size: expected a multiple of the {n} devices, got {batch_size}; the nearest: {nearest}"
+        )
+
+
+def replicated[Tree](tree: Tree, mesh: Mesh) -> Tree:
+    """The same arrays on every device of the mesh."""
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def split_batch[Tree](tree: Tree, mesh: Mesh) -> Tree:
+    """Under jit: arrays (v, b, ...) with the batch split over the mesh."""
+    return jax.lax.with_sharding_constraint(tree, NamedSharding(mesh, PartitionSpec(None, DATA_AXIS)))
+
+
+def on_accelerator() -> bool:
+    """Whether the default backend is a GPU or TPU."""
+    return jax.default_backend() != "cpu"

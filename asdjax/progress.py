@@ -1,0 +1,69 @@
+"""How far a long wait has come: a bar on a terminal, a line now and then elsewhere; both on standard error."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from time import monotonic
+
+from tqdm import tqdm
+
+SECONDS_BETWEEN_LINES = 20.0
+
+
+def say(line: str) -> None:
+    """One line to the user that does not tear a bar in two."""
+    tqdm.write(line, file=sys.stderr)
+
+
+class Progress:
+    """Something countable that takes a while."""
+
+    def __init__(self, what: str, total: int, unit: str, done: int) -> None:
+        self.what, self.total, self.unit, self.done = what, total, unit, done
+        self._begun, self._begun_at = monotonic(), done
+        self._spoke = self._begun
+        terminal = sys.stderr.isatty()
+        self._bar = tqdm(
+            desc=what, total=total, initial=done, unit=f" {unit}", disable=not terminal, dynamic_ncols=True
+        )
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        """So many more are done; `note` is shown behind the rate."""
+        self.done += count
+        if note:
+            self._bar.set_postfix_str(note, refresh=False)
+        self._bar.update(count)
+        if self._bar.disable and monotonic() - self._spoke >= SECONDS_BETWEEN_LINES:
+            self._spoke = monotonic()
+            say(self._line(note))
+
+    def _line(self, note: str) -> str:
+        rate = (self.done - self._begun_at) / max(monotonic() - self._begun, 1e-9)
+        left = tqdm.format_interval((self.total - self.done) / rate) if rate else "?"
+        parts = [f"{self.what}: {self.done} of {self.total} {self.unit}s, {rate:.3g} a second, {left} left", note]
+        return "; ".join(part for part in parts if part)
+
+    def close(self) -> None:
+        """Leave the finished bar standing, or say how long it took."""
+        if self._bar.disable:
+            seconds = monotonic() - self._begun
+            say(f"{self.what}: {self.done} of {self.total} {self.unit}s in {seconds:.1f} s")
+        self._bar.close()
+
+
+@contextmanager
+def progress(what: str, total: int, unit: str, done: int = 0) -> Iterator[Progress]:
+    """A `Progress` that is closed whatever happens."""
+    shown = Progress(what, total, unit, done)
+    try:
+        yield shown
+    finally:
+        shown.close()
+
+
+def track[T](items: Iterable[T], what: str, total: int, unit: str) -> Iterator[T]:
+    """The items, counted as they pass."""
+    with progress(what, total, unit) as shown:
+        for item in items:
+            yield item
+            shown.advance()

@@ -1,0 +1,174 @@
+"""Train every task of a configuration: the order of operations."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from asdjax import configfile, parallel, signal
+from asdjax.config import Config
+from asdjax.corpus.access import Stores, open_corpus, open_stores, samples_of
+from asdjax.corpus.tasks import Task, tasks_of
+from asdjax.errors import Diverged, InputError, Stopped
+from asdjax.journal import Journal
+from asdjax.progress import progress, say
+from asdjax.training import checkpoints, fleet, sampler
+from asdjax.training.fleet import FleetSpec, FleetState, Metrics
+from asdjax.training.phases import Phase, phases_of
+from asdjax.training.runs import Run, runs_of
+from asdjax.training.stops import StopRequest
+
+PAGE_SAMPLES = 512
+"""Row length of the audio on the device: half a row is wasted per clip, 0.2 % of a 10 s clip."""
+
+
+def train(config: Config, workdir: Path) -> None:
+    """Train all tasks and seeds, from wherever an earlier call was ended.
+
+    Raises InputError for what the user can mend, Stopped after a signal with everything saved, Diverged where a
+    loss is no longer a number.
+    """
+    # 1. See what is there and what it asks for, before anything is written.
+    mesh = parallel.data_mesh()
+    parallel.require_divisible(config.train.batch_size, mesh)
+    corpus = open_corpus(config)
+    tasks = tasks_of(corpus, config.data.classes)
+    # 2. Put the configuration down, or see that the work directory holds this very run.
+    configfile.save(config, workdir)
+    with StopRequest() as stop:
+        for task in tasks:
+            # 3. Decode a task's audio once, for training and evaluation.
+            stores = open_stores(config, workdir, corpus, task.machines)
+            # 4. Train its seeds one after another.
+            for run in runs_of(config, workdir, [task]):
+                _train_run(config, run, stores, mesh, stop)
+
+
+def _train_run(config: Config, run: Run, stores: Stores, mesh: Mesh, stop: StopRequest) -> None:
+    samples = samples_of(stores, run.task.clips)
+    phases = phases_of(config, run.task, _phase1_plan(config, run.task, samples))
+    if len(phases) == 1 and config.phase2.strategies:
+        say(f"{run.name}: no section has target training clips, so phase 2 is left out")
+    unfinished = [phase for phase in phases if not _finished(run.folder / phase.name, phase)]
+    if not unfinished:
+        say(f"{run.name}: already trained")
+        return
+    # 5. The audio goes to the device whole, once.
+    waves = parallel.replicated(waves_of(samples), mesh)
+    with Journal(run.folder) as journal:
+        for phase in unfinished:
+            _train_phase(config, run, phase, waves, mesh, journal, stop)
+
+
+def _finished(line: Path, phase: Phase) -> bool:
+    return phase.steps in checkpoints.steps(line)
+
+
+def _phase1_plan(config: Config, task: Task, samples: Sequence[np.ndarray]) -> sampler.Plan:
+    spectrogram = fleet.spectrogram_of(config)
+    frames = [spectrogram.frames(len(clip)) for clip in samples]
+    for clip, number in zip(task.clips, frames, strict=True):
+        if number < spectrogram.piece_frames:
+            raise InputError(
+                f"{clip.path}: expected at least {spectrogram.piece_frames} STFT frames (a piece), got {number}; "
+                "take the clip out or join it with its neighbour"
+            )
+    is_target = [clip.domain == "target" for clip in task.clips]
+    return sampler.plan(task.class_of_clip, is_target, frames, task.section_of_class)
+
+
+def waves_of(samples: Sequence[np.ndarray]) -> signal.Waves:
+    """Clips int16 (s,) as the pages that `signal.gather` reads, still on the host."""
+    length = np.array([len(clip) for clip in samples], np.int32)
+    rows = -(-length // PAGE_SAMPLES)
+    first = np.cumsum(rows) - rows
+    pages = np.zeros((int(rows.sum()), PAGE_SAMPLES), np.int16)
+    for clip, row in zip(samples, first, strict=True):
+        pages[row : row - (-len(clip) // PAGE_SAMPLES)].reshape(-1)[: len(clip)] = clip
+    return signal.Waves(*map(jnp.asarray, (pages, first.astype(np.int32), length)))
+
+
+def _train_phase(
+    config: Config, run: Run, phase: Phase, waves: signal.Waves, mesh: Mesh, journal: Journal, stop: StopRequest
+) -> None:
+    spec = fleet.spec_of(config, len(run.task.classes), phase.trainable)
+    # 6. Go on from the newest whole checkpoint, or begin: from scratch, or from the end of phase 1.
+    step, state = _resumed(spec, run, phase, mesh) or (0, _begun(spec, run, phase, mesh))
+    journal.resume(phase.name, step)
+    steps = fleet.compiled_steps(spec, mesh)
+    keys = sampler.streams(run.seed, run.task.name, spec.variants, phase.name)
+    plan, keys = parallel.replicated((phase.plan, keys), mesh)
+    with progress(f"{run.name} {phase.name}", phase.steps, "step", step) as shown:
+        while step < phase.steps:
+            # 7. One dispatch: as many steps as lie before the next log or checkpoint.
+            count = _steps_until_due(config, step, phase.steps, spec.steps_per_dispatch)
+            state, metrics = steps(state, waves, plan, keys, jnp.int32(step), jnp.int32(count))
+            step += count
+            # 8. Log, then save, then stop: what a checkpoint has behind it is in the log, once.
+            logging = due(step, config.train.log_every_steps, phase.steps)
+            note = _log(journal, spec, phase.name, step, metrics, count) if logging else ""
+            if stop.asked or due(step, config.train.checkpoint_every_steps, phase.steps):
+                trees = {"model": fleet.model_of(state), "optimizer": state.optimizer}
+                checkpoints.save(run.folder / phase.name, step, trees, config.train.keep)
+            shown.advance(count, note)
+            if stop.asked:
+                raise Stopped(f"{run.name} {phase.name}: stopped at step {step} of {phase.steps}; all is saved")
+
+
+def _begun(spec: FleetSpec, run: Run, phase: Phase, mesh: Mesh) -> FleetState:
+    """The state at a phase's first step."""
+    model = fleet.initial_model(spec, run.seed, run.task.name)
+    if phase.after is not None:
+        line = run.folder / phase.after
+        _, restored = checkpoints.restore_newest(line, {"model": model}) or (0, None)
+        if restored is None:
+            raise InputError(f"{line}: expected the checkpoints of {phase.after}, found none; train it first")
+        model = restored["model"]
+    return parallel.replicated(fleet.begin(spec, model), mesh)
+
+
+def _resumed(spec: FleetSpec, run: Run, phase: Phase, mesh: Mesh) -> tuple[int, FleetState] | None:
+    """The newest whole checkpoint of a phase, if there is any."""
+    like = fleet.abstract_state(spec)
+    shapes = {"model": fleet.model_of(like), "optimizer": like.optimizer}
+    found = checkpoints.restore_newest(run.folder / phase.name, shapes)
+    if found is None:
+        return None
+    step, trees = found
+    state = fleet.begin(spec, trees["model"])._replace(optimizer=trees["optimizer"])
+    return step, parallel.replicated(state, mesh)
+
+
+def due(step: int, every: int, last: int) -> bool:
+    """Whether something done every so many steps is done once `step` are over; always at the last."""
+    return step % every == 0 or step == last
+
+
+def _steps_until_due(config: Config, step: int, last: int, most: int) -> int:
+    """Steps to the next log, checkpoint or end, but no more than one dispatch takes."""
+    cadences = (config.train.log_every_steps, config.train.checkpoint_every_steps)
+    return min(most, last - step, *(every - step % every for every in cadences))
+
+
+def _log(journal: Journal, spec: FleetSpec, phase: str, step: int, metrics: Metrics, count: int) -> str:
+    """Write down the dispatch's last step; a note for the progress bar.
+
+    Raises Diverged if a loss of any step in the dispatch is no number.
+    """
+    losses, accuracies = (np.asarray(rows)[:count] for rows in metrics)
+    _require_finite(spec, phase, step - count, losses)
+    loss = dict(zip(spec.variants, losses[-1].tolist(), strict=True))
+    accuracy = dict(zip(spec.variants, accuracies[-1].tolist(), strict=True))
+    journal.metrics(phase, step, loss, accuracy, learning_rate=spec.learning_rate)
+    return f"loss {losses[-1].mean():.2f}, accuracy {100 * accuracies[-1].mean():.0f} %"
+
+
+def _require_finite(spec: FleetSpec, phase: str, before: int, losses: np.ndarray) -> None:
+    rows, columns = np.nonzero(~np.isfinite(losses))
+    if len(rows):
+        raise Diverged(
+            f"{phase} step {before + rows[0] + 1}: the loss of {spec.variants[columns[0]]} is no number; the "
+            "last checkpoint stands; a smaller --config.optimizer.learning_rate in a new --workdir may help"
+        )

@@ -1,0 +1,145 @@
+"""What each step looks at: a pure function of (seed, names, step), with no carried state.
+
+A draw depends on nothing else: not on what ran before, not on the number of devices, not on which other
+variants train. Phase 1 and phase 2 differ in data only (`Plan.targets`), so one compiled step serves both.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+SOURCE, TARGET = 0, 1
+
+
+class Plan(NamedTuple):
+    """What may be drawn, as arrays, so that it is an argument of the compiled step. k classes, n clips.
+
+    order: (n,) int32, clips sorted by class and domain; first, sizes: (k, 2) int32, where a class's source and
+    target clips lie in `order` and how many they are; section: (k,) int32, the section (of a machine type) that
+    a class belongs to; frames: (n,) int32, STFT frames of a clip; targets: (m,) int32, the sections that phase
+    2 draws from; in phase 1 none, marked by -1 throughout.
+    """
+
+    order: jax.Array
+    first: jax.Array
+    sizes: jax.Array
+    section: jax.Array
+    frames: jax.Array
+    targets: jax.Array
+
+
+class Draw(NamedTuple):
+    """One batch: all (b,). x = (1 - weight) * clip_a + weight * clip_b, both from frame `frame` on."""
+
+    clip_a: jax.Array
+    clip_b: jax.Array
+    class_a: jax.Array
+    class_b: jax.Array
+    weight: jax.Array
+    frame: jax.Array
+
+
+def plan(
+    class_of_clip: Sequence[int],
+    is_target: Sequence[bool],
+    frames: Sequence[int],
+    section_of_class: Sequence[int],
+) -> Plan:
+    """The plan of phase 1 for n clips given by class, domain and STFT frames, and k classes by section."""
+    k = len(section_of_class)
+    cell = np.asarray(class_of_clip) * 2 + np.asarray(is_target, int)
+    order = np.argsort(cell, kind="stable")
+    sizes = np.bincount(cell, minlength=2 * k).reshape(k, 2)
+    first = (np.cumsum(sizes.ravel()) - sizes.ravel()).reshape(k, 2)
+    arrays = [order, first, sizes, section_of_class, frames, np.full(max(section_of_class) + 1, -1)]
+    return Plan(*(jnp.asarray(a, jnp.int32) for a in arrays))
+
+
+def fine_tuning(phase1: Plan) -> Plan | None:
+    """The plan of phase 2, or None where no section has target clips and two classes to mix.
+
+    `targets` keeps its length, so that the step compiled for phase 1 serves as it is.
+    """
+    eligible = []
+    for section in np.unique(phase1.section):
+        drawable = np.asarray(_drawable(phase1, jnp.int32(section)))
+        own = np.asarray(phase1.section) == section
+        if drawable[own].any() and drawable.sum() >= 2:
+            eligible.append(int(section))
+    if not eligible:
+        return None
+    targets = np.full(len(phase1.targets), -1)
+    targets[: len(eligible)] = eligible
+    return phase1._replace(targets=jnp.asarray(targets, jnp.int32))
+
+
+def stream(seed: int, *names: str) -> jax.Array:
+    """A random key of its own for every (seed, names): names are hashed, never counted."""
+    key = jax.random.key(seed)
+    for name in names:
+        word = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
+        key = jax.random.fold_in(key, word)
+    return key
+
+
+def streams(seed: int, task: str, variants: Sequence[str], phase: str) -> jax.Array:
+    """Each variant's own key (v,), named by task, variant and phase."""
+    return jnp.stack([stream(seed, task, variant, phase) for variant in variants])
+
+
+def draw(key: jax.Array, step: jax.Array, plan: Plan, *, batch: int, piece_frames: int, max_weight: float) -> Draw:
+    """The batch of one variant's step.
+
+    A class is drawn uniformly, then one of its clips; the partner is a clip of another class, likewise. In
+    phase 2 one section is drawn for the step: its classes give target clips, all others source clips.
+    """
+    keys = jax.random.split(jax.random.fold_in(key, step), 7)
+    section = _target_section(keys[0], plan.targets)
+    drawable = _drawable(plan, section)
+    class_a, class_b = _two_classes(keys[1], keys[2], drawable, batch)
+    clip_a = _clip(keys[3], plan, class_a, section)
+    clip_b = _clip(keys[4], plan, class_b, section)
+    last = jnp.minimum(plan.frames[clip_a], plan.frames[clip_b]) - piece_frames
+    return Draw(
+        clip_a,
+        clip_b,
+        class_a,
+        class_b,
+        weight=jax.random.uniform(keys[5], (batch,), maxval=max_weight),
+        frame=jax.random.randint(keys[6], (batch,), 0, last + 1),
+    )
+
+
+def _target_section(key: jax.Array, targets: jax.Array) -> jax.Array:
+    """One of the sections marked (those not -1, which stand first), or -1 in phase 1."""
+    number = jnp.sum(targets >= 0)
+    return targets[jax.random.randint(key, (), 0, jnp.maximum(number, 1))]
+
+
+def _domain(plan: Plan, klass: jax.Array, section: jax.Array) -> jax.Array:
+    return jnp.where(plan.section[klass] == section, TARGET, SOURCE)
+
+
+def _drawable(plan: Plan, section: jax.Array) -> jax.Array:
+    """Which classes have clips of the domain they are drawn from, () -> (k,) bool."""
+    classes = jnp.arange(len(plan.section))
+    return plan.sizes[classes, _domain(plan, classes, section)] > 0
+
+
+def _two_classes(key_a: jax.Array, key_b: jax.Array, drawable: jax.Array, batch: int) -> tuple[jax.Array, jax.Array]:
+    """Two different drawable classes for each row, uniformly: (k,) bool -> (b,), (b,)."""
+    number = jnp.sum(drawable)
+    listed = jnp.argsort(~drawable, stable=True)
+    a = jax.random.randint(key_a, (batch,), 0, number)
+    b = jax.random.randint(key_b, (batch,), 0, number - 1)
+    return listed[a], listed[jnp.where(b >= a, b + 1, b)]
+
+
+def _clip(key: jax.Array, plan: Plan, klass: jax.Array, section: jax.Array) -> jax.Array:
+    domain = _domain(plan, klass, section)
+    number = jax.random.randint(key, klass.shape, 0, plan.sizes[klass, domain])
+    return plan.order[plan.first[klass, domain] + number]

@@ -1,0 +1,21 @@
+"""The demo: the method at an eighth of the width, for a few minutes on two CPU cores.
+
+    asdjax demo
+
+Hardware and time: see the README. Expected: `all_mean` well above chance, well below what full width and length reach.
+"""
+
+from asdjax.config import Config, default
+
+
+def get_config() -> Config:
+    """The report's method, shrunk."""
+    config = default()
+    config.width = 0.125
+    config.train.batch_size = 8
+    config.train.log_every_steps = 5
+    config.train.checkpoint_every_steps = 50
+    config.optimizer.learning_rate = 0.02
+    config.phase1.steps = 60
+    config.phase2.steps = 20
+    return config

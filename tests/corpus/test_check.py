@@ -1,0 +1,245 @@
+"""Check: every kind of bad input by a bad file of that kind, and the table that people read."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from asdjax.corpus.check import CheckResult, Finding, as_json, check_corpus, format_table
+from asdjax.errors import InputError
+
+PIECE_SAMPLES = 2000
+
+
+def checked(*roots: Path, decode: bool = True, on_mismatch: str = "error", layout: str = "auto") -> CheckResult:
+    return check_corpus(
+        roots,
+        layout,
+        sample_rate_hz=16_000,
+        piece_samples=PIECE_SAMPLES,
+        on_mismatch=on_mismatch,
+        decode=decode,
+    )
+
+
+def noise(seed: int, samples: int = PIECE_SAMPLES) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(-0.5, 0.5, samples)
+
+
+TRAIN = "fan/train/section_00_source_train_normal_{:04d}_x.wav"
+NAMES = [
+    TRAIN.format(0),
+    TRAIN.format(1),
+    "fan/train/section_00_target_train_normal_0000_x.wav",
+    "fan/source_test/section_00_source_test_normal_0000.wav",
+    "fan/source_test/section_00_source_test_anomaly_0000.wav",
+    "fan/target_test/section_00_target_test_0000.wav",
+]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A small corpus in which nothing is wrong."""
+    for seed, name in enumerate(NAMES):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(tmp_path / name, noise(seed), 16_000)
+    return tmp_path
+
+
+def the_finding(result: CheckResult) -> Finding:
+    (finding,) = result.findings
+    return finding
+
+
+def test_a_good_corpus_has_no_findings(root: Path):
+    result = checked(root)
+    assert result.findings == ()
+    counts = [(c.section, c.split, c.domain, c.label, c.clips) for c in result.counts]
+    assert counts == [
+        ("00", "train", "source", "normal", 2),
+        ("00", "train", "target", "normal", 1),
+        ("00", "test", "source", "anomaly", 1),
+        ("00", "test", "source", "normal", 1),
+        ("00", "test", "target", None, 1),
+    ]
+
+
+def test_real_uav_clips_have_no_findings(shared_data: Path):
+    result = checked(shared_data / "sounds" / "uav", decode=False)
+    assert [finding.where for finding in result.findings] == ["contents"]
+    assert sum(count.clips for count in result.counts) == 406
+
+
+BAD_FILES = {
+    "truncated": (lambda path: path.write_bytes(path.read_bytes()[:-10]), "error", "truncated"),
+    "header only": (lambda path: path.write_bytes(path.read_bytes()[:44]), "error", "truncated"),
+    "empty data": (lambda path: soundfile.write(path, noise(9, 0), 16_000), "error", "no samples"),
+    "FLAC": (lambda path: path.write_bytes(b"fLaC\0\0\0\x22"), "error", "FLAC"),
+    "HTML": (lambda path: path.write_bytes(b"<html>not found</html>"), "error", "HTML"),
+    "24 bits": (lambda path: soundfile.write(path, noise(9), 16_000, "PCM_24"), "error", "pcm24"),
+    "rate": (lambda path: soundfile.write(path, noise(9, 9000), 44_100), "error", "44100 Hz"),
+    "stereo": (lambda path: soundfile.write(path, noise(9, 4000).reshape(-1, 2), 16_000), "error", "2 channels"),
+    "short": (lambda path: soundfile.write(path, noise(9, PIECE_SAMPLES - 1), 16_000), "error", "shorter"),
+    "silent": (lambda path: soundfile.write(path, 0 * noise(9), 16_000), "warning", "silent"),
+    "one value": (lambda path: soundfile.write(path, 0 * noise(9) + 0.3, 16_000), "warning", "silent"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_FILES)
+def test_a_bad_file_gives_one_finding_that_names_it(root: Path, kind: str):
+    spoil, severity, said = BAD_FILES[kind]
+    path = root / TRAIN.format(1)
+    spoil(path)
+    finding = the_finding(checked(root))
+    assert (finding.severity, finding.where) == (severity, str(path))
+    assert said in finding.what
+    assert finding.remedy
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_samples_that_are_no_numbers_are_an_error_even_where_the_rest_is_converted(root: Path, bad: float):
+    path = root / TRAIN.format(1)
+    soundfile.write(path, np.append(noise(9), bad), 16_000, "FLOAT")
+    result = checked(root, on_mismatch="convert")
+    assert [finding.severity for finding in result.findings] == ["error", "note"]
+    assert "NaN or infinite" in result.findings[0].what
+
+
+def test_what_is_converted_is_a_note_and_is_measured_after_conversion(root: Path):
+    soundfile.write(root / TRAIN.format(0), noise(8, 6000), 48_000)
+    soundfile.write(root / TRAIN.format(1), noise(9, 5990), 48_000)
+    result = checked(root, on_mismatch="convert")
+    short = [finding.where for finding in result.errors if "shorter" in finding.what]
+    assert short == [str(root / TRAIN.format(1))]
+    assert Counter(finding.severity for finding in result.findings) == {"note": 2, "error": 1}
+
+
+def test_a_broken_link_is_an_error(root: Path):
+    (root / TRAIN.format(7)).symlink_to(root / "nowhere")
+    assert "no regular file" in the_finding(checked(root)).what
+
+
+def test_names_that_do_not_parse_are_all_listed(root: Path):
+    strays = [root / "fan/train/a.wav", root / "fan/train/b.wav"]
+    for path in strays:
+        path.touch()
+    result = checked(root)
+    assert [finding.where for finding in result.errors] == [str(path) for path in strays]
+
+
+def test_files_that_the_layout_has_no_place_for_are_notes(root: Path):
+    (root / "fan" / "supplemental").mkdir()
+    assert the_finding(checked(root)).severity == "note"
+
+
+def test_a_clip_in_two_roots_is_an_error(root: Path, tmp_path_factory: pytest.TempPathFactory):
+    other = tmp_path_factory.mktemp("other")
+    (other / "fan" / "train").mkdir(parents=True)
+    soundfile.write(other / TRAIN.format(0), noise(77), 16_000)
+    assert "same machine type, section and name" in the_finding(checked(root, other)).what
+
+
+def test_the_same_contents_twice_are_a_warning_and_across_training_and_test_an_error(root: Path):
+    soundfile.write(root / TRAIN.format(1), noise(0), 16_000)
+    finding = the_finding(checked(root))
+    assert finding.severity == "warning"
+    assert finding.where == f"{root / TRAIN.format(1)} = {root / TRAIN.format(0)}"
+    soundfile.write(root / NAMES[5], noise(0), 16_000)
+    assert [finding.severity for finding in checked(root).findings] == ["error", "error"]
+
+
+def test_sections_without_training_or_target_clips(root: Path):
+    (root / NAMES[2]).unlink()
+    finding = the_finding(checked(root))
+    assert (finding.severity, finding.where) == ("note", "fan section 00")
+    assert "no target" in finding.what
+
+    soundfile.write(root / "fan/source_test/section_03_source_test_0000.wav", noise(9), 16_000)
+    assert [(f.severity, f.where) for f in checked(root).findings] == [
+        ("warning", "fan section 03"),
+        ("note", "fan section 00"),
+    ]
+    for name in NAMES[:2]:
+        (root / name).unlink()
+    assert {(f.severity, f.where) for f in checked(root).findings} == {
+        ("error", "fan section 03"),
+        ("error", "fan section 00"),
+    }
+
+
+def test_a_test_cell_of_one_class_is_a_warning(root: Path):
+    (root / NAMES[4]).unlink()
+    finding = the_finding(checked(root))
+    assert (finding.severity, finding.where) == ("warning", "fan section 00 source test")
+    assert "only normal" in finding.what
+
+
+def test_from_2022_a_cell_has_the_anomalies_of_both_domains(tmp_path: Path):
+    names = [
+        "train/section_00_source_train_normal_0000_x.wav",
+        "train/section_00_target_train_normal_0000_x.wav",
+        "test/section_00_source_test_normal_0000_x.wav",
+        "test/section_00_target_test_anomaly_0000_x.wav",
+    ]
+    for seed, name in enumerate(names):
+        (tmp_path / "fan" / name).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(tmp_path / "fan" / name, noise(seed), 16_000)
+    finding = the_finding(checked(tmp_path))
+    assert finding.where == "fan section 00 target test"
+    assert "only anomaly" in finding.what
+
+
+def test_headers_alone_say_that_the_contents_were_not_read(root: Path):
+    soundfile.write(root / TRAIN.format(1), 0 * noise(9), 16_000)
+    finding = the_finding(checked(root, decode=False))
+    assert (finding.severity, finding.where) == ("note", "contents")
+
+
+def test_where_there_is_no_corpus_there_is_no_table(tmp_path: Path):
+    with pytest.raises(InputError, match="expected folders of machine types"):
+        checked(tmp_path)
+
+
+def test_errors_come_first_and_alike_findings_stand_together(root: Path):
+    for number in range(10, 16):
+        (root / TRAIN.format(number)).write_bytes(b"<html>")
+    soundfile.write(root / TRAIN.format(1), 0 * noise(9), 16_000)
+    text = format_table(checked(root))
+    assert text.count("HTML") == 1
+    assert "and 3 more" in text
+    assert text.index("error:") < text.index("warning:")
+    assert text.endswith("6 errors, 1 warning, 0 notes")
+
+
+def test_the_table_fits_80_columns(tmp_path: Path):
+    folder = tmp_path / ("a very long folder name" * 5) / ("machine" * 9) / "train"
+    folder.mkdir(parents=True)
+    (folder / "unparsed name.wav").touch()
+    soundfile.write(folder / "section_00_source_train_normal_0000_x.wav", noise(0), 16_000)
+    text = format_table(checked(folder.parents[1]))
+    assert max(map(len, text.splitlines())) <= 80
+    assert "1 error, 0 warnings, 1 note" in text
+
+
+def test_the_table_counts_as_the_result_does(root: Path):
+    lines = format_table(checked(root)).splitlines()
+    assert lines[0] == "dcase2021, 6 clips"
+    assert [line.split() for line in lines[3:7]] == [
+        ["fan", "00", "train", "source", "2", "0", "0"],
+        ["fan", "00", "train", "target", "1", "0", "0"],
+        ["fan", "00", "test", "source", "1", "1", "0"],
+        ["fan", "00", "test", "target", "0", "0", "1"],
+    ]
+
+
+def test_json_has_every_finding(root: Path):
+    for number in range(10, 16):
+        (root / TRAIN.format(number)).write_bytes(b"<html>")
+    content = json.loads(json.dumps(as_json(checked(root))))
+    assert (content["layout"], content["clips"], content["errors"], content["notes"]) == ("dcase2021", 12, 6, 0)
+    assert len(content["findings"]) == 6
+    assert set(content["findings"][0]) == {"severity", "where", "what", "remedy"}
+    assert sum(count["clips"] for count in content["counts"]) == 12

@@ -1,0 +1,58 @@
+"""A folder judged and shown."""
+
+from pathlib import Path
+
+import pytest
+
+from asdjax.errors import InputError
+from asdjax.evaluation.judging import format_table, judge_folder
+from asdjax.evaluation.metrics import Judgement, ScoredClip, judge
+from asdjax.evaluation.submission import read
+
+
+def test_a_folder_is_read_and_judged(shared_data: Path) -> None:
+    folder = shared_data / "official/2021/dev_scores"
+    assert judge_folder(2021, folder) == judge(2021, read(folder, 2021))
+    with pytest.raises(InputError, match="expected its truth"):
+        judge_folder(2021, folder, shared_data / "official/2021/eval_truth")
+
+
+def test_the_table_shows_percent(shared_data: Path) -> None:
+    table = format_table(judge_folder(2021, shared_data / "official/2021/dev_scores"))
+    rows = [line.split() for line in table.splitlines()]
+    assert rows[0] == ["ToyCar", "AUC", "pAUC", "precision", "recall", "F1"]
+    assert rows[1] == ["00", "source", "66.58", "50.84", "50.00", "100.00", "66.67"]
+    assert ["harmonic", "mean", "62.02", "52.33", "50.00", "100.00", "66.67"] in rows
+    assert ["arithmetic", "mean", "63.60", "53.60", "60.24", "53.45", "51.35"] in rows
+    assert table.splitlines()[-1].startswith("official score 2021: 57.39 ")
+    assert "undefined" not in table
+
+
+def half_defined() -> Judgement:
+    clips = [
+        ScoredClip("a.wav", "a_machine_with_a_very_long_name_indeed", "00", "source", "normal", 0.0, None),
+        ScoredClip("b.wav", "a_machine_with_a_very_long_name_indeed", "00", "source", "anomaly", 1.0, None),
+        ScoredClip("c.wav", "fan", "00", "source", "anomaly", 1.0, None),
+    ]
+    return judge(2021, clips)
+
+
+def test_undefined_cells_are_shown_and_counted() -> None:
+    lines = format_table(half_defined()).splitlines()
+    assert lines[1].split() == ["00", "source", "100.00", "100.00", "-", "-", "-"]
+    assert lines[6].split() == ["00", "source", "-", "-", "-", "-", "-"]
+    assert lines[-2].startswith("official score 2021: 100.00 ")
+    assert lines[-1].startswith("undefined (-), in no mean: 1 of 2 cells")
+
+
+def test_nothing_defined() -> None:
+    table = format_table(judge(2022, [ScoredClip("a.wav", "fan", "00", None, None, 1.0, True)]))
+    assert "official score 2022: - " in table
+    assert "undefined (-), in no mean: 1 of 1 cells" in table
+
+
+@pytest.mark.parametrize("width", [70, 80, 200])
+def test_the_table_keeps_its_width(width: int) -> None:
+    lines = format_table(half_defined(), width).splitlines()
+    assert max(map(len, lines)) <= width
+    assert "…" in format_table(half_defined(), 70)

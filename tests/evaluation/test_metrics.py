@@ -1,0 +1,222 @@
+"""The official figures, against the organisers' published results and scikit-learn."""
+
+import csv
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+from scipy.stats import hmean
+from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
+
+from asdjax.errors import InputError
+from asdjax.evaluation.metrics import (
+    FIGURES,
+    FLOOR,
+    Cell,
+    Figures,
+    ScoredClip,
+    as_json,
+    judge,
+    machine_means,
+    overall_means,
+    rules_of,
+)
+from asdjax.evaluation.submission import read
+
+EXACT = 1e-9
+
+
+def clip(
+    score: float,
+    label: Literal["normal", "anomaly"] | None = "normal",
+    domain: Literal["source", "target"] | None = "source",
+    decision: bool | None = None,
+    section: str = "00",
+    machine: str = "fan",
+) -> ScoredClip:
+    return ScoredClip(f"{score}.wav", machine, section, domain, label, score, decision)
+
+
+def random_clips(seed: int, sections: tuple[str, ...] = ("00", "01")) -> list[ScoredClip]:
+    rng = np.random.default_rng(seed)
+    return [
+        clip(float(rng.normal(label == "anomaly")), label, domain, bool(rng.random() < 0.5), section)
+        for section in sections
+        for domain in ("source", "target")
+        for label in ("normal", "anomaly")
+        for _ in range(rng.integers(20, 40))
+    ]
+
+
+def published_rows(path: Path) -> Iterator[tuple[str, list[str], list[float]]]:
+    """Machine type (or ""), the row's names and its figures."""
+    machine = ""
+    for fields in csv.reader(path.read_text().splitlines()):
+        if len(fields) == 1:
+            machine = fields[0]
+        elif not fields:
+            machine = ""
+        elif fields[-1][0].isdigit():
+            names = [field for field in fields if not field or not field[0].isdigit() or len(field) == 2]
+            yield machine, names, [float(field) for field in fields[len(names) :]]
+
+
+def figures(row: Cell | Figures) -> list[float | None]:
+    return [getattr(row, figure) for figure in FIGURES]
+
+
+def test_2021_equals_the_published_result(shared_data: Path) -> None:
+    folder = shared_data / "official/2021/dev_scores"
+    judgement = judge(2021, read(folder, 2021))
+    cells = {(c.machine, c.section, c.domain): c for c in judgement.cells}
+    means = {**machine_means(judgement), "": overall_means(judgement)}
+    seen = 0
+    for machine, names, published in published_rows(folder / "result.csv"):
+        if names[0] in ("00", "01", "02"):
+            ours = cells[machine, names[0], names[1]]
+            seen += 1
+        else:
+            ours = means[machine].arithmetic if "arithmetic" in names[0] else means[machine].harmonic
+        assert figures(ours) == pytest.approx(published, abs=EXACT), (machine, names)
+    assert seen == len(cells) == 42
+    assert judgement.undefined == 0
+    every = [value for c in judgement.cells for value in (c.auc, c.pauc)]
+    assert judgement.official == pytest.approx(hmean(np.array(every, float)), abs=EXACT)
+
+
+def test_2020_equals_the_published_result(shared_data: Path) -> None:
+    folder = shared_data / "official/2020/dev_scores"
+    judgement = judge(2020, read(folder, 2020))
+    rows = list(published_rows(folder / "result.csv"))
+    assert [names[0] for _, names, _ in rows] == ["00", "02", "04", "06", "Average"]
+    fan = {c.section: c for c in judgement.cells if c.machine == "fan"}
+    for _, (name,), published in rows:
+        ours = machine_means(judgement)["fan"].arithmetic if name == "Average" else fan[name]
+        assert figures(ours)[:2] == pytest.approx(published, abs=EXACT)
+    every = [value for c in judgement.cells for value in (c.auc, c.pauc)]
+    assert judgement.official == pytest.approx(np.mean(np.array(every, float)), abs=EXACT)
+    assert {c.domain for c in judgement.cells} == {"source"}
+
+
+@pytest.mark.parametrize("year", [2022, 2023, 2024, 2025, 2026])
+def test_from_2022_domains_share_anomalies_and_pauc(year: int) -> None:
+    clips = random_clips(seed=year)
+    judgement = judge(year, clips)
+    official = []
+    for section in ("00", "01"):
+        here = [c for c in clips if c.section == section]
+        joint = roc_auc_score([c.label == "anomaly" for c in here], [c.score for c in here], max_fpr=0.1)
+        official.append(joint)
+        for domain in ("source", "target"):
+            judged = [c for c in here if c.domain == domain or c.label == "anomaly"]
+            truth = [c.label == "anomaly" for c in judged]
+            auc = roc_auc_score(truth, [c.score for c in judged])
+            decided = precision_recall_fscore_support(truth, [c.decision for c in judged], average="binary")
+            (cell,) = (c for c in judgement.cells if (c.section, c.domain) == (section, domain))
+            assert figures(cell) == pytest.approx([auc, joint, *decided[:3]], abs=EXACT)
+            official.append(auc)
+    assert judgement.official == pytest.approx(hmean(official), abs=EXACT)
+
+
+def test_2022_by_hand() -> None:
+    clips = [
+        clip(1, "normal", "source", False),
+        clip(3, "normal", "target", True),
+        clip(2, "anomaly", "source", True),
+        clip(4, "anomaly", "target", True),
+    ]
+    source, target = judge(2022, clips).cells
+    assert (source.auc, target.auc) == (1.0, 0.5)  # 2 and 4 above 1; 4, but not 2, above 3
+    assert (source.precision, source.recall, source.f1) == (1.0, 1.0, 1.0)
+    assert (target.precision, target.recall, target.f1) == pytest.approx((2 / 3, 1.0, 0.8))
+    assert source.pauc == target.pauc == pytest.approx(0.5 * (1 + (0.05 - 0.005) / (0.1 - 0.005)))
+
+
+def test_means_take_a_joint_pauc_once_per_section() -> None:
+    source_only = [c for c in random_clips(1, ("02",)) if c.domain == "source"]
+    judgement = judge(2023, random_clips(0, ("00",)) + source_only)
+    first, second, third = (c.pauc for c in judgement.cells)
+    assert first == second != third
+    assert first is not None
+    assert third is not None
+    assert overall_means(judgement).arithmetic.pauc == pytest.approx((first + third) / 2)
+
+
+def test_the_floor_is_the_float_epsilon() -> None:
+    worst = [clip(0, "anomaly", decision=False), clip(1, "normal", decision=False)]
+    judgement = judge(2021, worst)
+    (cell,) = judgement.cells
+    assert (cell.auc, cell.precision, cell.recall, cell.f1) == (0.0, 0.0, 0.0, 0.0)
+    assert cell.pauc is not None
+    assert judgement.official == pytest.approx(2 / (1 / FLOOR + 1 / cell.pauc), rel=1e-12)
+    assert machine_means(judgement)["fan"].harmonic.recall == FLOOR == np.finfo(float).eps
+
+
+@pytest.mark.parametrize("year", [2020, 2021, 2022])
+def test_one_class_is_undefined_counted_and_in_no_mean(year: int) -> None:
+    whole = random_clips(3, ("00",))
+    broken = [clip(1.0, "normal", section="01"), clip(2.0, "normal", section="01")]
+    judgement = judge(year, broken + whole)
+    assert figures(judgement.cells[-1]) == [None] * 5
+    assert judgement.undefined == 1
+    assert judgement.official == judge(year, whole).official
+    assert overall_means(judgement) == overall_means(judge(year, whole))
+
+
+@pytest.mark.parametrize("year", [2020, 2021, 2022])
+def test_without_labels_nothing_is_defined(year: int) -> None:
+    clips = [clip(score, label=None) for score in (1.0, 2.0)]
+    judgement = judge(year, clips)
+    assert judgement.official is None
+    assert judgement.undefined == len(judgement.cells) == 1
+    assert judge(year, []).official is None
+
+
+def test_one_unlabelled_clip_leaves_its_cell_undefined() -> None:
+    judgement = judge(2021, [*random_clips(4), clip(0.5, label=None, domain="target")])
+    undefined = [(c.section, c.domain) for c in judgement.cells if c.auc is None]
+    assert undefined == [("00", "target")]
+
+
+def test_unknown_domains_leave_only_the_joint_pauc() -> None:
+    judgement = judge(2023, [clip(c.score, c.label, None) for c in random_clips(5, ("00",))])
+    (cell,) = judgement.cells
+    assert cell.domain is None
+    assert cell.auc is None
+    assert judgement.official == pytest.approx(cell.pauc)
+
+
+def test_a_missing_decision_leaves_only_precision_recall_f1_undefined() -> None:
+    clips = random_clips(6, ("00",))
+    judgement = judge(2022, [*clips, clip(0.1, "anomaly", decision=None)])
+    assert all(c.auc is not None and c.precision is c.recall is c.f1 is None for c in judgement.cells)
+    assert judgement.undefined == 0
+
+
+def test_input_order_changes_nothing() -> None:
+    clips = random_clips(7)
+    shuffled = [clips[i] for i in np.random.default_rng(0).permutation(len(clips))]
+    assert judge(2022, shuffled) == judge(2022, clips)
+
+
+def test_json_has_the_cells_of_results_json() -> None:
+    told = as_json(judge(2021, [*random_clips(8), clip(1.0, section="09")]))
+    assert set(told) == {"year", "official", "cells"}
+    assert all(set(cell) == {"machine", "section", "domain", *FIGURES} for cell in told["cells"])
+    assert told["cells"][-1]["auc"] is None
+    assert 0 < told["official"] < 1
+
+
+def test_years() -> None:
+    assert [rules_of(year) for year in (2020, 2021, 2022, 2026)] == [2020, 2021, 2022, 2022]
+    for year in (2019, 2027):
+        with pytest.raises(InputError, match=f"year: expected 2020 to 2026, got {year}"):
+            judge(year, [])
+
+
+def test_scores_that_are_not_finite_are_refused() -> None:
+    with pytest.raises(ValueError, match="NaN"):
+        judge(2021, [clip(math.nan), clip(1.0, "anomaly")])

@@ -1,0 +1,301 @@
+"""The challenge's files: what is written reads back, and every bad row is named."""
+
+import csv
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from asdjax.errors import InputError
+from asdjax.evaluation.metrics import ScoredClip, judge
+from asdjax.evaluation.submission import read, write
+
+CLIP_NAMES = {
+    2020: "{label}_id_{section}_{number:08d}.wav",
+    2021: "section_{section}_{domain}_test_{label}_{number:04d}.wav",
+    2022: "section_{section}_{domain}_test_{label}_{number:04d}_d1p_v_1.wav",
+}
+
+
+def made_up(year: int) -> list[ScoredClip]:
+    """A development submission with ugly scores."""
+    rng = np.random.default_rng(year)
+    domains = ("source",) if year == 2020 else ("source", "target")
+    clips = []
+    for machine in ("fan", "my_toy_section_car"):
+        for section in ("00", "01"):
+            for domain in domains:
+                for number in range(6):
+                    label = "anomaly" if number % 2 else "normal"
+                    name = CLIP_NAMES[min(year, 2022)].format(
+                        label=label, section=section, domain=domain, number=number
+                    )
+                    score = float(np.float32(rng.normal())) * 10.0 ** rng.integers(-300, 300)
+                    clips.append(ScoredClip(name, machine, section, domain, label, score, bool(number % 3)))
+    return clips
+
+
+def submission(folder: Path, year: int = 2021) -> Path:
+    write(folder, year, made_up(year))
+    return folder
+
+
+def change(path: Path, edit: Callable[[list[str]], list[str]]) -> None:
+    path.write_text("\n".join(edit(path.read_text().splitlines())) + "\n")
+
+
+def key(clip: ScoredClip) -> tuple[str, ...]:
+    return clip.machine, clip.section, clip.domain or "", clip.name
+
+
+@pytest.mark.parametrize("year", range(2020, 2027))
+def test_what_is_written_reads_back_bit_equal(tmp_path: Path, year: int) -> None:
+    clips = made_up(year)
+    write(tmp_path / "new" / "folder", year, reversed(clips))
+    assert sorted(read(tmp_path / "new" / "folder", year), key=key) == sorted(clips, key=key)
+
+
+@pytest.mark.parametrize(
+    ("year", "stem", "count"),
+    [
+        (2020, "my_toy_section_car_id_01", 4),
+        (2021, "my_toy_section_car_section_01_target_test", 8),
+        (2022, "my_toy_section_car_section_01_test", 4),
+        (2025, "my_toy_section_car_section_01_test", 4),
+    ],
+)
+def test_files_are_named_and_laid_out_as_the_challenge_wants(tmp_path: Path, year: int, stem: str, count: int) -> None:
+    submission(tmp_path, year)
+    assert len(list(tmp_path.iterdir())) == 2 * count
+    rows = (tmp_path / f"anomaly_score_{stem}.csv").read_text().splitlines()
+    names = [row.split(",")[0] for row in rows]
+    assert names == sorted(names)
+    decisions = (tmp_path / f"decision_result_{stem}.csv").read_text().splitlines()
+    assert {row.split(",")[1] for row in decisions} == {"0", "1"}
+    assert [row.split(",")[0] for row in decisions] == names
+
+
+def test_names_with_comma_or_quote_are_quoted(tmp_path: Path) -> None:
+    clip = ScoredClip('say "hi", fan.wav', "fan", "00", "source", "normal", 0.1, None)
+    write(tmp_path / "scores", 2021, [clip])
+    (path,) = (tmp_path / "scores").iterdir()
+    assert list(csv.reader(path.read_text().splitlines())) == [['say "hi", fan.wav', "0.1"]]
+    (tmp_path / "truth").mkdir()
+    truth = path.read_text().replace("0.1", "0")
+    (tmp_path / "truth/ground_truth_fan_section_00_source_test.csv").write_text(truth)
+    assert read(tmp_path / "scores", 2021, tmp_path / "truth") == [clip]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": "a\nb.wav"},
+        {"name": "latin\udce9.wav"},
+        {"machine": "../fan"},
+        {"machine": "fan\n"},
+        {"section": "left_side"},
+        {"domain": None},
+        {"score": float("nan")},
+        {"score": float("-inf")},
+        {"decision": None},
+    ],
+)
+def test_what_no_file_can_hold_is_refused_before_anything_is_written(tmp_path: Path, change: dict) -> None:
+    clips = made_up(2021)
+    clips[-1] = replace(clips[-1], **change)
+    with pytest.raises(InputError, match="expected"):
+        write(tmp_path / "scores", 2021, clips)
+    assert not (tmp_path / "scores").exists()
+
+
+def test_a_clip_twice_is_refused(tmp_path: Path) -> None:
+    clips = made_up(2022)
+    with pytest.raises(InputError, match="expected once, got twice"):
+        write(tmp_path, 2022, [*clips, clips[0]])
+
+
+def test_older_decisions_do_not_outlive_new_scores(tmp_path: Path) -> None:
+    submission(tmp_path)
+    write(tmp_path, 2021, [replace(clip, decision=None) for clip in made_up(2021)])
+    assert all(path.name.startswith("anomaly_score_") for path in tmp_path.iterdir())
+    assert {clip.decision for clip in read(tmp_path, 2021)} == {None}
+
+
+def test_shuffled_rows_blank_lines_and_windows_files_read_the_same(tmp_path: Path) -> None:
+    expected = read(submission(tmp_path), 2021)
+    for path in tmp_path.iterdir():
+        rows = path.read_text().splitlines()
+        random.Random(path.name).shuffle(rows)
+        path.write_bytes(("\ufeff" + "\r\n".join([*rows, "", ""])).encode())
+    assert read(tmp_path, 2021) == expected
+
+
+SCORES = "anomaly_score_fan_section_00_source_test.csv"
+DECISIONS = "decision_result_fan_section_00_source_test.csv"
+BAD_ROWS = {
+    "missing score": (SCORES, lambda rows: rows[:2] + rows[3:], rf"{SCORES}: .*anomaly_0005.wav.*{DECISIONS}"),
+    "missing decision": (DECISIONS, lambda rows: rows[1:], rf"{SCORES}, row 1: .*{DECISIONS}.*anomaly_0001"),
+    "doubled": (SCORES, lambda rows: [*rows, rows[1]], rf"{SCORES}, row 7: .*once \(row 2 .*anomaly_0003"),
+    "renamed": (
+        SCORES,
+        lambda rows: [rows[0].replace("_0001", "_0009"), *rows[1:]],
+        rf"{SCORES}, row 1: .*{DECISIONS}.*anomaly_0009",
+    ),
+    "foreign name": (SCORES, lambda rows: ["my.wav,1", *rows], rf"{SCORES}, row 1: .*my.wav,1"),
+    "NaN": (SCORES, lambda rows: [*rows[:2], rows[2].split(",")[0] + ",nan"], rf"{SCORES}, row 3: .*,nan"),
+    "infinite": (SCORES, lambda rows: [rows[0].split(",")[0] + ",1e999"], rf"{SCORES}, row 1: .*,1e999"),
+    "not a number": (SCORES, lambda rows: [rows[0].split(",")[0] + ",high"], rf"{SCORES}, row 1: .*,high"),
+    "underscored": (SCORES, lambda rows: [rows[0].split(",")[0] + ",1_0"], rf"{SCORES}, row 1: .*,1_0"),
+    "no value": (SCORES, lambda rows: [rows[0].split(",")[0]], rf"{SCORES}, row 1: .*anomaly_0001.wav'"),
+    "three fields": (SCORES, lambda rows: [rows[0] + ",1"], rf"{SCORES}, row 1: .*,1'"),
+    "open quote": (SCORES, lambda rows: ['"' + rows[0]], rf"{SCORES}: expected rows name,value"),
+    "header": (SCORES, lambda rows: ["name,score", *rows], rf"{SCORES}, row 1: .*no header.*name,score"),
+    "decision": (DECISIONS, lambda rows: [rows[0][:-1] + "2"], rf"{DECISIONS}, row 1: .*0 or 1.*,2"),
+    "empty": (SCORES, lambda rows: [""], rf"{SCORES}: .*empty file"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ROWS)
+def test_every_bad_row_is_named(tmp_path: Path, case: str) -> None:
+    name, edit, message = BAD_ROWS[case]
+    change(submission(tmp_path) / name, edit)
+    with pytest.raises(InputError, match=message) as error:
+        read(tmp_path, 2021)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("told", "wrong"), [("section_00", "section_07"), ("source", "target")])
+def test_a_clip_of_another_section_or_domain_is_named(tmp_path: Path, told: str, wrong: str) -> None:
+    write(tmp_path, 2021, [replace(clip, decision=None) for clip in made_up(2021)])
+    change(tmp_path / SCORES, lambda rows: [*rows[:2], rows[2].replace(told, wrong), *rows[3:]])
+    with pytest.raises(InputError, match=f"{SCORES}, row 3: .* to agree, got .*{wrong}"):
+        read(tmp_path, 2021)
+
+
+def test_bytes_that_are_no_text_are_named(tmp_path: Path) -> None:
+    (submission(tmp_path) / SCORES).write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match=f"{SCORES}: .*UTF-8"):
+        read(tmp_path, 2021)
+
+
+@pytest.mark.parametrize("written", [2020, 2021, 2022])
+@pytest.mark.parametrize("asked", [2020, 2021, 2022])
+def test_another_years_files_are_told_apart(tmp_path: Path, written: int, asked: int) -> None:
+    submission(tmp_path, written)
+    if written != asked:
+        with pytest.raises(InputError, match=f"got one of {written}; check --year"):
+            read(tmp_path, asked)
+
+
+def test_no_score_files(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(InputError, match=r"expected .*got no"):
+            read(folder, 2021)
+    submission(tmp_path)
+    (tmp_path / SCORES).unlink()
+    with pytest.raises(InputError, match=f"{DECISIONS}: expected a score file"):
+        read(tmp_path, 2021)
+
+
+def made_up_scores(folder: Path, truth: Path) -> Path:
+    """A submission for the evaluation clips that a truth folder names: scores and decisions at random."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for path in sorted(truth.glob("*.csv")):
+        names = [row.split(",")[0] for row in path.read_text().splitlines()]
+        stem = path.stem.removeprefix("ground_truth_")
+        rows = [f"{name},{rng.random()!r}" for name in rng.permutation(names)]
+        (folder / f"anomaly_score_{stem}.csv").write_text("\n".join(rows))
+    return folder
+
+
+def test_2021_truth_is_joined_by_name(tmp_path: Path, shared_data: Path) -> None:
+    truth = shared_data / "official/2021/eval_truth"
+    folder = made_up_scores(tmp_path / "scores", truth)
+    clips = read(folder, 2021, truth)
+    assert len(clips) == sum(len(path.read_text().splitlines()) for path in truth.iterdir())
+    told = dict(csv.reader((truth / "ground_truth_fan_section_03_source_test.csv").read_text().splitlines()))
+    fan = [c for c in clips if (c.machine, c.section, c.domain) == ("fan", "03", "source")]
+    assert {c.name: str(int(c.label == "anomaly")) for c in fan} == told
+    assert judge(2021, clips).undefined == 0
+    assert {c.label for c in read(folder, 2021)} == {None}
+
+
+@pytest.mark.parametrize("given", ["", "ground_truth_data", "ground_truth_domain", "ground_truth_attributes"])
+def test_2023_truth_may_be_any_of_its_folders(tmp_path: Path, shared_data: Path, given: str) -> None:
+    truth = shared_data / "official/2023"
+    folder = made_up_scores(tmp_path / "scores", truth / "ground_truth_data")
+    clips = read(folder, 2023, truth / given)
+    for path in (truth / "ground_truth_attributes").iterdir():
+        full_names = dict(csv.reader(path.read_text().splitlines()))
+        machine = path.name.removeprefix("ground_truth_").removesuffix("_section_00_test.csv")
+        here = [c for c in clips if c.machine == machine]
+        assert {c.name for c in here} == set(full_names)
+        assert all(f"_{c.domain}_test_{c.label}_" in full_names[c.name] for c in here)
+    judgement = judge(2023, clips)
+    assert len(judgement.cells) == 14
+    assert judgement.undefined == 0
+
+
+def small_truth(folder: Path, **tables: str) -> Path:
+    """Truth and scores of two clips: table name -> the two values."""
+    (folder / "scores").mkdir()
+    rows = "section_00_0000.wav,0.5\nsection_00_0001.wav,0.75\n"
+    (folder / "scores/anomaly_score_fan_section_00_test.csv").write_text(rows)
+    for name, values in tables.items():
+        path = folder / "truth" / f"ground_truth_{name}" / "ground_truth_fan_section_00_test.csv"
+        path.parent.mkdir(parents=True)
+        rows = [f"section_00_000{i}.wav,{value}" for i, value in enumerate(values.split())]
+        path.write_text("\n".join(rows))
+    return folder / "truth"
+
+
+SOURCE_NORMAL = "section_00_source_test_normal_0000_v_1"
+TARGET_ANOMALY = "section_00_target_test_anomaly_0000_v_1"
+
+
+def test_attributes_alone_are_truth_enough(tmp_path: Path) -> None:
+    truth = small_truth(tmp_path, attributes=f"{SOURCE_NORMAL} {TARGET_ANOMALY}")
+    first, second = read(tmp_path / "scores", 2024, truth)
+    assert (first.label, first.domain, second.label, second.domain) == (
+        "normal",
+        "source",
+        "anomaly",
+        "target",
+    )
+
+
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        ({"data": "0 1"}, "row 1: expected its label and domain in the truth"),
+        ({"domain": "0 1"}, "row 1: expected its label and domain in the truth"),
+        ({"data": "0 1", "attributes": f"{SOURCE_NORMAL} {SOURCE_NORMAL}"}, "row 2: expected .* to agree"),
+        ({"data": "0 2", "domain": "0 1"}, "row 2: expected name,label with 0 or 1"),
+        ({"data": "0", "domain": "0 1"}, "row 2: expected a clip that .*ground_truth_data"),
+        ({"data": "0 1 1", "domain": "0 1"}, "expected a row 'section_00_0002.wav'"),
+        ({"attributes": "fan fan"}, "row 1: expected name,full name"),
+    ],
+)
+def test_truth_that_does_not_fit_is_named(tmp_path: Path, tables: dict[str, str], message: str) -> None:
+    truth = small_truth(tmp_path, **tables)
+    with pytest.raises(InputError, match=message):
+        read(tmp_path / "scores", 2023, truth)
+
+
+def test_truth_and_submission_hold_the_same_files(tmp_path: Path) -> None:
+    truth = small_truth(tmp_path, data="0 1", domain="0 1")
+    extra = truth / "ground_truth_data/ground_truth_pump_section_00_test.csv"
+    extra.write_text("section_00_0000.wav,1\n")
+    with pytest.raises(InputError, match=r"pump_section_00_test\.csv: expected a score file"):
+        read(tmp_path / "scores", 2023, truth)
+    extra.unlink()
+    own = tmp_path / "scores/anomaly_score_pump_section_00_test.csv"
+    own.write_text("section_00_0000.wav,1\n")
+    with pytest.raises(InputError, match=r"pump_section_00_test\.csv: expected its truth"):
+        read(tmp_path / "scores", 2023, truth)
+    with pytest.raises(InputError, match="expected a folder of ground_truth files"):
+        read(tmp_path / "scores", 2023, tmp_path / "nowhere")
