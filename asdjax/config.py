@@ -5,6 +5,7 @@ this project's choice and is meant to be experimented with.
 """
 
 import difflib
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -162,13 +163,14 @@ def validate(config: Config) -> None:
     for field in fields:
         if field not in known:
             raise InputError(f"config.{field}: no such field; the nearest are {nearest(field)}")
+        _require_kind(field, fields[field], known[field])
     for field, allowed in _CHOICES.items():
         if fields[field] not in allowed:
             raise InputError(f"config.{field}: expected one of {', '.join(allowed)}, got {fields[field]!r}")
     for field, allowed in _SUBSETS.items():
         _require_subset(field, fields[field], allowed)
     for field in _POSITIVE:
-        if fields[field] is not None and not fields[field] > 0:
+        if fields[field] is not None and not 0 < fields[field] < math.inf:
             raise InputError(f"config.{field}: expected a number above 0, got {fields[field]!r}")
     for field, (low, high) in _RANGES.items():
         if not low <= fields[field] <= high:
@@ -176,9 +178,16 @@ def validate(config: Config) -> None:
     _require_whole(config)
 
 
-def _require_subset(field: str, chosen: Any, allowed: tuple[str, ...]) -> None:
-    if isinstance(chosen, str):
-        raise InputError(f"config.{field}: expected several names such as ({chosen!r},), got the text {chosen!r}")
+def _require_kind(field: str, value: Any, like: Any) -> None:
+    """What a ConfigDict does not see to: None in place of a value, and what a tuple holds."""
+    if value is None and like is not None:
+        raise InputError(f"config.{field}: expected a value such as {like!r}, got None")
+    items = int if field == "seed" else str
+    if isinstance(value, tuple) and not all(type(item) is items for item in value):
+        raise InputError(f"config.{field}: expected values of kind {items.__name__}, got {value!r}")
+
+
+def _require_subset(field: str, chosen: tuple[str, ...], allowed: tuple[str, ...]) -> None:
     for name in chosen:
         if name not in allowed:
             raise InputError(f"config.{field}: expected any of {', '.join(allowed)}, got {name!r}")

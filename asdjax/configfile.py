@@ -1,14 +1,13 @@
 """Configurations from files and flags, and the resolved one in the work directory."""
 
 import ast
+import contextlib
 import importlib.util
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-from ml_collections import ConfigDict
 
 from asdjax.config import Config, default, fields_of, nearest, validate
 from asdjax.errors import InputError
@@ -40,7 +39,10 @@ def load(path: str, overrides: Mapping[str, str]) -> Config:
         raise InputError(
             f"{file}: expected a function get_config() that returns a ConfigDict, found none; see configs/dcase2021.py"
         )
-    config = module.get_config()
+    try:
+        config = module.get_config()
+    except TypeError as error:
+        raise InputError(f"{file}: {error}") from error
     for field, text in overrides.items():
         _override(config, field, text)
     validate(config)
@@ -51,10 +53,10 @@ def _find(path: str) -> Path:
     shipped = [Path(__file__).with_name("configs"), Path(__file__).parent.parent / "configs"]
     candidates = [Path(path), *(folder / f"{path}.py" for folder in shipped)]
     for candidate in candidates:
-        if candidate.is_file():
+        if candidate.is_file() and candidate.suffix == ".py":
             return candidate
     names = sorted({file.stem for folder in shipped if folder.is_dir() for file in folder.glob("*.py")})
-    raise InputError(f"--config {path}: no such file; give a path, or one of the names {', '.join(names)}")
+    raise InputError(f"--config {path}: no such .py file; give the path of one, or one of the names {', '.join(names)}")
 
 
 def _override(config: Config, field: str, text: str) -> None:
@@ -76,7 +78,7 @@ def _parsed(field: str, text: str, kind: type, like: Any) -> Any:
         return _several(text, int if field == "seed" else str, field)
     try:
         value = ast.literal_eval(text)
-        if value is None and like is None:
+        if value is None and fields_of(default())[field] is None:
             return None
         if kind is float and isinstance(value, int):
             value = float(value)
@@ -88,15 +90,17 @@ def _parsed(field: str, text: str, kind: type, like: Any) -> Any:
 
 
 def _several(text: str, kind: type, field: str) -> tuple:
-    """`a,b`, `('a','b')` or `a` -> a tuple."""
+    """`a,b`, `('a','b')` or `a` -> a tuple; a bare `2021_1` or `1e3` is a name like any other."""
+    items: Any = text.split(",")
+    if text.strip().startswith(("(", "[", "'", '"')):
+        with contextlib.suppress(ValueError, SyntaxError):
+            value = ast.literal_eval(text.strip())
+            items = value if isinstance(value, tuple | list) else (value,)
+    words = [str(item).strip() for item in items]
     try:
-        value = ast.literal_eval(text)
-        items = value if isinstance(value, tuple | list) else (value,)
-    except (ValueError, SyntaxError):
-        items = tuple(word.strip() for word in text.split(",") if word.strip())
-    if kind is int and not all(isinstance(item, int) for item in items):
-        raise InputError(f"--config.{field}: expected whole numbers such as 1,2, got {text!r}")
-    return tuple(kind(item) for item in items if item != "")
+        return tuple(kind(word) for word in words if word)
+    except ValueError:
+        raise InputError(f"--config.{field}: expected whole numbers such as 1,2, got {text!r}") from None
 
 
 def save(config: Config, workdir: Path) -> None:
@@ -135,12 +139,10 @@ def read(workdir: Path) -> Config:
     if not file.is_file():
         raise InputError(f"{file}: no such file; is {workdir} the --workdir of an `asdjax train`?")
     try:
-        stored = json.loads(file.read_text())
-    except ValueError as error:
-        raise InputError(f"{file}: expected JSON, got {error}; restore it or train anew") from None
-    config = default()
-    with config.ignore_type():
-        config.update(ConfigDict(_tuples(stored)))
+        config = default()
+        config.update(_tuples(json.loads(file.read_text())))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{file}: expected a configuration in JSON, got {error}; restore it or train anew") from None
     validate(config)
     return config
 

@@ -87,7 +87,7 @@ def first_sample[N: (int, jax.Array)](frame: N, spectrogram: Spectrogram) -> N:
 def crop(samples: np.ndarray, start: int, length: int) -> np.ndarray:
     """The host's `gather` for one clip: (s,) int16 -> (length,) int16, zeros beyond the clip's ends."""
     out = np.zeros(length, np.int16)
-    begin, end = max(start, 0), min(start + length, len(samples))
+    begin, end = (min(max(at, 0), len(samples)) for at in (start, start + length))
     out[begin - start : end - start] = samples[begin:end]
     return out
 

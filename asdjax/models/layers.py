@@ -85,12 +85,17 @@ def shifted_products(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
 
 def _sum_of_shifts(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     k = kernel.shape[0]
-    padded = _padded(x, k)
     rows, columns = (conv_output(n, k, stride) for n in x.shape[1:3])
-    total = jnp.zeros((x.shape[0], rows, columns, x.shape[3]), x.dtype)
+    return _shifted_sum(_padded(x, k), kernel, (rows, columns), stride)
+
+
+def _shifted_sum(padded: jax.Array, kernel: jax.Array, size: Size, stride: int) -> jax.Array:
+    """Each tap of the kernel times what it meets of the padded input, summed: -> (b, *size, c)."""
+    k = kernel.shape[0]
+    total = jnp.zeros((padded.shape[0], *size, padded.shape[3]), padded.dtype)
     for i in range(k):
         for j in range(k):
-            taken = padded[:, _taps(i, rows, stride), _taps(j, columns, stride)]
+            taken = padded[:, _taps(i, size[0], stride), _taps(j, size[1], stride)]
             total += taken * kernel[i, j][None, None, None]
     return total
 
@@ -113,8 +118,20 @@ def _shifts_backward(
     stride: int, saved: tuple[jax.Array, jax.Array], gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
-    _, to_input = jax.vjp(lambda y: _sum_of_shifts(y, kernel, stride), x)
-    return to_input(gradient)[0], _shifts_kernel_gradient(x, gradient, kernel, stride)
+    to_x = _shifts_input_gradient(x.shape[1:3], gradient, kernel, stride)
+    return to_x, _shifts_kernel_gradient(x, gradient, kernel, stride)
+
+
+def _shifts_input_gradient(size: Size, gradient: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """The same sum with the kernel turned round, over the gradient spread out by the stride: -> (b, *size, c).
+
+    Left to autodiff it becomes a sum of k * k padded arrays, each with a bounds check in the innermost loop.
+    """
+    k = kernel.shape[0]
+    low = k - 1 - (k - 1) // 2
+    spread = [(low, n + k - 1 - low - stride * (m - 1) - 1, stride - 1) for n, m in zip(size, gradient.shape[1:3])]
+    padded = jax.lax.pad(gradient, jnp.zeros((), gradient.dtype), [(0, 0, 0), *spread, (0, 0, 0)])
+    return _shifted_sum(padded, kernel[::-1, ::-1], size, 1)
 
 
 def _shifts_kernel_gradient(x: jax.Array, gradient: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
@@ -178,15 +195,87 @@ class Dense(nnx.Module):
         return y if self.bias is None else y + jnp.asarray(self.bias[...], self.dtype)[None]
 
 
-class BatchNorm(nnx.BatchNorm):
+class BatchNorm(nnx.Module):
     """Batch normalisation over all axes but the last: epsilon 1e-5, running averages decay 0.9 (both open).
 
     Statistics and their running averages are float32 whatever the compute type. Under `jit` over a mesh the
-    batch is the global one.
+    batch is the global one. After `eval()` the running averages normalise, and stay as they are.
     """
 
+    epsilon = 1e-5
+    decay = 0.9
+
     def __init__(self, channels: int, *, dtype: DTypeLike) -> None:
-        super().__init__(channels, momentum=0.9, epsilon=1e-5, dtype=dtype, rngs=nnx.Rngs(0))
+        self.scale = nnx.Param(jnp.ones((channels,)))
+        self.bias = nnx.Param(jnp.zeros((channels,)))
+        self.mean = nnx.BatchStat(jnp.zeros((channels,)))
+        self.var = nnx.BatchStat(jnp.ones((channels,)))
+        self.dtype = dtype
+        self.use_running_average = False
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        scale, bias = self.scale[...], self.bias[...]
+        if self.use_running_average:
+            inverse = jax.lax.rsqrt(self.var[...] + self.epsilon)
+            return _scaled_and_shifted(x, scale * inverse, bias - self.mean[...] * scale * inverse)
+        y, mean, var = normalised(x, scale, bias, self.epsilon)
+        self.mean[...] = self.decay * self.mean[...] + (1 - self.decay) * jax.lax.stop_gradient(mean)
+        self.var[...] = self.decay * self.var[...] + (1 - self.decay) * jax.lax.stop_gradient(var)
+        return y
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def normalised(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """x normalised over all axes but the last, scaled and shifted; with the mean and (biased) variance (c,) used.
+
+    The derivative is written out (Ioffe & Szegedy 2015, section 3): two reductions and one pass over x, where
+    autodiff makes several of each. No gradient flows through the mean and variance returned.
+    """
+    return _normalised_forward(x, scale, bias, epsilon)[0]
+
+
+def _normalised_forward(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float
+) -> tuple[tuple[jax.Array, jax.Array, jax.Array], tuple[jax.Array, ...]]:
+    axes = tuple(range(x.ndim - 1))
+    wide = x.astype(jnp.float32)
+    mean = jnp.mean(wide, axis=axes)
+    var = jnp.maximum(jnp.mean(jnp.square(wide), axis=axes) - jnp.square(mean), 0.0)
+    inverse = jax.lax.rsqrt(var + epsilon)
+    y = _scaled_and_shifted(x, scale * inverse, bias - mean * scale * inverse)
+    return (y, mean, var), (x, scale, mean, inverse)
+
+
+def _normalised_backward(
+    epsilon: float, saved: tuple[jax.Array, ...], gradients: tuple[jax.Array, jax.Array, jax.Array]
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    x, scale, mean, inverse = saved
+    axes = tuple(range(x.ndim - 1))
+    gradient = gradients[0].astype(jnp.float32)
+    wide = x.astype(jnp.float32)
+    to_bias = jnp.sum(gradient, axis=axes)
+    to_scale = (jnp.sum(gradient * wide, axis=axes) - mean * to_bias) * inverse
+    n = x.size // x.shape[-1]
+    # scale * inverse * (g - mean(g) - x_hat * mean(g * x_hat)), gathered into one multiply-add each of g and x
+    slope = scale * inverse
+    of_x = -slope * inverse * to_scale / n
+    constant = -slope * to_bias / n - of_x * mean
+    to_x = gradient * _last(slope, x) + wide * _last(of_x, x) + _last(constant, x)
+    return to_x.astype(x.dtype), to_scale, to_bias
+
+
+normalised.defvjp(_normalised_forward, _normalised_backward)
+
+
+def _scaled_and_shifted(x: jax.Array, scale: jax.Array, shift: jax.Array) -> jax.Array:
+    return (x.astype(jnp.float32) * _last(scale, x) + _last(shift, x)).astype(x.dtype)
+
+
+def _last(channels: jax.Array, like: jax.Array) -> jax.Array:
+    """(c,) -> (1, ..., 1, c), to go with an array of so many axes."""
+    return channels.reshape((1,) * (like.ndim - 1) + (-1,))
 
 
 class PReLU(nnx.Module):
@@ -197,7 +286,7 @@ class PReLU(nnx.Module):
         self.dtype = dtype
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        slope = jnp.asarray(self.slope[...], self.dtype).reshape((1,) * (x.ndim - 1) + (-1,))
+        slope = _last(jnp.asarray(self.slope[...], self.dtype), x)
         return jnp.where(x > 0, x, slope * x)
 
 
