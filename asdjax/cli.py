@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if overrides and not hasattr(options, "config"):
         parser.error(f"{_OVERRIDE}{next(iter(overrides))}: {options.command} takes no configuration")
     options.overrides = overrides
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # else XLA talks into the progress bar of a long compilation
     try:
         return options.run(options)
     except InputError as error:

@@ -103,7 +103,7 @@ def _task(name: str, clips: Sequence[Clip], kind: str) -> Task:
 def _require_two_classes(name: str, clips: Sequence[Clip], class_of: Callable[[Clip], Class]) -> None:
     with_source = {class_of(clip) for clip in clips if clip.domain != "target"}
     if len(with_source) < 2:
-        found = ", ".join(" ".join(klass) for klass in sorted(with_source)) or "none"
+        found = ", ".join(" ".join(filter(None, klass)) for klass in sorted(with_source)) or "none"
         raise InputError(
             f"config.data.root: task {name} needs at least two classes with source training clips to tell apart, "
             f"found {len(with_source)} ({found}); add a second section or machine type, or give the clips "

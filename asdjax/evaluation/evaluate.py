@@ -1,5 +1,6 @@
 """Judge a work directory's models: the order of operations. Reads the work directory and the corpus, trains nothing."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -58,6 +59,7 @@ def evaluate(workdir: Path, *, split: str = "dev", step: int | None = None) -> R
     for run, lines in checked:
         models = _scored(config, workdir, corpus, run, lines)
         by_seed.setdefault(run.seed, {}).update(models)
+    judged = _scorable(judged, by_seed)
     # 3. Single models, the report's four ensembles, thresholds, figures.
     year = YEARS[corpus.layout]
     judgements = {seed: systems.judge_all(config, year, models, judged) for seed, models in by_seed.items()}
@@ -134,6 +136,21 @@ def _scored(config: Config, workdir: Path, corpus: Corpus, run: Run, lines: Sequ
             for machine in run.task.machines:
                 models[machine][name] = ClipScores(*(_of_machine(part, machine) for part in scored))
     return models
+
+
+def _scorable(judged: Sequence[Clip], by_seed: Mapping[int, Models]) -> list[Clip]:
+    """The clips that every model has scored; says how many of which sections have nothing to be scored against."""
+    models = [
+        scored for of_seed in by_seed.values() for of_machine in of_seed.values() for scored in of_machine.values()
+    ]
+    known = {clip for scored in models for clip in scored.test}
+    left_out = Counter(f"{clip.machine} {clip.section}" for clip in judged if clip not in known)
+    if left_out:
+        counts = ", ".join(f"{number} of {section}" for section, number in sorted(left_out.items()))
+        say(f"test clips left out, as they have no training clips to be scored against: {counts}")
+    if len(left_out) and sum(left_out.values()) == len(judged):
+        raise InputError("config.data.root: no test clip has training clips of its own section to be scored against")
+    return [clip for clip in judged if clip in known]
 
 
 def _of_machine(scored: Mapping[Clip, float], machine: str) -> dict[Clip, float]:

@@ -92,12 +92,6 @@ def _threshold(config: Config, machine: str, scores: ClipScores) -> Threshold:
 
 
 def _scored_clips(scores: ClipScores, clips: Sequence[Clip], threshold: Threshold | None) -> list[ScoredClip]:
-    unscored = [clip for clip in clips if clip not in scores.test]
-    if unscored:
-        raise InputError(
-            f"{unscored[0].path}: section {unscored[0].section} of {unscored[0].machine} has no training clips to be "
-            "scored against; add some, or take its test clips away"
-        )
     return [
         ScoredClip(
             clip.name,

@@ -129,7 +129,9 @@ def _shifts_input_gradient(size: Size, gradient: jax.Array, kernel: jax.Array, s
     """
     k = kernel.shape[0]
     low = k - 1 - (k - 1) // 2
-    spread = [(low, n + k - 1 - low - stride * (m - 1) - 1, stride - 1) for n, m in zip(size, gradient.shape[1:3])]
+    spread = [
+        (low, n + k - 2 - low - stride * (m - 1), stride - 1) for n, m in zip(size, gradient.shape[1:3], strict=True)
+    ]
     padded = jax.lax.pad(gradient, jnp.zeros((), gradient.dtype), [(0, 0, 0), *spread, (0, 0, 0)])
     return _shifted_sum(padded, kernel[::-1, ::-1], size, 1)
 
