@@ -134,7 +134,7 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "mixup.max_weight": (0, 0.5),
     "optimizer.momentum": (0, 0.999),
     "train.steps_per_dispatch": (0, 10_000),
-    "evaluate.threshold_percentile": (0, 100),
+    "evaluate.threshold_percentile": (0, 99.99),
 }
 
 
@@ -202,6 +202,8 @@ def _require_whole(config: Config) -> None:
             raise InputError(f"config.{field}: expected at least one, got none")
     if len(set(config.seed)) < len(config.seed):
         raise InputError(f"config.seed: expected different seeds, got {config.seed}")
+    if config.signal.n_fft % 2:
+        raise InputError(f"config.signal.n_fft: expected an even number, got {config.signal.n_fft}")
     bins = 1 + config.signal.n_fft // 2
     heights = {int(variant.rsplit("_", 1)[1]) for variant in config.variants}
     for height in heights:

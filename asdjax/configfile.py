@@ -49,6 +49,13 @@ def load(path: str, overrides: Mapping[str, str]) -> Config:
     return config
 
 
+def make_absolute(config: Config) -> None:
+    """Folders as absolute paths, so that later commands find them from wherever they are called."""
+    config.data.root = tuple(str(Path(root).absolute()) for root in config.data.root)
+    if config.data.store:
+        config.data.store = str(Path(config.data.store).absolute())
+
+
 def _find(path: str) -> Path:
     shipped = [Path(__file__).with_name("configs"), Path(__file__).parent.parent / "configs"]
     candidates = [Path(path), *(folder / f"{path}.py" for folder in shipped)]

@@ -1,13 +1,54 @@
-"""What every test gets: strict JAX, and the way to real sound where it lies beside the project."""
+"""What tests share: strict JAX, compiled programs kept for a session, real sound, one tiny trained work directory."""
 
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jax
 import pytest
 
+from asdjax.cli import main
+from asdjax.corpus.synthesis import Recipe, synthesize
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+PROJECT = Path(__file__).resolve().parents[1]
+SHARED_DATA = PROJECT.parent / "shared" / "data"
+
+TINY = {
+    "variants": "resnet50_512,resnet50_1024",
+    "width": "0.125",
+    "optimizer.learning_rate": "0.01",
+    "train.batch_size": "4",
+    "train.log_every_steps": "1",
+    "train.checkpoint_every_steps": "2",
+    "phase1.steps": "6",
+    "phase2.steps": "3",
+    "phase2.strategies": "full,last_block",
+}
+"""Overrides of configs/dcase2021.py that make a fleet of a few seconds. Tests keep to them where they can: what
+is compiled once is there for all."""
+
+_caches = tempfile.TemporaryDirectory(prefix="asdjax-tests-", ignore_cleanup_errors=True)
+
+
+def pytest_configure() -> None:
+    """Compiled programs are shared by all tests and their subprocesses; nothing is written to the user's home."""
+    programs = Path(_caches.name, "asdjax", "xla")  # where runtime.prepare() puts them too
+    os.environ["XDG_CACHE_HOME"] = _caches.name
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(programs)
+    jax.config.update("jax_compilation_cache_dir", str(programs))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+
+
+def pytest_unconfigure() -> None:
+    """Compiled programs are of this session only."""
+    _caches.cleanup()
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +57,66 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("needs the real data in ../shared/data beside the project, which is not here")
     return SHARED_DATA
+
+
+@contextlib.contextmanager
+def quick_compiles() -> Iterator[None]:
+    """Within it, here and in subprocesses, XLA optimises little: tiny fleets spend their time compiling."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+            yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture
+def quickly_compiled() -> Iterator[None]:
+    """`quick_compiles` for a test."""
+    with quick_compiles():
+        yield
+
+
+def overrides(corpus: Path, **changes: str) -> list[str]:
+    """TINY on a corpus as words of the command line; `changes` with __ for the dot: phase1__steps="2"."""
+    values = {**TINY, "data.root": str(corpus), **{key.replace("__", "."): text for key, text in changes.items()}}
+    return [f"--config.{field}={value}" for field, value in values.items()]
+
+
+def train_tiny(corpus: Path, workdir: Path, **changes: str) -> int:
+    """`asdjax train` in this process; returns the exit code."""
+    config = str(PROJECT / "configs" / "dcase2021.py")
+    return main(["train", "--config", config, "--workdir", str(workdir), *overrides(corpus, **changes)])
+
+
+def python(code: str, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """A program of its own in a subprocess, at the project's root."""
+    command: Sequence[str] = [sys.executable, "-c", code, *arguments]
+    environment = {**os.environ, **(env or {})}
+    return subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=600)
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One synthetic machine type in the 2021 layout: 2 sections, 2 s clips, 4 source, 2 target, 3 test a label."""
+    folder = tmp_path_factory.mktemp("corpus")
+    synthesize(folder, Recipe(source_clips=4, target_clips=2, test_clips=3, sections=2, seconds=2.0), machines=("fan",))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained_once(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A work directory trained without interruption and evaluated; only to be read."""
+    workdir = tmp_path_factory.mktemp("trained") / "run"
+    with quick_compiles():
+        assert train_tiny(corpus, workdir) == 0
+        assert main(["evaluate", "--workdir", str(workdir)]) == 0
+    return workdir
+
+
+@pytest.fixture
+def trained(trained_once: Path, tmp_path: Path) -> Path:
+    """A copy of the trained and evaluated work directory, to do with as one likes."""
+    return Path(shutil.copytree(trained_once, tmp_path / "run"))

@@ -78,17 +78,25 @@ def restore(line: Path, step: int, shapes: Trees) -> dict[str, Any]:
 def restore_newest(line: Path, shapes: Trees) -> tuple[int, dict[str, Any]] | None:
     """The newest step of a line that is whole, or None where nothing was saved.
 
-    A damaged step is set aside as STEP.damaged and said so. Raises InputError where every step is damaged.
+    Damaged steps newer than it are set aside as STEP.damaged, and that is said. Raises InputError where every step
+    is damaged, and leaves them as they are.
     """
     saved = steps(line)
+    damages: dict[int, Damaged] = {}
     for step in reversed(saved):
         try:
-            return step, restore(line, step, shapes)
+            restored = restore(line, step, shapes)
         except Damaged as damage:
-            say(f"{damage}; set aside, going on from an older step")
-            _set_aside(line, step)
+            damages[step] = damage
+            continue
+        for damaged, damage in damages.items():
+            say(f"{damage}; set aside, going on from step {step}")
+            _set_aside(line, damaged)
+        return step, restored
     if saved:
-        raise InputError(f"{line}: every saved step is damaged; remove the folder to begin this phase anew")
+        raise InputError(
+            f"{line}: every saved step is damaged ({damages[saved[-1]]}); remove the folder to begin this phase anew"
+        )
     return None
 
 

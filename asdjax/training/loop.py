@@ -31,6 +31,7 @@ def train(config: Config, workdir: Path) -> None:
     loss is no longer a number.
     """
     # 1. See what is there and what it asks for, before anything is written.
+    configfile.make_absolute(config)
     mesh = parallel.data_mesh()
     parallel.require_divisible(config.train.batch_size, mesh)
     corpus = open_corpus(config)
@@ -100,20 +101,27 @@ def _train_phase(
     steps = fleet.compiled_steps(spec, mesh)
     keys = sampler.streams(run.seed, run.task.name, spec.variants, phase.name)
     plan, keys = parallel.replicated((phase.plan, keys), mesh)
+    unseen: list[tuple[int, int, Metrics]] = []
     with progress(f"{run.name} {phase.name}", phase.steps, "step", step) as shown:
         while step < phase.steps:
             # 7. One dispatch: as many steps as lie before the next log or checkpoint.
             count = _steps_until_due(config, step, phase.steps, spec.steps_per_dispatch)
             state, metrics = steps(state, waves, plan, keys, jnp.int32(step), jnp.int32(count))
+            unseen.append((step, count, metrics))
             step += count
-            # 8. Log, then save, then stop: what a checkpoint has behind it is in the log, once.
-            logging = due(step, config.train.log_every_steps, phase.steps)
-            note = _log(journal, spec, phase.name, step, metrics, count) if logging else ""
-            if stop.asked or due(step, config.train.checkpoint_every_steps, phase.steps):
+            # 8. Log, then save, then stop: what a checkpoint has behind it is in the log, once. Every loss is looked
+            #    at before that, so that no step that went wrong is saved.
+            note = ""
+            if due(step, config.train.log_every_steps, phase.steps):
+                _require_finite(spec, phase.name, unseen)
+                note = _log(journal, spec, phase.name, step, metrics, count)
+            stopping = stop.asked  # asked once: a signal from here on is for the next dispatch
+            if stopping or due(step, config.train.checkpoint_every_steps, phase.steps):
+                _require_finite(spec, phase.name, unseen)
                 trees = {"model": fleet.model_of(state), "optimizer": state.optimizer}
                 checkpoints.save(run.folder / phase.name, step, trees, config.train.keep)
             shown.advance(count, note)
-            if stop.asked:
+            if stopping:
                 raise Stopped(f"{run.name} {phase.name}: stopped at step {step} of {phase.steps}; all is saved")
 
 
@@ -122,9 +130,13 @@ def _begun(spec: FleetSpec, run: Run, phase: Phase, mesh: Mesh) -> FleetState:
     model = fleet.initial_model(spec, run.seed, run.task.name)
     if phase.after is not None:
         line = run.folder / phase.after
-        _, restored = checkpoints.restore_newest(line, {"model": model}) or (0, None)
-        if restored is None:
-            raise InputError(f"{line}: expected the checkpoints of {phase.after}, found none; train it first")
+        end = max(checkpoints.steps(line))
+        step, restored = checkpoints.restore_newest(line, {"model": model}) or (0, {})
+        if step != end:
+            raise InputError(
+                f"{line}: its last step is damaged and was set aside; run the same command again, which first trains "
+                f"{phase.after} to its end"
+            )
         model = restored["model"]
     return parallel.replicated(fleet.begin(spec, model), mesh)
 
@@ -153,22 +165,24 @@ def _steps_until_due(config: Config, step: int, last: int, most: int) -> int:
 
 
 def _log(journal: Journal, spec: FleetSpec, phase: str, step: int, metrics: Metrics, count: int) -> str:
-    """Write down the dispatch's last step; a note for the progress bar.
-
-    Raises Diverged if a loss of any step in the dispatch is no number.
-    """
-    losses, accuracies = (np.asarray(rows)[:count] for rows in metrics)
-    _require_finite(spec, phase, step - count, losses)
-    loss = dict(zip(spec.variants, losses[-1].tolist(), strict=True))
-    accuracy = dict(zip(spec.variants, accuracies[-1].tolist(), strict=True))
+    """Write down the dispatch's last step; a note for the progress bar."""
+    losses, accuracies = (np.asarray(rows)[count - 1] for rows in metrics)
+    loss = dict(zip(spec.variants, losses.tolist(), strict=True))
+    accuracy = dict(zip(spec.variants, accuracies.tolist(), strict=True))
     journal.metrics(phase, step, loss, accuracy, learning_rate=spec.learning_rate)
-    return f"loss {losses[-1].mean():.2f}, accuracy {100 * accuracies[-1].mean():.0f} %"
+    return f"loss {losses.mean():.2f}, accuracy {100 * accuracies.mean():.0f} %"
 
 
-def _require_finite(spec: FleetSpec, phase: str, before: int, losses: np.ndarray) -> None:
-    rows, columns = np.nonzero(~np.isfinite(losses))
-    if len(rows):
-        raise Diverged(
-            f"{phase} step {before + rows[0] + 1}: the loss of {spec.variants[columns[0]]} is no number; the "
-            "last checkpoint stands; a smaller --config.optimizer.learning_rate in a new --workdir may help"
-        )
+def _require_finite(spec: FleetSpec, phase: str, unseen: list[tuple[int, int, Metrics]]) -> None:
+    """Look at dispatches (steps before it, its steps, its metrics) and forget them.
+
+    Raises Diverged for the first loss that is no number.
+    """
+    for before, count, metrics in unseen:
+        rows, columns = np.nonzero(~np.isfinite(np.asarray(metrics.loss)[:count]))
+        if len(rows):
+            raise Diverged(
+                f"{phase} step {before + rows[0] + 1}: the loss of {spec.variants[columns[0]]} is no number; the "
+                "last checkpoint stands; a smaller --config.optimizer.learning_rate in a new --workdir may help"
+            )
+    unseen.clear()

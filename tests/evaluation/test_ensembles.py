@@ -1,0 +1,49 @@
+"""Ensembles against numpy."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from asdjax.corpus.clips import Clip
+from asdjax.evaluation.ensembles import average
+from asdjax.evaluation.scores import ClipScores
+
+TRAIN = [Clip(Path(f"train_{i}.wav"), "fan", "00", "train", "source", "normal") for i in range(5)]
+TEST = [Clip(Path(f"test_{i}.wav"), "fan", "00", "test", "source", None) for i in range(4)]
+RNG = np.random.default_rng(0)
+TRAIN_SCORES = RNG.uniform(size=(3, 5))
+TEST_SCORES = RNG.uniform(0.5, 3, size=(3, 4)) * [[1], [10], [100]]
+MODELS = [
+    ClipScores(dict(zip(TRAIN, train, strict=True)), dict(zip(TEST, test, strict=True)))
+    for train, test in zip(TRAIN_SCORES.tolist(), TEST_SCORES.tolist(), strict=True)
+]
+
+
+def assert_is(got: ClipScores, train: np.ndarray, test: np.ndarray) -> None:
+    np.testing.assert_allclose([got.train[clip] for clip in TRAIN], train)
+    np.testing.assert_allclose([got.test[clip] for clip in TEST], test)
+
+
+def test_scores_are_averaged_as_they_are():
+    assert_is(average(MODELS, "score"), TRAIN_SCORES.mean(axis=0), TEST_SCORES.mean(axis=0))
+    assert_is(average(MODELS[:1], "score"), TRAIN_SCORES[0], TEST_SCORES[0])
+
+
+def test_ranks_are_shares_of_all_clips_that_score_no_higher():
+    everything = np.concatenate([TRAIN_SCORES, TEST_SCORES], axis=1)
+    shares = (everything[:, None, :] <= everything[:, :, None]).mean(axis=2).mean(axis=0)
+    assert_is(average(MODELS, "rank"), shares[:5], shares[5:])
+
+
+def test_z_scores_are_in_deviations_of_the_training_scores():
+    mean, deviation = TRAIN_SCORES.mean(axis=1, keepdims=True), TRAIN_SCORES.std(axis=1, keepdims=True)
+    expected = [((scores - mean) / deviation).mean(axis=0) for scores in (TRAIN_SCORES, TEST_SCORES)]
+    assert_is(average(MODELS, "zscore"), *expected)
+
+
+@pytest.mark.parametrize("how", ["score", "rank", "zscore"])
+def test_equal_training_scores_leave_finite_ones(how: str):
+    flat = ClipScores(dict.fromkeys(TRAIN, 0.25), MODELS[0].test)
+    got = average([flat, MODELS[1]], how)
+    assert np.isfinite([*got.train.values(), *got.test.values()]).all()

@@ -1,0 +1,145 @@
+"""Each layer against numpy, or against the compiler's own convolution."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from asdjax.models import layers
+
+
+def normal(*shape: int, seed: int = 0) -> jax.Array:
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+@pytest.mark.parametrize("size", [(9, 7), (8, 4), (6, 1)], ids=["odd", "even", "narrower than the kernel"])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("k", [3, 5])
+def test_shifted_products_are_a_depthwise_convolution_with_both_its_gradients(
+    k: int, stride: int, size: layers.Size
+) -> None:
+    x, kernel = normal(2, *size, 3), normal(k, k, 3, seed=1)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def both(convolution, x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, ...]:
+        y, backward = jax.vjp(lambda x, kernel: convolution(x, kernel, stride), x, kernel)
+        return y, *backward(normal(*y.shape, seed=2))
+
+    ours, reference = both(layers.shifted_products, x, kernel), both(layers.grouped_conv, x, kernel)
+    for actual, expected in zip(ours, reference, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_1x1_convolution_is_a_matrix_product_of_the_inputs_it_meets(stride: int) -> None:
+    x, kernel = normal(2, 7, 5, 3), normal(1, 1, 3, 4, seed=1)
+    conv = layers.Conv(3, 4, 1, stride=stride, dtype=jnp.float32)
+    conv.kernel[...] = kernel
+    expected = jax.lax.conv_general_dilated(
+        x, kernel, (stride, stride), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    np.testing.assert_allclose(conv(x), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("k", "stride"), [(3, 1), (3, 2), (5, 2), (7, 2)])
+def test_padding_is_symmetric(k: int, stride: int) -> None:
+    x = normal(1, 8, 6, 1)
+    dense, depthwise = (
+        layers.Conv(1, 1, k, stride=stride, dtype=jnp.float32),
+        layers.DepthwiseConv(1, k, stride=stride, dtype=jnp.float32),
+    )
+    centre = np.zeros((k, k), np.float32)
+    centre[k // 2, k // 2] = 1
+    dense.kernel[...], depthwise.kernel[...] = jnp.asarray(centre[..., None, None]), jnp.asarray(centre[..., None])
+    for conv in (dense, depthwise):
+        np.testing.assert_array_equal(jax.jit(conv.__call__)(x), x[:, ::stride, ::stride])
+
+
+def test_max_pool_takes_the_largest_of_nine_around_every_other_input() -> None:
+    x = normal(2, 7, 6, 3) - 10
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
+    expected = [[padded[:, i : i + 3, j : j + 3].max((1, 2)) for j in (0, 2, 4)] for i in (0, 2, 4, 6)]
+    np.testing.assert_array_equal(layers.max_pool(x), np.moveaxis(np.array(expected), 2, 0))
+
+
+def test_prelu_has_a_slope_per_channel_below_zero() -> None:
+    prelu = layers.PReLU(2, dtype=jnp.float32)
+    prelu.slope[...] = jnp.array([0.25, -1.0])
+    np.testing.assert_array_equal(prelu(jnp.array([[2.0, 2.0], [-2.0, -2.0]])), [[2.0, 2.0], [-0.5, 2.0]])
+
+
+def test_a_global_depthwise_convolution_weighs_the_whole_map_of_each_channel() -> None:
+    x, kernel = normal(2, 4, 3, 5), normal(4, 3, 5, seed=1)
+    conv = layers.GlobalDepthwiseConv(5, (4, 3), dtype=jnp.float32)
+    conv.kernel[...] = kernel
+    np.testing.assert_allclose(conv(x), np.sum(np.asarray(x) * np.asarray(kernel), axis=(1, 2)), rtol=1e-5, atol=1e-5)
+
+
+def batch_norm(scale: jax.Array, bias: jax.Array) -> layers.BatchNorm:
+    norm = layers.BatchNorm(len(scale), dtype=jnp.float32)
+    norm.scale[...], norm.bias[...] = scale, bias
+    return norm
+
+
+def numpy_batch_norm(x: np.ndarray, scale: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    axes = tuple(range(x.ndim - 1))
+    return (x - x.mean(axes)) / np.sqrt(x.var(axes) + 1e-5) * scale + bias
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 2, 2), (5, 2)], ids=["maps", "rows"])
+def test_batch_norm_and_its_gradients_equal_the_definition(shape: tuple[int, ...]) -> None:
+    # one channel varies so little that the epsilon counts
+    x = normal(*shape) * jnp.array([3.0, 0.003]).reshape((1,) * (len(shape) - 1) + (2,)) + 0.01
+    scale, bias, direction = jnp.array([1.5, -0.5]), jnp.array([0.1, 2.0]), normal(*shape, seed=1)
+    y, backward = jax.vjp(lambda x, scale, bias: batch_norm(scale, bias)(x), x, scale, bias)
+    arguments = [np.asarray(a, np.float64) for a in (x, scale, bias)]
+    np.testing.assert_allclose(y, numpy_batch_norm(*arguments), rtol=1e-4, atol=1e-4)
+    for i, gradient in enumerate(backward(direction)):
+        expected = np.empty(gradient.shape)
+        for at in np.ndindex(gradient.shape):
+            above, below = ([a.copy() for a in arguments] for _ in range(2))
+            above[i][at] += 1e-6
+            below[i][at] -= 1e-6
+            difference = numpy_batch_norm(*above) - numpy_batch_norm(*below)
+            expected[at] = np.sum(difference * np.asarray(direction)) / 2e-6
+        np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
+
+
+def test_batch_norm_keeps_nine_tenths_of_its_running_averages_and_evaluates_with_them() -> None:
+    norm = batch_norm(jnp.array([2.0, 1.0]), jnp.array([0.0, 1.0]))
+    mean, var = np.zeros(2), np.ones(2)
+    for step in range(3):
+        x = 2 * normal(4, 5, 3, 2, seed=step) + 1
+        norm(x)
+        mean = 0.9 * mean + 0.1 * np.mean(np.asarray(x), (0, 1, 2))
+        var = 0.9 * var + 0.1 * np.var(np.asarray(x), (0, 1, 2))
+    norm.eval()
+    x = normal(1, 2, 2, 2)
+    expected = (np.asarray(x) - mean) / np.sqrt(var + 1e-5) * [2.0, 1.0] + [0.0, 1.0]
+    np.testing.assert_allclose(norm(x), expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(norm.mean[...], mean, rtol=1e-5)
+    np.testing.assert_allclose(norm.var[...], var, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("channels", "width", "expected"), [(64, 1.0, 64), (4, 1.0, 4), (64, 0.125, 8), (24, 0.125, 8), (112, 0.5, 56)]
+)
+def test_widths_are_exact_at_one_and_multiples_of_eight_elsewhere(channels: int, width: float, expected: int) -> None:
+    assert layers.scaled(channels, width) == expected
+
+
+def test_every_layer_computes_in_half_precision() -> None:
+    x = jnp.ones((2, 4, 4, 8), jnp.bfloat16)
+    modules: list[nnx.Module] = [
+        layers.Conv(8, 8, 3, dtype=jnp.bfloat16),
+        layers.Conv(8, 8, 1, dtype=jnp.bfloat16),
+        layers.DepthwiseConv(8, 3, dtype=jnp.bfloat16),
+        layers.BatchNorm(8, dtype=jnp.bfloat16),
+        layers.PReLU(8, dtype=jnp.bfloat16),
+        layers.GlobalDepthwiseConv(8, (4, 4), dtype=jnp.bfloat16),
+    ]
+    assert [module(x).dtype for module in modules] == [jnp.bfloat16] * len(modules)
+    assert all(leaf.dtype == jnp.float32 for module in modules for leaf in jax.tree.leaves(nnx.state(module)))

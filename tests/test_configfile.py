@@ -1,0 +1,140 @@
+"""Configurations from files and flags, and the one that a work directory keeps."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asdjax.config import default, fields_of
+from asdjax.configfile import load, read, save
+from asdjax.errors import InputError
+
+CONFIGS = sorted(Path(__file__).parent.parent.glob("configs/*.py"))
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
+def test_every_shipped_configuration_loads_by_path_and_by_name(file: Path) -> None:
+    assert load(str(file), {}) == load(file.stem, {})
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "value"),
+    [
+        ("variants", "resnet50_512,mobilefacenet_512", ("resnet50_512", "mobilefacenet_512")),
+        ("variants", "('resnet50_512','mobilefacenet_512')", ("resnet50_512", "mobilefacenet_512")),
+        ("variants", "['resnet50_512']", ("resnet50_512",)),
+        ("data.root", "dev data, eval_data", ("dev data", "eval_data")),
+        ("data.root", "recordings (old)", ("recordings (old)",)),
+        ("data.root", "2021_1,1e3", ("2021_1", "1e3")),
+        ("phase2.strategies", "", ()),
+        ("seed", "3", (3,)),
+        ("seed", "1,2", (1, 2)),
+        ("seed", "(1,2)", (1, 2)),
+        ("phase1.epochs", "3", 3.0),
+        ("optimizer.learning_rate", "1e-3", 1e-3),
+        ("train.batch_size", "96", 96),
+        ("phase1.steps", "60", 60),
+        ("data.store", "1e3", "1e3"),
+    ],
+)
+def test_a_flag_is_read_as_its_field_s_kind(field: str, text: str, value: Any) -> None:
+    read_value = fields_of(load("dcase2021", {field: text}))[field]
+    assert read_value == value
+    assert type(read_value) is type(value)
+
+
+def test_none_gives_the_length_of_phase_1_back_to_its_epochs() -> None:
+    assert load("demo", {"phase1.steps": "None"}).phase1.steps is None
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "complaint"),
+    [
+        ("train.batchsize", "3", "no such field; the nearest are config.train.batch_size"),
+        ("learning_rate", "3", "no such field; the nearest are .*config.optimizer.learning_rate"),
+        ("train", "3", "no such field"),
+        ("train.batch_size", "4.5", "expected int, got '4.5'; its default is 48"),
+        ("train.batch_size", "many", "expected int"),
+        ("train.batch_size", "None", "expected int"),
+        ("width", "wide", "expected float"),
+        ("seed", "a", "expected whole numbers"),
+        ("seed", "1.5", "expected whole numbers"),
+        ("signal.value", "loud", "expected one of log"),
+    ],
+)
+def test_a_flag_that_cannot_be_is_refused_by_its_field(field: str, text: str, complaint: str) -> None:
+    with pytest.raises(InputError, match=rf"config\.{field}: .*{complaint}"):
+        load("dcase2021", {field: text})
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("config.seed = 1", "'seed'.*tuple"),
+        ("config.train.batch_size = 2.5", "'batch_size'.*int"),
+        ("config.width = None", r"config\.width"),
+        ("config.train.batchsize = 2", r"config\.train\.batchsize"),
+    ],
+)
+def test_a_file_s_mistake_is_told_with_its_field(tmp_path: Path, line: str, complaint: str) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        f"from asdjax.config import default\ndef get_config():\n    config = default()\n    {line}\n    return config\n"
+    )
+    with pytest.raises(InputError, match=complaint):
+        load(str(file), {})
+
+
+def test_what_is_no_configuration_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="dcase2021, demo, own_machines"):
+        load("dcase2012", {})
+    (tmp_path / "notes.txt").write_text("config")
+    with pytest.raises(InputError, match=r"no such \.py file"):
+        load(str(tmp_path / "notes.txt"), {})
+    (tmp_path / "empty.py").touch()
+    with pytest.raises(InputError, match="get_config"):
+        load(str(tmp_path / "empty.py"), {})
+
+
+@pytest.mark.parametrize("name", [file.stem for file in CONFIGS])
+def test_a_work_directory_gives_back_what_it_was_given(tmp_path: Path, name: str) -> None:
+    config = load(name, {"seed": "1,2"})
+    save(config, tmp_path / "run")
+    assert read(tmp_path / "run").to_dict() == config.to_dict()
+
+
+def test_going_on_with_another_value_is_refused_by_its_field_and_changes_nothing(tmp_path: Path) -> None:
+    save(default(), tmp_path)
+    before = (tmp_path / "config.json").read_bytes()
+    other = load("dcase2021", {"optimizer.momentum": "0.5", "train.batch_size": "8"})
+    with pytest.raises(InputError, match=r"optimizer\.momentum \(there 0\.9, now 0\.5\).*") as refusal:
+        save(other, tmp_path)
+    assert "train.batch_size" in str(refusal.value)
+    assert "learning_rate" not in str(refusal.value)
+    assert (tmp_path / "config.json").read_bytes() == before
+
+
+def test_going_on_with_another_cadence_or_evaluation_is_allowed_and_kept(tmp_path: Path) -> None:
+    save(default(), tmp_path)
+    free = {
+        "train.checkpoint_every_steps": "5",
+        "train.log_every_steps": "5",
+        "train.steps_per_dispatch": "1",
+        "train.keep": "3",
+        "data.store": "elsewhere",
+        "evaluate.k": "3",
+    }
+    save(load("dcase2021", free), tmp_path)
+    assert read(tmp_path).train.checkpoint_every_steps == 5
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"train": 3}', '{"width": "wide"}', '{"width": null}', '{"with": 1}'])
+def test_a_damaged_configuration_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(InputError, match="config"):
+        read(tmp_path)
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"config\.json: no such file.*--workdir"):
+        read(tmp_path)

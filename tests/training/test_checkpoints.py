@@ -1,0 +1,131 @@
+"""Saved steps: what comes back is what went in, or it does not come back."""
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from asdjax.errors import InputError
+from asdjax.training import checkpoints
+from asdjax.training.checkpoints import Damaged
+
+TREES = {
+    "model": {"net": {"early/kernel": jnp.arange(6.0).reshape(2, 3), "early/bias": jnp.ones(3)}},
+    "optimizer": ({"velocity": jnp.arange(100.0)}, jnp.int32(7)),
+}
+SHAPES = jax.eval_shape(lambda: TREES)
+
+
+def save(line: Path, *steps: int, keep: int = 9) -> None:
+    for step in steps:
+        checkpoints.save(line, step, jax.tree.map(lambda leaf, step=step: leaf + step, TREES), keep)
+
+
+def assert_restores(line: Path, step: int) -> None:
+    restored = checkpoints.restore(line, step, SHAPES)
+    assert jax.tree.structure(restored) == jax.tree.structure(TREES)
+    jax.tree.map(lambda got, wanted: np.testing.assert_array_equal(got, wanted + step), restored, TREES)
+
+
+def flip_a_byte(line: Path, step: int) -> None:
+    """In the largest file of a step's model: the arrays' data."""
+    path = max((p for p in (line / str(step) / "model").rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x10
+    path.write_bytes(content)
+
+
+def names(line: Path) -> set[str]:
+    return {path.name for path in line.iterdir()}
+
+
+def test_a_round_trip_keeps_every_bit(tmp_path: Path):
+    save(tmp_path, 3)
+    assert_restores(tmp_path, 3)
+    model = checkpoints.restore(tmp_path, 3, {"model": SHAPES["model"]})
+    assert list(model) == ["model"]
+
+
+def test_the_newest_are_kept(tmp_path: Path):
+    save(tmp_path, 2, 4, 10, keep=2)
+    assert checkpoints.steps(tmp_path) == [4, 10]
+    assert names(tmp_path) == {"4", "4.json", "10", "10.json"}
+
+
+def test_a_folder_without_its_json_does_not_exist(tmp_path: Path):
+    assert checkpoints.steps(tmp_path / "nowhere") == []
+    assert checkpoints.restore_newest(tmp_path / "nowhere", SHAPES) is None
+    save(tmp_path, 2, 4)
+    (tmp_path / "4.json").unlink()
+    assert checkpoints.steps(tmp_path) == [2]
+    found = checkpoints.restore_newest(tmp_path, SHAPES)
+    assert found is not None
+    assert found[0] == 2
+
+
+def test_what_a_killed_save_left_is_overwritten(tmp_path: Path):
+    save(tmp_path, 4)
+    flip_a_byte(tmp_path, 4)
+    (tmp_path / "4" / "rubbish").write_text("left over")
+    (tmp_path / "4.json").unlink()
+    save(tmp_path, 4)
+    assert_restores(tmp_path, 4)
+    assert not (tmp_path / "4" / "rubbish").exists()
+
+
+def test_a_flipped_byte_is_noticed_and_an_older_step_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    save(tmp_path, 2, 4)
+    flip_a_byte(tmp_path, 4)
+    with pytest.raises(Damaged, match="4"):
+        checkpoints.restore(tmp_path, 4, SHAPES)
+    found = checkpoints.restore_newest(tmp_path, SHAPES)
+    assert found is not None
+    assert found[0] == 2
+    assert checkpoints.steps(tmp_path) == [2]
+    assert {"4.damaged", "4.json.damaged"} <= names(tmp_path)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "set aside" in line
+
+
+def test_other_content_than_was_saved_is_noticed_though_it_can_be_read(tmp_path: Path):
+    save(tmp_path, 2, 4)
+    (tmp_path / "4" / "model").rename(tmp_path / "4" / "gone")
+    (tmp_path / "2" / "model").rename(tmp_path / "4" / "model")
+    with pytest.raises(Damaged, match=r"early/(bias|kernel).* is not what was saved"):
+        checkpoints.restore(tmp_path, 4, SHAPES)
+
+
+@pytest.mark.parametrize("hurt", ["truncated JSON", "no arrays", "no tree"])
+def test_a_step_with_something_missing_is_damaged(tmp_path: Path, hurt: str):
+    save(tmp_path, 4)
+    record = tmp_path / "4.json"
+    if hurt == "truncated JSON":
+        record.write_text(record.read_text()[:40])
+    elif hurt == "no arrays":
+        (tmp_path / "4" / "model").rename(tmp_path / "elsewhere")
+    else:
+        record.write_text(json.dumps({"step": 4, "trees": {}}))
+    with pytest.raises(Damaged, match="cannot be restored"):
+        checkpoints.restore(tmp_path, 4, SHAPES)
+
+
+def test_arrays_of_another_shape_or_none_are_named(tmp_path: Path):
+    save(tmp_path, 4)
+    wider = {"model": {"net": {**SHAPES["model"]["net"], "early/bias": jax.ShapeDtypeStruct((4,), jnp.float32)}}}
+    with pytest.raises(Damaged, match=r"1 arrays differ.*early/bias.*saved \(\(3,\).*expected \(\(4,\)"):
+        checkpoints.restore(tmp_path, 4, wider)
+    more = {"model": {"net": {**SHAPES["model"]["net"], "late/bias": jax.ShapeDtypeStruct((4,), jnp.float32)}}}
+    with pytest.raises(Damaged, match=r"late/bias.*saved None"):
+        checkpoints.restore(tmp_path, 4, more)
+
+
+def test_where_every_step_is_damaged_it_is_an_input_error(tmp_path: Path):
+    save(tmp_path, 2, 4)
+    for step in (2, 4):
+        flip_a_byte(tmp_path, step)
+    for _ in range(2):  # nothing is begun anew behind the user's back
+        with pytest.raises(InputError, match="every saved step is damaged"):
+            checkpoints.restore_newest(tmp_path, SHAPES)

@@ -1,0 +1,243 @@
+"""The compiled step: the same numbers however it is run, and exactly the parameters moved that should."""
+
+import json
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import python
+from flax import nnx
+from jax.typing import DTypeLike
+
+from asdjax import parallel, signal
+from asdjax.config import VARIANTS, Config, default
+from asdjax.errors import InputError
+from asdjax.models import layers, variants
+from asdjax.models.resnet import EXPANSION, ResidualBlock, Stem
+from asdjax.training import fleet, optimizer, sampler
+from asdjax.training.fleet import FleetSpec, FleetState, Metrics
+from asdjax.training.loop import waves_of
+from asdjax.training.sampler import Plan
+
+ONE, TWO = ("small_512",), ("small_512", "small_1024")
+OTHER_ORDER = 1e-3  # relative, of losses: the same sums in another order, over a few steps
+
+pytestmark = [
+    pytest.mark.usefixtures("quickly_compiled"),
+    pytest.mark.filterwarnings("ignore:Some donated buffers were not usable"),
+]
+
+
+class Small(nnx.Module):
+    """The beginning and the end of a ResNet: what a fleet does does not depend on what lies between."""
+
+    def __init__(self, height: int, frames: int, c_in: int, *, width: float, dtype: DTypeLike) -> None:
+        del height, frames, width
+        self.early = Stem(c_in, 8, dtype=dtype)
+        self.late = nnx.Sequential(ResidualBlock(8, 8, 2, dtype=dtype), layers.global_average_pool)
+        self.embedding = layers.Dense(8 * EXPANSION, layers.EMBEDDING, dtype=dtype)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.embedding(self.late(self.early(x)))
+
+
+@pytest.fixture(autouse=True)
+def small_variants(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(variants.BACKBONES, "small", Small)
+
+
+def tiny(names: tuple[str, ...] = ONE) -> Config:
+    config = default()
+    config.variants = names
+    config.width = 0.125
+    config.train.batch_size = 8
+    config.optimizer.learning_rate = 0.01
+    return config
+
+
+def made_up_corpus() -> tuple[signal.Waves, Plan]:
+    """Two sections that differ in pitch: 4 source and 2 target clips each, of 2 s."""
+    rng = np.random.default_rng(0)
+    seconds = np.arange(32_000) / 16_000
+    clips = [
+        2000 * np.sin(2 * np.pi * pitch * seconds) + rng.normal(0, 300, len(seconds))
+        for pitch in (400, 2500)
+        for _ in range(6)
+    ]
+    is_target = [False] * 4 + [True] * 2
+    plan = sampler.plan([0] * 6 + [1] * 6, is_target * 2, [63] * 12, [0, 1])
+    return waves_of([clip.astype(np.int16) for clip in clips]), plan
+
+
+class Fleet:
+    """A fleet on the made-up corpus, from scratch, ready to step."""
+
+    def __init__(self, config: Config, trainable: tuple[str, ...] = optimizer.GROUPS, phase: str = "phase1") -> None:
+        self.spec: FleetSpec = fleet.spec_of(config, 2, trainable)
+        mesh = parallel.data_mesh()
+        waves, plan = made_up_corpus()
+        state = fleet.begin(self.spec, fleet.initial_model(self.spec, 0, "fan"))
+        keys = sampler.streams(0, "fan", self.spec.variants, phase)
+        self.state: FleetState = parallel.replicated(state, mesh)
+        self.waves, self.plan, self.keys = parallel.replicated((waves, plan, keys), mesh)
+        self.program = fleet.compiled_steps(self.spec, mesh)
+
+    def run(self, first: int, count: int = 1) -> Metrics:
+        """Steps `first` to `first + count` in one dispatch."""
+        numbers = jnp.int32(first), jnp.int32(count)
+        self.state, metrics = self.program(self.state, self.waves, self.plan, self.keys, *numbers)
+        return jax.tree.map(np.asarray, metrics)
+
+
+@pytest.fixture
+def on_host():
+    """Arrays of a tree as numpy copies, which a donated buffer cannot take away."""
+    return partial(jax.tree.map, np.array)
+
+
+def losses(ready: Fleet, steps: int) -> np.ndarray:
+    return np.concatenate([ready.run(step).loss for step in range(steps)])
+
+
+def test_eight_devices_give_the_losses_of_one():
+    code = """
+import json, sys
+sys.path.insert(0, "tests"), sys.path.insert(0, "tests/training")
+import jax
+import test_fleet as t
+t.variants.BACKBONES["small"] = t.Small
+ready = t.Fleet(t.tiny())
+print(json.dumps([jax.device_count(), t.losses(ready, 3).tolist()]))
+"""
+    ran = python(code, env={"XLA_FLAGS": "--xla_force_host_platform_device_count=8"})
+    assert ran.returncode == 0, ran.stderr
+    devices, of_eight = json.loads(ran.stdout.splitlines()[-1])
+    assert devices == 8
+    np.testing.assert_allclose(of_eight, losses(Fleet(tiny()), 3), rtol=OTHER_ORDER)
+
+
+def test_a_variant_trains_the_same_alone_and_with_others(on_host):
+    alone, together = Fleet(tiny(ONE)), Fleet(tiny(TWO))
+    expected, got = losses(alone, 3), losses(together, 3)
+    np.testing.assert_allclose(got[:, :1], expected, rtol=OTHER_ORDER)
+    assert not np.allclose(got[:, 0], got[:, 1])
+    models = [on_host(fleet.model_of(ready.state).parameters[ONE[0]]) for ready in (alone, together)]
+    for path, leaf in models[0].items():
+        np.testing.assert_allclose(models[1][path], leaf, rtol=1e-3, atol=1e-4, err_msg=path)
+
+
+def test_a_dispatch_of_several_steps_equals_single_ones(on_host):
+    config = tiny()
+    single = Fleet(config)
+    config.train.steps_per_dispatch = 3
+    several = Fleet(config)
+    expected = losses(single, 3)
+    np.testing.assert_allclose(several.run(0, 3).loss, expected, rtol=OTHER_ORDER)
+    for path, leaf in on_host(single.state.trainable[ONE[0]]).items():
+        np.testing.assert_allclose(
+            several.state.trainable[ONE[0]][path], leaf, rtol=OTHER_ORDER, atol=1e-4, err_msg=path
+        )
+    np.testing.assert_allclose(several.run(3, 1).loss[:1], single.run(3).loss, rtol=OTHER_ORDER)
+    assert compilations(several) == 1
+
+
+def compilations(ready: Fleet) -> int:
+    return ready.program._cache_size()  # pyright: ignore
+
+
+def test_the_step_compiles_once_for_phase_1_and_full_phase_2():
+    phase1 = Fleet(tiny())
+    phase2 = Fleet(tiny(), optimizer.TRAINABLE["full"], "phase2_full")
+    assert phase2.program is phase1.program
+    phase1.run(0)
+    fine_tuning = sampler.fine_tuning(phase2.plan)
+    assert fine_tuning is not None
+    phase2.plan = parallel.replicated(fine_tuning, parallel.data_mesh())
+    phase2.run(0)
+    phase2.run(1)
+    assert compilations(phase1) == 1
+
+
+def test_losses_fall():
+    of_steps = losses(Fleet(tiny()), 60)
+    assert of_steps[-10:].mean() < 0.7 * of_steps[:10].mean()
+
+
+@pytest.mark.parametrize("strategy", optimizer.TRAINABLE)
+def test_a_strategy_moves_exactly_its_parameters_and_statistics(strategy: str, on_host):
+    """Of all four: ArcFace's centres have no statistics; where they alone are frozen all statistics move."""
+    expected = {
+        "full": {"early", "late", "embedding", "arcface"},
+        "last_block": {"late", "embedding", "arcface"},
+        "backbone": {"embedding", "arcface"},
+        "arcface": {"early", "late", "embedding"},
+    }[strategy]
+    ready = Fleet(tiny(), optimizer.TRAINABLE[strategy])
+    before = on_host(fleet.model_of(ready.state))
+    velocity_of = {path for path, _ in flat(ready.state.optimizer)}
+    ready.run(0)
+    after = on_host(fleet.model_of(ready.state))
+    for was, now in zip(before, after, strict=True):
+        for path, leaf in was[ONE[0]].items():
+            moved = not np.array_equal(leaf, now[ONE[0]][path])
+            assert moved == (path.split("/")[0] in expected), path
+    moving = {path for path in before.parameters[ONE[0]] if path.split("/")[0] in expected}
+    assert {path.split("'")[-2] for path in velocity_of} == moving
+
+
+def flat(tree) -> list[tuple[str, jax.Array]]:
+    return [(jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree.leaves_with_path(tree)]
+
+
+def test_bfloat16_computes_and_keeps_float32_parameters():
+    config = tiny()
+    config.train.precision = "bfloat16"
+    ready = Fleet(config)
+    draws = fleet._draws(ready.spec, ready.plan, ready.keys, jnp.int32(0))
+    (pieces,) = fleet.make_pieces(ready.spec, ready.waves, draws)
+    assert pieces.dtype == jnp.bfloat16
+    assert np.isfinite(losses(ready, 2)).all()
+    assert {leaf.dtype for _, leaf in flat(ready.state)} == {jnp.dtype("float32")}
+
+
+def test_parameters_are_a_function_of_seed_task_and_variant():
+    spec = fleet.spec_of(tiny(TWO), 2, optimizer.GROUPS)
+    alone = fleet.spec_of(tiny(ONE), 2, optimizer.GROUPS)
+    same = fleet.initial_model(alone, 0, "fan").parameters[ONE[0]]
+    for path, leaf in fleet.initial_model(spec, 0, "fan").parameters[ONE[0]].items():
+        np.testing.assert_array_equal(same[path], leaf)
+    kernel = next(path for path in same if path.endswith("kernel"))
+    for other in (fleet.initial_model(alone, 1, "fan"), fleet.initial_model(alone, 0, "pump")):
+        assert not np.array_equal(other.parameters[ONE[0]][kernel], same[kernel])
+
+
+def test_a_parameter_that_no_freeze_rule_covers_is_an_error():
+    with pytest.raises(ValueError, match=r"covers tail/kernel"):
+        optimizer.partition({"early/kernel": 0, "tail/kernel": 0}, ("early",))
+
+
+@pytest.mark.parametrize(("batch", "nearest"), [(12, "8 or 16"), (3, "8"), (17, "16 or 24")])
+def test_a_batch_that_does_not_divide_is_refused_with_the_nearest(batch: int, nearest: str):
+    class EightDevices:
+        size = 8
+
+    with pytest.raises(
+        InputError, match=rf"batch_size: expected a multiple of the 8 devices, got {batch}.*: {nearest}$"
+    ):
+        parallel.require_divisible(batch, EightDevices())  # pyright: ignore
+    parallel.require_divisible(16, EightDevices())  # pyright: ignore
+
+
+@pytest.mark.slow
+def test_full_size_variants_train_on_the_cpu():
+    """All six as in the report, batch 8; the same step number draws the same batch, so that losses must fall."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    config = tiny(VARIANTS)
+    config.width = 1.0
+    config.optimizer.learning_rate = 0.005
+    ready = Fleet(config)
+    of_steps = np.concatenate([ready.run(0).loss for _ in range(6)])
+    assert np.isfinite(of_steps).all()
+    assert (of_steps[-1] < of_steps[0]).all(), of_steps
