@@ -9,7 +9,7 @@ from asdjax.evaluation.table import as_text
 from asdjax.training.loop import train
 
 MACHINES = ("fan", "gearbox")
-RECIPE = Recipe(source_clips=40, target_clips=3, test_clips=20, sections=3, seed=1, seconds=4.0)
+RECIPE = Recipe(source_clips=40, target_clips=3, test_clips=16, sections=3, seed=1, seconds=4.0)
 
 
 def demo(workdir: Path, width: int) -> str:

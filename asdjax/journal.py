@@ -1,7 +1,7 @@
 """What a task's training tells: JSON lines, flushed as it goes, and the same for TensorBoard.
 
 A row of metrics: {"phase", "step", "loss": {variant: x}, "loss_hex": {variant: "0x1.8p+1"}, "accuracy": {...},
-"learning_rate", "steps_per_second"}; an event: {"event", "phase", "step"}. "phase" is the checkpoint folder's name.
+"learning_rate"}; an event: {"event", "phase", "step"}. "phase" is the checkpoint folder's name.
 """
 
 import json

@@ -45,9 +45,9 @@ def _ranks(model: ClipScores) -> ClipScores:
 
 
 def _z_scores(model: ClipScores) -> ClipScores:
-    """Standard deviations of the training scores above their mean."""
+    """Standard deviations of the training scores above their mean; the distance itself where these are all equal."""
     training = np.array(list(model.train.values()))
-    mean, deviation = training.mean(), max(training.std(), np.finfo(np.float64).tiny)
+    mean, deviation = training.mean(), training.std() or 1.0
     train, test = ({c: float((s - mean) / deviation) for c, s in part.items()} for part in model)
     return ClipScores(train, test)
 

@@ -80,12 +80,13 @@ def _load(config: Config, run: Run, step: int | None) -> list[Loaded]:
     """The models of a run's lines; phase 1 where phase 2 was left out."""
     lines = evaluated_lines(config)
     there = [line for line in lines if checkpoints.steps(run.folder / line)]
-    if not there and checkpoints.steps(run.folder / PHASE1) and _no_phase2(run):
+    if _no_phase2(run) and not there and checkpoints.steps(run.folder / PHASE1):
         say(f"{run.name}: has no phase 2, evaluating phase 1")
         there = [PHASE1]
-    if not there:
+    missing = [] if there and _no_phase2(run) else [line for line in lines if line not in there]
+    if missing:
         raise InputError(
-            f"{run.folder}: expected checkpoints of {', '.join(lines)}, none there; run asdjax train first"
+            f"{run.folder}: expected checkpoints of {', '.join(missing)}, none there; run asdjax train first"
         )
     return [_load_line(config, run, line, step) for line in there]
 

@@ -90,13 +90,18 @@ def _sum_of_shifts(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
 
 
 def _shifted_sum(padded: jax.Array, kernel: jax.Array, size: Size, stride: int) -> jax.Array:
-    """Each tap of the kernel times what it meets of the padded input, summed: -> (b, *size, c)."""
-    k = kernel.shape[0]
-    total = jnp.zeros((padded.shape[0], *size, padded.shape[3]), padded.dtype)
+    """Each tap of the kernel times what it meets of the padded input, summed: -> (b, *size, c).
+
+    In `lax`, not `jnp`, which traces each of EfficientNet-B0's some thousand taps as a function of its own.
+    """
+    k, _, c = kernel.shape
+    shape = (padded.shape[0], *size, c)
+    weights = kernel.reshape(k * k, c)
+    total = jnp.zeros(shape, padded.dtype)
     for i in range(k):
         for j in range(k):
-            taken = padded[:, _taps(i, size[0], stride), _taps(j, size[1], stride)]
-            total += taken * kernel[i, j][None, None, None]
+            weight = jax.lax.broadcast_in_dim(jax.lax.index_in_dim(weights, i * k + j, keepdims=False), shape, (3,))
+            total = jax.lax.add(total, jax.lax.mul(_tap(padded, i, j, size, stride), weight))
     return total
 
 
@@ -105,9 +110,11 @@ def _padded(x: jax.Array, k: int) -> jax.Array:
     return jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
 
 
-def _taps(first: int, outputs: int, stride: int) -> slice:
-    """The inputs that one tap of a kernel meets, for each output."""
-    return slice(first, first + stride * (outputs - 1) + 1, stride)
+def _tap(padded: jax.Array, i: int, j: int, size: Size, stride: int) -> jax.Array:
+    """What tap (i, j) of a kernel meets, for each output: -> (b, *size, c)."""
+    b, _, _, c = padded.shape
+    last = (b, i + stride * (size[0] - 1) + 1, j + stride * (size[1] - 1) + 1, c)
+    return jax.lax.slice(padded, (0, i, j, 0), last, (1, stride, stride, 1))
 
 
 def _shifts_forward(x: jax.Array, kernel: jax.Array, stride: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
@@ -147,14 +154,15 @@ def _shifts_kernel_gradient(x: jax.Array, gradient: jax.Array, kernel: jax.Array
     padded = _padded(x, k)
 
     def add_row(i: jax.Array, sums: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-        of_output = jax.lax.dynamic_index_in_dim(gradient, i, 1, keepdims=False)
+        of_output = jax.lax.dynamic_slice_in_dim(gradient, i, 1, 1)
         under_row = jax.lax.dynamic_slice_in_dim(padded, i * stride, k, 1)
-        taps = [under_row[:, u, _taps(v, columns, stride)] for u in range(k) for v in range(k)]
-        return tuple(total + (tap * of_output).astype(total.dtype) for total, tap in zip(sums, taps, strict=True))
+        taps = [_tap(under_row, u, v, (1, columns), stride) for u in range(k) for v in range(k)]
+        products = (jax.lax.mul(tap, of_output).astype(jnp.float32) for tap in taps)
+        return tuple(map(jax.lax.add, sums, products))
 
-    zeros = tuple(jnp.zeros((b, columns, c), jnp.float32) for _ in range(k * k))
+    zeros = tuple(jnp.zeros((b, 1, columns, c), jnp.float32) for _ in range(k * k))
     sums = jax.lax.fori_loop(0, rows, add_row, zeros)
-    return jnp.stack([jnp.sum(total, axis=(0, 1)) for total in sums]).reshape(k, k, c).astype(kernel.dtype)
+    return jnp.stack([jnp.sum(total, axis=(0, 1, 2)) for total in sums]).reshape(k, k, c).astype(kernel.dtype)
 
 
 shifted_products.defvjp(_shifts_forward, _shifts_backward)
