@@ -30,6 +30,7 @@ TINY = {
     "phase1.steps": "6",
     "phase2.steps": "3",
     "phase2.strategies": "full,last_block",
+    "evaluate.batch_size": "16",
 }
 """Overrides of configs/dcase2021.py that make a fleet of a few seconds. Tests keep to them where they can: what
 is compiled once is there for all."""

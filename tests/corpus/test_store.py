@@ -300,4 +300,4 @@ def test_a_build_says_one_line_where_nobody_watches(tmp_path: Path, capsys: pyte
     opened(tmp_path / "store", clips)
     opened(tmp_path / "store", clips)
     (line,) = capsys.readouterr().err.splitlines()
-    assert "decoded 2 of 2 clips" in line
+    assert line.startswith("store fan: 2 of 2 clips in ")

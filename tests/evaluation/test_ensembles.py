@@ -43,7 +43,7 @@ def test_z_scores_are_in_deviations_of_the_training_scores():
 
 
 @pytest.mark.parametrize("how", ["score", "rank", "zscore"])
-def test_equal_training_scores_leave_finite_ones(how: str):
+def test_a_model_whose_training_scores_are_equal_does_not_drown_the_others(how: str):
     flat = ClipScores(dict.fromkeys(TRAIN, 0.25), MODELS[0].test)
     got = average([flat, MODELS[1]], how)
-    assert np.isfinite([*got.train.values(), *got.test.values()]).all()
+    assert np.abs([*got.train.values(), *got.test.values()]).max() < 1000

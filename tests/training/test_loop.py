@@ -4,11 +4,12 @@ import json
 import os
 import shutil
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import PROJECT, overrides, python, train_tiny
+from conftest import PROJECT, overrides, python, quick_compiles, train_tiny
 
 from asdjax import configfile
 from asdjax.errors import Diverged
@@ -63,14 +64,33 @@ def interrupted(corpus: Path, workdir: Path, phase: str, step: int, number: sign
     return python(SIGNALLED_AFTER_LOG, phase, str(step), str(int(number)), *words).returncode
 
 
+@pytest.fixture(scope="module")
+def cut_short(corpus: Path, trained_once: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two work directories: `a` was stopped in phase 1 and then killed in phase 2, `b` killed in phase 1."""
+    folder = tmp_path_factory.mktemp("interrupted")
+    a, b = folder / "a", folder / "b"
+
+    def stop_then_kill() -> None:
+        assert interrupted(corpus, a, "phase1", 3, signal.SIGTERM) == 75
+        assert checkpoints.steps(a / "fan" / "phase1") == [2, 3]
+        assert interrupted(corpus, a, "phase2_full", 2, signal.SIGKILL) == -signal.SIGKILL
+        assert checkpoints.steps(a / "fan" / "phase2_full") == []
+
+    def kill() -> None:
+        assert interrupted(corpus, b, "phase1", 5, signal.SIGKILL) == -signal.SIGKILL
+        assert checkpoints.steps(b / "fan" / "phase1") == [2, 4]
+
+    assert trained_once.is_dir()  # its compiled programs are there for the others
+    with quick_compiles(), ThreadPoolExecutor() as pool:
+        for job in [pool.submit(stop_then_kill), pool.submit(kill)]:
+            job.result()
+    return {"a": a, "b": b}
+
+
 def test_stopped_in_phase_1_and_killed_in_phase_2_ends_with_the_same_bits(
-    corpus: Path, trained_once: Path, tmp_path: Path
+    cut_short: dict[str, Path], corpus: Path, trained_once: Path
 ):
-    workdir = tmp_path / "run"
-    assert interrupted(corpus, workdir, "phase1", 3, signal.SIGTERM) == 75
-    assert checkpoints.steps(workdir / "fan" / "phase1") == [2, 3]
-    assert interrupted(corpus, workdir, "phase2_full", 2, signal.SIGKILL) == -signal.SIGKILL
-    assert checkpoints.steps(workdir / "fan" / "phase2_full") == []
+    workdir = cut_short["a"]
     assert train_tiny(corpus, workdir) == 0
     assert_same_bits(workdir, trained_once)
     events = [row for row in rows(workdir) if "event" in row]
@@ -81,14 +101,13 @@ def test_stopped_in_phase_1_and_killed_in_phase_2_ends_with_the_same_bits(
 
 
 def test_killed_in_phase_1_and_stopped_in_phase_2_ends_with_the_same_bits(
+    cut_short: dict[str, Path],
     corpus: Path,
     trained_once: Path,
-    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ):
-    workdir = tmp_path / "run"
-    assert interrupted(corpus, workdir, "phase1", 5, signal.SIGKILL) == -signal.SIGKILL
+    workdir = cut_short["b"]
     journal = workdir / "fan" / "metrics.jsonl"
     journal.write_text(journal.read_text() + '{"phase": "phase1", "step": 6, "lo')  # torn by the kill
     log = loop.Journal.metrics

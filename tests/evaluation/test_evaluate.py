@@ -1,0 +1,168 @@
+"""`asdjax evaluate` on a trained work directory: its files, its refusals, the same bytes twice."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import train_tiny
+
+from asdjax.cli import main
+
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
+VARIANTS = ["resnet50_512", "resnet50_1024"]
+ENSEMBLES = ["best_single", "top3_mean", "top5_mean", "all_mean"]
+
+
+def evaluate(workdir: Path, *words: str) -> int:
+    return main(["evaluate", "--workdir", str(workdir), *words])
+
+
+def results(workdir: Path, split: str = "dev") -> dict:
+    return json.loads((workdir / "evaluation" / split / "results.json").read_text())
+
+
+def table(path: Path) -> list[list[str]]:
+    return list(csv.reader(path.read_text().splitlines()))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def refusal(workdir: Path, capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """The one line that an evaluation is refused with; nothing is written."""
+    before = contents(workdir)
+    capsys.readouterr()
+    assert evaluate(workdir, *words) == 2
+    assert contents(workdir) == before
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def test_results_and_score_files(trained_once: Path, corpus: Path):
+    folder = trained_once / "evaluation" / "dev"
+    got = results(trained_once)
+    assert (got["year"], got["split"]) == (2021, "dev")
+    assert got["checkpoints"] == {"fan/phase2_full": 3}
+    assert list(got["systems"]) == [*VARIANTS, *ENSEMBLES]
+    for name, system in got["systems"].items():
+        assert system["selection"] == ("labelled test" if name in ENSEMBLES[:3] else "none")
+        assert [(cell["section"], cell["domain"]) for cell in system["cells"]] == [
+            (section, domain) for section in ("00", "01") for domain in ("source", "target")
+        ]
+    assert {path.name for path in (folder / "scores").iterdir()} == {*VARIANTS, *ENSEMBLES}
+    places = [f"fan_section_{s}_{d}_test.csv" for s in ("00", "01") for d in ("source", "target")]
+    for system in (folder / "scores").iterdir():
+        expected = {f"{kind}_{place}" for kind in ("anomaly_score", "decision_result") for place in places}
+        assert {path.name for path in system.iterdir()} == expected
+    scores = table(folder / "scores" / "all_mean" / f"anomaly_score_{places[1]}")
+    decisions = table(folder / "scores" / "all_mean" / f"decision_result_{places[1]}")
+    clips = sorted(path.name for path in (corpus / "fan" / "target_test").glob("section_00_*"))
+    assert [name for name, _ in scores] == [name for name, _ in decisions] == clips
+    assert len(clips) == 6
+    threshold = got["systems"]["all_mean"]["thresholds"]["fan"]["value"]
+    for (_, score), (_, decision) in zip(scores, decisions, strict=True):
+        assert decision == str(int(float(score) > threshold))
+
+
+def test_the_challenges_own_way_of_judging_gives_the_same_figures(trained_once: Path, tmp_path: Path):
+    folder = trained_once / "evaluation" / "dev" / "scores"
+    for name, system in results(trained_once)["systems"].items():
+        words = ["--year", "2021", "--scores", str(folder / name), "--json", str(tmp_path / "judged.json")]
+        assert main(["metrics", *words]) == 0
+        judged = json.loads((tmp_path / "judged.json").read_text())
+        assert judged["official"] == pytest.approx(system["official"], abs=1e-9)
+        assert judged["cells"] == system["cells"]
+
+
+def test_all_mean_is_the_mean_of_the_models_scores(trained_once: Path):
+    folder = trained_once / "evaluation" / "dev" / "scores"
+    file = "anomaly_score_fan_section_01_source_test.csv"
+    models = [[float(score) for _, score in table(folder / name / file)] for name in VARIANTS]
+    mean = [float(score) for _, score in table(folder / "all_mean" / file)]
+    assert mean == pytest.approx([sum(pair) / 2 for pair in zip(*models, strict=True)])
+
+
+def test_two_evaluations_are_equal_byte_for_byte(trained: Path, trained_once: Path):
+    shutil.rmtree(trained / "evaluation")
+    assert evaluate(trained) == 0
+    assert contents(trained / "evaluation") == contents(trained_once / "evaluation")
+
+
+def test_a_step_of_ones_choice_is_judged(trained: Path, trained_once: Path, capsys: pytest.CaptureFixture[str]):
+    assert evaluate(trained, "--step", "2") == 0
+    assert results(trained)["checkpoints"] == {"fan/phase2_full": 2}
+    scores = Path("evaluation", "dev", "scores")
+    assert contents(trained / scores) != contents(trained_once / scores)
+    line = refusal(trained, capsys, "--step", "7")
+    assert "--step 7" in line
+    assert "phase2_full holds 2, 3" in line
+
+
+def test_two_lines_make_models_of_their_own(corpus: Path, trained: Path, trained_once: Path):
+    """The first line's models keep their variants' names."""
+    assert train_tiny(corpus, trained, evaluate__lines="phase1,phase2_full") == 0
+    assert evaluate(trained) == 0
+    both = [*VARIANTS, *(f"{variant}@phase2_full" for variant in VARIANTS)]
+    got = results(trained)
+    assert list(got["systems"]) == [*both, *ENSEMBLES]
+    assert got["systems"]["all_mean"]["members"] == {"fan": both}
+    assert got["checkpoints"] == {"fan/phase1": 6, "fan/phase2_full": 3}
+    scores = Path("evaluation", "dev", "scores")
+    of_line = [trained / scores / f"{VARIANTS[0]}@phase2_full", trained_once / scores / VARIANTS[0]]
+    assert contents(of_line[0]).keys() == contents(of_line[1]).keys()
+    assert table(of_line[0] / "anomaly_score_fan_section_00_source_test.csv") == table(
+        of_line[1] / "anomaly_score_fan_section_00_source_test.csv"
+    )
+
+
+@pytest.mark.parametrize("lines", ["phase2_full,phase2_last_block", "phase2_last_block,phase2_full"])
+def test_a_line_that_is_not_trained_is_named(
+    lines: str, corpus: Path, trained: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert train_tiny(corpus, trained, evaluate__lines=lines) == 0
+    shutil.rmtree(trained / "fan" / "phase2_last_block")
+    assert "expected checkpoints of phase2_last_block, none there" in refusal(trained, capsys)
+
+
+def test_a_directory_without_a_training_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert "config.json: no such file" in refusal(tmp_path, capsys)
+
+
+def test_a_training_that_has_not_come_far_enough_is_refused(trained: Path, capsys: pytest.CaptureFixture[str]):
+    shutil.rmtree(trained / "fan" / "phase2_full")
+    assert "run asdjax train first" in refusal(trained, capsys)
+
+
+def test_a_damaged_checkpoint_is_refused(trained: Path, capsys: pytest.CaptureFixture[str]):
+    shutil.rmtree(trained / "fan" / "phase2_full" / "3")
+    assert "give another --step" in refusal(trained, capsys)
+
+
+def test_without_unlabelled_clips_there_is_no_evaluation_split(trained: Path, capsys: pytest.CaptureFixture[str]):
+    assert "expected unlabelled test clips for --split eval" in refusal(trained, capsys, "--split", "eval")
+
+
+def test_banks_by_domain_are_refused_from_2022_on(
+    corpus: Path, tmp_path: Path, trained: Path, capsys: pytest.CaptureFixture[str]
+):
+    """The same clips in the folders of 2022, whose test clips' domain is no input."""
+    test = tmp_path / "later" / "fan" / "test"
+    shutil.copytree(corpus / "fan" / "train", test.parent / "train")
+    for domain in ("source_test", "target_test"):
+        shutil.copytree(corpus / "fan" / domain, test, dirs_exist_ok=True)
+    config = json.loads((trained / "config.json").read_text())
+    config["data"]["root"] = [str(tmp_path / "later")]
+    config["evaluate"]["bank"] = "same_domain"
+    (trained / "config.json").write_text(json.dumps(config))
+    assert "same_domain needs the domain of a test clip" in refusal(trained, capsys)
+
+
+def test_banks_by_domain_give_other_scores(corpus: Path, trained: Path, trained_once: Path):
+    assert train_tiny(corpus, trained, evaluate__bank="same_domain") == 0
+    assert evaluate(trained) == 0
+    file = Path("evaluation", "dev", "scores", "all_mean", "anomaly_score_fan_section_00_target_test.csv")
+    assert table(trained / file) != table(trained_once / file)

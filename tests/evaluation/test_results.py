@@ -1,0 +1,142 @@
+"""What an evaluation leaves behind: results.json as designed, the table, score files; several seeds."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from asdjax.evaluation import results
+from asdjax.evaluation.metrics import ScoredClip, judge
+from asdjax.evaluation.systems import System
+from asdjax.evaluation.table import SELECTED, Row, as_text
+from asdjax.evaluation.thresholds import Threshold
+
+CELL = {"machine", "section", "domain", "auc", "pauc", "precision", "recall", "f1"}
+MACHINES = ("ToyCar", "ToyTrain", "fan", "gearbox", "pump", "slider", "valve")
+
+
+def system(seed: int, selection: str = "none", machines: tuple[str, ...] = ("fan",), labels: bool = True) -> System:
+    rng = np.random.default_rng(seed)
+    clips = tuple(
+        ScoredClip(
+            f"section_00_{domain}_test_{label}_{i:04d}.wav",
+            machine,
+            "00",
+            domain,
+            label if labels else None,
+            float(rng.normal() + (label == "anomaly")),
+            bool(rng.random() < 0.5),
+        )
+        for machine in machines
+        for domain in ("source", "target")
+        for label in ("normal", "anomaly")
+        for i in range(5)
+    )
+    thresholds = dict.fromkeys(machines, Threshold(1.5, "gamma"))
+    return System(selection, clips, judge(2021, clips), thresholds, dict.fromkeys(machines, ("a", "b")))
+
+
+def written(folder: Path) -> dict:
+    return json.loads((folder / "results.json").read_text(), parse_constant=lambda text: pytest.fail(text))
+
+
+def test_results_json_of_one_seed(tmp_path: Path):
+    systems = {"a": system(0), "best_single": system(1, "labelled test")}
+    results.write(tmp_path, 2021, "dev", {0: systems}, {"fan/phase1": 6})
+    content = written(tmp_path)
+    assert set(content) == {"year", "split", "checkpoints", "systems"}
+    assert (content["year"], content["split"], content["checkpoints"]) == (2021, "dev", {"fan/phase1": 6})
+    assert list(content["systems"]) == ["a", "best_single"]
+    for name, entry in content["systems"].items():
+        of = systems[name]
+        assert set(entry) == {"official", "selection", "cells", "undefined_cells", "thresholds", "members"}
+        assert (entry["official"], entry["selection"]) == (of.judgement.official, of.selection)
+        assert [(cell["machine"], cell["section"], cell["domain"]) for cell in entry["cells"]] == [
+            ("fan", "00", "source"),
+            ("fan", "00", "target"),
+        ]
+        assert all(set(cell) == CELL for cell in entry["cells"])
+        assert [cell["auc"] for cell in entry["cells"]] == [cell.auc for cell in of.judgement.cells]
+        assert entry["thresholds"] == {"fan": {"value": 1.5, "rule": "gamma"}}
+        assert entry["members"] == {"fan": ["a", "b"]}
+    assert (tmp_path / "scores" / "a" / "anomaly_score_fan_section_00_source_test.csv").is_file()
+
+
+def test_several_seeds_give_means_with_their_spread_and_interval(tmp_path: Path):
+    by_seed = {seed: {"all_mean": system(seed)} for seed in (3, 4, 5)}
+    results.write(tmp_path, 2021, "dev", by_seed, {})
+    entry = written(tmp_path)["systems"]["all_mean"]
+    officials = np.array([of["all_mean"].judgement.official for of in by_seed.values()], float)
+    low, high = stats.t.interval(0.95, 2, loc=officials.mean(), scale=stats.sem(officials))
+    assert entry["seeds"] == [3, 4, 5]
+    assert entry["official"] == pytest.approx(officials.mean())
+    assert entry["spread"] == pytest.approx(officials.std(ddof=1))
+    assert entry["interval"] == pytest.approx([low, high])
+    aucs = [[cell.auc for cell in of["all_mean"].judgement.cells] for of in by_seed.values()]
+    assert [cell["auc"] for cell in entry["cells"]] == pytest.approx(np.mean(np.array(aucs, float), axis=0))
+    assert {path.name for path in (tmp_path / "scores").iterdir()} == {f"all_mean@{seed}" for seed in (3, 4, 5)}
+
+
+def test_undefined_figures_are_null(tmp_path: Path):
+    unlabelled = {seed: {"all_mean": system(seed, labels=False)} for seed in (0, 1)}
+    results.write(tmp_path, 2021, "eval", unlabelled, {})
+    entry = written(tmp_path)["systems"]["all_mean"]
+    assert (entry["official"], entry["spread"], entry["interval"], entry["undefined_cells"]) == (None, None, None, 2)
+    assert all(cell["auc"] is None for cell in entry["cells"])
+    assert "2 cells are undefined" in (tmp_path / "table.md").read_text()
+
+
+def test_score_folders_of_an_earlier_evaluation_vanish(tmp_path: Path):
+    results.write(tmp_path, 2021, "dev", {0: {"old": system(0), "all_mean": system(1)}}, {})
+    results.write(tmp_path, 2021, "dev", {0: {"all_mean": system(1)}}, {})
+    assert [path.name for path in (tmp_path / "scores").iterdir()] == ["all_mean"]
+    assert "old" not in (tmp_path / "table.md").read_text()
+
+
+def test_results_json_is_there_only_when_the_rest_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    results.write(tmp_path, 2021, "dev", {0: {"a": system(0)}}, {})
+
+    def full(*_):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(results.submission, "write", full)
+    with pytest.raises(OSError, match="no space"):
+        results.write(tmp_path, 2021, "dev", {0: {"a": system(0)}}, {})
+    assert not (tmp_path / "results.json").exists()
+
+
+def rows() -> list[Row]:
+    figures = {machine: (0.5 + i / 100, None if i == 2 else 0.6) for i, machine in enumerate(MACHINES)}
+    return [
+        Row("mobilefacenet_1024", figures, 0.61, False, 1),
+        Row("best_single", figures, 0.7, True, 1),
+    ]
+
+
+@pytest.mark.parametrize("width", [30, 60, 80, 200])
+def test_the_table_fits_the_terminal_and_loses_nothing(width: int):
+    table, _, notes = as_text(rows(), width).partition("\n\nHarmonic")
+    lines = table.splitlines()
+    if width >= 34:  # a name and one column
+        assert max(map(len, lines)) <= width
+    heads = [line for line in lines if line.startswith("AUC/pAUC")]
+    assert " ".join(heads).replace("AUC/pAUC in %", "").split() == [*MACHINES, "official"]
+    assert (len(heads) == 1) == (width == 200)
+    assert f"best_single{SELECTED}" in table
+    assert "52.00/-" in table
+    assert "upper bound" in notes
+    assert "1 cells are undefined" in notes
+
+
+def test_table_md_marks_what_labels_chose(tmp_path: Path):
+    shown = results.write(
+        tmp_path, 2021, "dev", {0: {"all_mean": system(0), "best_single": system(1, "labelled test")}}, {}
+    )
+    table = (tmp_path / "table.md").read_text()
+    assert "| best_single* |" in table
+    assert "| all_mean |" in table
+    official = shown.rows[0].official
+    assert official is not None
+    assert f"{100 * official:.2f} |" in table

@@ -1,0 +1,107 @@
+"""Systems: which models an ensemble averages, and whether labels of the test data chose them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from asdjax.config import default
+from asdjax.corpus.clips import Clip
+from asdjax.errors import InputError
+from asdjax.evaluation import systems
+from asdjax.evaluation.metrics import judge
+from asdjax.evaluation.scores import ClipScores
+from asdjax.evaluation.systems import Models, judge_all
+
+NAMES = ("a", "b", "c", "d", "e", "f")
+
+
+def clips(machine: str, labelled: bool = True) -> tuple[list[Clip], list[Clip]]:
+    train = [Clip(Path(machine, f"train_{i}.wav"), machine, "00", "train", "source", "normal") for i in range(6)]
+    test = [
+        Clip(Path(machine, f"{domain}_{label}_{i}.wav"), machine, "00", "test", domain, label if labelled else None)
+        for domain in ("source", "target")
+        for label in ("normal", "anomaly")
+        for i in range(4)
+    ]
+    return train, test
+
+
+def scores(machine: str, skill: float, seed: int, labelled: bool = True) -> ClipScores:
+    """`skill`: how far anomalies lie above normals, in deviations."""
+    rng = np.random.default_rng(seed)
+    train, test = clips(machine, labelled)
+    lifted = {one: float(10 + rng.normal() + skill * ("anomaly" in one.name)) for one in test}
+    return ClipScores({one: float(10 + rng.normal()) for one in train}, lifted)
+
+
+SKILLS = {"fan": (0, 1, 2, 4, 6, 9), "pump": (9, 6, 4, 2, 1, 0)}
+MODELS: Models = {
+    machine: {name: scores(machine, skill, 7 * i) for i, (name, skill) in enumerate(zip(NAMES, skills, strict=True))}
+    for machine, skills in SKILLS.items()
+}
+JUDGED = [clip for machine in SKILLS for clip in clips(machine)[1]]
+
+
+def test_models_come_first_then_the_four_submissions():
+    got = judge_all(default(), 2021, MODELS, JUDGED)
+    assert list(got) == [*NAMES, "best_single", "top3_mean", "top5_mean", "all_mean"]
+    labelled = {name for name, system in got.items() if system.selection == "labelled test"}
+    assert labelled == {"best_single", "top3_mean", "top5_mean"}
+    assert {system.selection for name, system in got.items() if name not in labelled} == {"none"}
+
+
+def test_each_machine_type_ranks_its_own_models_by_its_official_score():
+    got = judge_all(default(), 2021, MODELS, JUDGED)
+    for machine in SKILLS:
+        official = {
+            name: judge(2021, systems._scored_clips(MODELS[machine][name], clips(machine)[1], None)).official
+            for name in NAMES
+        }
+        ranked = sorted(NAMES, key=lambda name: -(official[name] or 0))
+        for name, number in {"best_single": 1, "top3_mean": 3, "top5_mean": 5}.items():
+            assert got[name].members[machine] == tuple(ranked[:number])
+        assert got["all_mean"].members[machine] == NAMES
+    assert got["best_single"].members["fan"] != got["best_single"].members["pump"]
+
+
+def test_an_ensemble_is_the_mean_and_decides_strictly_above_its_threshold():
+    got = judge_all(default(), 2021, MODELS, JUDGED)["all_mean"]
+    by_name = {(clip.machine, clip.name): clip for clip in got.clips}
+    assert len(by_name) == len(JUDGED)
+    for clip in JUDGED:
+        expected = np.mean([MODELS[clip.machine][name].test[clip] for name in NAMES])
+        scored = by_name[clip.machine, clip.name]
+        assert scored.score == pytest.approx(expected)
+        assert scored.decision == (scored.score > got.thresholds[clip.machine].value)
+
+
+def test_unlabelled_clips_are_judged_without_selection(capsys: pytest.CaptureFixture[str]):
+    models: Models = {"fan": {name: scores("fan", 1, i, labelled=False) for i, name in enumerate("ab")}}
+    got = judge_all(default(), 2021, models, clips("fan", labelled=False)[1])
+    assert list(got) == ["a", "b", "all_mean"]
+    assert got["all_mean"].judgement.official is None
+    assert all(clip.decision is not None for clip in got["all_mean"].clips)
+    assert "fan cannot be ranked" in capsys.readouterr().err
+
+
+def test_labelled_clips_rank_models_for_unlabelled_ones():
+    """As for the challenge's evaluation set: chosen on the development clips, judged on the others."""
+    unlabelled = [
+        Clip(Path(f"new_{i}.wav"), machine, "00", "test", "source", None) for machine in SKILLS for i in range(3)
+    ]
+    models: Models = {
+        machine: {
+            name: ClipScores(of.train, {**of.test, **{c: 10.0 for c in unlabelled if c.machine == machine}})
+            for name, of in of_machine.items()
+        }
+        for machine, of_machine in MODELS.items()
+    }
+    got = judge_all(default(), 2021, models, unlabelled)
+    assert got["top3_mean"].members == judge_all(default(), 2021, MODELS, JUDGED)["top3_mean"].members
+    assert len(got["top3_mean"].clips) == len(unlabelled)
+
+
+def test_a_machine_type_without_a_threshold_is_named():
+    with pytest.raises(InputError, match="fan: no training clip has another one"):
+        judge_all(default(), 2021, {"fan": {"a": ClipScores({}, MODELS["fan"]["a"].test)}}, clips("fan")[1])

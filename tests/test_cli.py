@@ -1,0 +1,171 @@
+"""The command line: what it understands, how it refuses, its exit codes."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import PROJECT, python, train_tiny
+
+from asdjax import cli
+from asdjax.cli import main
+from asdjax.errors import Diverged, InputError, Stopped
+
+COMMANDS = ("demo", "synthesize", "check", "train", "evaluate", "metrics")
+
+
+def failing(error: BaseException, monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    """The exit code of a command that raises."""
+
+    def run(_):
+        raise error
+
+    monkeypatch.setattr(cli, "_evaluate", run)
+    return main(["evaluate", "--workdir", "w", *words])
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    assert f"usage: asdjax {command}" in capsys.readouterr().out
+
+
+def test_help_names_the_commands_and_exit_codes_without_importing_jax():
+    code = """
+import sys
+from asdjax.cli import main
+try:
+    main(["--help"])
+finally:
+    print(sorted({"jax", "flax", "librosa", "orbax", "sklearn", "scipy"} & set(sys.modules)), file=sys.stderr)
+"""
+    ran = python(code)
+    assert ran.returncode == 0
+    assert ran.stderr.strip() == "[]"
+    assert set(re.findall(r"^    (\w+)", ran.stdout, re.MULTILINE)) == set(COMMANDS)
+    assert "75 stopped by a signal" in " ".join(ran.stdout.split())
+
+
+def test_the_installed_command_answers():
+    ran = subprocess.run([Path(sys.executable).with_name("asdjax"), "--version"], capture_output=True, text=True)
+    assert ran.returncode == 0
+    assert ran.stdout.startswith("asdjax ")
+
+
+@pytest.mark.parametrize("words", [[], ["frobnicate"], ["train"], ["evaluate", "--workdir", "w", "--split", "test"]])
+def test_bad_usage_is_exit_code_2(words: list[str], capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (InputError("corpus:\n  not there"), 2, "asdjax evaluate: corpus: not there"),
+        (Stopped("stopped at step 3"), 75, "asdjax evaluate: stopped at step 3"),
+        (Diverged("no number"), 1, "asdjax evaluate: no number"),
+        (RuntimeError("odd"), 1, "asdjax evaluate: RuntimeError: odd (--debug shows where)"),
+        (KeyboardInterrupt(), 1, "asdjax evaluate: interrupted; run the same command again"),
+    ],
+)
+def test_errors_are_one_line_and_an_exit_code(
+    error: BaseException,
+    code: int,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    assert failing(error, monkeypatch) == code
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", f"{message}\n")
+
+
+@pytest.mark.parametrize("error", [InputError("x"), RuntimeError("x"), Stopped("x")])
+def test_debug_raises(error: Exception, monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(type(error), match="x"):
+        failing(error, monkeypatch, "--debug")
+
+
+@pytest.fixture
+def loaded(monkeypatch: pytest.MonkeyPatch) -> dict:
+    """The configuration that `train` would begin with."""
+    from asdjax.training import loop
+
+    seen = {}
+    monkeypatch.setattr(loop, "train", lambda config, workdir: seen.update(config.to_dict()))
+    return seen
+
+
+@pytest.mark.parametrize("joined", [True, False])
+def test_overrides_in_both_spellings(joined: bool, loaded: dict):
+    values = {"train.batch_size": "96", "variants": "resnet50_512,resnet50_1024", "phase2.strategies": "('full',)"}
+    pairs = [(f"--config.{field}", value) for field, value in values.items()]
+    words = [f"{field}={value}" for field, value in pairs] if joined else [word for pair in pairs for word in pair]
+    assert main(["train", "--config", "dcase2021", *words, "--workdir", "w"]) == 0
+    assert loaded["train"]["batch_size"] == 96
+    assert loaded["variants"] == ("resnet50_512", "resnet50_1024")
+    assert loaded["phase2"]["strategies"] == ("full",)
+
+
+def test_an_override_before_the_command_counts_too(loaded: dict):
+    assert main(["--config.seed=1,2", "train", "--config=dcase2021", "--workdir=w"]) == 0
+    assert loaded["seed"] == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        (
+            "--config.train.batchsize=96",
+            "--config.train.batchsize: no such field; the nearest are config.train.batch_size",
+        ),
+        ("--config.train.batch_size=many", "--config.train.batch_size: expected int, got 'many'"),
+        ("--config.train.batch_size=0", "config.train.batch_size: expected a number above 0, got 0"),
+        ("--config.variants=vgg_512", "config.variants: expected any of mobilefacenet_1024"),
+    ],
+)
+def test_a_field_or_value_that_is_none_is_refused(
+    word: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert main(["train", "--config", "dcase2021", "--workdir", str(tmp_path / "w"), word]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert not (tmp_path / "w").exists()
+
+
+def test_commands_without_a_configuration_take_no_overrides(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as ended:
+        main(["evaluate", "--workdir", "w", "--config.evaluate.k=3"])
+    assert ended.value.code == 2
+    assert "evaluate takes no configuration" in capsys.readouterr().err
+
+
+def test_a_corpus_that_is_not_there_is_refused_and_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert train_tiny(tmp_path / "nowhere", tmp_path / "w") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(tmp_path / "nowhere") in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_check_lists_a_corpus(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    words = ["--config", str(PROJECT / "configs" / "dcase2021.py"), f"--config.data.root={corpus}"]
+    assert main(["check", *words, "--json", str(tmp_path / "check.json")]) == 0
+    assert "fan" in capsys.readouterr().out
+    assert json.loads((tmp_path / "check.json").read_text())
+    assert main(["check", *words, "--json", str(tmp_path / "no" / "check.json")]) == 2
+    assert "--json" in capsys.readouterr().err
+
+
+def test_synthesize_writes_what_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    words = ["--machines", "valve", "--sections", "1", "--seconds", "1.5", "--source-clips", "2", "--test-clips", "1"]
+    assert main(["synthesize", "--out", str(tmp_path / "c"), *words]) == 0
+    assert capsys.readouterr().out == f"9 clips in {tmp_path / 'c'}\n"
+    assert len(list((tmp_path / "c" / "valve").rglob("*.wav"))) == 9
+    assert main(["synthesize", "--out", str(tmp_path / "d"), "--seconds", "0.1"]) == 2
+    assert "too short" in capsys.readouterr().err
