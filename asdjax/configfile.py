@@ -51,9 +51,9 @@ def load(path: str, overrides: Mapping[str, str]) -> Config:
 
 def make_absolute(config: Config) -> None:
     """Folders as absolute paths, so that later commands find them from wherever they are called."""
-    config.data.root = tuple(str(Path(root).absolute()) for root in config.data.root)
+    config.data.root = tuple(map(os.path.abspath, config.data.root))
     if config.data.store:
-        config.data.store = str(Path(config.data.store).absolute())
+        config.data.store = os.path.abspath(config.data.store)
 
 
 def _find(path: str) -> Path:

@@ -21,7 +21,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 SHARED_DATA = PROJECT.parent / "shared" / "data"
 
 TINY = {
-    "variants": "resnet50_512,resnet50_1024",
+    "variants": "resnet50_512",
     "width": "0.125",
     "optimizer.learning_rate": "0.01",
     "train.batch_size": "4",

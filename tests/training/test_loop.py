@@ -19,7 +19,7 @@ from asdjax.training.loop import due
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
-VARIANTS = ("resnet50_512", "resnet50_1024")
+VARIANTS = ("resnet50_512",)
 LINES = ("phase1", "phase2_full", "phase2_last_block")
 
 SIGNALLED_AFTER_LOG = """
@@ -210,7 +210,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_leaves_the_checkpoints(
         def run(state, waves, plan, keys, first, count):
             state, metrics = compiled(*args)(state, waves, plan, keys, first, count)
             bad = np.array(metrics.loss)
-            bad[:, 1] = np.where(int(first) >= 1, np.nan, bad[:, 1])
+            bad[:] = np.where(int(first) >= 1, np.nan, bad)
             return state, metrics._replace(loss=bad)
 
         return run
@@ -218,7 +218,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_leaves_the_checkpoints(
     monkeypatch.setattr(fleet, "compiled_steps", diverging)
     assert train_tiny(corpus, trained, train__log_every_steps="3", train__checkpoint_every_steps="2") == 1
     message = capsys.readouterr().err.splitlines()[-1]
-    assert "phase2_full step 2: the loss of resnet50_1024 is no number" in message
+    assert "phase2_full step 2: the loss of resnet50_512 is no number" in message
     assert checkpoints.steps(line) == []
     assert sorted(path.name for path in (trained / "fan" / "phase1").iterdir()) == phase1
     with pytest.raises(Diverged):
@@ -240,13 +240,14 @@ def test_phase_2_never_starts_from_an_earlier_step_than_phase_1s_last(
     corpus: Path, trained: Path, trained_once: Path, capsys: pytest.CaptureFixture[str]
 ):
     shutil.rmtree(trained / "fan" / "phase2_full")
-    data = max((trained / "fan" / "phase1" / "6").rglob("*"), key=lambda path: path.stat().st_size)
+    files = [path for path in (trained / "fan" / "phase1" / "6" / "model").rglob("*") if path.is_file()]
+    data = max(files, key=lambda path: path.stat().st_size)
     content = bytearray(data.read_bytes())
     content[len(content) // 2] ^= 1
     data.write_bytes(content)
-    while (code := train_tiny(corpus, trained)) == 2:
-        assert "run the same command again" in capsys.readouterr().err
-    assert code == 0
+    assert train_tiny(corpus, trained) == 2
+    assert "run the same command again" in capsys.readouterr().err
+    assert train_tiny(corpus, trained) == 0
     for line in ("phase1", "phase2_full"):
         last = checkpoints.steps(trained_once / "fan" / line)[-1]
         records = [(of / "fan" / line / f"{last}.json").read_text() for of in (trained, trained_once)]
