@@ -125,7 +125,7 @@ def _shifts_backward(
     stride: int, saved: tuple[jax.Array, jax.Array], gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
-    to_x = _shifts_input_gradient(x.shape[1:3], gradient, kernel, stride)
+    to_x = _shifts_input_gradient((x.shape[1], x.shape[2]), gradient, kernel, stride)
     return to_x, _shifts_kernel_gradient(x, gradient, kernel, stride)
 
 

@@ -97,27 +97,24 @@ def draw(key: jax.Array, step: jax.Array, plan: Plan, *, batch: int, piece_frame
     A class is drawn uniformly, then one of its clips; the partner is a clip of another class, likewise. In
     phase 2 one section is drawn for the step: its classes give target clips, all others source clips.
     """
-    keys = jax.random.split(jax.random.fold_in(key, step), 7)
-    section = _target_section(keys[0], plan.targets)
-    drawable = _drawable(plan, section)
-    class_a, class_b = _two_classes(keys[1], keys[2], drawable, batch)
-    clip_a = _clip(keys[3], plan, class_a, section)
-    clip_b = _clip(keys[4], plan, class_b, section)
+    # one call, not one a field: each is a program of its own, and six of them took XLA ten seconds to compile
+    u = jax.random.uniform(jax.random.fold_in(key, step), (7, batch))
+    section = _target_section(u[0, 0], plan.targets)
+    class_a, class_b = _two_classes(u[1], u[2], _drawable(plan, section))
+    clip_a = _clip(u[3], plan, class_a, section)
+    clip_b = _clip(u[4], plan, class_b, section)
     last = jnp.minimum(plan.frames[clip_a], plan.frames[clip_b]) - piece_frames
-    return Draw(
-        clip_a,
-        clip_b,
-        class_a,
-        class_b,
-        weight=jax.random.uniform(keys[5], (batch,), maxval=max_weight),
-        frame=jax.random.randint(keys[6], (batch,), 0, last + 1),
-    )
+    return Draw(clip_a, clip_b, class_a, class_b, weight=max_weight * u[5], frame=_below(last + 1, u[6]))
 
 
-def _target_section(key: jax.Array, targets: jax.Array) -> jax.Array:
+def _below(number: jax.Array, u: jax.Array) -> jax.Array:
+    """Whole numbers from 0 to number - 1, uniform but for u's 2**-23: u in [0, 1)."""
+    return jnp.minimum((u * number).astype(jnp.int32), number - 1)
+
+
+def _target_section(u: jax.Array, targets: jax.Array) -> jax.Array:
     """One of the sections marked (those not -1, which stand first), or -1 in phase 1."""
-    number = jnp.sum(targets >= 0)
-    return targets[jax.random.randint(key, (), 0, jnp.maximum(number, 1))]
+    return targets[_below(jnp.maximum(jnp.sum(targets >= 0), 1), u)]
 
 
 def _domain(plan: Plan, klass: jax.Array, section: jax.Array) -> jax.Array:
@@ -130,16 +127,14 @@ def _drawable(plan: Plan, section: jax.Array) -> jax.Array:
     return plan.sizes[classes, _domain(plan, classes, section)] > 0
 
 
-def _two_classes(key_a: jax.Array, key_b: jax.Array, drawable: jax.Array, batch: int) -> tuple[jax.Array, jax.Array]:
-    """Two different drawable classes for each row, uniformly: (k,) bool -> (b,), (b,)."""
+def _two_classes(u_a: jax.Array, u_b: jax.Array, drawable: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Two different drawable classes for each row, uniformly: (b,), (b,), (k,) bool -> (b,), (b,)."""
     number = jnp.sum(drawable)
     listed = jnp.argsort(~drawable, stable=True)
-    a = jax.random.randint(key_a, (batch,), 0, number)
-    b = jax.random.randint(key_b, (batch,), 0, number - 1)
+    a, b = _below(number, u_a), _below(number - 1, u_b)
     return listed[a], listed[jnp.where(b >= a, b + 1, b)]
 
 
-def _clip(key: jax.Array, plan: Plan, klass: jax.Array, section: jax.Array) -> jax.Array:
+def _clip(u: jax.Array, plan: Plan, klass: jax.Array, section: jax.Array) -> jax.Array:
     domain = _domain(plan, klass, section)
-    number = jax.random.randint(key, klass.shape, 0, plan.sizes[klass, domain])
-    return plan.order[plan.first[klass, domain] + number]
+    return plan.order[plan.first[klass, domain] + _below(plan.sizes[klass, domain], u)]
