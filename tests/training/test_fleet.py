@@ -161,8 +161,11 @@ def test_the_step_compiles_once_for_phase_1_and_full_phase_2():
 
 
 def test_losses_fall():
-    of_steps = losses(Fleet(tiny()), 60)
-    assert of_steps[-10:].mean() < 0.7 * of_steps[:10].mean()
+    """Without mixup, whose random weights would hide it: with two sections every piece is a mix of both."""
+    config = tiny()
+    config.mixup.max_weight = 0.0
+    of_steps = losses(Fleet(config), 60)
+    assert of_steps[-10:].mean() < 0.1 * of_steps[:10].mean()
 
 
 @pytest.mark.parametrize("strategy", optimizer.TRAINABLE)
@@ -236,7 +239,7 @@ def test_full_size_variants_train_on_the_cpu():
     jax.config.update("jax_disable_most_optimizations", False)
     config = tiny(VARIANTS)
     config.width = 1.0
-    config.optimizer.learning_rate = 0.001
+    config.optimizer.learning_rate = 0.0003
     config.optimizer.momentum = 0.0  # plain descent
     ready = Fleet(config)
     of_steps = np.concatenate([ready.run(0).loss for _ in range(6)])
