@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(options, str(diverged), FAILED)
     except KeyboardInterrupt:
         return _failed(options, "interrupted; run the same command again", FAILED)
-    except Exception as error:
+    except Exception as error:  # whatever else: a defect of ours, still one line and exit code 1
         return _failed(options, f"{type(error).__name__}: {error} (--debug shows where)", FAILED)
 
 

@@ -75,6 +75,7 @@ class Section:
 
 
 def fan(section: Section) -> Machine:
+    """The fan that a section number stands for: its parts and the faults they can have."""
     blades = section.count("blades", 4, 9)
     air_hz, race_hz = section.between("air", 500, 1600), section.between("race", 2400, 5200)
     rolling = section.between("rolling", 3.05, 4.9)
@@ -99,6 +100,7 @@ def fan(section: Section) -> Machine:
 
 
 def gearbox(section: Section) -> Machine:
+    """The gearbox that a section number stands for: its parts and the faults they can have."""
     pinion, wheel = section.count("pinion", 15, 24), section.count("wheel", 31, 53)
     ratio = section.between("ratio", 0.3, 0.6)
     case_hz, race_hz = section.between("case", 900, 2600), section.between("race", 3000, 6000)
@@ -123,6 +125,7 @@ def gearbox(section: Section) -> Machine:
 
 
 def pump(section: Section) -> Machine:
+    """The pump that a section number stands for: its parts and the faults they can have."""
     vanes = section.count("vanes", 5, 8)
     water_hz, race_hz = section.between("water", 900, 3000), section.between("race", 3000, 5600)
     return Machine(
@@ -148,6 +151,7 @@ def pump(section: Section) -> Machine:
 
 
 def slider(section: Section) -> Machine:
+    """The slider that a section number stands for: its parts and the faults they can have."""
     rail_hz, stop_hz = section.between("rail", 1200, 3600), section.between("stop", 500, 1800)
     balls, there = section.between("balls", 220, 520), section.between("there", 0.4, 0.6)
     return Machine(
@@ -181,6 +185,7 @@ def slider(section: Section) -> Machine:
 
 
 def valve(section: Section) -> Machine:
+    """The valve that a section number stands for: its parts and the faults they can have."""
     coil_hz, seat_hz = section.between("coil", 900, 2600), section.between("seat", 1800, 5200)
     air_hz, shut = section.between("air", 1500, 4500), section.between("shut", 0.25, 0.7)
     return Machine(
@@ -213,6 +218,7 @@ def valve(section: Section) -> Machine:
 
 
 def toy_car(section: Section) -> Machine:
+    """The toy car that a section number stands for: its parts and the faults they can have."""
     pinion, magnets = section.count("pinion", 8, 13), section.count("magnets", 3, 7)
     tyre_hz, gear_hz = section.between("tyre", 700, 2400), section.between("gear", 1500, 4800)
     axle = section.between("axle", 0.2, 0.35)
@@ -237,6 +243,7 @@ def toy_car(section: Section) -> Machine:
 
 
 def toy_train(section: Section) -> Machine:
+    """The toy train that a section number stands for: its parts and the faults they can have."""
     teeth, poles = section.count("teeth", 14, 22), section.count("poles", 3, 6)
     rail_hz, wheel_hz = section.between("rail", 800, 2800), section.between("wheel", 1600, 4600)
     sleepers = section.between("sleepers", 0.06, 0.12)
