@@ -182,6 +182,8 @@ def _require_kind(field: str, value: Any, like: Any) -> None:
     """What a ConfigDict does not see to: None in place of a value, and what a tuple holds."""
     if value is None and like is not None:
         raise InputError(f"config.{field}: expected a value such as {like!r}, got None")
+    if isinstance(value, bool) and not isinstance(like, bool):
+        raise InputError(f"config.{field}: expected a value such as {like!r}, got {value}")
     items = int if field == "seed" else str
     if isinstance(value, tuple) and not all(type(item) is items for item in value):
         raise InputError(f"config.{field}: expected values of kind {items.__name__}, got {value!r}")

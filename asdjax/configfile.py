@@ -12,6 +12,8 @@ from typing import Any
 from asdjax.config import Config, default, fields_of, nearest, validate
 from asdjax.errors import InputError
 
+FILE = "config.json"
+
 # fields that may differ between a run and its resumption: they change no number that is computed
 FREE_ON_RESUME = frozenset(
     {
@@ -87,7 +89,7 @@ def _parsed(field: str, text: str, kind: type, like: Any) -> Any:
         value = ast.literal_eval(text)
         if value is None and fields_of(default())[field] is None:
             return None
-        if kind is float and isinstance(value, int):
+        if kind is float and type(value) is int:
             value = float(value)
         if type(value) is not kind:
             raise ValueError
@@ -111,24 +113,27 @@ def _several(text: str, kind: type, field: str) -> tuple:
 
 
 def save(config: Config, workdir: Path) -> None:
-    """Write W/config.json, or check that the one there asks for the same run.
-
-    Raises InputError naming the fields that differ and would change what is computed.
-    """
-    file = workdir / "config.json"
-    if file.exists():
-        _require_same_run(fields_of(config), fields_of(read(workdir)), file)
+    """Write W/config.json."""
     workdir.mkdir(parents=True, exist_ok=True)
+    file = workdir / FILE
     temporary = file.with_suffix(".json.new")
     temporary.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
     os.replace(temporary, file)
 
 
-def _require_same_run(ours: dict[str, Any], theirs: dict[str, Any], file: Path) -> None:
+def require_same_run(config: Config, workdir: Path) -> None:
+    """See that W/config.json, if there is one, asks for the same run.
+
+    Raises InputError naming the fields that differ and would change what is computed.
+    """
+    file = workdir / FILE
+    if not file.exists():
+        return
+    theirs = fields_of(read(workdir))
     differing = [
-        f"{field} (there {theirs.get(field)!r}, now {value!r})"
-        for field, value in ours.items()
-        if theirs.get(field) != value and field not in FREE_ON_RESUME and not field.startswith("evaluate.")
+        f"{field} (there {theirs[field]!r}, now {value!r})"
+        for field, value in fields_of(config).items()
+        if theirs[field] != value and field not in FREE_ON_RESUME and not field.startswith("evaluate.")
     ]
     if differing:
         raise InputError(
@@ -142,7 +147,7 @@ def read(workdir: Path) -> Config:
 
     Raises InputError where there is none.
     """
-    file = workdir / "config.json"
+    file = workdir / FILE
     if not file.is_file():
         raise InputError(f"{file}: no such file; is {workdir} the --workdir of an `asdjax train`?")
     try:

@@ -91,6 +91,7 @@ def changed(field: str, value: Any) -> Any:
         ("seed", (), "at least one"),
         ("seed", (1, 1), "different seeds"),
         ("seed", ("a",), "values of kind int"),
+        ("train.batch_size", True, "expected a value such as 48, got True"),
         ("data.root", (3,), "values of kind str"),
         ("train.batch_size", 0, "above 0"),
         ("optimizer.learning_rate", float("nan"), "above 0"),

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from asdjax.config import default, fields_of
-from asdjax.configfile import load, read, save
+from asdjax.configfile import load, read, require_same_run, save
 from asdjax.errors import InputError
 
 CONFIGS = sorted(Path(__file__).parent.parent.glob("configs/*.py"))
@@ -59,6 +59,7 @@ def test_none_gives_the_length_of_phase_1_back_to_its_epochs() -> None:
         ("width", "wide", "expected float"),
         ("seed", "a", "expected whole numbers"),
         ("seed", "1.5", "expected whole numbers"),
+        ("width", "True", "expected float"),
         ("signal.value", "loud", "expected one of log"),
     ],
 )
@@ -108,7 +109,7 @@ def test_going_on_with_another_value_is_refused_by_its_field_and_changes_nothing
     before = (tmp_path / "config.json").read_bytes()
     other = load("dcase2021", {"optimizer.momentum": "0.5", "train.batch_size": "8"})
     with pytest.raises(InputError, match=r"optimizer\.momentum \(there 0\.9, now 0\.5\).*") as refusal:
-        save(other, tmp_path)
+        require_same_run(other, tmp_path)
     assert "train.batch_size" in str(refusal.value)
     assert "learning_rate" not in str(refusal.value)
     assert (tmp_path / "config.json").read_bytes() == before
@@ -124,7 +125,9 @@ def test_going_on_with_another_cadence_or_evaluation_is_allowed_and_kept(tmp_pat
         "data.store": "elsewhere",
         "evaluate.k": "3",
     }
-    save(load("dcase2021", free), tmp_path)
+    config = load("dcase2021", free)
+    require_same_run(config, tmp_path)
+    save(config, tmp_path)
     assert read(tmp_path).train.checkpoint_every_steps == 5
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from asdjax.config import Config
 from asdjax.corpus.clips import Clip, Corpus
 from asdjax.corpus.layouts import read_corpus
@@ -32,7 +34,7 @@ def open_stores(config: Config, workdir: Path, corpus: Corpus, machines: Sequenc
     }
 
 
-def samples_of(stores: Stores, clips: Sequence[Clip]) -> list:
+def samples_of(stores: Stores, clips: Sequence[Clip]) -> list[np.ndarray]:
     """Each clip's samples, int16 (s,), as views of the mapped stores."""
     where = {clip.path: (store, i) for store in stores.values() for i, clip in enumerate(store.clips)}
     return [store.samples(i) for store, i in (where[clip.path] for clip in clips)]

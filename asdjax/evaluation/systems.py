@@ -31,12 +31,13 @@ class System(NamedTuple):
 
 
 def judge_all(config: Config, year: int, models: Models, judged: Sequence[Clip]) -> dict[str, System]:
-    """Every system by name: the single models, then the report's ensembles.
+    """Every system by name: the single models that every machine type has, then the report's ensembles.
 
     The ranking of models goes by the labelled test clips, whichever clips are judged; ensembles that need one are
     left out, and it is said, where a machine type has none.
     """
-    names = list(next(iter(models.values())))
+    everywhere = set.intersection(*(set(of_machine) for of_machine in models.values()))
+    names = [name for name in next(iter(models.values())) if name in everywhere]
     chosen: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
         name: (ensembles.NO_SELECTION, dict.fromkeys(models, (name,))) for name in names
     }
@@ -48,7 +49,10 @@ def judge_all(config: Config, year: int, models: Models, judged: Sequence[Clip])
         for name, number in ensembles.TOP.items():
             members = {machine: tuple(ranked[:number]) for machine, ranked in ranking.items()}
             chosen[name] = (ensembles.LABELLED_TEST, members)
-    chosen[ensembles.ALL] = (ensembles.NO_SELECTION, dict.fromkeys(models, tuple(names)))
+    chosen[ensembles.ALL] = (
+        ensembles.NO_SELECTION,
+        {machine: tuple(of_machine) for machine, of_machine in models.items()},
+    )
     return {name: _system(config, year, models, judged, *choice) for name, choice in chosen.items()}
 
 

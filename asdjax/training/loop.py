@@ -9,7 +9,8 @@ from jax.sharding import Mesh
 
 from asdjax import configfile, parallel, signal
 from asdjax.config import Config
-from asdjax.corpus.access import Stores, open_corpus, open_stores, samples_of
+from asdjax.corpus.access import open_corpus, open_stores, samples_of
+from asdjax.corpus.clips import Corpus
 from asdjax.corpus.tasks import Task, tasks_of
 from asdjax.errors import Diverged, InputError, Stopped
 from asdjax.journal import Journal
@@ -36,20 +37,27 @@ def train(config: Config, workdir: Path) -> None:
     parallel.require_divisible(config.train.batch_size, mesh)
     corpus = open_corpus(config)
     tasks = tasks_of(corpus, config.data.classes)
-    # 2. Put the configuration down, or see that the work directory holds this very run.
-    configfile.save(config, workdir)
+    runs = runs_of(config, workdir, tasks)
+    configfile.require_same_run(config, workdir)
     with StopRequest() as stop:
-        for task in tasks:
-            # 3. Decode a task's audio once, for training and evaluation.
-            stores = open_stores(config, workdir, corpus, task.machines)
-            # 4. Train its seeds one after another.
-            for run in runs_of(config, workdir, [task]):
-                _train_run(config, run, stores, mesh, stop)
+        # 2. Decode all audio once, for training and evaluation, and see that all of it can be trained on.
+        planned = [(run, *_planned(config, workdir, corpus, run)) for run in runs]
+        # 3. Only now is it sure that there is a run to write down.
+        configfile.save(config, workdir)
+        # 4. Train one fleet after another.
+        for run, samples, phases in planned:
+            _train_run(config, run, samples, phases, mesh, stop)
 
 
-def _train_run(config: Config, run: Run, stores: Stores, mesh: Mesh, stop: StopRequest) -> None:
-    samples = samples_of(stores, run.task.clips)
-    phases = phases_of(config, run.task, _phase1_plan(config, run.task, samples))
+def _planned(config: Config, workdir: Path, corpus: Corpus, run: Run) -> tuple[list[np.ndarray], list[Phase]]:
+    """A run's training clips, mapped from the stores, and its phases."""
+    samples = samples_of(open_stores(config, workdir, corpus, run.task.machines), run.task.clips)
+    return samples, phases_of(config, run.task, _phase1_plan(config, run.task, samples))
+
+
+def _train_run(
+    config: Config, run: Run, samples: Sequence[np.ndarray], phases: Sequence[Phase], mesh: Mesh, stop: StopRequest
+) -> None:
     if len(phases) == 1 and config.phase2.strategies:
         say(f"{run.name}: no section has target training clips, so phase 2 is left out")
     unfinished = [phase for phase in phases if not _finished(run.folder / phase.name, phase)]

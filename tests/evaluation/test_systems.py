@@ -51,6 +51,13 @@ def test_models_come_first_then_the_four_submissions():
     assert {system.selection for name, system in got.items() if name not in labelled} == {"none"}
 
 
+def test_a_model_that_a_machine_type_lacks_is_no_single_system_but_enters_the_ensembles_of_the_others():
+    models: Models = {"fan": MODELS["fan"], "pump": {name: MODELS["pump"][name] for name in ("a", "b")}}
+    got = judge_all(default(), 2021, models, JUDGED)
+    assert list(got) == ["a", "b", "best_single", "top3_mean", "top5_mean", "all_mean"]
+    assert got["all_mean"].members == {"fan": NAMES, "pump": ("a", "b")}
+
+
 def test_each_machine_type_ranks_its_own_models_by_its_official_score():
     got = judge_all(default(), 2021, MODELS, JUDGED)
     for machine in SKILLS:

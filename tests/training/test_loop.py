@@ -225,6 +225,27 @@ def test_a_loss_that_is_no_number_ends_the_run_and_leaves_the_checkpoints(
         loop.train(configfile.read(trained), trained)
 
 
+def test_audio_that_cannot_be_decoded_leaves_no_work_directory(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    shutil.copytree(corpus, tmp_path / "corpus")
+    clip = sorted((tmp_path / "corpus" / "fan" / "train").iterdir())[3]
+    clip.write_bytes(clip.read_bytes()[:-10])
+    assert train_tiny(tmp_path / "corpus", tmp_path / "run") == 2
+    assert f"{clip.name}: truncated" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["store", "evaluation"])
+def test_a_machine_type_named_like_a_folder_of_the_work_directory_is_refused(
+    corpus: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+):
+    shutil.copytree(corpus / "fan", tmp_path / "corpus" / name)
+    assert train_tiny(tmp_path / "corpus", tmp_path / "run") == 2
+    assert f"cannot be called {name}" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_another_configuration_is_refused_and_changes_nothing(
     corpus: Path, trained: Path, capsys: pytest.CaptureFixture[str]
 ):
