@@ -9,6 +9,9 @@ from tqdm import tqdm
 
 SECONDS_BETWEEN_LINES = 20.0
 
+_BAR = "{desc} {n_fmt}/{total_fmt} {bar} {elapsed}<{remaining}, {rate_noinv_fmt}{postfix}"
+"""What matters first: a narrow terminal cuts the end off."""
+
 
 def say(line: str) -> None:
     """One line to the user that does not tear a bar in two."""
@@ -22,10 +25,22 @@ class Progress:
         self.what, self.total, self.unit, self.done = what, total, unit, done
         self._begun, self._begun_at = monotonic(), done
         self._spoke = self._begun
-        terminal = sys.stderr.isatty()
         self._bar = tqdm(
-            desc=what, total=total, initial=done, unit=f" {unit}", disable=not terminal, dynamic_ncols=True
+            desc=what,
+            total=total,
+            initial=done,
+            unit=f" {unit}",
+            disable=not sys.stderr.isatty(),
+            dynamic_ncols=True,
+            bar_format=_BAR,
         )
+
+    def mention(self, note: str) -> None:
+        """Say at once what the wait is for that now begins."""
+        if self._bar.disable:
+            say(f"{self.what}: {note}")
+        else:
+            self._bar.set_postfix_str(note)
 
     def advance(self, count: int = 1, note: str = "") -> None:
         """So many more are done; `note` is shown behind the rate."""

@@ -26,6 +26,12 @@ def test_where_nobody_watches_one_line_says_how_long_it_took(capsys: pytest.Capt
     assert err == "store fan: 3 of 3 clips in 6.0 s\n"
 
 
+def test_what_is_waited_for_is_said_at_once(capsys: pytest.CaptureFixture[str]):
+    with progress("fan phase1", 9, "step") as shown:
+        shown.mention("compiling")
+        assert capsys.readouterr().err == "fan phase1: compiling\n"
+
+
 def test_a_long_wait_says_a_line_now_and_then(capsys: pytest.CaptureFixture[str], clock: list[float]):
     """With rate and time left; steps done before a resume count in neither."""
     with progress("fan phase1", 1000, "step", done=500) as shown:
@@ -52,13 +58,14 @@ def test_on_a_terminal_a_bar_stands_with_rate_and_note(
 ):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     with progress("fan phase1", 4, "step") as shown:
+        shown.mention("compiling")
+        assert "compiling" in capsys.readouterr().err
         shown.advance(4, "loss 1.00")
         say("a line between")
     err = capsys.readouterr().err
     assert "a line between\n" in err
     bar = err.rstrip("\n").split("\r")[-1]
-    assert bar.startswith("fan phase1: 100%")
-    assert "4/4" in bar
+    assert bar.startswith("fan phase1 4/4 ")
     assert "step/s" in bar
     assert "loss 1.00" in bar
     assert "in 0.0 s" not in err

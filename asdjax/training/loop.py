@@ -111,6 +111,7 @@ def _train_phase(
     plan, keys = parallel.replicated((phase.plan, keys), mesh)
     unseen: list[tuple[int, int, Metrics]] = []
     with progress(f"{run.name} {phase.name}", phase.steps, "step", step) as shown:
+        shown.mention("compiling (once; minutes on a CPU)")
         while step < phase.steps:
             # 7. One dispatch: as many steps as lie before the next log or checkpoint.
             count = _steps_until_due(config, step, phase.steps, spec.steps_per_dispatch)
