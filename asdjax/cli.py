@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     words, overrides = _split_overrides(sys.argv[1:] if arguments is None else arguments)
     options = parser.parse_args(words)
-    if overrides and not hasattr(options, "config"):
+    if overrides and not options.configurable:
         parser.error(f"{_OVERRIDE}{next(iter(overrides))}: {options.command} takes no configuration")
     options.overrides = overrides
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # else XLA talks into the progress bar of a long compilation
@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add(commands: Any, name: str, run: Any, what: str) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=what, description=what[0].upper() + what[1:] + ".")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, configurable=False)
     return parser
 
 
@@ -134,6 +134,7 @@ def _synthesize(options: argparse.Namespace) -> int:
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", required=True, metavar="C", help=_CONFIG)
+    parser.set_defaults(configurable=True)
 
 
 def _add_check(commands: Any) -> None:
@@ -144,18 +145,10 @@ def _add_check(commands: Any) -> None:
 
 def _check(options: argparse.Namespace) -> int:
     from asdjax import configfile
-    from asdjax.corpus.check import as_json, check_corpus, format_table
+    from asdjax.corpus.access import check
+    from asdjax.corpus.findings import as_json, format_table
 
-    config = configfile.load(options.config, options.overrides)
-    result = check_corpus(
-        config.data.root,
-        config.data.layout,
-        config.data.machines,
-        sample_rate_hz=config.signal.sample_rate_hz,
-        piece_samples=(config.signal.piece_frames - 1) * config.signal.hop_samples + config.signal.n_fft,
-        on_mismatch=config.data.on_mismatch,
-        decode=True,
-    )
+    result = check(configfile.load(options.config, options.overrides))
     print(format_table(result))
     if options.json:
         _write_json(options.json, as_json(result))
@@ -184,6 +177,8 @@ def _train(options: argparse.Namespace) -> int:
 
 def _add_evaluate(commands: Any) -> None:
     parser = _add(commands, "evaluate", _evaluate, "score and judge the test clips with the models of a work directory")
+    parser.epilog = "--config.evaluate.FIELD=VALUE overrides how clips are scored, --config.data.root where they lie."
+    parser.set_defaults(configurable=True)
     parser.add_argument("--workdir", type=Path, required=True, metavar="W")
     parser.add_argument("--split", choices=("dev", "eval"), default="dev", help="labelled or unlabelled test clips")
     parser.add_argument("--step", type=int, metavar="N", help="judge this checkpoint (default: the newest)")
@@ -195,7 +190,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     from asdjax.evaluation.table import as_text
 
     runtime.prepare()
-    results = evaluate(options.workdir, split=options.split, step=options.step)
+    results = evaluate(options.workdir, split=options.split, step=options.step, overrides=options.overrides)
     print(as_text(results.rows, _width()))
     print(f"\nresults, table and score files: {results.folder}")
     return DONE

@@ -84,7 +84,7 @@ def default() -> Config:
     config.evaluate.k = 10  # nearest bank pieces averaged; report, Table 3
     config.evaluate.bank = "section"  # section: both domains together | same_domain (until 2021); OPEN
     config.evaluate.pooling = "mean"  # of a clip's pieces: mean | max; OPEN
-    config.evaluate.stride_frames = 32  # between the starts of a test clip's pieces; OPEN
+    config.evaluate.stride_frames = 32  # between the starts of a clip's pieces, in the bank too; OPEN
     config.evaluate.lines = ()  # checkpoint lines that make the models; empty: the first strategy, else phase1
     config.evaluate.ensemble = "score"  # what ensembles average: score | rank | zscore
     config.evaluate.threshold_percentile = 90.0  # of the gamma distribution of training scores, %; method: baselines
@@ -202,8 +202,13 @@ def _require_whole(config: Config) -> None:
     for field in ("seed", "variants", "data.root"):
         if not fields_of(config)[field]:
             raise InputError(f"config.{field}: expected at least one, got none")
-    if len(set(config.seed)) < len(config.seed):
-        raise InputError(f"config.seed: expected different seeds, got {config.seed}")
+    for seed in config.seed:
+        if not 0 <= seed < 2**32:
+            raise InputError(f"config.seed: expected 0 to {2**32 - 1}, got {seed}")
+    for field in ("seed", "evaluate.lines"):
+        chosen = fields_of(config)[field]
+        if len(set(chosen)) < len(chosen):
+            raise InputError(f"config.{field}: expected each once, got {', '.join(map(str, chosen))}")
     if config.signal.n_fft % 2:
         raise InputError(f"config.signal.n_fft: expected an even number, got {config.signal.n_fft}")
     bins = 1 + config.signal.n_fft // 2

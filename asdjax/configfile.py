@@ -7,23 +7,29 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
+
+from ml_collections import ConfigDict
 
 from asdjax.config import Config, default, fields_of, nearest, validate
 from asdjax.errors import InputError
+from asdjax.files import replace_text
 
 FILE = "config.json"
 
-# fields that may differ between a run and its resumption: they change no number that is computed
+# fields that may differ between a run and its resumption: they change no number that is computed (that the clips
+# under another root are the same ones is seen to by training/record.py)
 FREE_ON_RESUME = frozenset(
     {
+        "data.root",
         "data.store",
-        "train.steps_per_dispatch",
         "train.log_every_steps",
         "train.checkpoint_every_steps",
         "train.keep",
     }
 )
+_FREE_AFTER_TRAINING = ("data.root", "data.store")
 
 
 def load(path: str, overrides: Mapping[str, str]) -> Config:
@@ -32,22 +38,34 @@ def load(path: str, overrides: Mapping[str, str]) -> Config:
     Raises InputError naming the field: an unknown one with its nearest neighbours, a value of the wrong kind.
     """
     file = _find(path)
+    config = _called(file)
+    missing = sorted(fields_of(default()).keys() - fields_of(config).keys())
+    if missing:
+        raise InputError(f"{file}: config.{missing[0]} is missing; let get_config() start from asdjax.config.default()")
+    for field, text in overrides.items():
+        _override(config, field, text)
+    validate(config)
+    return config
+
+
+def _called(file: Path) -> Config:
+    """What a file's get_config() returns."""
     spec = importlib.util.spec_from_file_location("asdjax_user_config", file)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not hasattr(module, "get_config"):
-        raise InputError(
-            f"{file}: expected a function get_config() that returns a ConfigDict, found none; see configs/dcase2021.py"
-        )
     try:
-        config = module.get_config()
-    except TypeError as error:
-        raise InputError(f"{file}: {error}") from error
-    for field, text in overrides.items():
-        _override(config, field, text)
-    validate(config)
+        spec.loader.exec_module(module)
+        config = module.get_config() if hasattr(module, "get_config") else None
+    except InputError:
+        raise
+    except Exception as error:  # the user's own code: anything may be wrong with it
+        raise InputError(f"{file}: {type(error).__name__}: {error}; mend the file") from error
+    if not isinstance(config, ConfigDict):
+        raise InputError(
+            f"{file}: expected a function get_config() that returns a ConfigDict, came {type(config).__name__}; "
+            "see configs/dcase2021.py"
+        )
     return config
 
 
@@ -113,12 +131,13 @@ def _several(text: str, kind: type, field: str) -> tuple:
 
 
 def save(config: Config, workdir: Path) -> None:
-    """Write W/config.json."""
-    workdir.mkdir(parents=True, exist_ok=True)
-    file = workdir / FILE
-    temporary = file.with_suffix(".json.new")
-    temporary.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
-    os.replace(temporary, file)
+    """Write W/config.json; W is there."""
+    replace_text(workdir / FILE, json.dumps(config.to_dict(), indent=2) + "\n")
+
+
+def exists(workdir: Path) -> bool:
+    """Whether a run was begun in a work directory."""
+    return (workdir / FILE).exists()
 
 
 def require_same_run(config: Config, workdir: Path) -> None:
@@ -126,9 +145,9 @@ def require_same_run(config: Config, workdir: Path) -> None:
 
     Raises InputError naming the fields that differ and would change what is computed.
     """
-    file = workdir / FILE
-    if not file.exists():
+    if not exists(workdir):
         return
+    file = workdir / FILE
     theirs = fields_of(read(workdir))
     differing = [
         f"{field} (there {theirs[field]!r}, now {value!r})"
@@ -142,10 +161,10 @@ def require_same_run(config: Config, workdir: Path) -> None:
         )
 
 
-def read(workdir: Path) -> Config:
-    """The resolved configuration of a work directory.
+def read(workdir: Path, overrides: Mapping[str, str] = MappingProxyType({})) -> Config:
+    """The resolved configuration of a work directory, with overrides of what may change after training.
 
-    Raises InputError where there is none.
+    Raises InputError where there is none, and for an override of anything else.
     """
     file = workdir / FILE
     if not file.is_file():
@@ -155,6 +174,14 @@ def read(workdir: Path) -> Config:
         config.update(_tuples(json.loads(file.read_text())))
     except (ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{file}: expected a configuration in JSON, got {error}; restore it or train anew") from None
+    for field, text in overrides.items():
+        if field in fields_of(config) and not field.startswith("evaluate.") and field not in _FREE_AFTER_TRAINING:
+            raise InputError(
+                f"--config.{field}: settled by training; what may change here is evaluate.*, "
+                f"{', '.join(_FREE_AFTER_TRAINING)}"
+            )
+        _override(config, field, text)
+    make_absolute(config)
     validate(config)
     return config
 

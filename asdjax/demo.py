@@ -18,7 +18,8 @@ def demo(workdir: Path, width: int) -> str:
     Goes on where an earlier demo in the same work directory was ended.
     """
     data = workdir / "data"
-    config = configfile.load("demo", {"data.root": str(data)})
+    config = configfile.load("demo", {})
+    config.data.root = (str(data),)
     synthesize(data, RECIPE, machines=MACHINES)
     runtime.prepare()
     train(config, workdir)

@@ -6,25 +6,28 @@ A row of metrics: {"phase", "step", "loss": {variant: x}, "loss_hex": {variant: 
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 from tensorboardX import SummaryWriter
+
+from asdjax.files import replace_text
 
 FILE = "metrics.jsonl"
 
 
 class Journal:
-    """A task's metrics.jsonl and tensorboard/ folder, open for appending."""
+    """A task's metrics.jsonl and, a folder for each phase, tensorboard/.
+
+    Nothing is touched before `begin`, which comes before a phase's first row.
+    """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._path = folder / FILE
-        self._tensorboard = SummaryWriter(str(folder / "tensorboard"), flush_secs=10)
-        self._file = self._path.open("a")
+        self._folder = folder
+        self._file: TextIO | None = None
+        self._tensorboard: SummaryWriter | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -32,18 +35,27 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
-        self._tensorboard.close()
+        self._close()
 
-    def resume(self, phase: str, step: int) -> None:
-        """Go on from a phase's restored step: rows past it, or torn, are dropped; says so if any row was there."""
-        rows = read(self._path)
+    def _close(self) -> None:
+        for writer in (self._file, self._tensorboard):
+            if writer is not None:
+                writer.close()
+
+    def begin(self, phase: str, step: int) -> None:
+        """Go on from a phase's restored step, or 0: what was told of later ones, or is torn, is dropped.
+
+        Says so in the log if anything was there.
+        """
+        self._close()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._folder / FILE
+        rows = read(path)
         kept = [row for row in rows if row["phase"] != phase or row["step"] <= step]
-        self._file.close()
-        temporary = self._path.with_suffix(".jsonl.new")
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
-        os.replace(temporary, self._path)
-        self._file = self._path.open("a")
+        replace_text(path, "".join(json.dumps(row) + "\n" for row in kept))
+        self._file = path.open("a")
+        # from the step on that is purged, TensorBoard leaves out what earlier files say
+        self._tensorboard = SummaryWriter(str(self._folder / "tensorboard" / phase), flush_secs=10, purge_step=step + 1)
         if step or len(kept) < len(rows):
             self._write({"event": "resumed", "phase": phase, "step": step})
 
@@ -54,13 +66,15 @@ class Journal:
         exact = {variant: float(value).hex() for variant, value in loss.items()}
         row = {"phase": phase, "step": step, "loss": _json(loss), "loss_hex": exact, "accuracy": _json(accuracy)}
         self._write({**row, **_json(scalars)})
+        assert self._tensorboard is not None, "begin() comes first"
         for kind, values in (("loss", loss), ("accuracy", accuracy)):
             for variant, value in values.items():
-                self._tensorboard.add_scalar(f"{phase}/{kind}/{variant}", value, step)
+                self._tensorboard.add_scalar(f"{kind}/{variant}", value, step)
         for name, value in scalars.items():
-            self._tensorboard.add_scalar(f"{phase}/{name}", value, step)
+            self._tensorboard.add_scalar(name, value, step)
 
     def _write(self, row: dict[str, Any]) -> None:
+        assert self._file is not None, "begin() comes first"
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()
 

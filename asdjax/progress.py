@@ -25,6 +25,7 @@ class Progress:
         self.what, self.total, self.unit, self.done = what, total, unit, done
         self._begun, self._begun_at = monotonic(), done
         self._spoke = self._begun
+        self._mentioned = False
         self._bar = tqdm(
             desc=what,
             total=total,
@@ -41,12 +42,14 @@ class Progress:
             say(f"{self.what}: {note}")
         else:
             self._bar.set_postfix_str(note)
+            self._mentioned = True
 
     def advance(self, count: int = 1, note: str = "") -> None:
         """So many more are done; `note` is shown behind the rate."""
         self.done += count
-        if note:
+        if note or self._mentioned:
             self._bar.set_postfix_str(note, refresh=False)
+            self._mentioned = False
         self._bar.update(count)
         if self._bar.disable and monotonic() - self._spoke >= SECONDS_BETWEEN_LINES:
             self._spoke = monotonic()

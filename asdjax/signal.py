@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.signal import get_window
 
+from asdjax.config import Config
+
 MAGNITUDE_FLOOR = 1e-6
 _FULL_SCALE = 32768.0
 # a piece whose standard deviation is within rounding of its mean is constant, and becomes zeros
@@ -44,6 +46,11 @@ class Spectrogram(NamedTuple):
         """Samples under a piece: 17,918 at the report's settings."""
         return (self.piece_frames - 1) * self.hop_samples + self.n_fft
 
+    @property
+    def least_samples(self) -> int:
+        """Samples of the shortest clip that has a piece: the STFT is centred, its edges see zeros."""
+        return (self.piece_frames - 1) * self.hop_samples
+
     def frames(self, samples: int) -> int:
         """Frames of a centred STFT of a clip of so many samples."""
         return 1 + samples // self.hop_samples
@@ -51,6 +58,11 @@ class Spectrogram(NamedTuple):
     def channels(self, height: int) -> int:
         """Channels of a piece of that height: more than one only where `stack` folds bins into channels."""
         return self.bins // height if self.pool == "stack" else 1
+
+
+def spectrogram_of(config: Config) -> Spectrogram:
+    """`config.signal` as the hashable that jitted functions take."""
+    return Spectrogram(**config.signal.to_dict())
 
 
 class Waves(NamedTuple):

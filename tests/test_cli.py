@@ -141,9 +141,9 @@ def test_a_field_or_value_that_is_none_is_refused(
 
 def test_commands_without_a_configuration_take_no_overrides(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as ended:
-        main(["evaluate", "--workdir", "w", "--config.evaluate.k=3"])
+        main(["metrics", "--year", "2021", "--scores", "w", "--config.evaluate.k=3"])
     assert ended.value.code == 2
-    assert "evaluate takes no configuration" in capsys.readouterr().err
+    assert "metrics takes no configuration" in capsys.readouterr().err
 
 
 def test_a_corpus_that_is_not_there_is_refused_and_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

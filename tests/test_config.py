@@ -1,15 +1,18 @@
 """The defaults are the report's; what no run could use is refused by name."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from asdjax import config as config_module
 from asdjax.config import default, evaluated_lines, fields_of, phase1_steps, validate
 from asdjax.configfile import load
+from asdjax.corpus.audio import OnMismatch
+from asdjax.corpus.clips import Layout
 from asdjax.corpus.tasks import CLASSES
 from asdjax.errors import InputError
+from asdjax.evaluation.ensembles import SCALES
 from asdjax.models import variants
 from asdjax.signal import POOLS, VALUES
 from asdjax.training.optimizer import TRAINABLE
@@ -50,6 +53,9 @@ def test_the_six_names_are_the_six_variants() -> None:
         ("signal.value", False, VALUES),
         ("signal.pool", False, POOLS),
         ("data.classes", False, ("auto", *CLASSES)),
+        ("data.layout", False, ("auto", *get_args(Layout))),
+        ("data.on_mismatch", False, get_args(OnMismatch)),
+        ("evaluate.ensemble", False, SCALES),
     ],
 )
 def test_a_choice_offers_what_the_code_knows(field: str, several: bool, known: Iterable[str]) -> None:
@@ -89,8 +95,10 @@ def changed(field: str, value: Any) -> Any:
         ("variants", ("resnet50_512",) * 2, "each name once"),
         ("variants", (), "at least one"),
         ("seed", (), "at least one"),
-        ("seed", (1, 1), "different seeds"),
+        ("seed", (1, 1), "expected each once"),
         ("seed", ("a",), "values of kind int"),
+        ("seed", (2**32,), "expected 0 to 4294967295"),
+        ("evaluate.lines", ("phase1", "phase1"), "expected each once"),
         ("train.batch_size", True, "expected a value such as 48, got True"),
         ("data.root", (3,), "values of kind str"),
         ("train.batch_size", 0, "above 0"),

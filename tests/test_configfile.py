@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from asdjax.config import default, fields_of
-from asdjax.configfile import load, read, require_same_run, save
+from asdjax.configfile import load, make_absolute, read, require_same_run, save
 from asdjax.errors import InputError
 
 CONFIGS = sorted(Path(__file__).parent.parent.glob("configs/*.py"))
@@ -100,8 +100,9 @@ def test_what_is_no_configuration_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [file.stem for file in CONFIGS])
 def test_a_work_directory_gives_back_what_it_was_given(tmp_path: Path, name: str) -> None:
     config = load(name, {"seed": "1,2"})
-    save(config, tmp_path / "run")
-    assert read(tmp_path / "run").to_dict() == config.to_dict()
+    make_absolute(config)
+    save(config, tmp_path)
+    assert read(tmp_path).to_dict() == config.to_dict()
 
 
 def test_going_on_with_another_value_is_refused_by_its_field_and_changes_nothing(tmp_path: Path) -> None:
@@ -120,7 +121,7 @@ def test_going_on_with_another_cadence_or_evaluation_is_allowed_and_kept(tmp_pat
     free = {
         "train.checkpoint_every_steps": "5",
         "train.log_every_steps": "5",
-        "train.steps_per_dispatch": "1",
+        "data.root": "there",
         "train.keep": "3",
         "data.store": "elsewhere",
         "evaluate.k": "3",
@@ -129,6 +130,36 @@ def test_going_on_with_another_cadence_or_evaluation_is_allowed_and_kept(tmp_pat
     require_same_run(config, tmp_path)
     save(config, tmp_path)
     assert read(tmp_path).train.checkpoint_every_steps == 5
+
+
+def test_after_training_the_evaluation_and_the_folders_may_change(tmp_path: Path) -> None:
+    save(default(), tmp_path)
+    config = read(tmp_path, {"evaluate.k": "3", "data.root": "a,b"})
+    assert config.evaluate.k == 3
+    assert config.data.root == tuple(str(Path(name).absolute()) for name in "ab")
+    with pytest.raises(InputError, match=r"config\.width: settled by training"):
+        read(tmp_path, {"width": "0.5"})
+    with pytest.raises(InputError, match=r"config\.evaluate\.kk: no such field"):
+        read(tmp_path, {"evaluate.kk": "3"})
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("def get_config(:", "SyntaxError"),
+        ("import nothing_of_the_kind", "ModuleNotFoundError"),
+        ("from asdjax.config import default\ndef get_config():\n c = default()\n c.trian.batch_size = 2", "trian"),
+        ("def get_config(): pass", "returns a ConfigDict, came NoneType"),
+        (
+            "from ml_collections import ConfigDict\ndef get_config(): return ConfigDict({'width': 1.0})",
+            "config.arcface.margin_radians is missing; let get_config",
+        ),
+    ],
+)
+def test_a_mistake_in_the_user_s_file_is_told_by_that_file(tmp_path: Path, text: str, complaint: str) -> None:
+    (tmp_path / "mine.py").write_text(text)
+    with pytest.raises(InputError, match=f"mine.py: .*{complaint}"):
+        load(str(tmp_path / "mine.py"), {})
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"train": 3}', '{"width": "wide"}', '{"width": null}', '{"with": 1}'])

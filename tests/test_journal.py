@@ -1,9 +1,11 @@
 """metrics.jsonl: whole rows, cut back to the restored step, numbers that JSON knows."""
 
 import json
+import struct
 from pathlib import Path
 
 import pytest
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from asdjax import journal
 from asdjax.journal import Journal
@@ -11,7 +13,9 @@ from asdjax.journal import Journal
 
 def write(folder: Path, *steps: tuple[str, int], loss: float = 1.5) -> None:
     with Journal(folder) as out:
-        for phase, step in steps:
+        for number, (phase, step) in enumerate(steps):
+            if number == 0 or steps[number - 1][0] != phase:
+                out.begin(phase, 0)
             out.metrics(phase, step, {"a": loss}, {"a": 0.5}, learning_rate=0.1)
 
 
@@ -31,11 +35,42 @@ def test_a_row(tmp_path: Path):
             "learning_rate": 0.1,
         }
     ]
-    assert list((tmp_path / "tensorboard").glob("events*"))
+    assert list((tmp_path / "tensorboard" / "phase1").glob("events*"))
+
+
+def test_nothing_is_touched_before_a_phase_begins(tmp_path: Path):
+    with Journal(tmp_path / "fan"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_tensorboard_shows_after_a_resume_is_what_the_log_says(tmp_path: Path):
+    write(tmp_path, ("phase1", 1), ("phase1", 2), ("phase1", 3))
+    with Journal(tmp_path) as out:
+        out.begin("phase1", 1)
+        out.metrics("phase1", 2, {"a": 9.0}, {"a": 1.0}, learning_rate=0.1)
+    purged = [
+        event.step
+        for file in sorted((tmp_path / "tensorboard" / "phase1").glob("events*"))
+        for event in events(file)
+        if event.session_log.status == SessionLog.START
+    ]
+    assert purged[-1] == 2
+
+
+def events(file: Path) -> list[Event]:
+    """A TensorBoard file's records: length, its checksum, the event, its checksum."""
+    data, found = file.read_bytes(), []
+    while data:
+        (length,) = struct.unpack("<Q", data[:8])
+        found.append(Event.FromString(data[12 : 12 + length]))
+        data = data[16 + length :]
+    return found
 
 
 def test_rows_are_on_disk_as_soon_as_they_are_written(tmp_path: Path):
     with Journal(tmp_path) as out:
+        out.begin("phase1", 0)
         out.metrics("phase1", 1, {"a": 1.0}, {"a": 0.0})
         assert len(rows(tmp_path)) == 1
 
@@ -51,14 +86,14 @@ def test_what_json_cannot_say_is_null(tmp_path: Path, loss: float):
 
 def test_a_fresh_phase_leaves_no_event(tmp_path: Path):
     with Journal(tmp_path) as out:
-        out.resume("phase1", 0)
+        out.begin("phase1", 0)
     assert rows(tmp_path) == []
 
 
 def test_resuming_drops_later_rows_of_its_phase_only_and_says_so(tmp_path: Path):
     write(tmp_path, ("phase1", 1), ("phase1", 2), ("phase2_full", 1), ("phase2_full", 2), ("phase2_full", 3))
     with Journal(tmp_path) as out:
-        out.resume("phase2_full", 1)
+        out.begin("phase2_full", 1)
         out.metrics("phase2_full", 2, {"a": 9.0}, {"a": 1.0})
     kept = [(row["phase"], row["step"], row.get("event")) for row in rows(tmp_path)]
     assert kept == [
@@ -73,7 +108,7 @@ def test_resuming_drops_later_rows_of_its_phase_only_and_says_so(tmp_path: Path)
 def test_rows_before_a_first_checkpoint_are_dropped(tmp_path: Path):
     write(tmp_path, ("phase1", 1))
     with Journal(tmp_path) as out:
-        out.resume("phase1", 0)
+        out.begin("phase1", 0)
     assert rows(tmp_path) == [{"event": "resumed", "phase": "phase1", "step": 0}]
 
 
@@ -83,6 +118,6 @@ def test_a_torn_last_line_is_dropped(tmp_path: Path):
     file.write_text(file.read_text()[:-5])
     assert [row["step"] for row in rows(tmp_path)] == [1]
     with Journal(tmp_path) as out:
-        out.resume("phase1", 1)
+        out.begin("phase1", 1)
     assert [json.loads(line)["step"] for line in file.read_text().splitlines()] == [1, 1]
     assert journal.read(tmp_path / "none.jsonl") == []

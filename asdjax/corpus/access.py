@@ -2,21 +2,54 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from asdjax import signal
 from asdjax.config import Config
+from asdjax.corpus.check import CheckResult, check_corpus
 from asdjax.corpus.clips import Clip, Corpus
 from asdjax.corpus.layouts import read_corpus
 from asdjax.corpus.store import WaveStore, open_store
+from asdjax.errors import InputError
 
 Stores = Mapping[str, WaveStore]
 """By machine type; each holds all clips of its machine type, training and test."""
 
 
+class Recording(NamedTuple):
+    """A clip's samples, int16 (s,), as a view of a mapped store, and their SHA-256."""
+
+    samples: np.ndarray
+    sha256: str
+
+
 def open_corpus(config: Config) -> Corpus:
     """All clips under `config.data.root`, of `config.data.machines` only if any are named."""
     return read_corpus(config.data.root, config.data.layout, config.data.machines)
+
+
+def check(config: Config) -> CheckResult:
+    """Look at every clip under `config.data.root`, as the run would use it."""
+    return check_corpus(
+        config.data.root,
+        config.data.layout,
+        config.data.machines,
+        sample_rate_hz=config.signal.sample_rate_hz,
+        classes=config.data.classes,
+        least_samples=signal.spectrogram_of(config).least_samples,
+        on_mismatch=config.data.on_mismatch,
+    )
+
+
+def require_sound(config: Config) -> None:
+    """Raise InputError for the first thing that `check` calls an error."""
+    errors = check(config).errors
+    if errors:
+        first = errors[0]
+        others = f" (and {len(errors) - 1} more errors: see asdjax check)" if len(errors) > 1 else ""
+        raise InputError(f"{first.where}: {first.what}; {first.remedy}{others}")
 
 
 def open_stores(config: Config, workdir: Path, corpus: Corpus, machines: Sequence[str]) -> Stores:
@@ -34,7 +67,11 @@ def open_stores(config: Config, workdir: Path, corpus: Corpus, machines: Sequenc
     }
 
 
-def samples_of(stores: Stores, clips: Sequence[Clip]) -> list[np.ndarray]:
-    """Each clip's samples, int16 (s,), as views of the mapped stores."""
-    where = {clip.path: (store, i) for store in stores.values() for i, clip in enumerate(store.clips)}
-    return [store.samples(i) for store, i in (where[clip.path] for clip in clips)]
+def recordings_of(stores: Stores, clips: Sequence[Clip]) -> list[Recording]:
+    """What the stores hold of each clip."""
+    held = {
+        clip.path: Recording(store.samples(i), store.digests[i])
+        for store in stores.values()
+        for i, clip in enumerate(store.clips)
+    }
+    return [held[clip.path] for clip in clips]

@@ -78,9 +78,9 @@ def read_header(path: str | Path) -> WavHeader:
     holds no samples, or is shorter than its header says.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: expected a WAV file, there is no regular file; check the path")
     try:
+        if not path.is_file():
+            raise InputError(f"{path}: expected a WAV file, there is no regular file; check the path")
         with path.open("rb") as stream:
             return _parse(path, stream)
     except OSError as error:

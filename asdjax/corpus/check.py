@@ -3,7 +3,6 @@
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,11 +19,13 @@ from asdjax.corpus.audio import (
     read_samples,
     to_unit,
 )
-from asdjax.corpus.clips import Clip, Domain, Label, Split
+from asdjax.corpus.clips import Clip, Corpus, Domain, Label, Split
 from asdjax.corpus.findings import SEVERITIES, CheckResult, Count, Finding, as_json, format_table
 from asdjax.corpus.layouts import Scan, scan
+from asdjax.corpus.tasks import tasks_of
 from asdjax.errors import InputError
 from asdjax.progress import track
+from asdjax.threads import in_order
 
 __all__ = ["CheckResult", "Count", "Finding", "as_json", "check_corpus", "format_table"]
 
@@ -37,7 +38,7 @@ class _Demands:
     """What a clip is held against."""
 
     sample_rate_hz: int
-    piece_samples: int
+    least_samples: int
     on_mismatch: OnMismatch
 
 
@@ -55,29 +56,24 @@ def check_corpus(
     machines: Sequence[str] = (),
     *,
     sample_rate_hz: int,
-    piece_samples: int,
+    classes: str,
+    least_samples: int,
     on_mismatch: OnMismatch,
-    decode: bool,
 ) -> CheckResult:
     """Look at every clip under `roots`, as `read_corpus` finds them, and collect what is wrong.
 
-    `piece_samples` is the least length, at `sample_rate_hz`, that a clip can be trained on or scored by.
-    With `decode` the contents are read as well: duplicates, silence, NaN and infinite samples. Without, only
-    the headers are, and a note says so.
+    `least_samples` is the least length, at `sample_rate_hz`, that a clip can be trained on or scored by;
+    `classes` is what `tasks_of` would make classes of.
 
     Raises InputError only where there is no corpus to check: a root, layout or machine type that is not
     there, a table without the right columns.
     """
-    demands = _Demands(sample_rate_hz, piece_samples, on_mismatch)
+    demands = _Demands(sample_rate_hz, least_samples, on_mismatch)
     found = scan(roots, layout, machines)
-    reports = _inspect_all(found.clips, demands, decode)
+    reports = _inspect_all(found.clips, demands)
     findings = [finding for report in reports for finding in report.findings]
-    findings += [*_of_names(found), *_of_sections(found), *_of_cells(found)]
-    if decode:
-        findings += _duplicates(found.clips, reports)
-    else:
-        what = "only headers were read: no look for duplicates, silence, NaN"
-        findings.append(Finding("note", "contents", what, "check the contents too before training"))
+    findings += [*_of_names(found), *_of_sections(found), *_of_cells(found), *_of_tasks(found, classes)]
+    findings += _duplicates(found.clips, reports)
     findings.sort(key=lambda finding: (SEVERITIES.index(finding.severity), finding.where))
     return CheckResult(found.layout, _counts(found.clips), tuple(findings))
 
@@ -90,21 +86,12 @@ def _counts(clips: Iterable[Clip]) -> tuple[Count, ...]:
     return tuple(Count(*cell, clips=clips) for cell, clips in cells.items())
 
 
-def _inspect_all(clips: Sequence[Clip], demands: _Demands, decode: bool) -> list[_Report]:
-    inspect = partial(_inspect_contents if decode else _inspect_header, demands=demands)
-    with ThreadPoolExecutor() as pool:
-        reports = pool.map(inspect, clips)
-        return list(track(reports, "check", len(clips), "clip"))
+def _inspect_all(clips: Sequence[Clip], demands: _Demands) -> list[_Report]:
+    reports = in_order(partial(_inspect, clip, demands) for clip in clips)
+    return list(track(reports, "check", len(clips), "clip"))
 
 
-def _inspect_header(clip: Clip, demands: _Demands) -> _Report:
-    try:
-        return _Report(None, tuple(_of_header(clip, read_header(clip.path), demands)))
-    except InputError as error:
-        return _Report(None, (_refused(clip, error),))
-
-
-def _inspect_contents(clip: Clip, demands: _Demands) -> _Report:
+def _inspect(clip: Clip, demands: _Demands) -> _Report:
     digest = None
     try:
         header = read_header(clip.path)
@@ -136,8 +123,8 @@ def _of_header(clip: Clip, header: WavHeader, demands: _Demands) -> Iterator[Fin
             yield Finding("error", str(clip.path), what, CONVERT)
         else:
             yield Finding("note", str(clip.path), what, "nothing to do: it is converted")
-    if converted_length(header, demands.sample_rate_hz) < demands.piece_samples:
-        least_s = demands.piece_samples / demands.sample_rate_hz
+    if converted_length(header, demands.sample_rate_hz) < demands.least_samples:
+        least_s = demands.least_samples / demands.sample_rate_hz
         what = f"shorter than a piece: expected {least_s:.2f} s or more"
         yield Finding("error", str(clip.path), what, "remove it, or lower signal.piece_frames")
 
@@ -172,6 +159,15 @@ def _of_sections(found: Scan) -> Iterator[Finding]:
             yield Finding("warning", where, what, "add the training data, or leave the section out")
         elif not any(clip.domain == "target" for clip in train):
             yield Finding("note", where, "no target training clips", "phase 2 does without this section")
+
+
+def _of_tasks(found: Scan, classes: str) -> Iterator[Finding]:
+    """What would stop training though every file is as it should be."""
+    try:
+        tasks_of(Corpus(found.layout, found.clips), classes)
+    except InputError as error:
+        what, _, remedy = str(error).rpartition("; ")
+        yield Finding("warning", "training", what, remedy)
 
 
 def _of_cells(found: Scan) -> Iterator[Finding]:

@@ -70,8 +70,11 @@ def _existing(roots: Sequence[str | Path]) -> list[Path]:
         raise InputError("data.root: expected one or several folders, came none; give --config.data.root")
     paths = [Path(root) for root in roots]
     for path in paths:
-        if not path.is_dir():
-            came = "a file" if path.exists() else "nothing there"
+        try:
+            came = None if path.is_dir() else "a file" if path.exists() else "nothing there"
+        except OSError as error:
+            came = error.strerror
+        if came:
             raise InputError(f"{path}: expected a folder of machine types, came {came}; check data.root")
     return paths
 
@@ -135,7 +138,7 @@ def _machine_folders(root: Path) -> tuple[list[Path], list[Path]]:
 
 
 def _holds_clips(folder: Path) -> bool:
-    return any((folder / name).is_dir() for name in FOLDERS)
+    return any(os.path.isdir(folder / name) for name in FOLDERS)  # False too where it may not be looked into
 
 
 def _clip_folders(machine: Path) -> tuple[list[_ClipFolder], list[Path]]:

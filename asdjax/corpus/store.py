@@ -9,9 +9,7 @@ overwritten by the next. Both files follow from the clips, their order and the s
 import hashlib
 import json
 import os
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,9 +18,10 @@ import numpy as np
 
 from asdjax.corpus.audio import OnMismatch, decode
 from asdjax.corpus.clips import Clip
-from asdjax.corpus.locked import locked_folder
 from asdjax.errors import InputError
+from asdjax.files import locked_folder, replace_text
 from asdjax.progress import track
+from asdjax.threads import in_order
 
 VERSION = 1
 INDEX = "index.json"
@@ -37,13 +36,14 @@ class WaveStore:
     """Samples of clips, mapped from disk; nothing is read before it is looked at.
 
     `flat` int16, shape (s,), all samples of the machine type's store, read-only. `offsets` and `lengths`,
-    int64 (n,), say where in it each of `clips` lies, in samples.
+    int64 (n,), say where in it each of `clips` lies, in samples; `digests` are the SHA-256 of each one's samples.
     """
 
     clips: tuple[Clip, ...]
     flat: np.ndarray
     offsets: np.ndarray
     lengths: np.ndarray
+    digests: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -80,7 +80,7 @@ def open_store(
     places = [store.places[origin] for origin in origins]
     offsets = np.array([place.offset for place in places], np.int64)
     lengths = np.array([place.samples for place in places], np.int64)
-    return WaveStore(tuple(clips), store.flat, offsets, lengths)
+    return WaveStore(tuple(clips), store.flat, offsets, lengths, tuple(place.sha256 for place in places))
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +180,8 @@ def _build(home: Path, wanted: dict[_Origin, Clip], old: _Index, settings: dict[
     try:
         with (home / PARTIAL).open("wb") as out:
             written = _write(out, jobs, len(wanted), f"store {home.name}")
-            _sync(out)
+            out.flush()
+            os.fsync(out.fileno())
         places = dict(zip(wanted, written, strict=True))
         name = f"samples-{_digest(written)[:16]}.int16"
         os.replace(home / PARTIAL, home / name)
@@ -210,36 +211,16 @@ def _digest(places: list[_Place]) -> str:
 def _write(out: BinaryIO, jobs: Iterator[_Job], total: int, title: str) -> list[_Place]:
     """Write each job's samples to `out`, in order whichever thread is first."""
     places, offset = [], 0
-    for samples, sha256 in track(_in_order(jobs), title, total, "clip"):
+    for samples, sha256 in track(in_order(jobs), title, total, "clip"):
         out.write(samples.data)
         places.append(_Place(offset, len(samples), sha256))
         offset += len(samples)
     return places
 
 
-def _in_order[T](jobs: Iterator[Callable[[], T]]) -> Iterator[T]:
-    """Results of `jobs` in their order, run by threads that are never more than a window ahead."""
-    workers = os.cpu_count() or 1
-    window: deque[Future[T]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            for job in jobs:
-                window.append(pool.submit(job))
-                if len(window) > 4 * workers:
-                    yield window.popleft().result()
-            while window:
-                yield window.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
 def _write_index(home: Path, settings: dict[str, Any], name: str, places: dict[_Origin, _Place]) -> None:
     rows = [{"origin": asdict(origin), "place": asdict(place)} for origin, place in places.items()]
-    half = home / f"{INDEX}.partial"
-    with half.open("wb") as out:
-        out.write(json.dumps({**settings, "samples": name, "clips": rows}, indent=0).encode())
-        _sync(out)
-    os.replace(half, home / INDEX)
+    replace_text(home / INDEX, json.dumps({**settings, "samples": name, "clips": rows}, indent=0))
 
 
 def _sweep(home: Path, keep: str) -> None:
@@ -247,8 +228,3 @@ def _sweep(home: Path, keep: str) -> None:
     for path in (*home.glob("*.partial"), *home.glob("samples-*.int16")):
         if path.name != keep:
             path.unlink()
-
-
-def _sync(out: BinaryIO) -> None:
-    out.flush()
-    os.fsync(out.fileno())

@@ -10,8 +10,8 @@ import json
 import math
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +22,11 @@ from asdjax.corpus.clips import Domain, Label, Split
 from asdjax.corpus.machines import MACHINES, Machine, build
 from asdjax.corpus.parts import SAMPLE_RATE_HZ, Signal, amplitude, background, housed, shaft
 from asdjax.errors import InputError
+from asdjax.files import locked_folder, replace_text
 from asdjax.progress import track
+from asdjax.threads import in_order
 
-PIECE_SAMPLES = 31 * 512 + 2046  # samples under one spectrogram piece: a shorter clip could not be scored
+LEAST_SAMPLES = 31 * 512  # from frame 0 to frame 31 of a piece at the report's settings: a shorter clip has none
 MOST_SECTIONS = 100  # file names have two digits
 MARKER = "synthesis.json"
 RECORDING_DB = -40.0  # RMS of the machine re full scale: leaves room for a valve's clicks 38 dB above it
@@ -52,10 +54,10 @@ class Recipe:
         """Raises InputError for what cannot be made or could not be scored."""
         if not 1 <= self.sections <= MOST_SECTIONS:
             raise InputError(f"sections: expected 1 to {MOST_SECTIONS}, got {self.sections}")
-        if not (math.isfinite(self.seconds) and self.samples >= PIECE_SAMPLES):
+        if not (math.isfinite(self.seconds) and self.samples >= LEAST_SAMPLES):
             raise InputError(
                 f"seconds: {self.seconds:g} s is too short for a spectrogram piece; "
-                f"expected at least {PIECE_SAMPLES / SAMPLE_RATE_HZ:.2f} s ({PIECE_SAMPLES} samples)"
+                f"expected at least {LEAST_SAMPLES / SAMPLE_RATE_HZ:.3f} s ({LEAST_SAMPLES} samples)"
             )
         for name, least in {"source_clips": 1, "target_clips": 0, "test_clips": 0}.items():
             if (got := getattr(self, name)) < least:
@@ -103,9 +105,7 @@ class Job:
         return Path(self.machine, "train", f"{stem}_rpm_{60 * speed_hz:.0f}_load_{100 * load:.0f}.wav")
 
 
-def synthesize(
-    out: Path, recipe: Recipe, *, machines: Sequence[str] = tuple(MACHINES), workers: int | None = None
-) -> int:
+def synthesize(out: Path, recipe: Recipe, *, machines: Sequence[str] = tuple(MACHINES)) -> int:
     """Write machine types out as 16-bit mono clips at 16 kHz; returns the number of clips.
 
     Run again after a kill, it completes the folder with the same bytes; more machine types may be added to a
@@ -119,15 +119,14 @@ def synthesize(
     """
     recipe.validate()
     check_machines(machines)
-    if workers is not None and workers < 1:
-        raise InputError(f"workers: expected at least 1, got {workers}")
-    claim(out, recipe)
     todo = list(jobs(tuple(dict.fromkeys(machines)), recipe))
-    for folder in {out / job.path(0.0, 0.0).parent for job in todo}:
-        folder.mkdir(parents=True, exist_ok=True)
-    # Threads, not processes: NumPy and SciPy let go of the interpreter lock, and JAX does not survive a fork.
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-        for _ in track(pool.map(lambda job: write_clip(job, out, recipe), todo), "synthesize", len(todo), "clip"):
+    with locked_folder(out):
+        refuse_others(out, recipe)
+        replace_text(out / MARKER, marker_text(recipe))
+        for folder in {out / job.path(0.0, 0.0).parent for job in todo}:
+            folder.mkdir(parents=True, exist_ok=True)
+        clips = in_order(partial(write_clip, job, out, recipe) for job in todo)
+        for _ in track(clips, "synthesize", len(todo), "clip"):
             pass
     return len(todo)
 
@@ -139,22 +138,19 @@ def check_machines(machines: Sequence[str]) -> None:
         raise InputError(f"machines: expected some of {', '.join(MACHINES)}; got {got}")
 
 
-def claim(out: Path, recipe: Recipe) -> None:
-    """Make the folder ours, or see that it already is and was made by the same recipe."""
+def marker_text(recipe: Recipe) -> str:
+    """What lies in a folder of synthetic clips and says how they were made."""
+    return json.dumps(asdict(recipe), indent=1) + "\n"
+
+
+def refuse_others(out: Path, recipe: Recipe) -> None:
+    """See that the folder is empty or was made by the same recipe."""
     marker = out / MARKER
-    text = json.dumps(asdict(recipe), indent=1) + "\n"
     if marker.is_file():
-        if marker.read_text() != text:
+        if marker.read_text() != marker_text(recipe):
             raise InputError(f"{out}: holds clips of another recipe (see {MARKER}); choose another folder")
-        return
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out}: is no folder; choose another")
-    if out.is_dir() and any(entry.name != f"{MARKER}.part" for entry in out.iterdir()):
+    elif any(entry.name != f"{MARKER}.partial" for entry in out.iterdir()):
         raise InputError(f"{out}: is not empty and was not made by asdjax synthesize; choose another folder")
-    out.mkdir(parents=True, exist_ok=True)
-    half = out / f"{MARKER}.part"
-    half.write_text(text)
-    os.replace(half, marker)
 
 
 def jobs(machines: Sequence[str], recipe: Recipe) -> Iterator[Job]:

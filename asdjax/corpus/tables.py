@@ -114,6 +114,8 @@ def _folder_name(column: str, cell: str) -> str:
     """`cell`, fit for the names of folders and files: machine and section become parts of both."""
     if not cell or cell.startswith(".") or any(c in "/\\" or not c.isprintable() for c in cell):
         raise ValueError(f"{column} {cell!r}, expected a name without slashes that begins with no dot")
+    if column == "section" and "_" in cell:  # which ends it in the name of a score file
+        raise ValueError(f"section {cell!r}, expected a name without underscores")
     return cell
 
 

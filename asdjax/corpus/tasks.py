@@ -9,16 +9,24 @@ from asdjax.errors import InputError
 TOGETHER = "all"
 """The name of the one task in which all machine types share a fleet."""
 
+RESERVED = ("store", "evaluation")
+"""Folders of a work directory, in which every other folder is a task's."""
+
 Class = tuple[str, ...]
 
+
+def _by_section(clip: Clip) -> Class:
+    return clip.machine, clip.section
+
+
+def _by_attributes(clip: Clip) -> Class:
+    return clip.machine, clip.section, ";".join(f"{key}={value}" for key, value in clip.attributes)
+
+
 CLASSES: dict[str, Callable[[Clip], Class]] = {
-    "section": lambda clip: (clip.machine, clip.section),
-    "machine_section": lambda clip: (clip.machine, clip.section),
-    "machine_section_attributes": lambda clip: (
-        clip.machine,
-        clip.section,
-        ";".join(f"{key}={value}" for key, value in clip.attributes),
-    ),
+    "section": _by_section,
+    "machine_section": _by_section,
+    "machine_section_attributes": _by_attributes,
 }
 
 
@@ -51,7 +59,7 @@ def tasks_of(corpus: Corpus, classes: str) -> tuple[Task, ...]:
     two sections or more, else the first of the others that gives two classes.
 
     Raises InputError where a task would have fewer than two classes with source clips: there is nothing to tell
-    apart then.
+    apart then; and for a machine type whose name a work directory has another use for.
     """
     clips = _training_clips(corpus)
     if classes == "auto":
@@ -86,6 +94,11 @@ def _choose(clips: Sequence[Clip]) -> str:
 
 
 def _task(name: str, clips: Sequence[Clip], kind: str) -> Task:
+    if name in RESERVED:
+        raise InputError(
+            f"config.data.root: a machine type cannot be called {name}, which is a folder of every work directory; "
+            "rename it"
+        )
     class_of = CLASSES[kind]
     classes = sorted({class_of(clip) for clip in clips})
     sections = sorted({klass[:2] for klass in classes})

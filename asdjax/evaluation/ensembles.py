@@ -23,7 +23,8 @@ def average(models: Sequence[ClipScores], how: str) -> ClipScores:
     All models must be of one machine type: ranks and z-scores are taken over its clips.
     """
     scaled = [SCALES[how](model) for model in models]
-    return ClipScores(_mean([model.train for model in scaled]), _mean([model.test for model in scaled]))
+    train = _mean([model.train for model in scaled])
+    return ClipScores(train, _mean([model.test for model in scaled]), models[0].unscored)
 
 
 def _mean(scores: Sequence[Mapping[Clip, float]]) -> dict[Clip, float]:
@@ -48,7 +49,7 @@ def _z_scores(model: ClipScores) -> ClipScores:
     """Standard deviations of the training scores above their mean; the distance itself where these are all equal."""
     training = np.array(list(model.train.values()))
     mean, deviation = training.mean(), training.std() or 1.0
-    train, test = ({c: float((s - mean) / deviation) for c, s in part.items()} for part in model)
+    train, test = ({c: float((s - mean) / deviation) for c, s in part.items()} for part in (model.train, model.test))
     return ClipScores(train, test)
 
 

@@ -3,68 +3,70 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from asdjax import configfile
 from asdjax.config import Config, evaluated_lines
-from asdjax.corpus.access import open_corpus, open_stores, samples_of
+from asdjax.corpus.access import open_corpus, open_stores, recordings_of
 from asdjax.corpus.clips import Clip, Corpus
 from asdjax.corpus.tasks import tasks_of
 from asdjax.errors import InputError
 from asdjax.evaluation import embed, results, scores, systems
 from asdjax.evaluation.results import Results
-from asdjax.evaluation.scores import ClipScores
 from asdjax.evaluation.systems import Models
 from asdjax.progress import say
-from asdjax.training import checkpoints, fleet, optimizer
+from asdjax.training import checkpoints, fleet, optimizer, record
 from asdjax.training.fleet import FleetSpec, Model
-from asdjax.training.phases import PHASE1
+from asdjax.training.phases import PHASE1, lines_of
 from asdjax.training.runs import Run, runs_of
 
-SPLITS = ("dev", "eval")
-
-YEARS = {"dcase2020": 2020, "dcase2021": 2021, "dcase2022": 2022, "manifest": 2021}
+YEAR_OF_LAYOUT = {"dcase2020": 2020, "dcase2021": 2021, "dcase2022": 2022, "manifest": 2021}
 """The challenge whose rules judge a layout: from 2022 on they are the same, one's own recordings are judged as 2021."""
 
 
-class Loaded(NamedTuple):
-    """A fleet's model at one checkpoint."""
+class Checkpoint(NamedTuple):
+    """One saved step of a run: what it is called in the names of models, its line, its step."""
 
+    suffix: str
     line: str
     step: int
-    spec: FleetSpec
-    model: Model
 
 
-def evaluate(workdir: Path, *, split: str = "dev", step: int | None = None) -> Results:
+def evaluate(
+    workdir: Path,
+    *,
+    split: str = "dev",
+    step: int | None = None,
+    overrides: Mapping[str, str] = MappingProxyType({}),
+) -> Results:
     """Score all test clips, judge those of a split and write W/evaluation/<split>/; returns what was written.
 
     `dev` are the test clips whose label is known, `eval` the others. `step` judges that checkpoint instead of the
-    newest. Raises InputError where something is missing that this needs, before anything is written.
+    newest; `overrides` as in `configfile.read`. Raises InputError where something is missing that this needs,
+    before anything is written.
     """
     # 1. What was trained, on what.
-    config = configfile.read(workdir)
+    config = configfile.read(workdir, overrides)
     corpus = open_corpus(config)
     _require_allowed(config, corpus)
-    test = [clip for clip in corpus if clip.split == "test"]
-    judged = [clip for clip in test if (clip.label is not None) == (split == "dev")]
+    judged = [clip for clip in corpus if clip.split == "test" and (clip.label is not None) == (split == "dev")]
     if not judged:
         kind = "labelled" if split == "dev" else "unlabelled"
         raise InputError(f"config.data.root: expected {kind} test clips for --split {split}, found none")
     # 2. Every clip's score by every model, seed by seed.
-    checked = [
-        (run, _load(config, run, step)) for run in runs_of(config, workdir, tasks_of(corpus, config.data.classes))
-    ]
+    runs = runs_of(config, workdir, tasks_of(corpus, config.data.classes))
+    chosen = {run.name: _checkpoints(config, run, step) for run in runs}
     by_seed: dict[int, Models] = {}
-    for run, lines in checked:
-        models = _scored(config, workdir, corpus, run, lines)
+    for run in runs:
+        models = _scored(config, workdir, corpus, run, chosen[run.name])
         by_seed.setdefault(run.seed, {}).update(models)
     judged = _scorable(judged, by_seed)
     # 3. Single models, the report's four ensembles, thresholds, figures.
-    year = YEARS[corpus.layout]
+    year = YEAR_OF_LAYOUT[corpus.layout]
     judgements = {seed: systems.judge_all(config, year, models, judged) for seed, models in by_seed.items()}
     # 4. Files, results.json last.
-    used = {f"{run.name}/{loaded.line}": loaded.step for run, lines in checked for loaded in lines}
+    used = {f"{name}/{checkpoint.line}": checkpoint.step for name, of_run in chosen.items() for checkpoint in of_run}
     return results.write(workdir / "evaluation" / split, year, split, judgements, used)
 
 
@@ -76,71 +78,79 @@ def _require_allowed(config: Config, corpus: Corpus) -> None:
         )
 
 
-def _load(config: Config, run: Run, step: int | None) -> list[Loaded]:
-    """The models of a run's lines; phase 1 where phase 2 was left out."""
-    lines = evaluated_lines(config)
-    there = [line for line in lines if checkpoints.steps(run.folder / line)]
-    if _no_phase2(run) and not there and checkpoints.steps(run.folder / PHASE1):
+def _checkpoints(config: Config, run: Run, step: int | None) -> list[Checkpoint]:
+    """The checkpoints of a run that make its models: of the lines asked for, or phase 1 where it has none of them."""
+    asked, planned = evaluated_lines(config), lines_of(config, run.task)
+    lines = [line for line in asked if line in planned]
+    if len(lines) < len(asked):
         say(f"{run.name}: has no phase 2, evaluating phase 1")
-        there = [PHASE1]
-    missing = [] if there and _no_phase2(run) else [line for line in lines if line not in there]
-    if missing:
-        raise InputError(
-            f"{run.folder}: expected checkpoints of {', '.join(missing)}, none there; run asdjax train first"
-        )
-    return [_load_line(config, run, line, step) for line in there]
+        lines = [PHASE1]
+    plain = lines[0] if asked[0] not in lines and PHASE1 not in asked else asked[0]
+    return [
+        Checkpoint("" if line == plain else f"@{line}", line, _step(run, line, planned[line], step)) for line in lines
+    ]
 
 
-def _no_phase2(run: Run) -> bool:
-    return all(clip.domain != "target" for clip in run.task.clips)
-
-
-def _load_line(config: Config, run: Run, line: str, step: int | None) -> Loaded:
+def _step(run: Run, line: str, planned: int, step: int | None) -> int:
+    """The step of a line to judge; says so where training has not come to its end."""
     saved = checkpoints.steps(run.folder / line)
-    chosen = saved[-1] if step is None else step
-    if chosen not in saved:
+    if not saved:
+        raise InputError(f"{run.folder}: expected checkpoints of {line}, none there; run asdjax train first")
+    if step is not None and step not in saved:
         raise InputError(f"--step {step}: {run.folder / line} holds {', '.join(map(str, saved))}")
-    spec = fleet.spec_of(config, len(run.task.classes), optimizer.GROUPS)
+    if step is None and saved[-1] < planned:
+        say(f"{run.name} {line}: judged at step {saved[-1]} of {planned}, where its training was ended")
+    return saved[-1] if step is None else step
+
+
+def _load(spec: FleetSpec, run: Run, checkpoint: Checkpoint) -> Model:
     try:
-        model = checkpoints.restore(run.folder / line, chosen, {"model": fleet.abstract_model(spec)})["model"]
+        shapes = {"model": fleet.abstract_model(spec)}
+        return checkpoints.restore(run.folder / checkpoint.line, checkpoint.step, shapes)["model"]
     except checkpoints.Damaged as damage:
         raise InputError(f"{damage}; give another --step, or run asdjax train again") from None
-    return Loaded(line, chosen, spec, model)
 
 
-def _scored(config: Config, workdir: Path, corpus: Corpus, run: Run, lines: Sequence[Loaded]) -> Models:
+def _scored(config: Config, workdir: Path, corpus: Corpus, run: Run, chosen: Sequence[Checkpoint]) -> Models:
     """Clip scores of a run's clips by machine type, then by model."""
-    test = [clip for clip in corpus if clip.split == "test" and clip.machine in run.task.machines]
-    train = list(run.task.clips)
     stores = open_stores(config, workdir, corpus, run.task.machines)
-    models: dict[str, dict[str, ClipScores]] = {machine: {} for machine in run.task.machines}
-    for loaded in lines:
-        cut = {"stride_frames": config.evaluate.stride_frames, "batch_size": config.evaluate.batch_size}
-        embedded = [
-            embed.embed_clips(
-                loaded.spec, loaded.model, samples_of(stores, clips), what=f"{run.name} {loaded.line} {what}", **cut
+    train = list(run.task.clips)
+    test = [clip for clip in corpus if clip.split == "test" and clip.machine in run.task.machines]
+    audio = {"bank": recordings_of(stores, train), "test": recordings_of(stores, test)}
+    record.require_same(run.folder, run.task, audio["bank"])
+    spec = fleet.spec_of(config, len(run.task.classes), optimizer.GROUPS)
+    models: Models = {machine: {} for machine in run.task.machines}
+    for checkpoint in chosen:
+        model = _load(spec, run, checkpoint)
+        embedded = {
+            what: embed.embed_clips(
+                spec,
+                model,
+                [recording.samples for recording in recordings],
+                stride_frames=config.evaluate.stride_frames,
+                batch_size=config.evaluate.batch_size,
+                what=f"{run.name} {checkpoint.line} {what}",
             )
-            for what, clips in (("bank", train), ("test", test))
-        ]
-        for variant in loaded.spec.variants:
-            name = variant if loaded is lines[0] else f"{variant}@{loaded.line}"
+            for what, recordings in audio.items()
+        }
+        for variant in spec.variants:
             scored = scores.score_clips(
                 train,
-                embedded[0],
+                embedded["bank"],
                 test,
-                embedded[1],
+                embedded["test"],
                 variant,
                 k=config.evaluate.k,
                 bank=config.evaluate.bank,
                 pooling=config.evaluate.pooling,
             )
             for machine in run.task.machines:
-                models[machine][name] = ClipScores(*(_of_machine(part, machine) for part in scored))
+                models[machine][variant + checkpoint.suffix] = scored.of_machine(machine)
     return models
 
 
 def _scorable(judged: Sequence[Clip], by_seed: Mapping[int, Models]) -> list[Clip]:
-    """The clips that every model has scored; says how many of which sections have nothing to be scored against."""
+    """The clips that were scored; says how many of which sections have nothing to be scored against."""
     models = [
         scored for of_seed in by_seed.values() for of_machine in of_seed.values() for scored in of_machine.values()
     ]
@@ -152,7 +162,3 @@ def _scorable(judged: Sequence[Clip], by_seed: Mapping[int, Models]) -> list[Cli
     if len(left_out) and sum(left_out.values()) == len(judged):
         raise InputError("config.data.root: no test clip has training clips of its own section to be scored against")
     return [clip for clip in judged if clip in known]
-
-
-def _of_machine(scored: Mapping[Clip, float], machine: str) -> dict[Clip, float]:
-    return {clip: score for clip, score in scored.items() if clip.machine == machine}

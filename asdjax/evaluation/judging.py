@@ -6,6 +6,7 @@ from pathlib import Path
 
 from asdjax.evaluation.metrics import FIGURES, Cell, Figures, Judgement, Means, judge, machine_means, overall_means
 from asdjax.evaluation.submission import read
+from asdjax.evaluation.table import percent
 
 _TITLES = ("AUC", "pAUC", "precision", "recall", "F1")
 _COLUMN = 10  # characters of a figure's column
@@ -41,7 +42,7 @@ def _lines(judgement: Judgement, room: int) -> Iterator[str]:
     yield from _mean_rows(overall_means(judgement), room)
     yield ""
     mean = "arithmetic" if judgement.year == 2020 else "harmonic"
-    yield f"official score {judgement.year}: {_percent(judgement.official)} ({mean} mean of all AUC and pAUC)"
+    yield f"official score {judgement.year}: {percent(judgement.official)} ({mean} mean of all AUC and pAUC)"
     if judgement.undefined:
         yield f"undefined (-), in no mean: {judgement.undefined} of {len(judgement.cells)} cells lack a class or labels"
 
@@ -52,13 +53,9 @@ def _mean_rows(means: Means, room: int) -> Iterator[str]:
 
 
 def _figures_row(title: str, figures: Cell | Figures, room: int) -> str:
-    return _row(title, [_percent(getattr(figures, figure)) for figure in FIGURES], room)
+    return _row(title, [percent(getattr(figures, figure)) for figure in FIGURES], room)
 
 
 def _row(title: str, texts: list[str] | tuple[str, ...], room: int) -> str:
     title = title if len(title) < room else f"{title[: room - 2]}…"
     return f"{title:<{room}}" + "".join(f"{text:>{_COLUMN}}" for text in texts)
-
-
-def _percent(fraction: float | None) -> str:
-    return "-" if fraction is None else f"{100 * fraction:.2f}"

@@ -1,7 +1,6 @@
 """What an evaluation leaves behind: results.json, table.md, the challenge's score and decision files."""
 
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -16,6 +15,7 @@ from asdjax.evaluation import ensembles, submission
 from asdjax.evaluation.metrics import FIGURES, Cell
 from asdjax.evaluation.systems import System, machine_figures
 from asdjax.evaluation.table import Row, as_markdown
+from asdjax.files import locked_folder, replace_text
 
 BySeed = Mapping[int, Mapping[str, System]]
 
@@ -30,25 +30,32 @@ class Results(NamedTuple):
 def write(folder: Path, year: int, split: str, by_seed: BySeed, checkpoints: Mapping[str, int]) -> Results:
     """Write an evaluation folder; results.json comes last, so that its presence tells that the rest is whole.
 
-    With several seeds a system's figures are means over them, and every seed has score files of its own.
+    With several seeds a system's figures are means over them, and every seed has score files of its own. Raises
+    InputError where the score files or the folder cannot be written; an earlier evaluation then stands.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "results.json").unlink(missing_ok=True)
-    _write_scores(folder / "scores", year, by_seed)
     names = list(next(iter(by_seed.values())))
     rows = [_row(name, [systems[name] for systems in by_seed.values()]) for name in names]
-    _replace(folder / "table.md", as_markdown(rows))
     described = {name: _described([s[name] for s in by_seed.values()], list(by_seed)) for name in names}
     content = {"year": year, "split": split, "checkpoints": dict(checkpoints), "systems": described}
-    _replace(folder / "results.json", json.dumps(content, indent=1) + "\n")
+    with locked_folder(folder):
+        _write_scores(folder / "scores.partial", year, by_seed)
+        (folder / "results.json").unlink(missing_ok=True)
+        shutil.rmtree(folder / "scores", ignore_errors=True)
+        (folder / "scores.partial").rename(folder / "scores")
+        replace_text(folder / "table.md", as_markdown(rows))
+        replace_text(folder / "results.json", json.dumps(content, indent=1) + "\n")
     return Results(folder, rows)
 
 
 def _write_scores(folder: Path, year: int, by_seed: BySeed) -> None:
-    shutil.rmtree(folder, ignore_errors=True)  # of an earlier evaluation, perhaps with other systems
-    for seed, systems in by_seed.items():
-        for name, system in systems.items():
-            submission.write(folder / (name if len(by_seed) == 1 else f"{name}@{seed}"), year, system.clips)
+    shutil.rmtree(folder, ignore_errors=True)  # what a kill left
+    try:
+        for seed, systems in by_seed.items():
+            for name, system in systems.items():
+                submission.write(folder / (name if len(by_seed) == 1 else f"{name}@{seed}"), year, system.clips)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _described(of_seeds: Sequence[System], seeds: Sequence[int]) -> dict[str, Any]:
@@ -62,6 +69,7 @@ def _described(of_seeds: Sequence[System], seeds: Sequence[int]) -> dict[str, An
     }
     if len(of_seeds) == 1:
         entry["thresholds"] = {machine: limit._asdict() for machine, limit in first.thresholds.items()}
+        entry["unscored_training_clips"] = first.unscored
         entry["members"] = first.members
     else:
         entry |= {"seeds": list(seeds), **_spread([system.judgement.official for system in of_seeds])}
@@ -99,9 +107,3 @@ def _row(name: str, of_seeds: Sequence[System]) -> Row:
     official = _mean([system.judgement.official for system in of_seeds])
     undefined = of_seeds[0].judgement.undefined
     return Row(name, by_machine, official, of_seeds[0].selection == ensembles.LABELLED_TEST, undefined)
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f"{path.name}.new")
-    temporary.write_text(text)
-    os.replace(temporary, path)

@@ -11,14 +11,20 @@ from asdjax.evaluation.embed import Embeddings
 
 
 class ClipScores(NamedTuple):
-    """One model's scores, higher = more anomalous. A training clip is scored without its own pieces; clips whose
-    bank is empty are not in it."""
+    """One model's scores, higher = more anomalous. A training clip is scored without its own pieces; those whose
+    bank is empty then have no score and are `unscored`. Test clips without a bank are left out."""
 
     train: dict[Clip, float]
     test: dict[Clip, float]
+    unscored: tuple[Clip, ...] = ()
 
-
-POOLINGS = ("mean", "max")
+    def of_machine(self, machine: str) -> "ClipScores":
+        """The part that is one machine type's."""
+        return ClipScores(
+            {clip: score for clip, score in self.train.items() if clip.machine == machine},
+            {clip: score for clip, score in self.test.items() if clip.machine == machine},
+            tuple(clip for clip in self.unscored if clip.machine == machine),
+        )
 
 
 def score_clips(
@@ -48,7 +54,7 @@ def score_clips(
         vectors, clip = train.vectors[variant][rows], train.clip[rows]
         distance = knn.mean_distance(vectors, vectors, k, query_clip=clip, bank_clip=clip)
         scores.train.update(_pooled(distance, clip, train_clips, pooling))
-    return scores
+    return scores._replace(unscored=tuple(clip for clip in train_clips if clip not in scores.train))
 
 
 def _grouped(clips: Sequence[Clip], bank: str) -> Mapping[tuple[str | None, ...], list[int]]:

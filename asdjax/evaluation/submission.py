@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, cast
 from asdjax.corpus.clips import Domain, Label
 from asdjax.errors import InputError
 from asdjax.evaluation.metrics import ScoredClip, rules_of
+from asdjax.files import replace_text
 
 _PLACES = {
     2020: "{machine}_id_{section}",
@@ -107,7 +108,7 @@ def write(folder: Path, year: int, clips: Iterable[ScoredClip]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
         if text:
-            _replace(folder / name, text)
+            replace_text(folder / name, text)
         else:
             (folder / name).unlink(missing_ok=True)
 
@@ -289,12 +290,3 @@ def _text(file: str, rows: Mapping[str, str | None]) -> str:
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows([] if None in rows.values() else sorted(rows.items()))
     return text.getvalue()
-
-
-def _replace(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_text(text, encoding="utf-8", newline="")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

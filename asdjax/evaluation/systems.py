@@ -20,13 +20,15 @@ class System(NamedTuple):
     """What a system said and what it is worth.
 
     `selection`: "none", or "labelled test" where its models were chosen by labels of the clips it is judged on.
-    `thresholds` by machine type; `members` by machine type: the models that it averages.
+    By machine type: `thresholds`; how many training clips are `unscored` and thus did not enter them; `members`,
+    the models that it averages.
     """
 
     selection: str
     clips: tuple[ScoredClip, ...]
     judgement: Judgement
     thresholds: dict[str, Threshold]
+    unscored: dict[str, int]
     members: dict[str, tuple[str, ...]]
 
 
@@ -77,13 +79,15 @@ def _system(
 ) -> System:
     clips: list[ScoredClip] = []
     limits: dict[str, Threshold] = {}
+    unscored: dict[str, int] = {}
     for machine, names in members.items():
         members_scores = [models[machine][name] for name in names]
         scores = ensembles.average(members_scores, config.evaluate.ensemble if len(names) > 1 else "score")
         limits[machine] = _threshold(config, machine, scores)
+        unscored[machine] = len(scores.unscored)
         of_machine = [clip for clip in judged if clip.machine == machine]
         clips += _scored_clips(scores, of_machine, limits[machine])
-    return System(selection, tuple(clips), judge(year, clips), limits, members)
+    return System(selection, tuple(clips), judge(year, clips), limits, unscored, members)
 
 
 def _threshold(config: Config, machine: str, scores: ClipScores) -> Threshold:

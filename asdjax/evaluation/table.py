@@ -57,8 +57,8 @@ def _texts(rows: Sequence[Row]) -> list[list[str]]:
     body = [
         [
             row.system + (SELECTED if row.selected else ""),
-            *("/".join(map(_percent, row.figures[machine])) for machine in machines),
-            _percent(row.official),
+            *("/".join(map(percent, row.figures[machine])) for machine in machines),
+            percent(row.official),
         ]
         for row in rows
     ]
@@ -66,7 +66,7 @@ def _texts(rows: Sequence[Row]) -> list[list[str]]:
 
 
 def _notes(rows: Sequence[Row]) -> list[str]:
-    notes = ["Harmonic means over sections and domains; official: over all of them."]
+    notes = ["By machine type: harmonic means over its sections and domains; official: the year's mean over all."]
     if any(row.selected for row in rows):
         notes.append(f"{SELECTED} models chosen by labelled test data: an upper bound, not a result.")
     if any(row.undefined for row in rows):
@@ -75,5 +75,6 @@ def _notes(rows: Sequence[Row]) -> list[str]:
     return notes
 
 
-def _percent(fraction: float | None) -> str:
+def percent(fraction: float | None) -> str:
+    """For people: 0.6744 -> 67.44, undefined -> -."""
     return "-" if fraction is None else f"{100 * fraction:.2f}"

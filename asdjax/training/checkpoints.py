@@ -1,8 +1,9 @@
 """A line's saved steps: the only file that imports orbax.
 
-A line (phase1, phase2_full, ...) is a folder of steps. Beside each step's folder lies STEP.json with the shape,
-type and SHA-256 of every array; it is written last, so that a step without it does not exist, whatever a kill
-left in its folder. On the way back every array is held against it: Orbax itself would restore a flipped byte.
+A line (phase1, phase2_full, ...) is a folder of steps. Beside each step's folder lies STEP.json with the SHA-256
+of every file in it, and the shape, type and SHA-256 of every array; it is written last, so that a step without it
+does not exist, whatever a kill left in its folder. On the way back files and arrays are held against it: Orbax
+itself would restore a flipped byte.
 
 What is saved are trees of arrays, one folder each under a step: `model` (all that an evaluation needs) and
 `optimizer`.
@@ -11,7 +12,6 @@ What is saved are trees of arrays, one folder each under a step: `model` (all th
 import hashlib
 import json
 import logging
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +22,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from asdjax.errors import InputError
+from asdjax.files import replace_text
 from asdjax.progress import say
 
 Trees = Mapping[str, Any]
@@ -49,27 +50,36 @@ def save(line: Path, step: int, trees: Trees, keep: int) -> None:
         for name, tree in trees.items():
             checkpointer.save(folder / name, _flat(tree))
         checkpointer.wait_until_finished()
-    record = {"step": step, "trees": {name: _digests(_flat(tree)) for name, tree in trees.items()}}
-    _replace(line / f"{step}.json", json.dumps(record, indent=1))
+    record = {
+        "step": step,
+        "files": {name: _files(folder / name) for name in trees},
+        "trees": {name: _digests(_flat(tree)) for name, tree in trees.items()},
+    }
+    replace_text(line / f"{step}.json", json.dumps(record, indent=1))
     for old in steps(line)[:-keep]:
         (line / f"{old}.json").unlink()
         shutil.rmtree(line / str(old))
 
 
 def restore(line: Path, step: int, shapes: Trees) -> dict[str, Any]:
-    """The trees named in `shapes`, as they were saved, on the shapes' shardings if they have any.
+    """The trees named in `shapes`, as they were saved, on one device, however many they were saved from.
 
     Raises Damaged where an array is missing, of another shape or type, or of other content than was saved.
     """
     try:
-        record = json.loads((line / f"{step}.json").read_text())["trees"]
+        content = json.loads((line / f"{step}.json").read_text())
+        record, files = content["trees"], content["files"]
         restored = {}
+        for name in shapes:
+            _require_files(files[name], line / str(step) / name)
         with ocp.StandardCheckpointer() as checkpointer:
             for name, tree in shapes.items():
                 _require_same(record[name], _flat(tree))
-                restored[name] = checkpointer.restore(line.absolute() / str(step) / name, _flat(tree))
-    except (OSError, ValueError, KeyError) as error:
-        raise Damaged(f"{line / str(step)}: cannot be restored ({str(error).splitlines()[0]})") from error
+                wanted = jax.tree.map(_on_one_device, _flat(tree))
+                restored[name] = checkpointer.restore(line.absolute() / str(step) / name, wanted)
+    except Exception as error:  # whatever Orbax and its libraries raise for files that are not as they were
+        why = " ".join(str(error).split())[:200]
+        raise Damaged(f"{line / str(step)}: cannot be restored ({why})") from error
     for name, arrays in restored.items():
         _require_content(record[name], arrays, line / str(step) / name)
     return {name: _unflat(shapes[name], arrays) for name, arrays in restored.items()}
@@ -107,6 +117,12 @@ def _set_aside(line: Path, step: int) -> None:
         (line / str(step)).rename(line / f"{step}.damaged")
 
 
+def _on_one_device(leaf: Any) -> jax.ShapeDtypeStruct:
+    """Without a sharding Orbax would ask for as many devices as there were when it was saved."""
+    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
 def _flat(tree: Any) -> dict[str, Any]:
     """Leaves by path, as one flat dictionary: neither NamedTuples nor optax states are Orbax's business."""
     return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
@@ -119,6 +135,23 @@ def _unflat(like: Any, arrays: Mapping[str, Any]) -> Any:
 
 def _digests(arrays: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return {path: {"shape": list(a.shape), "dtype": str(a.dtype), "sha256": _sha256(a)} for path, a in arrays.items()}
+
+
+def _files(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file under a folder."""
+    found = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with path.open("rb") as file:
+            found[str(path.relative_to(folder))] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
+def _require_files(saved: Mapping[str, str], folder: Path) -> None:
+    """ValueError for the first file that is missing or of other content; Orbax need not meet it."""
+    there = _files(folder)
+    for name, digest in saved.items():
+        if there.get(name) != digest:
+            raise ValueError(f"{folder / name} is {'not what was saved' if name in there else 'missing'}")
 
 
 def _sha256(array: Any) -> str:
@@ -141,12 +174,3 @@ def _require_content(record: Mapping[str, Any], arrays: Mapping[str, Any], where
     for path, array in arrays.items():
         if _sha256(array) != record[path]["sha256"]:
             raise Damaged(f"{where}: {path} is not what was saved")
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_suffix(".json.new")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)

@@ -73,11 +73,6 @@ class Metrics(NamedTuple):
 RunSteps = Callable[[FleetState, signal.Waves, Plan, jax.Array, jax.Array, jax.Array], tuple[FleetState, Metrics]]
 
 
-def spectrogram_of(config: Config) -> signal.Spectrogram:
-    """`config.signal` as the hashable that jitted functions take."""
-    return signal.Spectrogram(**config.signal.to_dict())
-
-
 def spec_of(config: Config, classes: int, trainable: tuple[str, ...]) -> FleetSpec:
     """The spec of a fleet over so many classes that trains these groups."""
     accelerated = parallel.on_accelerator()
@@ -87,7 +82,7 @@ def spec_of(config: Config, classes: int, trainable: tuple[str, ...]) -> FleetSp
         width=config.width,
         classes=classes,
         trainable=trainable,
-        spectrogram=spectrogram_of(config),
+        spectrogram=signal.spectrogram_of(config),
         subcentres=config.arcface.subcentres,
         margin_radians=config.arcface.margin_radians,
         scale=config.arcface.scale,

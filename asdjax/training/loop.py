@@ -9,13 +9,14 @@ from jax.sharding import Mesh
 
 from asdjax import configfile, parallel, signal
 from asdjax.config import Config
-from asdjax.corpus.access import open_corpus, open_stores, samples_of
+from asdjax.corpus.access import Recording, open_corpus, open_stores, recordings_of, require_sound
 from asdjax.corpus.clips import Corpus
 from asdjax.corpus.tasks import Task, tasks_of
-from asdjax.errors import Diverged, InputError, Stopped
+from asdjax.errors import Diverged, Stopped
+from asdjax.files import locked_folder
 from asdjax.journal import Journal
 from asdjax.progress import progress, say
-from asdjax.training import checkpoints, fleet, sampler
+from asdjax.training import checkpoints, fleet, record, sampler
 from asdjax.training.fleet import FleetSpec, FleetState, Metrics
 from asdjax.training.phases import Phase, phases_of
 from asdjax.training.runs import Run, runs_of
@@ -36,30 +37,34 @@ def train(config: Config, workdir: Path) -> None:
     mesh = parallel.data_mesh()
     parallel.require_divisible(config.train.batch_size, mesh)
     corpus = open_corpus(config)
-    tasks = tasks_of(corpus, config.data.classes)
-    runs = runs_of(config, workdir, tasks)
-    configfile.require_same_run(config, workdir)
-    with StopRequest() as stop:
-        # 2. Decode all audio once, for training and evaluation, and see that all of it can be trained on.
-        planned = [(run, *_planned(config, workdir, corpus, run)) for run in runs]
+    runs = runs_of(config, workdir, tasks_of(corpus, config.data.classes))
+    with locked_folder(workdir, wait=False), StopRequest() as stop:
+        configfile.require_same_run(config, workdir)
+        if not configfile.exists(workdir):
+            require_sound(config)
+        # 2. Decode all audio once, for training and evaluation.
+        recordings = {run.name: _recordings(config, workdir, corpus, run, stop) for run in runs}
+        for run in runs:
+            record.require_same(run.folder, run.task, recordings[run.name])
         # 3. Only now is it sure that there is a run to write down.
         configfile.save(config, workdir)
+        for run in runs:
+            record.save(run.folder, run.task, recordings[run.name])
         # 4. Train one fleet after another.
-        for run, samples, phases in planned:
-            _train_run(config, run, samples, phases, mesh, stop)
+        for run in runs:
+            _train_run(config, run, [recording.samples for recording in recordings[run.name]], mesh, stop)
 
 
-def _planned(config: Config, workdir: Path, corpus: Corpus, run: Run) -> tuple[list[np.ndarray], list[Phase]]:
-    """A run's training clips, mapped from the stores, and its phases."""
-    samples = samples_of(open_stores(config, workdir, corpus, run.task.machines), run.task.clips)
-    return samples, phases_of(config, run.task, _phase1_plan(config, run.task, samples))
+def _recordings(config: Config, workdir: Path, corpus: Corpus, run: Run, stop: StopRequest) -> list[Recording]:
+    """A run's training clips, decoded where they have not been."""
+    stop.obey("before all audio was decoded")
+    return recordings_of(open_stores(config, workdir, corpus, run.task.machines), run.task.clips)
 
 
-def _train_run(
-    config: Config, run: Run, samples: Sequence[np.ndarray], phases: Sequence[Phase], mesh: Mesh, stop: StopRequest
-) -> None:
+def _train_run(config: Config, run: Run, samples: Sequence[np.ndarray], mesh: Mesh, stop: StopRequest) -> None:
+    phases = phases_of(config, run.task, _phase1_plan(config, run.task, samples))
     if len(phases) == 1 and config.phase2.strategies:
-        say(f"{run.name}: no section has target training clips, so phase 2 is left out")
+        say(f"{run.name}: no section has target training clips to mix, so phase 2 is left out")
     unfinished = [phase for phase in phases if not _finished(run.folder / phase.name, phase)]
     if not unfinished:
         say(f"{run.name}: already trained")
@@ -76,14 +81,8 @@ def _finished(line: Path, phase: Phase) -> bool:
 
 
 def _phase1_plan(config: Config, task: Task, samples: Sequence[np.ndarray]) -> sampler.Plan:
-    spectrogram = fleet.spectrogram_of(config)
+    spectrogram = signal.spectrogram_of(config)
     frames = [spectrogram.frames(len(clip)) for clip in samples]
-    for clip, number in zip(task.clips, frames, strict=True):
-        if number < spectrogram.piece_frames:
-            raise InputError(
-                f"{clip.path}: expected at least {spectrogram.piece_frames} STFT frames (a piece), got {number}; "
-                "take the clip out or join it with its neighbour"
-            )
     is_target = [clip.domain == "target" for clip in task.clips]
     return sampler.plan(task.class_of_clip, is_target, frames, task.section_of_class)
 
@@ -96,7 +95,7 @@ def waves_of(samples: Sequence[np.ndarray]) -> signal.Waves:
     pages = np.zeros((int(rows.sum()), PAGE_SAMPLES), np.int16)
     for clip, row in zip(samples, first, strict=True):
         pages[row : row - (-len(clip) // PAGE_SAMPLES)].reshape(-1)[: len(clip)] = clip
-    return signal.Waves(*map(jnp.asarray, (pages, first.astype(np.int32), length)))
+    return signal.Waves(pages, first.astype(np.int32), length)  # pyright: ignore[reportArgumentType]
 
 
 def _train_phase(
@@ -104,14 +103,19 @@ def _train_phase(
 ) -> None:
     spec = fleet.spec_of(config, len(run.task.classes), phase.trainable)
     # 6. Go on from the newest whole checkpoint, or begin: from scratch, or from the end of phase 1.
-    step, state = _resumed(spec, run, phase, mesh) or (0, _begun(spec, run, phase, mesh))
-    journal.resume(phase.name, step)
+    resumed = _resumed(spec, run, phase, mesh)
+    if resumed is None and phase.after is not None and not _ends_whole(spec, run, phase.after):
+        say(f"{run.name}: {phase.name} starts from the end of {phase.after.name}, which has to be trained again")
+        _train_phase(config, run, phase.after, waves, mesh, journal, stop)
+    step, state = resumed or (0, _begun(spec, run, phase, mesh))
+    stop.obey(f"before {run.name} {phase.name} went on")
+    journal.begin(phase.name, step)
     steps = fleet.compiled_steps(spec, mesh)
     keys = sampler.streams(run.seed, run.task.name, spec.variants, phase.name)
     plan, keys = parallel.replicated((phase.plan, keys), mesh)
     unseen: list[tuple[int, int, Metrics]] = []
     with progress(f"{run.name} {phase.name}", phase.steps, "step", step) as shown:
-        shown.mention("compiling (once; minutes on a CPU)")
+        shown.mention("first step, which may take minutes to compile")
         while step < phase.steps:
             # 7. One dispatch: as many steps as lie before the next log or checkpoint.
             count = _steps_until_due(config, step, phase.steps, spec.steps_per_dispatch)
@@ -136,18 +140,18 @@ def _train_phase(
 
 def _begun(spec: FleetSpec, run: Run, phase: Phase, mesh: Mesh) -> FleetState:
     """The state at a phase's first step."""
-    model = fleet.initial_model(spec, run.seed, run.task.name)
-    if phase.after is not None:
-        line = run.folder / phase.after
-        end = max(checkpoints.steps(line))
-        step, restored = checkpoints.restore_newest(line, {"model": model}) or (0, {})
-        if step != end:
-            raise InputError(
-                f"{line}: its last step is damaged and was set aside; run the same command again, which first trains "
-                f"{phase.after} to its end"
-            )
-        model = restored["model"]
+    if phase.after is None:
+        model = fleet.initial_model(spec, run.seed, run.task.name)
+    else:
+        line = run.folder / phase.after.name
+        model = checkpoints.restore(line, phase.after.steps, {"model": fleet.abstract_model(spec)})["model"]
     return parallel.replicated(fleet.begin(spec, model), mesh)
+
+
+def _ends_whole(spec: FleetSpec, run: Run, phase: Phase) -> bool:
+    """Whether a phase's last step is there; one that is damaged is set aside."""
+    found = checkpoints.restore_newest(run.folder / phase.name, {"model": fleet.abstract_model(spec)})
+    return found is not None and found[0] == phase.steps
 
 
 def _resumed(spec: FleetSpec, run: Run, phase: Phase, mesh: Mesh) -> tuple[int, FleetState] | None:

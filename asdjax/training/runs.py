@@ -6,10 +6,6 @@ from typing import NamedTuple
 
 from asdjax.config import Config
 from asdjax.corpus.tasks import Task
-from asdjax.errors import InputError
-
-RESERVED = ("store", "evaluation")
-"""Folders of a work directory that hold no fleet."""
 
 
 class Run(NamedTuple):
@@ -22,18 +18,10 @@ class Run(NamedTuple):
 
 
 def runs_of(config: Config, workdir: Path, tasks: Sequence[Task]) -> list[Run]:
-    """Every task with every seed: W/<task>, with several seeds W/<task>@<seed>.
-
-    Raises InputError for a machine type whose folder in the work directory means something else.
-    """
+    """Every task with every seed: W/<task>, with several seeds W/<task>@<seed>."""
     several = len(config.seed) > 1
     runs = []
     for task in tasks:
-        if task.name in RESERVED:
-            raise InputError(
-                f"config.data.root: a machine type cannot be called {task.name}, which is a folder of every work "
-                "directory; rename it"
-            )
         for seed in config.seed:
             name = f"{task.name}@{seed}" if several else task.name
             runs.append(Run(name, task, seed, workdir / name))

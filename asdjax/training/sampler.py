@@ -59,21 +59,13 @@ def plan(
     return Plan(*(jnp.asarray(a, jnp.int32) for a in arrays))
 
 
-def fine_tuning(phase1: Plan) -> Plan | None:
-    """The plan of phase 2, or None where no section has target clips and two classes to mix.
+def fine_tuning(phase1: Plan, sections: Sequence[int]) -> Plan:
+    """The plan of phase 2, which draws target clips of these sections.
 
     `targets` keeps its length, so that the step compiled for phase 1 serves as it is.
     """
-    eligible = []
-    for section in np.unique(phase1.section):
-        drawable = np.asarray(_drawable(phase1, jnp.int32(section)))
-        own = np.asarray(phase1.section) == section
-        if drawable[own].any() and drawable.sum() >= 2:
-            eligible.append(int(section))
-    if not eligible:
-        return None
     targets = np.full(len(phase1.targets), -1)
-    targets[: len(eligible)] = eligible
+    targets[: len(sections)] = sections
     return phase1._replace(targets=jnp.asarray(targets, jnp.int32))
 
 

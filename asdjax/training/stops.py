@@ -1,14 +1,17 @@
 """SIGTERM and Ctrl-C: finish the dispatch in flight, save, and end with exit code 75."""
 
+import os
 import signal
 from types import FrameType, TracebackType
 from typing import Self
+
+from asdjax.errors import Stopped
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopRequest:
-    """Within it the first signal only sets `asked`; a second one does what it did before."""
+    """Within it the first signal only sets `asked`, and says so; a second one does what it did before."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -26,6 +29,12 @@ class StopRequest:
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
         self._restore()
+        os.write(2, b"\nstopping; a second signal ends at once\n")  # not print, which may be what was interrupted
+
+    def obey(self, where: str) -> None:
+        """Raise Stopped if a signal came: for places where nothing has to be saved."""
+        if self.asked:
+            raise Stopped(f"stopped {where}; run the same command again to go on")
 
     def _restore(self) -> None:
         for number, handler in self._before.items():

@@ -8,28 +8,31 @@ import numpy as np
 import pytest
 import soundfile
 
-from asdjax.corpus.check import CheckResult, Finding, as_json, check_corpus, format_table
+from asdjax.corpus.check import check_corpus
+from asdjax.corpus.findings import CheckResult, Finding, as_json, format_table
 from asdjax.errors import InputError
 
-PIECE_SAMPLES = 2000
+LEAST_SAMPLES = 2000
 
 
-def checked(*roots: Path, decode: bool = True, on_mismatch: str = "error", layout: str = "auto") -> CheckResult:
+def checked(
+    *roots: Path, on_mismatch: str = "error", layout: str = "auto", classes: str = "machine_section_attributes"
+) -> CheckResult:
     return check_corpus(
         roots,
         layout,
         sample_rate_hz=16_000,
-        piece_samples=PIECE_SAMPLES,
+        classes=classes,
+        least_samples=LEAST_SAMPLES,
         on_mismatch=on_mismatch,
-        decode=decode,
     )
 
 
-def noise(seed: int, samples: int = PIECE_SAMPLES) -> np.ndarray:
+def noise(seed: int, samples: int = LEAST_SAMPLES) -> np.ndarray:
     return np.random.default_rng(seed).uniform(-0.5, 0.5, samples)
 
 
-TRAIN = "fan/train/section_00_source_train_normal_{:04d}_x.wav"
+TRAIN = "fan/train/section_00_source_train_normal_{0:04d}_{0}.wav"
 NAMES = [
     TRAIN.format(0),
     TRAIN.format(1),
@@ -68,8 +71,8 @@ def test_a_good_corpus_has_no_findings(root: Path):
 
 
 def test_real_uav_clips_have_no_findings(shared_data: Path):
-    result = checked(shared_data / "sounds" / "uav", decode=False)
-    assert [finding.where for finding in result.findings] == ["contents"]
+    result = checked(shared_data / "sounds" / "uav")
+    assert result.findings == ()
     assert sum(count.clips for count in result.counts) == 406
 
 
@@ -82,7 +85,7 @@ BAD_FILES = {
     "24 bits": (lambda path: soundfile.write(path, noise(9), 16_000, "PCM_24"), "error", "pcm24"),
     "rate": (lambda path: soundfile.write(path, noise(9, 9000), 44_100), "error", "44100 Hz"),
     "stereo": (lambda path: soundfile.write(path, noise(9, 4000).reshape(-1, 2), 16_000), "error", "2 channels"),
-    "short": (lambda path: soundfile.write(path, noise(9, PIECE_SAMPLES - 1), 16_000), "error", "shorter"),
+    "short": (lambda path: soundfile.write(path, noise(9, LEAST_SAMPLES - 1), 16_000), "error", "shorter"),
     "silent": (lambda path: soundfile.write(path, 0 * noise(9), 16_000), "warning", "silent"),
     "one value": (lambda path: soundfile.write(path, 0 * noise(9) + 0.3, 16_000), "warning", "silent"),
 }
@@ -167,6 +170,7 @@ def test_sections_without_training_or_target_clips(root: Path):
     assert {(f.severity, f.where) for f in checked(root).findings} == {
         ("warning", "fan section 03"),
         ("warning", "fan section 00"),
+        ("warning", "training"),
     }
 
 
@@ -180,6 +184,7 @@ def test_a_test_cell_of_one_class_is_a_warning(root: Path):
 def test_from_2022_a_cell_has_the_anomalies_of_both_domains(tmp_path: Path):
     names = [
         "train/section_00_source_train_normal_0000_x.wav",
+        "train/section_00_source_train_normal_0001_y.wav",
         "train/section_00_target_train_normal_0000_x.wav",
         "test/section_00_source_test_normal_0000_x.wav",
         "test/section_00_target_test_anomaly_0000_x.wav",
@@ -192,10 +197,11 @@ def test_from_2022_a_cell_has_the_anomalies_of_both_domains(tmp_path: Path):
     assert "only anomaly" in finding.what
 
 
-def test_headers_alone_say_that_the_contents_were_not_read(root: Path):
-    soundfile.write(root / TRAIN.format(1), 0 * noise(9), 16_000)
-    finding = the_finding(checked(root, decode=False))
-    assert (finding.severity, finding.where) == ("note", "contents")
+def test_what_would_stop_training_is_told_beforehand(root: Path):
+    finding = the_finding(checked(root, classes="section"))
+    assert (finding.severity, finding.where) == ("warning", "training")
+    assert "at least two classes" in finding.what
+    assert finding.remedy.startswith("add a second section")
 
 
 def test_where_there_is_no_corpus_there_is_no_table(tmp_path: Path):
@@ -221,7 +227,7 @@ def test_the_table_fits_80_columns(tmp_path: Path):
     soundfile.write(folder / "section_00_source_train_normal_0000_x.wav", noise(0), 16_000)
     text = format_table(checked(folder.parents[1]))
     assert max(map(len, text.splitlines())) <= 80
-    assert "1 error, 0 warnings, 1 note" in text
+    assert "1 error, 1 warning, 1 note" in text
 
 
 def test_the_table_counts_as_the_result_does(root: Path):

@@ -17,9 +17,9 @@ from asdjax.corpus import store as store_module
 from asdjax.corpus.audio import decode
 from asdjax.corpus.clips import Clip
 from asdjax.corpus.layouts import read_corpus
-from asdjax.corpus.locked import locked_folder
 from asdjax.corpus.store import WaveStore, open_store
 from asdjax.errors import InputError
+from asdjax.files import locked_folder
 
 RATE_HZ = 16_000
 
@@ -129,17 +129,6 @@ def test_the_bytes_follow_from_the_clips_and_not_from_threads_or_history(
     monkeypatch.setattr(store_module, "decode", late_first)
     opened(tmp_path / "uneven", clips)
     assert contents(tmp_path / "plain") == contents(tmp_path / "grown") == contents(tmp_path / "uneven")
-
-
-def test_decoding_stays_within_a_window_ahead_of_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(store_module.os, "cpu_count", lambda: 2)
-    started = []
-    jobs = (lambda i=i: started.append(i) or i for i in range(100))
-    results = store_module._in_order(jobs)
-    assert next(results) == 0
-    time.sleep(0.05)
-    assert len(started) <= 10
-    assert list(results) == list(range(1, 100))
 
 
 def test_one_file_under_two_clips_is_stored_once(tmp_path: Path):

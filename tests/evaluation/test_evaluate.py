@@ -110,6 +110,24 @@ def test_two_lines_make_models_of_their_own(corpus: Path, trained: Path, trained
     assert mean == pytest.approx([sum(pair) / 2 for pair in zip(*models, strict=True)])
 
 
+def test_how_clips_are_scored_can_be_told_for_one_evaluation(trained: Path, trained_once: Path):
+    assert evaluate(trained, "--config.evaluate.k=1") == 0
+    scores = Path("evaluation", "dev", "scores", "all_mean")
+    assert contents(trained / scores) != contents(trained_once / scores)
+    assert evaluate(trained) == 0
+    assert contents(trained / scores) == contents(trained_once / scores)
+
+
+def test_what_training_has_settled_cannot_be_told(trained: Path, capsys: pytest.CaptureFixture[str]):
+    assert "config.width: settled by training" in refusal(trained, capsys, "--config.width=0.5")
+
+
+def test_a_training_that_was_ended_early_is_judged_and_it_is_said(trained: Path, capsys: pytest.CaptureFixture[str]):
+    (trained / "fan" / "phase2_full" / "3.json").unlink()
+    assert evaluate(trained) == 0
+    assert "fan phase2_full: judged at step 2 of 3, where its training was ended" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("lines", ["phase2_full,phase2_last_block", "phase2_last_block,phase2_full"])
 def test_a_line_that_is_not_trained_is_named(
     lines: str, corpus: Path, trained: Path, capsys: pytest.CaptureFixture[str]

@@ -1,18 +1,22 @@
 """What an evaluation leaves behind: results.json as designed, the table, score files; several seeds."""
 
+import errno
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from asdjax.errors import InputError
 from asdjax.evaluation import results
 from asdjax.evaluation.metrics import ScoredClip, judge
 from asdjax.evaluation.systems import System
 from asdjax.evaluation.table import SELECTED, Row, as_text
 from asdjax.evaluation.thresholds import Threshold
 
+BY_MACHINE = ("thresholds", "unscored_training_clips", "members")
 CELL = {"machine", "section", "domain", "auc", "pauc", "precision", "recall", "f1"}
 MACHINES = ("ToyCar", "ToyTrain", "fan", "gearbox", "pump", "slider", "valve")
 
@@ -35,7 +39,7 @@ def system(seed: int, selection: str = "none", machines: tuple[str, ...] = ("fan
         for i in range(5)
     )
     thresholds = dict.fromkeys(machines, Threshold(1.5, "gamma"))
-    return System(selection, clips, judge(2021, clips), thresholds, dict.fromkeys(machines, ("a", "b")))
+    return System(selection, clips, judge(2021, clips), thresholds, {"fan": 3}, dict.fromkeys(machines, ("a", "b")))
 
 
 def written(folder: Path) -> dict:
@@ -51,7 +55,7 @@ def test_results_json_of_one_seed(tmp_path: Path):
     assert list(content["systems"]) == ["a", "best_single"]
     for name, entry in content["systems"].items():
         of = systems[name]
-        assert set(entry) == {"official", "selection", "cells", "undefined_cells", "thresholds", "members"}
+        assert set(entry) == {"official", "selection", "cells", "undefined_cells", *BY_MACHINE}
         assert (entry["official"], entry["selection"]) == (of.judgement.official, of.selection)
         assert [(cell["machine"], cell["section"], cell["domain"]) for cell in entry["cells"]] == [
             ("fan", "00", "source"),
@@ -60,6 +64,7 @@ def test_results_json_of_one_seed(tmp_path: Path):
         assert all(set(cell) == CELL for cell in entry["cells"])
         assert [cell["auc"] for cell in entry["cells"]] == [cell.auc for cell in of.judgement.cells]
         assert entry["thresholds"] == {"fan": {"value": 1.5, "rule": "gamma"}}
+        assert entry["unscored_training_clips"] == {"fan": 3}
         assert entry["members"] == {"fan": ["a", "b"]}
     assert (tmp_path / "scores" / "a" / "anomaly_score_fan_section_00_source_test.csv").is_file()
 
@@ -95,14 +100,25 @@ def test_score_folders_of_an_earlier_evaluation_vanish(tmp_path: Path):
     assert "old" not in (tmp_path / "table.md").read_text()
 
 
+def test_score_files_that_cannot_be_written_leave_an_earlier_evaluation_standing(tmp_path: Path):
+    results.write(tmp_path, 2021, "dev", {0: {"a": system(0)}}, {})
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    good = system(1)
+    bad = good._replace(clips=(replace(good.clips[0], section="0_0"), *good.clips[1:]))
+    with pytest.raises(InputError, match="0_0"):
+        results.write(tmp_path, 2021, "dev", {0: {"a": good, "b": bad}}, {})
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
 def test_results_json_is_there_only_when_the_rest_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     results.write(tmp_path, 2021, "dev", {0: {"a": system(0)}}, {})
 
-    def full(*_):
-        raise OSError("no space left on device")
+    def full(path: Path, *_):
+        if path.name == "table.md":
+            raise OSError(errno.ENOSPC, "no space left on device")
 
-    monkeypatch.setattr(results.submission, "write", full)
-    with pytest.raises(OSError, match="no space"):
+    monkeypatch.setattr(results, "replace_text", full)
+    with pytest.raises(InputError, match=r"no space left on device\); free some space"):
         results.write(tmp_path, 2021, "dev", {0: {"a": system(0)}}, {})
     assert not (tmp_path / "results.json").exists()
 
@@ -117,7 +133,7 @@ def rows() -> list[Row]:
 
 @pytest.mark.parametrize("width", [30, 60, 80, 200])
 def test_the_table_fits_the_terminal_and_loses_nothing(width: int):
-    table, _, notes = as_text(rows(), width).partition("\n\nHarmonic")
+    table, _, notes = as_text(rows(), width).partition("\n\nBy machine")
     lines = table.splitlines()
     if width >= 34:  # a name and one column
         assert max(map(len, lines)) <= width

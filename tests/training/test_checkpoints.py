@@ -1,12 +1,15 @@
 """Saved steps: what comes back is what went in, or it does not come back."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import python
 
 from asdjax.errors import InputError
 from asdjax.training import checkpoints
@@ -30,9 +33,13 @@ def assert_restores(line: Path, step: int) -> None:
     jax.tree.map(lambda got, wanted: np.testing.assert_array_equal(got, wanted + step), restored, TREES)
 
 
+def data_file(line: Path, step: int) -> Path:
+    """The largest file of a step's model: the arrays' data."""
+    return max((p for p in (line / str(step) / "model").rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+
+
 def flip_a_byte(line: Path, step: int) -> None:
-    """In the largest file of a step's model: the arrays' data."""
-    path = max((p for p in (line / str(step) / "model").rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    path = data_file(line, step)
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0x10
     path.write_bytes(content)
@@ -90,10 +97,53 @@ def test_a_flipped_byte_is_noticed_and_an_older_step_used(tmp_path: Path, capsys
     assert "set aside" in line
 
 
-def test_other_content_than_was_saved_is_noticed_though_it_can_be_read(tmp_path: Path):
+@pytest.mark.parametrize(
+    "hurt",
+    [
+        lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.unlink(),
+        lambda path: path.write_bytes(bytes(path.stat().st_size)),
+        lambda path: path.write_bytes(b"\xff" + path.read_bytes()[1:]),
+    ],
+    ids=["cut in half", "empty", "missing", "zeros", "another first byte"],
+)
+def test_a_hurt_file_of_data_is_noticed_and_an_older_step_used(tmp_path: Path, hurt: Callable[[Path], Any]):
+    save(tmp_path, 2, 4)
+    for path in (tmp_path / "4" / "model").rglob("d/*"):
+        hurt(path)
+    found = checkpoints.restore_newest(tmp_path, SHAPES)
+    assert found is not None
+    assert found[0] == 2
+
+
+def test_what_several_devices_saved_one_restores(tmp_path: Path):
+    code = """
+import sys
+sys.path.insert(0, "tests"), sys.path.insert(0, "tests/training")
+from pathlib import Path
+import jax
+import test_checkpoints as t
+from asdjax import parallel
+mesh = parallel.data_mesh()
+assert mesh.size == 4
+t.checkpoints.save(Path(sys.argv[1]), 0, parallel.replicated(t.TREES, mesh), 1)
+"""
+    ran = python(code, str(tmp_path), env={"XLA_FLAGS": "--xla_force_host_platform_device_count=4"})
+    assert ran.returncode == 0, ran.stderr
+    assert jax.device_count() == 1
+    assert_restores(tmp_path, 0)
+
+
+def test_other_content_than_was_saved_is_noticed_though_every_file_is_whole(tmp_path: Path):
     save(tmp_path, 2, 4)
     (tmp_path / "4" / "model").rename(tmp_path / "4" / "gone")
     (tmp_path / "2" / "model").rename(tmp_path / "4" / "model")
+    with pytest.raises(Damaged, match=r"is not what was saved|is missing"):
+        checkpoints.restore(tmp_path, 4, SHAPES)
+    records = [json.loads((tmp_path / f"{step}.json").read_text()) for step in (2, 4)]
+    records[1]["files"]["model"] = records[0]["files"]["model"]
+    (tmp_path / "4.json").write_text(json.dumps(records[1]))
     with pytest.raises(Damaged, match=r"early/(bias|kernel).* is not what was saved"):
         checkpoints.restore(tmp_path, 4, SHAPES)
 
@@ -107,7 +157,7 @@ def test_a_step_with_something_missing_is_damaged(tmp_path: Path, hurt: str):
     elif hurt == "no arrays":
         (tmp_path / "4" / "model").rename(tmp_path / "elsewhere")
     else:
-        record.write_text(json.dumps({"step": 4, "trees": {}}))
+        record.write_text(json.dumps({"step": 4, "files": {"model": {}, "optimizer": {}}, "trees": {}}))
     with pytest.raises(Damaged, match="cannot be restored"):
         checkpoints.restore(tmp_path, 4, SHAPES)
 

@@ -152,9 +152,7 @@ def test_the_step_compiles_once_for_phase_1_and_full_phase_2():
     phase2 = Fleet(tiny(), optimizer.TRAINABLE["full"], "phase2_full")
     assert phase2.program is phase1.program
     phase1.run(0)
-    fine_tuning = sampler.fine_tuning(phase2.plan)
-    assert fine_tuning is not None
-    phase2.plan = parallel.replicated(fine_tuning, parallel.data_mesh())
+    phase2.plan = parallel.replicated(sampler.fine_tuning(phase2.plan, [0]), parallel.data_mesh())
     phase2.run(0)
     phase2.run(1)
     assert compilations(phase1) == 1

@@ -40,9 +40,7 @@ def phase1() -> Plan:
 
 
 def phase2() -> Plan:
-    plan = sampler.fine_tuning(phase1())
-    assert plan is not None
-    return plan
+    return sampler.fine_tuning(phase1(), [0, 1, 3])
 
 
 def drawn(plan: Plan, seed: int = 0) -> Any:
@@ -139,14 +137,3 @@ def test_phase_2_draws_one_section_a_step_from_its_target_clips_and_all_others_f
 
 def test_both_phases_are_arguments_of_one_shape_for_one_compiled_step() -> None:
     assert jax.eval_shape(lambda plan: plan, phase1()) == jax.eval_shape(lambda plan: plan, phase2())
-
-
-@pytest.mark.parametrize(
-    ("is_target", "section"),
-    [([False, False, False], (0, 1, 2)), ([True, False, False], (0, 0, 0))],
-    ids=["no target clips", "none but one class to draw"],
-)
-def test_there_is_no_phase_2_without_target_clips_and_another_class_to_mix(
-    is_target: list[bool], section: tuple[int, ...]
-) -> None:
-    assert sampler.fine_tuning(sampler.plan([0, 1, 2], is_target, [40] * 3, section)) is None

@@ -1,4 +1,4 @@
-"""A folder that one process at a time works in, made where missing, with the system's errors put in words."""
+"""Files that appear whole or not at all, and folders that one process at a time works in."""
 
 import contextlib
 import errno
@@ -8,6 +8,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from asdjax.errors import InputError
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a UTF-8 file anew: whoever reads it, even after a kill or a power cut, sees the old text or the new."""
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        with partial.open("w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
 
 _REMEDIES = {
     errno.ENOSPC: "free some space",
@@ -22,15 +36,15 @@ _REMEDIES = {
 
 
 @contextlib.contextmanager
-def locked_folder(folder: Path) -> Iterator[None]:
-    """Work in `folder` while no other process does; a second one waits.
+def locked_folder(folder: Path, *, wait: bool = True) -> Iterator[None]:
+    """Work in `folder` while no other process does; a second one waits, or is refused where `wait` is False.
 
     If an error leaves the body, the folders made for it go again as far as they are empty. Raises
     InputError, naming `folder`, where it or something in it cannot be written for a reason the user can
     mend: no space, no permission, a file in the way.
     """
     try:
-        with _made(folder), _lock(folder):
+        with _made(folder), _lock(folder, wait):
             yield
     except OSError as error:
         if error.errno not in _REMEDIES:
@@ -54,11 +68,14 @@ def _made(home: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _lock(home: Path) -> Iterator[None]:
-    """Let one process at a time look at and build the store; the system frees it when a process dies."""
+def _lock(home: Path, wait: bool) -> Iterator[None]:
+    """The system frees it when a process dies."""
     handle = os.open(home, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{home}: another asdjax process is at work in it; wait for it, or end it") from None
         yield
     finally:
         os.close(handle)

@@ -1,0 +1,25 @@
+"""Many small jobs on all cores: threads, as NumPy, SciPy and reading let go of the interpreter lock."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+
+def in_order[T](jobs: Iterable[Callable[[], T]]) -> Iterator[T]:
+    """Results of `jobs` in their order, run by threads that are never more than a window ahead.
+
+    Where the caller ends early, or is interrupted, jobs that have not begun are left undone.
+    """
+    workers = os.cpu_count() or 1
+    window: deque[Future[T]] = deque()
+    pool = ThreadPoolExecutor(workers)
+    try:
+        for job in jobs:
+            window.append(pool.submit(job))
+            if len(window) > 4 * workers:
+                yield window.popleft().result()
+        while window:
+            yield window.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -1,0 +1,62 @@
+"""What a fleet was trained on, kept beside it: with other clips it would be another fleet."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from asdjax.corpus.access import Recording
+from asdjax.corpus.tasks import Task
+from asdjax.errors import InputError
+from asdjax.files import replace_text
+
+FILE = "task.json"
+
+
+def save(folder: Path, task: Task, recordings: Sequence[Recording]) -> None:
+    """Write a fleet's task.json: its classes, and its training clips with the SHA-256 of their samples."""
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {"classes": task.classes, "clips": _clips(task, recordings)}
+    replace_text(folder / FILE, json.dumps(content, indent=1) + "\n")
+
+
+def require_same(folder: Path, task: Task, recordings: Sequence[Recording]) -> None:
+    """See that a fleet's task.json, if there is one, tells of these classes and clips, wherever they lie now.
+
+    Raises InputError that says what is new, missing or changed.
+    """
+    file = folder / FILE
+    if not file.exists():
+        return
+    try:
+        content = json.loads(file.read_text())
+        classes, before = [tuple(klass) for klass in content["classes"]], dict(content["clips"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file}: expected a record of training clips, came a damaged file; remove it") from error
+    now = dict(_clips(task, recordings))
+    if now == before and classes == list(task.classes):
+        return
+    found = [
+        _some("new", now.keys() - before.keys()),
+        _some("missing", before.keys() - now.keys()),
+        _some("changed", {name for name in now.keys() & before.keys() if now[name] != before[name]}),
+    ]
+    what = ", ".join(filter(None, found)) or "their classes differ"
+    raise InputError(
+        f"{file}: expected the training clips of this fleet as they were, came others: {what}; put them back as "
+        "they were, or train in another --workdir"
+    )
+
+
+def _clips(task: Task, recordings: Sequence[Recording]) -> dict[str, str]:
+    """Digest by machine type, section, domain and name; clips of one's own that share these are numbered."""
+    digests: dict[str, str] = {}
+    for clip, recording in zip(task.clips, recordings, strict=True):
+        name = "/".join((clip.machine, clip.section, clip.domain or "", clip.name))
+        while name in digests:
+            name += "+"
+        digests[name] = recording.sha256
+    return digests
+
+
+def _some(what: str, names: set[str]) -> str:
+    return f"{len(names)} {what} (such as {min(names)})" if names else ""

@@ -1,0 +1,64 @@
+"""The two phases as data: which lines a task has, how long they are, what they draw."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from asdjax.config import default
+from asdjax.corpus.clips import Clip, Corpus
+from asdjax.corpus.tasks import Task, tasks_of
+from asdjax.training import sampler
+from asdjax.training.phases import lines_of, phases_of, target_sections
+
+
+def task(*clips: tuple[str, str, str]) -> Task:
+    """Clips given by section, domain and attribute."""
+    table = [
+        Clip(Path(f"{i}.wav"), "fan", section, "train", domain, "normal", (("v", value),))
+        for i, (section, domain, value) in enumerate(clips)
+    ]
+    (one,) = tasks_of(Corpus("manifest", tuple(table)), "machine_section_attributes")
+    return one
+
+
+TWO_SECTIONS = task(("00", "source", "1"), ("01", "source", "1"), ("01", "source", "2"), ("01", "target", "2"))
+
+
+@pytest.mark.parametrize(
+    ("clips", "sections"),
+    [
+        ([("00", "source", "1"), ("01", "source", "1")], ()),
+        ([("00", "source", "1"), ("01", "source", "1"), ("01", "target", "1")], (1,)),
+        ([("00", "source", "1"), ("00", "source", "2"), ("00", "target", "9")], ()),  # nothing to mix them with
+        ([("00", "source", "1"), ("00", "source", "2"), ("00", "target", "8"), ("00", "target", "9")], (0,)),
+    ],
+)
+def test_phase_2_draws_from_sections_with_target_clips_and_another_class(
+    clips: list[tuple[str, str, str]], sections: tuple[int, ...]
+):
+    assert target_sections(task(*clips)) == sections
+
+
+def test_lines_and_their_lengths():
+    config = default()
+    config.train.batch_size = 2
+    config.phase2.strategies = ("arcface", "full")
+    assert lines_of(config, TWO_SECTIONS) == {"phase1": 375, "phase2_arcface": 5000, "phase2_full": 5000}
+    without = task(("00", "source", "1"), ("01", "source", "1"))
+    assert lines_of(config, without) == {"phase1": 250}
+
+
+def test_every_strategy_starts_from_the_end_of_phase_1_and_draws_target_clips():
+    config = default()
+    config.phase2.strategies = ("arcface", "full")
+    plan = sampler.plan(
+        TWO_SECTIONS.class_of_clip, [False, False, False, True], [40] * 4, TWO_SECTIONS.section_of_class
+    )
+    phase1, *others = phases_of(config, TWO_SECTIONS, plan)
+    assert (phase1.name, phase1.after) == ("phase1", None)
+    assert [phase.name for phase in others] == ["phase2_arcface", "phase2_full"]
+    assert [phase.after for phase in others] == [phase1, phase1]
+    assert "arcface" not in others[0].trainable
+    assert np.all(np.asarray(phase1.plan.targets) == -1)
+    assert all(list(np.asarray(phase.plan.targets)) == [1, -1] for phase in others)
