@@ -11,8 +11,9 @@ from typing import Any
 
 from asdjax import __version__
 from asdjax.errors import Diverged, InputError, Stopped
+from asdjax.stops import STOPPED, watched
 
-DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 75
+DONE, FAILED, BAD_INPUT = 0, 1, 2
 
 _OVERRIDE = "--config."
 _CONFIG = "a .py file with get_config(), or dcase2021, own_machines, demo; --config.FIELD=VALUE overrides a field"
@@ -28,15 +29,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.overrides = overrides
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # else XLA talks into the progress bar of a long compilation
     try:
-        return options.run(options)
+        with watched(options.command):
+            return options.run(options)
     except InputError as error:
         return _failed(options, str(error), BAD_INPUT)
     except Stopped as stopped:
         return _failed(options, str(stopped), STOPPED)
     except Diverged as diverged:
         return _failed(options, str(diverged), FAILED)
-    except KeyboardInterrupt:
-        return _failed(options, "interrupted; run the same command again", FAILED)
+    except BrokenPipeError:  # whoever read the output has had enough of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
     except Exception as error:  # whatever else: a defect of ours, still one line and exit code 1
         return _failed(options, f"{type(error).__name__}: {error} (--debug shows where)", FAILED)
 
@@ -65,8 +68,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="asdjax",
         description="Detect machine faults by sound, trained on normal recordings only.",
-        epilog="Exit codes: 0 done; 2 bad usage, configuration or data; 75 stopped by a signal with everything saved "
-        "(run again to go on); 1 anything else.",
+        epilog="Exit codes: 0 done; 2 bad usage, configuration or data; 75 stopped by SIGTERM or Ctrl-C with "
+        "everything saved (run again to go on); 1 anything else.",
     )
     parser.add_argument("--version", action="version", version=f"asdjax {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")

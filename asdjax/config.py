@@ -109,7 +109,6 @@ _SUBSETS: Mapping[str, tuple[str, ...]] = {
     "phase2.strategies": ("full", "last_block", "backbone", "arcface"),
 }
 _POSITIVE = (
-    "width",
     "signal.sample_rate_hz",
     "signal.n_fft",
     "signal.hop_samples",
@@ -130,6 +129,7 @@ _POSITIVE = (
 )
 # field: (from, to), ends included unless the comment in `default` says otherwise
 _RANGES: Mapping[str, tuple[float, float]] = {
+    "width": (0.01, 16),
     "arcface.margin_radians": (0, 1.5),
     "mixup.max_weight": (0, 0.5),
     "optimizer.momentum": (0, 0.999),

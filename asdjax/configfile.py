@@ -141,11 +141,11 @@ def exists(workdir: Path) -> bool:
 
 
 def require_same_run(config: Config, workdir: Path) -> None:
-    """See that W/config.json, if there is one, asks for the same run.
+    """See that W/config.json, if there is one and anything was trained by it, asks for the same run.
 
     Raises InputError naming the fields that differ and would change what is computed.
     """
-    if not exists(workdir):
+    if not exists(workdir) or not any(workdir.glob("*/*/[0-9]*.json")):
         return
     file = workdir / FILE
     theirs = fields_of(read(workdir))
@@ -172,8 +172,9 @@ def read(workdir: Path, overrides: Mapping[str, str] = MappingProxyType({})) -> 
     try:
         config = default()
         config.update(_tuples(json.loads(file.read_text())))
-    except (ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"{file}: expected a configuration in JSON, got {error}; restore it or train anew") from None
+        validate(config)
+    except (OSError, ValueError, TypeError, AttributeError, InputError) as error:
+        raise InputError(f"{file}: expected a run's configuration, came {error}; restore it or train anew") from None
     for field, text in overrides.items():
         if field in fields_of(config) and not field.startswith("evaluate.") and field not in _FREE_AFTER_TRAINING:
             raise InputError(

@@ -29,6 +29,8 @@ _REMEDIES = {
     errno.EACCES: "allow writing there",
     errno.EPERM: "allow writing there",
     errno.EROFS: "choose a disk that can be written",
+    errno.ENOENT: "choose a place where folders can be made",
+    errno.ENAMETOOLONG: "choose shorter names",
     errno.ENOTDIR: "choose a folder",
     errno.EEXIST: "choose a folder",
     errno.ENOLCK: "choose a disk that can lock files",
@@ -45,6 +47,8 @@ def locked_folder(folder: Path, *, wait: bool = True) -> Iterator[None]:
     """
     try:
         with _made(folder), _lock(folder, wait):
+            if not os.access(folder, os.W_OK):
+                raise PermissionError(errno.EACCES, "Permission denied")
             yield
     except OSError as error:
         if error.errno not in _REMEDIES:

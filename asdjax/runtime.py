@@ -20,8 +20,8 @@ def prepare() -> None:
     if jax.config.jax_compilation_cache_dir:
         return
     try:
-        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        cache = Path(home) / "asdjax" / "xla"
+        home = Path(os.environ.get("XDG_CACHE_HOME", ""))
+        cache = (home if home.is_absolute() else Path.home() / ".cache") / "asdjax" / "xla"
         cache.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not os.access(cache, os.W_OK):
             raise PermissionError(errno.EACCES, "cannot be written")

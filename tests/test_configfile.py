@@ -107,6 +107,8 @@ def test_a_work_directory_gives_back_what_it_was_given(tmp_path: Path, name: str
 
 def test_going_on_with_another_value_is_refused_by_its_field_and_changes_nothing(tmp_path: Path) -> None:
     save(default(), tmp_path)
+    (tmp_path / "fan" / "phase1").mkdir(parents=True)
+    (tmp_path / "fan" / "phase1" / "20.json").touch()
     before = (tmp_path / "config.json").read_bytes()
     other = load("dcase2021", {"optimizer.momentum": "0.5", "train.batch_size": "8"})
     with pytest.raises(InputError, match=r"optimizer\.momentum \(there 0\.9, now 0\.5\).*") as refusal:
@@ -114,6 +116,11 @@ def test_going_on_with_another_value_is_refused_by_its_field_and_changes_nothing
     assert "train.batch_size" in str(refusal.value)
     assert "learning_rate" not in str(refusal.value)
     assert (tmp_path / "config.json").read_bytes() == before
+
+
+def test_where_nothing_was_trained_another_value_is_free(tmp_path: Path) -> None:
+    save(default(), tmp_path)
+    require_same_run(load("dcase2021", {"optimizer.momentum": "0.5"}), tmp_path)
 
 
 def test_going_on_with_another_cadence_or_evaluation_is_allowed_and_kept(tmp_path: Path) -> None:

@@ -15,7 +15,9 @@ WIDTH = 80
 EXAMPLES = 3
 """Places named of findings that are alike; the rest is counted, and is in the JSON."""
 
-_COLUMNS = (("machine type", 24), ("section", 8), ("split", 5), ("domain", 6))
+_COLUMNS = ("machine type", "section", "split", "domain")
+_NAMES_WIDTH = 32
+"""Characters that machine type and section share."""
 _LABELS = (("normal", "normal"), ("anomaly", "anomaly"), (None, "unlabelled"))
 
 
@@ -80,12 +82,10 @@ def _count_lines(counts: Sequence[Count]) -> Iterator[str]:
     rows: dict[tuple[str, ...], dict[str | None, int]] = defaultdict(dict)
     for count in counts:
         rows[count.machine, count.section, count.split, count.domain or "-"][count.label] = count.clips
-    heads = [head for head, _ in _COLUMNS]
-    widths = [
-        min(most, max(map(len, cells)))
-        for (_, most), cells in zip(_COLUMNS, zip(heads, *rows, strict=True), strict=True)
-    ]
-    yield _row(heads, widths, [name for _, name in _LABELS])
+    machine, section, *others = (max(map(len, cells)) for cells in zip(_COLUMNS, *rows, strict=True))
+    machine = min(machine, max(_NAMES_WIDTH - section, _NAMES_WIDTH // 2))
+    widths = [machine, min(section, _NAMES_WIDTH - machine), *others]
+    yield _row(_COLUMNS, widths, [name for _, name in _LABELS])
     for texts, numbers in rows.items():
         yield _row(texts, widths, [str(numbers.get(label, 0)) for label, _ in _LABELS])
 

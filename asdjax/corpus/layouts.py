@@ -70,6 +70,9 @@ def _existing(roots: Sequence[str | Path]) -> list[Path]:
         raise InputError("data.root: expected one or several folders, came none; give --config.data.root")
     paths = [Path(root) for root in roots]
     for path in paths:
+        if paths.count(path) > 1:
+            raise InputError(f"{path}: expected each folder once, came twice; check data.root")
+    for path in paths:
         try:
             came = None if path.is_dir() else "a file" if path.exists() else "nothing there"
         except OSError as error:

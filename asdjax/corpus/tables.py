@@ -77,10 +77,12 @@ def _pairs(cells: list[str]) -> Attributes:
 
 def _check_columns(table: Path, header: list[str]) -> None:
     missing = [column for column in REQUIRED if column not in header]
-    unknown = [column for column in header if column not in COLUMNS]
-    if missing or unknown or len(set(header)) != len(header):
-        came = ",".join(header) or "no columns"
-        raise InputError(f"{table}: expected columns {','.join(COLUMNS)}, came {came}; mend its first line")
+    wrong = [f"none of {', '.join(missing)}"] if missing else []
+    wrong += [f"a column {column!r}" for column in header if column not in COLUMNS]
+    wrong += [f"{column} twice" for column in dict.fromkeys(header) if header.count(column) > 1]
+    if wrong:
+        hint = "; its cells must be separated by commas" if len(header) < 2 else "; mend its first line"
+        raise InputError(f"{table}: expected columns {','.join(COLUMNS)}, came {', '.join(wrong)}{hint}")
 
 
 def _clip(root: Path, header: list[str], row: list[str]) -> Clip:
@@ -94,7 +96,7 @@ def _clip(root: Path, header: list[str], row: list[str]) -> Clip:
     if not cells["path"]:
         raise ValueError("an empty path")
     return Clip(
-        path=root / cells["path"],
+        path=root / cells["path"].replace("\\", "/"),
         machine=_folder_name("machine", cells["machine"]),
         section=_folder_name("section", cells["section"]),
         split=cast("Split", split),

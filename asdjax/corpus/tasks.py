@@ -9,8 +9,8 @@ from asdjax.errors import InputError
 TOGETHER = "all"
 """The name of the one task in which all machine types share a fleet."""
 
-RESERVED = ("store", "evaluation")
-"""Folders of a work directory, in which every other folder is a task's."""
+RESERVED = ("store", "evaluation", "config.json")
+"""What else a work directory holds besides a folder for each task."""
 
 Class = tuple[str, ...]
 
@@ -96,8 +96,8 @@ def _choose(clips: Sequence[Clip]) -> str:
 def _task(name: str, clips: Sequence[Clip], kind: str) -> Task:
     if name in RESERVED:
         raise InputError(
-            f"config.data.root: a machine type cannot be called {name}, which is a folder of every work directory; "
-            "rename it"
+            f"config.data.root: a machine type cannot be called {name}, which means something else in every work "
+            "directory; rename it"
         )
     class_of = CLASSES[kind]
     classes = sorted({class_of(clip) for clip in clips})

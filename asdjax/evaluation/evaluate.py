@@ -15,6 +15,7 @@ from asdjax.errors import InputError
 from asdjax.evaluation import embed, results, scores, systems
 from asdjax.evaluation.results import Results
 from asdjax.evaluation.systems import Models
+from asdjax.files import locked_folder
 from asdjax.progress import say
 from asdjax.training import checkpoints, fleet, optimizer, record
 from asdjax.training.fleet import FleetSpec, Model
@@ -52,8 +53,19 @@ def evaluate(
     _require_allowed(config, corpus)
     judged = [clip for clip in corpus if clip.split == "test" and (clip.label is not None) == (split == "dev")]
     if not judged:
-        kind = "labelled" if split == "dev" else "unlabelled"
-        raise InputError(f"config.data.root: expected {kind} test clips for --split {split}, found none")
+        kind, other = ("labelled", "eval") if split == "dev" else ("unlabelled", "dev")
+        raise InputError(
+            f"config.data.root: expected {kind} test clips for --split {split}, found none; the others are judged by "
+            f"--split {other}"
+        )
+    folder = workdir / "evaluation" / split
+    with locked_folder(folder, wait=False):
+        return _evaluated(config, workdir, corpus, judged, folder, split, step)
+
+
+def _evaluated(
+    config: Config, workdir: Path, corpus: Corpus, judged: Sequence[Clip], folder: Path, split: str, step: int | None
+) -> Results:
     # 2. Every clip's score by every model, seed by seed.
     runs = runs_of(config, workdir, tasks_of(corpus, config.data.classes))
     chosen = {run.name: _checkpoints(config, run, step) for run in runs}
@@ -67,7 +79,8 @@ def evaluate(
     judgements = {seed: systems.judge_all(config, year, models, judged) for seed, models in by_seed.items()}
     # 4. Files, results.json last.
     used = {f"{name}/{checkpoint.line}": checkpoint.step for name, of_run in chosen.items() for checkpoint in of_run}
-    return results.write(workdir / "evaluation" / split, year, split, judgements, used)
+    about = {"year": year, "split": split, "checkpoints": used, "settings": config.evaluate.to_dict()}
+    return results.write(folder, year, judgements, about)
 
 
 def _require_allowed(config: Config, corpus: Corpus) -> None:

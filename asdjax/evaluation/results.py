@@ -15,7 +15,7 @@ from asdjax.evaluation import ensembles, submission
 from asdjax.evaluation.metrics import FIGURES, Cell
 from asdjax.evaluation.systems import System, machine_figures
 from asdjax.evaluation.table import Row, as_markdown
-from asdjax.files import locked_folder, replace_text
+from asdjax.files import replace_text
 
 BySeed = Mapping[int, Mapping[str, System]]
 
@@ -27,23 +27,22 @@ class Results(NamedTuple):
     rows: list[Row]
 
 
-def write(folder: Path, year: int, split: str, by_seed: BySeed, checkpoints: Mapping[str, int]) -> Results:
-    """Write an evaluation folder; results.json comes last, so that its presence tells that the rest is whole.
+def write(folder: Path, year: int, by_seed: BySeed, about: Mapping[str, Any]) -> Results:
+    """Write into an evaluation's folder, which is there; results.json comes last: where it is, the rest is whole.
 
-    With several seeds a system's figures are means over them, and every seed has score files of its own. Raises
-    InputError where the score files or the folder cannot be written; an earlier evaluation then stands.
+    `about` is what results.json begins with. With several seeds a system's figures are means over them, and every
+    seed has score files of its own. Raises InputError for names that no score file can hold; an earlier
+    evaluation then stands, as it does where the score files cannot be written.
     """
     names = list(next(iter(by_seed.values())))
     rows = [_row(name, [systems[name] for systems in by_seed.values()]) for name in names]
     described = {name: _described([s[name] for s in by_seed.values()], list(by_seed)) for name in names}
-    content = {"year": year, "split": split, "checkpoints": dict(checkpoints), "systems": described}
-    with locked_folder(folder):
-        _write_scores(folder / "scores.partial", year, by_seed)
-        (folder / "results.json").unlink(missing_ok=True)
-        shutil.rmtree(folder / "scores", ignore_errors=True)
-        (folder / "scores.partial").rename(folder / "scores")
-        replace_text(folder / "table.md", as_markdown(rows))
-        replace_text(folder / "results.json", json.dumps(content, indent=1) + "\n")
+    _write_scores(folder / "scores.partial", year, by_seed)
+    (folder / "results.json").unlink(missing_ok=True)
+    shutil.rmtree(folder / "scores", ignore_errors=True)
+    (folder / "scores.partial").rename(folder / "scores")
+    replace_text(folder / "table.md", as_markdown(rows))
+    replace_text(folder / "results.json", json.dumps({**about, "systems": described}, indent=1) + "\n")
     return Results(folder, rows)
 
 
@@ -65,6 +64,7 @@ def _described(of_seeds: Sequence[System], seeds: Sequence[int]) -> dict[str, An
         "official": _mean([system.judgement.official for system in of_seeds]),
         "selection": first.selection,
         "undefined_cells": first.judgement.undefined,
+        "machines": _machines(of_seeds),
         "cells": [asdict(cell) for cell in _mean_cells([system.judgement.cells for system in of_seeds])],
     }
     if len(of_seeds) == 1:
@@ -98,12 +98,17 @@ def _spread(officials: Sequence[float | None]) -> dict[str, Any]:
     return {"spread": spread, "interval": [mean(defined) - half, mean(defined) + half]}
 
 
-def _row(name: str, of_seeds: Sequence[System]) -> Row:
+def _machines(of_seeds: Sequence[System]) -> dict[str, dict[str, float | None]]:
+    """The entries of the report's Table 2: by machine type harmonic means of AUC and pAUC, averaged over seeds."""
     figures = [machine_figures(system.judgement) for system in of_seeds]
-    by_machine = {
-        machine: (_mean([f[machine][0] for f in figures]), _mean([f[machine][1] for f in figures]))
+    return {
+        machine: {"auc": _mean([f[machine][0] for f in figures]), "pauc": _mean([f[machine][1] for f in figures])}
         for machine in figures[0]
     }
+
+
+def _row(name: str, of_seeds: Sequence[System]) -> Row:
+    by_machine = {machine: (means["auc"], means["pauc"]) for machine, means in _machines(of_seeds).items()}
     official = _mean([system.judgement.official for system in of_seeds])
     undefined = of_seeds[0].judgement.undefined
     return Row(name, by_machine, official, of_seeds[0].selection == ensembles.LABELLED_TEST, undefined)

@@ -56,9 +56,12 @@ def save(line: Path, step: int, trees: Trees, keep: int) -> None:
         "trees": {name: _digests(_flat(tree)) for name, tree in trees.items()},
     }
     replace_text(line / f"{step}.json", json.dumps(record, indent=1))
+    kept = steps(line)[-keep:]
     for old in steps(line)[:-keep]:
         (line / f"{old}.json").unlink()
-        shutil.rmtree(line / str(old))
+    for left in line.iterdir():  # what is older, and what kills left
+        if left.is_dir() and left.name.isdigit() and int(left.name) not in kept:
+            shutil.rmtree(left)
 
 
 def restore(line: Path, step: int, shapes: Trees) -> dict[str, Any]:

@@ -16,11 +16,11 @@ from asdjax.errors import Diverged, Stopped
 from asdjax.files import locked_folder
 from asdjax.journal import Journal
 from asdjax.progress import progress, say
+from asdjax.stops import Deferral
 from asdjax.training import checkpoints, fleet, record, sampler
 from asdjax.training.fleet import FleetSpec, FleetState, Metrics
 from asdjax.training.phases import Phase, phases_of
 from asdjax.training.runs import Run, runs_of
-from asdjax.training.stops import StopRequest
 
 PAGE_SAMPLES = 512
 """Row length of the audio on the device: half a row is wasted per clip, 0.2 % of a 10 s clip."""
@@ -38,12 +38,12 @@ def train(config: Config, workdir: Path) -> None:
     parallel.require_divisible(config.train.batch_size, mesh)
     corpus = open_corpus(config)
     runs = runs_of(config, workdir, tasks_of(corpus, config.data.classes))
-    with locked_folder(workdir, wait=False), StopRequest() as stop:
+    with locked_folder(workdir, wait=False):
         configfile.require_same_run(config, workdir)
         if not configfile.exists(workdir):
             require_sound(config)
         # 2. Decode all audio once, for training and evaluation.
-        recordings = {run.name: _recordings(config, workdir, corpus, run, stop) for run in runs}
+        recordings = {run.name: _recordings(config, workdir, corpus, run) for run in runs}
         for run in runs:
             record.require_same(run.folder, run.task, recordings[run.name])
         # 3. Only now is it sure that there is a run to write down.
@@ -52,16 +52,15 @@ def train(config: Config, workdir: Path) -> None:
             record.save(run.folder, run.task, recordings[run.name])
         # 4. Train one fleet after another.
         for run in runs:
-            _train_run(config, run, [recording.samples for recording in recordings[run.name]], mesh, stop)
+            _train_run(config, run, [recording.samples for recording in recordings[run.name]], mesh)
 
 
-def _recordings(config: Config, workdir: Path, corpus: Corpus, run: Run, stop: StopRequest) -> list[Recording]:
+def _recordings(config: Config, workdir: Path, corpus: Corpus, run: Run) -> list[Recording]:
     """A run's training clips, decoded where they have not been."""
-    stop.obey("before all audio was decoded")
     return recordings_of(open_stores(config, workdir, corpus, run.task.machines), run.task.clips)
 
 
-def _train_run(config: Config, run: Run, samples: Sequence[np.ndarray], mesh: Mesh, stop: StopRequest) -> None:
+def _train_run(config: Config, run: Run, samples: Sequence[np.ndarray], mesh: Mesh) -> None:
     phases = phases_of(config, run.task, _phase1_plan(config, run.task, samples))
     if len(phases) == 1 and config.phase2.strategies:
         say(f"{run.name}: no section has target training clips to mix, so phase 2 is left out")
@@ -73,7 +72,7 @@ def _train_run(config: Config, run: Run, samples: Sequence[np.ndarray], mesh: Me
     waves = parallel.replicated(waves_of(samples), mesh)
     with Journal(run.folder) as journal:
         for phase in unfinished:
-            _train_phase(config, run, phase, waves, mesh, journal, stop)
+            _train_phase(config, run, phase, waves, mesh, journal)
 
 
 def _finished(line: Path, phase: Phase) -> bool:
@@ -98,28 +97,26 @@ def waves_of(samples: Sequence[np.ndarray]) -> signal.Waves:
     return signal.Waves(pages, first.astype(np.int32), length)  # pyright: ignore[reportArgumentType]
 
 
-def _train_phase(
-    config: Config, run: Run, phase: Phase, waves: signal.Waves, mesh: Mesh, journal: Journal, stop: StopRequest
-) -> None:
+def _train_phase(config: Config, run: Run, phase: Phase, waves: signal.Waves, mesh: Mesh, journal: Journal) -> None:
     spec = fleet.spec_of(config, len(run.task.classes), phase.trainable)
     # 6. Go on from the newest whole checkpoint, or begin: from scratch, or from the end of phase 1.
     resumed = _resumed(spec, run, phase, mesh)
     if resumed is None and phase.after is not None and not _ends_whole(spec, run, phase.after):
         say(f"{run.name}: {phase.name} starts from the end of {phase.after.name}, which has to be trained again")
-        _train_phase(config, run, phase.after, waves, mesh, journal, stop)
+        _train_phase(config, run, phase.after, waves, mesh, journal)
     step, state = resumed or (0, _begun(spec, run, phase, mesh))
-    stop.obey(f"before {run.name} {phase.name} went on")
     journal.begin(phase.name, step)
     steps = fleet.compiled_steps(spec, mesh)
     keys = sampler.streams(run.seed, run.task.name, spec.variants, phase.name)
     plan, keys = parallel.replicated((phase.plan, keys), mesh)
     unseen: list[tuple[int, int, Metrics]] = []
-    with progress(f"{run.name} {phase.name}", phase.steps, "step", step) as shown:
+    with progress(f"{run.name} {phase.name}", phase.steps, "step", step) as shown, Deferral() as stop:
         shown.mention("first step, which may take minutes to compile")
         while step < phase.steps:
             # 7. One dispatch: as many steps as lie before the next log or checkpoint.
             count = _steps_until_due(config, step, phase.steps, spec.steps_per_dispatch)
             state, metrics = steps(state, waves, plan, keys, jnp.int32(step), jnp.int32(count))
+            stop.begin()  # not earlier: nobody should wait for a compilation to end before the run does
             unseen.append((step, count, metrics))
             step += count
             # 8. Log, then save, then stop: what a checkpoint has behind it is in the log, once. Every loss is looked

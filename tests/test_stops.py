@@ -1,0 +1,70 @@
+"""Signals: an end at once where nothing would be lost, whatever the main thread is busy with, else when it is saved."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+SIGNALS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+
+BUSY = """
+import hashlib
+from asdjax.stops import watched
+
+with watched("test"):
+    print("busy", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # minutes, in which Python calls no handler
+"""
+
+SAVING = """
+import sys, time
+from asdjax.stops import Deferral, watched
+
+with watched("test"), Deferral() as stop:
+    stop.begin()
+    print("busy", flush=True)
+    while not stop.asked:
+        time.sleep(0.01)
+    print("saving", flush=True)
+    sys.stdin.read()
+    print("saved", flush=True)
+"""
+
+
+def running(code: str) -> subprocess.Popen:
+    """A program that has said that it is busy."""
+    pipe = subprocess.PIPE
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "busy\n"
+    return process
+
+
+@SIGNALS
+def test_where_nothing_would_be_lost_it_ends_at_once(number: signal.Signals):
+    with running(BUSY) as process:
+        process.send_signal(number)
+        _, err = process.communicate()
+    assert process.returncode == 75
+    assert err == "\nasdjax test: stopped; run the same command again to go on\n"
+
+
+@SIGNALS
+def test_what_is_to_be_saved_is_saved(number: signal.Signals):
+    with running(SAVING) as process:
+        process.send_signal(number)
+        out, err = process.communicate()
+    assert (process.returncode, out) == (0, "saving\nsaved\n")
+    assert err == "\nstopping as soon as this is saved; a second signal ends at once\n"
+
+
+def test_a_second_signal_ends_at_once():
+    with running(SAVING) as process:
+        process.send_signal(signal.SIGINT)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "saving\n"
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+        assert process.returncode == 75
+        assert process.stdout.read() == ""
