@@ -37,11 +37,13 @@ def default() -> Config:
 
     config.data = ConfigDict()
     config.data.root = ("data",)  # folders that hold machine folders, e.g. dev_data,eval_data
+    config.data.truth = ""  # folder of ground_truth_*.csv or eval_data_list.csv: labels of evaluation clips
     config.data.store = ""  # folder of the decoded audio; empty: store/ in the work directory
     config.data.layout = "auto"  # auto | dcase2020 | dcase2021 | dcase2022 (2022 on) | manifest
     config.data.machines = ()  # machine types; empty: all that are there
     config.data.classes = "auto"  # auto | section | machine_section | machine_section_attributes
-    config.data.on_mismatch = "error"  # error | convert: resample, mix down, requantise
+    config.data.on_mismatch = "error"  # error | convert: resample, take one channel or mix down, requantise
+    config.data.channel = "mean"  # of several channels, where converted: mean, or the number of one, from 1
 
     config.signal = ConfigDict()
     config.signal.sample_rate_hz = 16000  # report, Table 3
@@ -209,6 +211,8 @@ def _require_whole(config: Config) -> None:
         chosen = fields_of(config)[field]
         if len(set(chosen)) < len(chosen):
             raise InputError(f"config.{field}: expected each once, got {', '.join(map(str, chosen))}")
+    if config.data.channel != "mean" and not (config.data.channel.isdecimal() and int(config.data.channel) > 0):
+        raise InputError(f"config.data.channel: expected mean or a number from 1, got {config.data.channel!r}")
     if config.signal.n_fft % 2:
         raise InputError(f"config.signal.n_fft: expected an even number, got {config.signal.n_fft}")
     bins = 1 + config.signal.n_fft // 2

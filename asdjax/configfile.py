@@ -23,13 +23,14 @@ FILE = "config.json"
 FREE_ON_RESUME = frozenset(
     {
         "data.root",
+        "data.truth",
         "data.store",
         "train.log_every_steps",
         "train.checkpoint_every_steps",
         "train.keep",
     }
 )
-_FREE_AFTER_TRAINING = ("data.root", "data.store")
+_FREE_AFTER_TRAINING = ("data.root", "data.truth", "data.store")
 
 
 def load(path: str, overrides: Mapping[str, str]) -> Config:
@@ -72,8 +73,9 @@ def _called(file: Path) -> Config:
 def make_absolute(config: Config) -> None:
     """Folders as absolute paths, so that later commands find them from wherever they are called."""
     config.data.root = tuple(map(os.path.abspath, config.data.root))
-    if config.data.store:
-        config.data.store = os.path.abspath(config.data.store)
+    for field in ("truth", "store"):
+        if config.data[field]:
+            config.data[field] = os.path.abspath(config.data[field])
 
 
 def _find(path: str) -> Path:

@@ -97,6 +97,8 @@ def changed(field: str, value: Any) -> Any:
         ("seed", (), "at least one"),
         ("seed", (1, 1), "expected each once"),
         ("seed", ("a",), "values of kind int"),
+        ("data.channel", "0", "expected mean or a number from 1"),
+        ("data.channel", "left", "expected mean or a number from 1"),
         ("seed", (2**32,), "expected 0 to 4294967295"),
         ("evaluate.lines", ("phase1", "phase1"), "expected each once"),
         ("train.batch_size", True, "expected a value such as 48, got True"),

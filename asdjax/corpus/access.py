@@ -1,6 +1,7 @@
 """The corpus and the decoded audio that a configuration names."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from asdjax.corpus.clips import Clip, Corpus
 from asdjax.corpus.layouts import read_corpus
 from asdjax.corpus.store import WaveStore, open_store
 from asdjax.errors import InputError
+from asdjax.threads import in_order
 
 Stores = Mapping[str, WaveStore]
 """By machine type; each holds all clips of its machine type, training and test."""
@@ -27,7 +29,7 @@ class Recording(NamedTuple):
 
 def open_corpus(config: Config) -> Corpus:
     """All clips under `config.data.root`, of `config.data.machines` only if any are named."""
-    return read_corpus(config.data.root, config.data.layout, config.data.machines)
+    return read_corpus(config.data.root, config.data.layout, config.data.machines, config.data.truth)
 
 
 def check(config: Config) -> CheckResult:
@@ -36,10 +38,12 @@ def check(config: Config) -> CheckResult:
         config.data.root,
         config.data.layout,
         config.data.machines,
+        config.data.truth,
         sample_rate_hz=config.signal.sample_rate_hz,
         classes=config.data.classes,
         least_samples=signal.spectrogram_of(config).least_samples,
         on_mismatch=config.data.on_mismatch,
+        channel=config.data.channel,
     )
 
 
@@ -62,16 +66,18 @@ def open_stores(config: Config, workdir: Path, corpus: Corpus, machines: Sequenc
             corpus.select(machine=machine),
             sample_rate_hz=config.signal.sample_rate_hz,
             on_mismatch=config.data.on_mismatch,
+            channel=config.data.channel,
         )
         for machine in machines
     }
 
 
 def recordings_of(stores: Stores, clips: Sequence[Clip]) -> list[Recording]:
-    """What the stores hold of each clip."""
-    held = {
-        clip.path: Recording(store.samples(i), store.digests[i])
-        for store in stores.values()
-        for i, clip in enumerate(store.clips)
-    }
-    return [held[clip.path] for clip in clips]
+    """What the stores hold of each clip; raises InputError where that is not what was once decoded."""
+    held = {clip.path: (store, i) for store in stores.values() for i, clip in enumerate(store.clips)}
+    return list(in_order(partial(_recording, *held[clip.path]) for clip in clips))
+
+
+def _recording(store: WaveStore, i: int) -> Recording:
+    store.verify(i)
+    return Recording(store.samples(i), store.digests[i])

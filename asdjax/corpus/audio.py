@@ -17,7 +17,10 @@ from asdjax.errors import InputError
 Encoding = Literal["pcm16", "pcm24", "pcm32", "float32", "float64"]
 OnMismatch = Literal["error", "convert"]
 
-CONVERT = "pass --config.data.on_mismatch=convert to have it converted"
+CONVERT = "pass --config.data.on_mismatch=convert to have it converted (and --config.data.channel=1 for one channel)"
+MEAN = "mean"
+"""All channels mixed down to one."""
+
 PLAUSIBLE_RATES_HZ = (1_000, 768_000)
 """A rate outside comes from a damaged header, and resampling from it could need any amount of memory."""
 
@@ -120,14 +123,15 @@ def mismatches(header: WavHeader, sample_rate_hz: int) -> tuple[str, ...]:
     return tuple(found)
 
 
-def decode(path: str | Path, *, sample_rate_hz: int, on_mismatch: OnMismatch) -> np.ndarray:
+def decode(path: str | Path, *, sample_rate_hz: int, on_mismatch: OnMismatch, channel: str = MEAN) -> np.ndarray:
     """Clip at `path` as int16, shape (s,), at `sample_rate_hz`; full scale is 32768.
 
-    With `on_mismatch="error"` the file has to be 16-bit mono PCM at that rate. With "convert" channels are
-    averaged, another rate is resampled (polyphase, s = ceil(samples * sample_rate_hz / rate)) and the
-    values are rounded to 16 bits, those beyond full scale clipped.
+    With `on_mismatch="error"` the file has to be 16-bit mono PCM at that rate. With "convert" channels are averaged
+    (`channel` "mean") or one of several is taken ("1" for the first), another rate is resampled (polyphase,
+    s = ceil(samples * sample_rate_hz / rate)) and the values are rounded to 16 bits, those beyond full scale clipped.
 
-    Raises InputError as `read_header` does, for a mismatch, and for samples that are NaN or infinite.
+    Raises InputError as `read_header` does, for a mismatch, for a channel that is not there, and for samples that are
+    NaN or infinite.
     """
     header = read_header(path)
     different = mismatches(header, sample_rate_hz)
@@ -139,8 +143,16 @@ def decode(path: str | Path, *, sample_rate_hz: int, on_mismatch: OnMismatch) ->
         return samples[:, 0].astype(np.int16, copy=False)
     if not np.isfinite(samples).all():
         raise InputError(f"{path}: holds samples that are NaN or infinite; record or export it again")
-    mono = to_unit(samples).mean(axis=1)
+    require_channel(path, header, channel)
+    unit = to_unit(samples)
+    mono = unit.mean(axis=1) if header.channels == 1 or channel == MEAN else unit[:, int(channel) - 1]
     return _to_int16(_resample(mono, header.sample_rate_hz, sample_rate_hz))
+
+
+def require_channel(path: str | Path, header: WavHeader, channel: str) -> None:
+    """Raise InputError where a file of several channels lacks the one asked for."""
+    if header.channels > 1 and channel != MEAN and int(channel) > header.channels:
+        raise InputError(f"{path}: expected a channel {channel}, has {header.channels}; choose another data.channel")
 
 
 def converted_length(header: WavHeader, sample_rate_hz: int) -> int:

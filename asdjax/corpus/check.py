@@ -11,12 +11,14 @@ import numpy as np
 
 from asdjax.corpus.audio import (
     CONVERT,
+    MEAN,
     OnMismatch,
     WavHeader,
     converted_length,
     mismatches,
     read_header,
     read_samples,
+    require_channel,
     to_unit,
 )
 from asdjax.corpus.clips import Clip, Corpus, Domain, Label, Split
@@ -40,6 +42,7 @@ class _Demands:
     sample_rate_hz: int
     least_samples: int
     on_mismatch: OnMismatch
+    channel: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +57,13 @@ def check_corpus(
     roots: Sequence[str | Path],
     layout: str = "auto",
     machines: Sequence[str] = (),
+    truth: str | Path = "",
     *,
     sample_rate_hz: int,
     classes: str,
     least_samples: int,
     on_mismatch: OnMismatch,
+    channel: str = MEAN,
 ) -> CheckResult:
     """Look at every clip under `roots`, as `read_corpus` finds them, and collect what is wrong.
 
@@ -68,8 +73,8 @@ def check_corpus(
     Raises InputError only where there is no corpus to check: a root, layout or machine type that is not
     there, a table without the right columns.
     """
-    demands = _Demands(sample_rate_hz, least_samples, on_mismatch)
-    found = scan(roots, layout, machines)
+    demands = _Demands(sample_rate_hz, least_samples, on_mismatch, channel)
+    found = scan(roots, layout, machines, truth)
     reports = _inspect_all(found.clips, demands)
     findings = [finding for report in reports for finding in report.findings]
     findings += [*_of_names(found), *_of_sections(found), *_of_cells(found), *_of_tasks(found, classes)]
@@ -95,6 +100,7 @@ def _inspect(clip: Clip, demands: _Demands) -> _Report:
     digest = None
     try:
         header = read_header(clip.path)
+        require_channel(clip.path, header, demands.channel)
         digest = _digest(clip.path)
         found = (*_of_header(clip, header, demands), *_of_samples(clip, read_samples(clip.path, header)))
         return _Report(digest, found)

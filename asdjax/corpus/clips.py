@@ -15,8 +15,9 @@ Layout = Literal["dcase2020", "dcase2021", "dcase2022", "manifest"]
 class Clip:
     """One recording and what its folder, name or table row says of it.
 
-    `domain` and `label` are None where nothing says. From 2022 on a test clip's domain and attributes
-    stand in its name for judging only: they are no inputs to a score.
+    `domain` and `label` are None where nothing says. A `blind` test clip is one of an evaluation set: its name (or
+    table row) tells no label, and a label that it has all the same comes from the organisers' truth. From 2022 on a
+    test clip's domain and attributes stand in its name for judging only: they are no inputs to a score.
     """
 
     path: Path
@@ -26,6 +27,7 @@ class Clip:
     domain: Domain | None
     label: Label | None
     attributes: tuple[tuple[str, str], ...] = ()
+    blind: bool = False
 
     @property
     def name(self) -> str:

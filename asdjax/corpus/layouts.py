@@ -9,6 +9,7 @@ from typing import cast, get_args
 from asdjax.corpus.clips import Clip, Corpus, Layout
 from asdjax.corpus.names import EXPECTED, FOLDERS, has_id_form, has_section_form, parse_name
 from asdjax.corpus.tables import MANIFEST, is_attributes_table, read_attributes, read_manifest
+from asdjax.corpus.truth import join_truth
 from asdjax.errors import InputError
 
 RECORDINGS = (".wav", ".flac", ".mp3", ".ogg", ".aif", ".aiff", ".m4a")
@@ -30,18 +31,21 @@ class Scan:
     left_out: tuple[Path, ...]
 
 
-def read_corpus(roots: Sequence[str | Path], layout: str = "auto", machines: Sequence[str] = ()) -> Corpus:
+def read_corpus(
+    roots: Sequence[str | Path], layout: str = "auto", machines: Sequence[str] = (), truth: str | Path = ""
+) -> Corpus:
     """All clips under `roots`, of `machines` only where some are given.
 
     A root is a folder that holds machine types' folders (several are merged: dev_data, eval_data), or one
     with a manifest.csv. `layout` is "dcase2020", "dcase2021", "dcase2022" (2022 and later), "manifest", or
     "auto", which goes by folder and file names. Where nothing but training clips lies there, 2021 and 2022
-    look alike: attributes_NN.csv makes it dcase2022, its absence dcase2021.
+    look alike: attributes_NN.csv makes it dcase2022, its absence dcase2021. `truth` is a folder as in
+    `truth.read_truth`, whose labels unlabelled clips get.
 
     Raises InputError for a root without machine types, an unknown machine or layout, roots of different
     layouts, a name that does not parse, and a clip that occurs twice.
     """
-    scan_ = scan(roots, layout, machines)
+    scan_ = scan(roots, layout, machines, truth)
     if scan_.unparsed:
         where, why = scan_.unparsed[0]
         others = f" (and {len(scan_.unparsed) - 1} more)" if len(scan_.unparsed) > 1 else ""
@@ -55,14 +59,18 @@ def read_corpus(roots: Sequence[str | Path], layout: str = "auto", machines: Seq
     return Corpus(scan_.layout, scan_.clips)
 
 
-def scan(roots: Sequence[str | Path], layout: str = "auto", machines: Sequence[str] = ()) -> Scan:
+def scan(
+    roots: Sequence[str | Path], layout: str = "auto", machines: Sequence[str] = (), truth: str | Path = ""
+) -> Scan:
     """As `read_corpus`, but names that do not parse and twins are returned, not raised."""
     if layout not in ("auto", *get_args(Layout)):
         raise InputError(f"data.layout: expected auto or {', '.join(get_args(Layout))}, came {layout!r}")
     paths = _existing(roots)
     if layout == "manifest" or (layout == "auto" and any((root / MANIFEST).is_file() for root in paths)):
-        return _scan_manifests(paths, machines)
-    return _scan_folders(paths, layout, machines)
+        found = _scan_manifests(paths, machines)
+    else:
+        found = _scan_folders(paths, layout, machines)
+    return replace(found, clips=tuple(join_truth(found.clips, found.layout, Path(truth)))) if truth else found
 
 
 def _existing(roots: Sequence[str | Path]) -> list[Path]:

@@ -73,6 +73,7 @@ def parse_name(path: Path, *, machine: str, folder: str, layout: Layout) -> Clip
         domain=cast("Domain | None", domain),
         label=cast("Label | None", said["label"]),
         attributes=split_attributes(tail),
+        blind=said["label"] is None,
     )
 
 

@@ -16,14 +16,14 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from asdjax.corpus.audio import OnMismatch, decode
+from asdjax.corpus.audio import MEAN, OnMismatch, decode
 from asdjax.corpus.clips import Clip
 from asdjax.errors import InputError
 from asdjax.files import locked_folder, replace_text
 from asdjax.progress import track
 from asdjax.threads import in_order
 
-VERSION = 1
+VERSION = 2
 INDEX = "index.json"
 PARTIAL = "samples.partial"
 
@@ -35,10 +35,12 @@ _Job = Callable[[], tuple[np.ndarray, str]]
 class WaveStore:
     """Samples of clips, mapped from disk; nothing is read before it is looked at.
 
-    `flat` int16, shape (s,), all samples of the machine type's store, read-only. `offsets` and `lengths`,
-    int64 (n,), say where in it each of `clips` lies, in samples; `digests` are the SHA-256 of each one's samples.
+    `home` is its folder. `flat` int16, shape (s,), all samples of the machine type's store, read-only. `offsets` and
+    `lengths`, int64 (n,), say where in it each of `clips` lies, in samples; `digests` are the SHA-256 of each one's
+    samples.
     """
 
+    home: Path
     clips: tuple[Clip, ...]
     flat: np.ndarray
     offsets: np.ndarray
@@ -48,6 +50,14 @@ class WaveStore:
     def __len__(self) -> int:
         return len(self.clips)
 
+    def verify(self, i: int) -> None:
+        """Raise InputError where the samples of `clips[i]` are not those that were decoded."""
+        if hashlib.sha256(self.samples(i)).hexdigest() != self.digests[i]:
+            raise InputError(
+                f"{self.home}: damaged, what it holds of {self.clips[i].path} is not what was decoded; "
+                f"remove {self.home} to have it built anew"
+            )
+
     def samples(self, i: int) -> np.ndarray:
         """Samples of `clips[i]`, a view of `flat`: int16, shape (lengths[i],)."""
         start = int(self.offsets[i])
@@ -55,7 +65,13 @@ class WaveStore:
 
 
 def open_store(
-    folder: Path, machine: str, clips: Sequence[Clip], *, sample_rate_hz: int, on_mismatch: OnMismatch
+    folder: Path,
+    machine: str,
+    clips: Sequence[Clip],
+    *,
+    sample_rate_hz: int,
+    on_mismatch: OnMismatch,
+    channel: str = MEAN,
 ) -> WaveStore:
     """The store of `machine` under `folder` for `clips`, built where it is missing or out of date.
 
@@ -70,7 +86,7 @@ def open_store(
     if not clips:
         raise ValueError(f"a store needs at least one clip of {machine}")
     home = Path(folder) / machine
-    settings = {"version": VERSION, "sample_rate_hz": sample_rate_hz, "on_mismatch": on_mismatch}
+    settings = {"version": VERSION, "sample_rate_hz": sample_rate_hz, "on_mismatch": on_mismatch, "channel": channel}
     origins = [_origin(clip) for clip in clips]
     with locked_folder(home):
         store = _load(home, settings)
@@ -80,7 +96,7 @@ def open_store(
     places = [store.places[origin] for origin in origins]
     offsets = np.array([place.offset for place in places], np.int64)
     lengths = np.array([place.samples for place in places], np.int64)
-    return WaveStore(tuple(clips), store.flat, offsets, lengths, tuple(place.sha256 for place in places))
+    return WaveStore(home, tuple(clips), store.flat, offsets, lengths, tuple(place.sha256 for place in places))
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,8 +211,8 @@ def _build(home: Path, wanted: dict[_Origin, Clip], old: _Index, settings: dict[
 def _job(clip: Clip, origin: _Origin, old: _Index, settings: dict[str, Any]) -> _Job:
     if place := old.places.get(origin):
         return lambda: (old.samples(place), place.sha256)
-    rate_hz, on_mismatch = settings["sample_rate_hz"], settings["on_mismatch"]
-    return lambda: _digested(decode(clip.path, sample_rate_hz=rate_hz, on_mismatch=on_mismatch))
+    how = {name: settings[name] for name in ("sample_rate_hz", "on_mismatch", "channel")}
+    return lambda: _digested(decode(clip.path, **how))
 
 
 def _digested(samples: np.ndarray) -> tuple[np.ndarray, str]:

@@ -103,6 +103,7 @@ def _clip(root: Path, header: list[str], row: list[str]) -> Clip:
         domain=cast("Domain", _one_of("domain", cells["domain"], ("", *get_args(Domain))) or "source"),
         label=cast("Label | None", label),
         attributes=_manifest_attributes(cells["attributes"]),
+        blind=label is None,
     )
 
 

@@ -43,15 +43,15 @@ def evaluate(
 ) -> Results:
     """Score all test clips, judge those of a split and write W/evaluation/<split>/; returns what was written.
 
-    `dev` are the test clips whose label is known, `eval` the others. `step` judges that checkpoint instead of the
-    newest; `overrides` as in `configfile.read`. Raises InputError where something is missing that this needs,
-    before anything is written.
+    `dev` are the test clips whose names tell their label, `eval` the others, whatever truth is known of them. `step`
+    judges that checkpoint instead of the newest; `overrides` as in `configfile.read`. Raises InputError where
+    something is missing that this needs, before anything is written.
     """
     # 1. What was trained, on what.
     config = configfile.read(workdir, overrides)
     corpus = open_corpus(config)
     _require_allowed(config, corpus)
-    judged = [clip for clip in corpus if clip.split == "test" and (clip.label is not None) == (split == "dev")]
+    judged = [clip for clip in corpus if clip.split == "test" and clip.blind == (split == "eval")]
     if not judged:
         kind, other = ("labelled", "eval") if split == "dev" else ("unlabelled", "dev")
         raise InputError(

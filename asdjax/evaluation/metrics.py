@@ -9,16 +9,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from math import fsum
-from typing import Any, Literal
+from typing import Any
 
 from sklearn.metrics import roc_auc_score
 
 from asdjax.corpus.clips import Domain, Label
-from asdjax.errors import InputError
+from asdjax.corpus.official import rules_of
 
-Rules = Literal[2020, 2021, 2022]
-
-YEARS = range(2020, 2027)
 FIGURES = ("auc", "pauc", "precision", "recall", "f1")
 MAX_FALSE_POSITIVE_RATE = 0.1  # of the pAUC
 FLOOR = sys.float_info.epsilon  # under a denominator, and under every value of a harmonic mean
@@ -84,16 +81,6 @@ class Means:
 
     arithmetic: Figures
     harmonic: Figures
-
-
-def rules_of(year: int) -> Rules:
-    """The year whose rules and file names `year` follows: 2020, 2021, or 2022 for all later ones.
-
-    Raises InputError for a year without a known challenge.
-    """
-    if year not in YEARS:
-        raise InputError(f"year: expected {YEARS[0]} to {YEARS[-1]}, got {year}; give the year of the challenge")
-    return 2020 if year == 2020 else 2021 if year == 2021 else 2022
 
 
 def judge(year: int, clips: Iterable[ScoredClip]) -> Judgement:

@@ -35,8 +35,8 @@ class System(NamedTuple):
 def judge_all(config: Config, year: int, models: Models, judged: Sequence[Clip]) -> dict[str, System]:
     """Every system by name: the single models that every machine type has, then the report's ensembles.
 
-    The ranking of models goes by the labelled test clips, whichever clips are judged; ensembles that need one are
-    left out, and it is said, where a machine type has none.
+    The ranking of models goes by the development set's test clips, whichever clips are judged; ensembles that need
+    one are left out, and it is said, where a machine type has none.
     """
     everywhere = set.intersection(*(set(of_machine) for of_machine in models.values()))
     names = [name for name in next(iter(models.values())) if name in everywhere]
@@ -62,7 +62,7 @@ def _ranked(config: Config, year: int, models: Mapping[str, ClipScores]) -> list
     """A machine type's models, best first, by the harmonic mean of its AUC and pAUC cells; [] without any."""
     official = {}
     for name, scores in models.items():
-        labelled = [clip for clip in scores.test if clip.label is not None]
+        labelled = [clip for clip in scores.test if clip.label is not None and not clip.blind]
         official[name] = judge(year, _scored_clips(scores, labelled, None)).official
     if any(value is None for value in official.values()):
         return []

@@ -205,3 +205,28 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path):
     for path in (tmp_path / "missing.wav", tmp_path):
         with pytest.raises(InputError, match="no regular file"):
             read_header(path)
+
+
+def test_one_channel_is_taken_where_it_is_asked_for(tmp_path: Path):
+    values = noise(channels=2)
+    path = write(tmp_path / "stereo.wav", values, subtype="PCM_16")
+    oracle, _ = soundfile.read(path, dtype="int16")
+    for channel in (1, 2):
+        taken = decode(path, sample_rate_hz=RATE_HZ, on_mismatch="convert", channel=str(channel))
+        np.testing.assert_array_equal(taken, oracle[:, channel - 1])
+    mono = write(tmp_path / "mono.wav", values[:, :1], subtype="FLOAT")
+    np.testing.assert_array_equal(
+        decode(mono, sample_rate_hz=RATE_HZ, on_mismatch="convert", channel="2"), converted(mono)
+    )
+
+
+def test_a_channel_that_is_not_there_is_refused(tmp_path: Path):
+    path = write(tmp_path / "stereo.wav", noise(channels=2))
+    with pytest.raises(InputError, match=r"stereo.wav: expected a channel 3, has 2; choose another data.channel"):
+        decode(path, sample_rate_hz=RATE_HZ, on_mismatch="convert", channel="3")
+
+
+def test_stereo_is_refused_with_the_choice_there_is(tmp_path: Path):
+    path = write(tmp_path / "stereo.wav", noise(channels=2))
+    with pytest.raises(InputError, match=r"came 2 channels; pass .*convert .*data.channel=1 for one channel"):
+        strict(path)

@@ -3,7 +3,11 @@
 import errno
 import json
 import os
+import random
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -129,6 +133,19 @@ def test_the_bytes_follow_from_the_clips_and_not_from_threads_or_history(
     monkeypatch.setattr(store_module, "decode", late_first)
     opened(tmp_path / "uneven", clips)
     assert contents(tmp_path / "plain") == contents(tmp_path / "grown") == contents(tmp_path / "uneven")
+
+
+def test_a_flipped_bit_is_noticed_when_it_is_looked_for(tmp_path: Path):
+    clips = record(tmp_path / "wav", [300, 200])
+    opened(tmp_path / "store", clips)
+    samples = next((tmp_path / "store").rglob("*.int16"))
+    content = bytearray(samples.read_bytes())
+    content[700] ^= 1
+    samples.write_bytes(content)
+    store = opened(tmp_path / "store", clips)
+    store.verify(0)
+    with pytest.raises(InputError, match=r"damaged, what it holds of .*1\.wav.*; remove .*fan to have it built anew"):
+        store.verify(1)
 
 
 def test_one_file_under_two_clips_is_stored_once(tmp_path: Path):
@@ -290,3 +307,49 @@ def test_a_build_says_one_line_where_nobody_watches(tmp_path: Path, capsys: pyte
     opened(tmp_path / "store", clips)
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("store fan: 2 of 2 clips in ")
+
+
+BUILD = """
+import sys, time
+from pathlib import Path
+from asdjax.corpus import store
+from asdjax.corpus.clips import Clip
+
+decode = store.decode
+
+def slowly(path, **how):
+    time.sleep(0.004)
+    return decode(path, **how)
+
+store.decode = slowly
+folder, *paths = sys.argv[1:]
+clips = [Clip(Path(path), "fan", "00", "train", "source", "normal") for path in paths]
+print("begun", flush=True)
+store.open_store(Path(folder), "fan", clips, sample_rate_hz=16_000, on_mismatch="error")
+"""
+
+
+def whole(folder: Path) -> dict[str, bytes]:
+    return {name: data for name, data in contents(folder).items() if not name.endswith(".partial")}
+
+
+@pytest.mark.slow
+def test_a_build_killed_twenty_times_at_random_moments_ends_with_the_same_bytes(tmp_path: Path):
+    """Half of the kills fall into a first build, half into one that adds clips to a store that stands."""
+    clips = record(tmp_path / "wav", [300 + i for i in range(200)])
+    opened(tmp_path / "undisturbed", clips)
+    rng, killed = random.Random(0), 0
+    for of_round in (clips[::2], clips):
+        while killed < (10 if of_round is not clips else 20):
+            before = whole(tmp_path / "store") if of_round is clips else {}
+            words = [sys.executable, "-c", BUILD, str(tmp_path / "store"), *(str(one.path) for one in of_round)]
+            with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, stderr=subprocess.DEVNULL) as process:
+                assert process.stdout is not None
+                process.stdout.readline()
+                time.sleep(rng.uniform(0, 0.6 * 0.004 * 100 / (os.cpu_count() or 1)))
+                process.kill()
+            assert process.returncode == -signal.SIGKILL, "it had ended before it could be killed"
+            killed += 1
+            assert whole(tmp_path / "store").items() >= before.items()
+        opened(tmp_path / "store", of_round)
+    assert contents(tmp_path / "store") == contents(tmp_path / "undisturbed")

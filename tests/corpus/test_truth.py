@@ -1,0 +1,121 @@
+"""The organisers' truth, joined by name to the clips of evaluation sets."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from asdjax.corpus.clips import Clip
+from asdjax.corpus.layouts import read_corpus
+from asdjax.errors import InputError
+
+
+def touch(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def rows(path: Path) -> list[list[str]]:
+    return list(csv.reader(path.read_text().splitlines()))
+
+
+def blind_clips(*args, **kwargs) -> dict[str, Clip]:
+    return {clip.name: clip for clip in read_corpus(*args, **kwargs) if clip.blind}
+
+
+LABELS = {"0": "normal", "1": "anomaly"}
+
+
+def test_the_truth_of_2021_joins_unlabelled_clips_by_name(shared_data: Path, tmp_path: Path):
+    truth = shared_data / "official" / "2021" / "eval_truth"
+    labels = {
+        domain: dict(rows(truth / f"ground_truth_fan_section_03_{domain}_test.csv")) for domain in ("source", "target")
+    }
+    names = [f"fan/{domain}_test/{name}" for domain, of_domain in labels.items() for name in of_domain]
+    touch(tmp_path, *names, "fan/source_test/section_00_source_test_normal_0000.wav")
+    clips = blind_clips([tmp_path], truth=truth)
+    assert len(clips) == 400
+    for domain, of_domain in labels.items():
+        for name, label in of_domain.items():
+            assert (clips[name].label, clips[name].domain) == (LABELS[label], domain)
+    assert all(clip.label is None for clip in blind_clips([tmp_path]).values())
+
+
+def test_the_truth_of_2023_tells_label_domain_and_attributes(shared_data: Path, tmp_path: Path):
+    truth = shared_data / "official" / "2023"
+    file = "ground_truth_grinder_section_00_test.csv"
+    labels = dict(rows(truth / "ground_truth_data" / file))
+    domains = dict(rows(truth / "ground_truth_domain" / file))
+    touch(tmp_path, *(f"grinder/test/{name}" for name in labels))
+    clips = blind_clips([tmp_path], truth=truth)
+    assert len(clips) == 200
+    for name, clip in clips.items():
+        assert clip.label == LABELS[labels[name]]
+        assert clip.domain == {"0": "source", "1": "target"}[domains[name]]
+    assert clips["section_00_0000.wav"].attributes == (("grindstone", "2"), ("plate", "2"))
+    assert blind_clips([tmp_path], truth=truth / "ground_truth_data") == clips
+
+
+def test_the_list_of_2020_tells_labels_by_full_names(tmp_path: Path):
+    touch(tmp_path / "data", "ToyCar/test/id_05_00000000.wav", "ToyCar/test/id_05_00000001.wav")
+    touch(tmp_path / "data", "fan/test/id_01_00000000.wav", "fan/train/normal_id_01_00000000.wav")
+    (tmp_path / "eval_data_list.csv").write_text(
+        "ToyCar\nid_05_00000000.wav,normal_id_05_00000000.wav,0\nid_05_00000001.wav,anomaly_id_05_00000000.wav,1\n"
+        "fan\nid_01_00000000.wav,anomaly_id_01_00000000.wav,1\n"
+    )
+    found = {
+        (clip.machine, clip.name, clip.label) for clip in read_corpus([tmp_path / "data"], truth=tmp_path) if clip.blind
+    }
+    assert found == {
+        ("ToyCar", "id_05_00000000.wav", "normal"),
+        ("ToyCar", "id_05_00000001.wav", "anomaly"),
+        ("fan", "id_01_00000000.wav", "anomaly"),
+    }
+
+
+EVAL = "fan/source_test/section_03_source_test_0000.wav"
+TRUTH = "ground_truth_fan_section_03_source_test.csv"
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "told"),
+    [
+        (TRUTH, "section_03_source_test_0001.wav,1\n", f"{TRUTH}: expected a row for section_03_source_test_0000.wav"),
+        (TRUTH, "section_03_source_test_0000.wav,2\n", "row 1: expected name,label with 0 or 1, got"),
+        (TRUTH, "name,label\n", "no header line"),
+        (TRUTH, "", "got an empty file"),
+        ("other.csv", "", "expected ground_truth files or an eval_data_list"),
+        ("ground_truth_fan_section_03_test.csv", "a.wav,1\n", "got one of 2022"),
+        ("eval_data_list.csv", "fan\nsection_03_source_test_0000.wav,x.wav,1\n", "row 2: expected a machine type, or"),
+        ("eval_data_list.csv", "section_03_source_test_0000.wav,section_03_source_test_normal_0000.wav\n", "before it"),
+    ],
+)
+def test_a_truth_that_does_not_fit_is_refused_by_file_and_row(tmp_path: Path, file: str, content: str, told: str):
+    touch(tmp_path / "data", EVAL)
+    (tmp_path / "truth").mkdir()
+    (tmp_path / "truth" / file).write_text(content)
+    with pytest.raises(InputError) as refusal:
+        read_corpus([tmp_path / "data"], truth=tmp_path / "truth")
+    assert told in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_tables_that_contradict_each_other_are_refused(tmp_path: Path):
+    touch(tmp_path / "data", "fan/test/section_00_0000.wav", "fan/train/section_00_source_train_normal_0000_x_1.wav")
+    file = "ground_truth_fan_section_00_test.csv"
+    for folder, row in (
+        ("ground_truth_data", "section_00_0000.wav,1"),
+        ("ground_truth_attributes", "section_00_0000.wav,section_00_source_test_normal_0000_x_1"),
+    ):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / file).write_text(row)
+    with pytest.raises(InputError, match="expected label anomaly, as its name or another table says, got"):
+        read_corpus([tmp_path / "data"], truth=tmp_path)
+
+
+def test_a_manifest_has_its_labels_itself(tmp_path: Path):
+    (tmp_path / "manifest.csv").write_text("path,machine,section,split\na.wav,m,0,test\n")
+    with pytest.raises(InputError, match=r"config.data.truth: a manifest tells labels itself"):
+        read_corpus([tmp_path], truth=tmp_path)
