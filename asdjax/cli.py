@@ -75,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     _add_demo(commands)
     _add_synthesize(commands)
+    _add_download(commands)
     _add_check(commands)
     _add_train(commands)
     _add_evaluate(commands)
@@ -132,6 +133,27 @@ def _synthesize(options: argparse.Namespace) -> int:
     )
     number = synthesize(options.out, recipe, machines=options.machines or tuple(MACHINES))
     print(f"{number} clips in {options.out}")
+    return DONE
+
+
+def _add_download(commands: Any) -> None:
+    parser = _add(commands, "download", _download, "get a year's recordings from Zenodo, or unpack zips that are here")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--year", type=int, metavar="Y", help="of the challenge, from Zenodo's records")
+    source.add_argument("--zips", type=Path, metavar="DIR", help="or a folder with the challenge's zips: no connection")
+    parser.add_argument("--machines", type=_names, default=(), metavar="A,B", help="default: all that are there")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to fill")
+
+
+def _download(options: argparse.Namespace) -> int:
+    from asdjax.corpus.download import FOLDERS, download, unpack_zips
+
+    if options.zips:
+        number = unpack_zips(options.out, options.zips, options.machines)
+    else:
+        number = download(options.out, options.year, options.machines)
+    roots = ",".join(str(options.out / folder) for folder in FOLDERS if (options.out / folder).is_dir())
+    print(f"{number} clips; next: asdjax check --config dcase2021 --config.data.root={roots}")
     return DONE
 
 

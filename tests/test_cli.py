@@ -13,7 +13,7 @@ from asdjax import cli
 from asdjax.cli import main
 from asdjax.errors import Diverged, InputError, Stopped
 
-COMMANDS = ("demo", "synthesize", "check", "train", "evaluate", "metrics")
+COMMANDS = ("demo", "synthesize", "download", "check", "train", "evaluate", "metrics")
 
 
 def failing(error: BaseException, monkeypatch: pytest.MonkeyPatch, *words: str) -> int:

@@ -1,0 +1,79 @@
+"""Archives of recordings unpacked so that no archive, however made, can harm what lies around its folder."""
+
+import os
+import stat
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from shutil import copyfileobj
+
+from asdjax.errors import InputError
+from asdjax.progress import say, track
+
+KINDS = (".wav", ".csv")
+MOST_FILES = 100_000
+MOST_BYTES = 64 * 2**30
+MOST_TIMES = 100
+"""How many times its archive's size the contents may have: recordings come to about twice, a bomb to thousands."""
+
+
+def unpack(archive: Path, folder: Path) -> int:
+    """Unpack the recordings and tables of a zip into a folder; returns how many files it has of them.
+
+    A file is under its final name only when it is whole; what is there already, of the same size, is left. Files of
+    other kinds are left out, and that is said. Raises InputError, before anything is written, for a file that is no
+    zip, names that lead out of the folder, links, the same name twice, and too many or too large contents; and for
+    damage that shows in reading.
+    """
+    try:
+        with zipfile.ZipFile(archive) as content:
+            members = _members(archive, content)
+            for member in track(members, f"unpack {archive.name}", len(members), "file"):
+                _unpack_one(content, member, folder / member.filename)
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+        raise InputError(f"{archive}: expected a zip archive, came {error}; download it again") from error
+    return len(members)
+
+
+def _members(archive: Path, content: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    """The files to unpack, once everything about the archive has been looked at."""
+    files = [member for member in content.infolist() if not member.is_dir()]
+    for what in _objections(archive, files):
+        raise InputError(f"{archive}: {what}; nothing was unpacked; get it from another place")
+    wanted = [member for member in files if member.filename.lower().endswith(KINDS)]
+    if len(wanted) < len(files):
+        other = next(member.filename for member in files if member not in wanted)
+        say(f"{archive.name}: left out {len(files) - len(wanted)} files that are no recordings (such as {other!r})")
+    return wanted
+
+
+def _objections(archive: Path, files: list[zipfile.ZipInfo]) -> Iterator[str]:
+    if len(files) > MOST_FILES:
+        yield f"holds {len(files)} files, more than {MOST_FILES}"
+    size = sum(member.file_size for member in files)
+    if size > min(MOST_BYTES, MOST_TIMES * archive.stat().st_size):
+        yield f"would unpack to {size} bytes from {archive.stat().st_size}"
+    names: set[str] = set()
+    for member in files:
+        name = member.filename
+        parts = PurePosixPath(name).parts
+        if name.startswith("/") or "\\" in name or ":" in name or ".." in parts or not name.isprintable():
+            yield f"holds the name {name!r}, which leads out of the folder or is none"
+        if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG):
+            yield f"holds {name!r}, which is a link or a device"
+        if name.lower() in names:
+            yield f"holds {name!r} twice"
+        names.add(name.lower())
+
+
+def _unpack_one(content: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> None:
+    if target.is_file() and target.stat().st_size == member.file_size:
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f"{target.name}.partial")
+    try:
+        with content.open(member) as packed, partial.open("wb") as out:
+            copyfileobj(packed, out, 2**20)
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,294 @@
+"""Downloads against an HTTP server that stands in for Zenodo; hostile and damaged zips."""
+
+import hashlib
+import json
+import stat
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from asdjax.cli import main
+from asdjax.corpus import download as module
+from asdjax.corpus import unzip
+from asdjax.corpus.download import RECORDS, download
+from asdjax.errors import InputError
+
+DEVELOPMENT, ADDITIONAL, EVALUATION = RECORDS[2021]
+
+
+def wav(folder: Path, seed: int) -> bytes:
+    path = folder / "one.wav"
+    soundfile.write(path, np.random.default_rng(seed).uniform(-0.5, 0.5, 16_000), 16_000)
+    return path.read_bytes()
+
+
+def zipped(path: Path, files: dict[str, bytes]) -> bytes:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as out:
+        for name, content in files.items():
+            out.writestr(name, content)
+    return path.read_bytes()
+
+
+class Zenodo:
+    """Records by number: their files by name; `asked` are the paths that were asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        train = "section_{}_{}_train_normal_{:04d}_x.wav"
+        dev = {f"fan/train/{train.format('00', 'source', i)}": wav(folder, i) for i in range(3)}
+        dev["fan/source_test/section_00_source_test_anomaly_0000.wav"] = wav(folder, 3)
+        more = {f"fan/train/{train.format('03', 'target', i)}": wav(folder, 10 + i) for i in range(2)}
+        test = {"fan/target_test/section_03_target_test_0000.wav": wav(folder, 20)}
+        pump = {f"pump/train/{train.format('00', 'source', 0)}": wav(folder, 30)}
+        self.records: dict[int, dict[str, bytes]] = {
+            DEVELOPMENT: {
+                "dev_data_fan.zip": zipped(folder / "1", dev),
+                "dev_data_pump.zip": zipped(folder / "2", pump),
+                "readme.txt": b"read me",
+            },
+            ADDITIONAL: {"eval_data_fan_train.zip": zipped(folder / "3", more)},
+            EVALUATION: {"eval_data_fan_test.zip": zipped(folder / "4", test)},
+        }
+        self.md5 = {
+            name: hashlib.md5(content).hexdigest() for files in self.records.values() for name, content in files.items()
+        }
+        self.asked: list[str] = []
+        self.cut: set[str] = set()
+        self.address = ""
+
+    def listing(self, record: int) -> bytes:
+        files = [
+            {
+                "key": name,
+                "checksum": f"md5:{self.md5[name]}",
+                "links": {"self": f"{self.address}/files/{record}/{name}"},
+            }
+            for name in self.records[record]
+        ]
+        return json.dumps({"files": files}).encode()
+
+    @property
+    def files_asked(self) -> list[str]:
+        return [path.rsplit("/", 1)[1] for path in self.asked if path.startswith("/files/")]
+
+
+@pytest.fixture
+def zenodo(tmp_path: Path) -> Iterator[Zenodo]:
+    (tmp_path / "made").mkdir()
+    here = Zenodo(tmp_path / "made")
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            here.asked.append(self.path)
+            *_, record, name = self.path.split("/")
+            known = self.path.startswith("/files/") or int(name) in here.records
+            if not known:
+                self.send_error(404)
+                return
+            body = here.records[int(record)][name] if self.path.startswith("/files/") else here.listing(int(name))
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body[: len(body) // 2] if name in here.cut else body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        here.address = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield here
+        server.shutdown()
+        thread.join()
+
+
+def fetched(zenodo: Zenodo, out: Path, *machines: str) -> int:
+    return download(out, 2021, machines, records=f"{zenodo.address}/api/records")
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pooch waits a second between attempts."""
+    monkeypatch.setattr(module, "ATTEMPTS", 1)
+
+
+def test_a_year_ends_in_folders_that_check_accepts(zenodo: Zenodo, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert fetched(zenodo, tmp_path / "out") == 8
+    roots = f"{tmp_path / 'out' / 'dev_data'},{tmp_path / 'out' / 'eval_data'}"
+    assert main(["check", "--config", "dcase2021", f"--config.data.root={roots}"]) == 0
+    assert "8 clips" in capsys.readouterr().out
+    assert {path.name for path in (tmp_path / "out" / "zips").iterdir()} == {
+        "dev_data_fan.zip",
+        "dev_data_pump.zip",
+        "eval_data_fan_train.zip",
+        "eval_data_fan_test.zip",
+    }
+
+
+def test_one_machine_type_and_what_is_here_is_not_downloaded_again(zenodo: Zenodo, tmp_path: Path):
+    assert fetched(zenodo, tmp_path / "out", "fan") == 7
+    assert sorted(zenodo.files_asked) == ["dev_data_fan.zip", "eval_data_fan_test.zip", "eval_data_fan_train.zip"]
+    before = files(tmp_path / "out")
+    (tmp_path / "out" / "zips" / "eval_data_fan_test.zip").write_bytes(b"half")
+    clip = next((tmp_path / "out" / "dev_data").rglob("*.wav"))
+    clip.write_bytes(clip.read_bytes()[:100])
+    zenodo.asked.clear()
+    assert fetched(zenodo, tmp_path / "out", "fan") == 7
+    assert zenodo.files_asked == ["eval_data_fan_test.zip"]
+    assert files(tmp_path / "out") == before
+
+
+def test_other_contents_than_the_record_says_are_refused(zenodo: Zenodo, tmp_path: Path, impatient: None):
+    zenodo.md5["eval_data_fan_train.zip"] = "0" * 32
+    with pytest.raises(InputError, match=r"eval_data_fan_train.zip: expected md5:0+, came other contents"):
+        fetched(zenodo, tmp_path / "out")
+    assert "eval_data_fan_train.zip" not in {path.name for path in (tmp_path / "out" / "zips").iterdir()}
+    assert not (tmp_path / "out" / "dev_data").exists()
+
+
+def test_a_cut_connection_leaves_nothing_that_looks_whole(zenodo: Zenodo, tmp_path: Path, impatient: None):
+    zenodo.cut.add("dev_data_pump.zip")
+    with pytest.raises(InputError, match=r"dev_data_pump.zip: cannot be downloaded .*; run the same command again"):
+        fetched(zenodo, tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out" / "zips").iterdir()] == ["dev_data_fan.zip"]
+    zenodo.cut.clear()
+    zenodo.asked.clear()
+    assert fetched(zenodo, tmp_path / "out") == 8
+    assert "dev_data_fan.zip" not in zenodo.files_asked
+
+
+def test_a_lost_connection_is_tried_again(zenodo: Zenodo, tmp_path: Path):
+    zenodo.cut.add("dev_data_pump.zip")
+    threading.Timer(0.5, zenodo.cut.clear).start()
+    assert fetched(zenodo, tmp_path / "out", "pump") == 1
+    assert zenodo.files_asked == ["dev_data_pump.zip"] * 2
+
+
+def test_unknown_years_and_machine_types_are_refused_with_those_there_are(zenodo: Zenodo, tmp_path: Path):
+    with pytest.raises(InputError, match=r"--machines: expected some of fan, pump; got valve"):
+        fetched(zenodo, tmp_path / "out", "valve")
+    with pytest.raises(
+        InputError, match=r"--year: expected one of 2020, .*2025, got 2026, whose records are not known"
+    ):
+        download(tmp_path / "out", 2026)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_record_that_cannot_be_reached_or_read_is_named(zenodo: Zenodo, tmp_path: Path):
+    del zenodo.records[EVALUATION]
+    with pytest.raises(InputError, match=f"records/{EVALUATION}: cannot be reached .*404"):
+        fetched(zenodo, tmp_path / "out")
+    with pytest.raises(InputError, match=f"{DEVELOPMENT}: cannot be reached"):
+        download(tmp_path / "out", 2021, records="http://127.0.0.1:9/api/records")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("dev_data_ToyCar.zip", ("dev_data", "ToyCar", "", 1)),
+        ("eval_data_train_ToyConveyor.zip", ("eval_data", "ToyConveyor", "train", 1)),
+        ("eval_data_test_fan.zip", ("eval_data", "fan", "test", 1)),
+        ("dev_bearing.zip", ("dev_data", "bearing", "", 1)),
+        ("eval_data_3DPrinter_train_r2.zip", ("eval_data", "3DPrinter", "train", 2)),
+        ("eval_data_RoboticArm_test.zip", ("eval_data", "RoboticArm", "test", 1)),
+    ],
+)
+def test_the_names_of_every_year_s_zips(name: str, expected: tuple):
+    (archive,) = module._named([(name, "", "")])
+    assert (archive.folder, archive.machine, archive.part, archive.again) == expected
+
+
+def test_of_a_zip_that_was_published_anew_the_last_counts():
+    names = ("eval_data_fan_train_r2.zip", "eval_data_fan_train.zip", "eval_data_fan_test.zip")
+    assert [archive.name for archive in module._named((name, "", "") for name in names)] == [names[0], names[2]]
+
+
+def test_zips_that_are_here_are_unpacked_without_a_connection(
+    zenodo: Zenodo, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    zips = tmp_path / "zips"
+    zips.mkdir()
+    for record in zenodo.records.values():
+        for name, content in record.items():
+            (zips / name).write_bytes(content)
+    assert main(["download", "--zips", str(zips), "--out", str(tmp_path / "out"), "--machines", "fan"]) == 0
+    assert "7 clips; next: asdjax check" in capsys.readouterr().out
+    assert zenodo.asked == []
+    assert main(["download", "--zips", str(tmp_path / "made"), "--out", str(tmp_path / "none")]) == 2
+    assert "expected zips such as dev_data_fan.zip" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+def linked(path: Path) -> None:
+    member = zipfile.ZipInfo("fan/train/link.wav")
+    member.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(path, "w") as out:
+        out.writestr(member, "/etc/passwd")
+
+
+def named(*names: str) -> Callable[[Path], None]:
+    def make(path: Path) -> None:
+        with zipfile.ZipFile(path, "w") as out:
+            for name in names:
+                out.writestr(name, b"x")
+
+    return make
+
+
+HOSTILE = {
+    "above": (named("fan/train/good.wav", "../evil.wav"), "leads out of the folder"),
+    "deep above": (named("fan/../../evil.wav"), "leads out of the folder"),
+    "from the root": (named("/tmp/evil.wav"), "leads out of the folder"),
+    "another system's": (named("C:\\evil.wav"), "leads out of the folder"),
+    "unprintable": (named("fan/\x1b[2J.wav"), "or is none"),
+    "a link": (linked, "is a link or a device"),
+    "too many": (named(*(f"fan/train/{i}.wav" for i in range(12))), "holds 12 files, more than 10"),
+    "twice": (named("fan/train/a.wav", "fan/train/A.wav"), "twice"),
+    "a bomb": (lambda path: zipped(path, {"fan/train/a.wav": bytes(10**6)}), "would unpack to 1000000 bytes"),
+    "cut off": (lambda path: path.write_bytes(zipped(path, {"a.wav": b"x" * 99})[:-30]), "expected a zip archive"),
+    "no zip": (lambda path: path.write_bytes(b"<html>"), "expected a zip archive"),
+}
+
+
+@pytest.mark.parametrize(("make", "told"), HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_or_damaged_zip_is_refused_and_nothing_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], None], told: str
+):
+    monkeypatch.setattr(unzip, "MOST_FILES", 10)
+    (tmp_path / "in").mkdir()
+    make(tmp_path / "in" / "dev_data_fan.zip")
+    before = files(tmp_path)
+    with pytest.raises(InputError) as refusal:
+        module.unpack_zips(tmp_path / "out", tmp_path / "in")
+    assert told in str(refusal.value)
+    assert str(refusal.value).isprintable()
+    assert files(tmp_path) == before
+
+
+def test_damage_inside_is_noticed_and_leaves_no_file_under_its_name(tmp_path: Path):
+    path = tmp_path / "dev_data_fan.zip"
+    content = bytearray(zipped(path, {"fan/train/a.wav": np.random.default_rng(0).bytes(5000)}))
+    content[200] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="expected a zip archive"):
+        module.unpack_zips(tmp_path / "out", tmp_path)
+    assert not files(tmp_path / "out")
+
+
+def test_other_files_are_left_out_and_it_is_said(zenodo: Zenodo, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    zipped(tmp_path / "dev_data_fan.zip", {"fan/train/evil.exe": b"x", "fan/attributes_00.csv": b"file_name\n"})
+    with pytest.raises(InputError, match="expected folders of machine types"):
+        module.unpack_zips(tmp_path / "out", tmp_path)
+    assert "left out 1 files that are no recordings (such as 'fan/train/evil.exe')" in capsys.readouterr().err
+    assert list(files(tmp_path / "out")) == ["dev_data/fan/attributes_00.csv"]
