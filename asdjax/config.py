@@ -42,6 +42,7 @@ def default() -> Config:
     config.data.layout = "auto"  # auto | dcase2020 | dcase2021 | dcase2022 (2022 on) | manifest
     config.data.machines = ()  # machine types; empty: all that are there
     config.data.classes = "auto"  # auto | section | machine_section | machine_section_attributes
+    config.data.resident = "auto"  # auto: on the device where it fits | device | host: crops cut there, one step ahead
     config.data.on_mismatch = "error"  # error | convert: resample, take one channel or mix down, requantise
     config.data.channel = "mean"  # of several channels, where converted: mean, or the number of one, from 1
 
@@ -98,6 +99,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "data.layout": ("auto", "dcase2020", "dcase2021", "dcase2022", "manifest"),
     "data.classes": ("auto", "section", "machine_section", "machine_section_attributes"),
     "data.on_mismatch": ("error", "convert"),
+    "data.resident": ("auto", "device", "host"),
     "signal.value": ("log", "magnitude", "power"),
     "signal.pool": ("mean", "stack"),
     "mixup.labels": ("soft", "dominant"),

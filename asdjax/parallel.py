@@ -1,5 +1,7 @@
 """Devices and meshes: the only file that knows about topology."""
 
+from typing import Any
+
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -33,6 +35,11 @@ def replicated[Tree](tree: Tree, mesh: Mesh) -> Tree:
 def split_batch[Tree](tree: Tree, mesh: Mesh) -> Tree:
     """Under jit: arrays (v, b, ...) with the batch split over the mesh."""
     return jax.lax.with_sharding_constraint(tree, NamedSharding(mesh, PartitionSpec(None, DATA_AXIS)))
+
+
+def split_crops(crops: Any, mesh: Mesh) -> jax.Array:
+    """An array of the host (steps, v, 2, b, s) put on the devices, the batch split over the mesh."""
+    return jax.device_put(crops, NamedSharding(mesh, PartitionSpec(None, None, None, DATA_AXIS)))
 
 
 def on_accelerator() -> bool:

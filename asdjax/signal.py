@@ -77,6 +77,13 @@ class Waves(NamedTuple):
     length: jax.Array
 
 
+class Crops(NamedTuple):
+    """The samples of whole batches, cut on the host: (steps, v, 2, b, s) int16, for each row of a variant's batch those
+    of clip a and of clip b."""
+
+    samples: jax.Array
+
+
 def gather(waves: Waves, clip: jax.Array, start: jax.Array, samples: int) -> jax.Array:
     """Samples from each clip, zeros beyond its ends: (b,) clips, (b,) starts (may be negative) -> (b, s) int16."""
     page = waves.pages.shape[1]

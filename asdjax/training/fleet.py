@@ -70,7 +70,10 @@ class Metrics(NamedTuple):
     accuracy: jax.Array
 
 
-RunSteps = Callable[[FleetState, signal.Waves, Plan, jax.Array, jax.Array, jax.Array], tuple[FleetState, Metrics]]
+Audio = signal.Waves | signal.Crops
+"""All clips on the device, or the crops of one dispatch; the same batches come of both."""
+
+RunSteps = Callable[[FleetState, Audio, Plan, jax.Array, jax.Array, jax.Array], tuple[FleetState, Metrics]]
 
 
 def spec_of(config: Config, classes: int, trainable: tuple[str, ...]) -> FleetSpec:
@@ -162,7 +165,7 @@ def _sgd(spec: FleetSpec) -> optax.GradientTransformation:
 
 @functools.cache
 def compiled_steps(spec: FleetSpec, mesh: Mesh) -> RunSteps:
-    """The jitted `run(state, waves, plan, keys, first_step, count) -> (state, metrics)`; state is donated.
+    """The jitted `run(state, audio, plan, keys, first_step, count) -> (state, metrics)`; state is donated.
 
     Runs `count` <= spec.steps_per_dispatch steps in one dispatch, whose loop is on the device, so that Python
     and the host are out of it; `metrics` has spec.steps_per_dispatch rows of which the first `count` count. The
@@ -174,19 +177,19 @@ def compiled_steps(spec: FleetSpec, mesh: Mesh) -> RunSteps:
 
     def run(
         state: FleetState,
-        waves: signal.Waves,
+        audio: Audio,
         plan: Plan,
         keys: jax.Array,
         first: jax.Array,
         count: jax.Array,
     ) -> tuple[FleetState, Metrics]:
         if size == 1:
-            state, metrics = step(state, waves, plan, keys, first)
+            state, metrics = step(state, audio, plan, keys, first, 0)
             return state, jax.tree.map(lambda row: row[None], metrics)
 
         def body(i: jax.Array, carry: tuple[FleetState, Metrics]) -> tuple[FleetState, Metrics]:
             state, rows = carry
-            state, metrics = step(state, waves, plan, keys, first + i)
+            state, metrics = step(state, audio, plan, keys, first + i, i)
             return state, jax.tree.map(lambda all_rows, row: all_rows.at[i].set(row), rows, metrics)
 
         empty = jnp.zeros((size, len(spec.variants)))
@@ -199,18 +202,19 @@ def train_step(
     spec: FleetSpec,
     mesh: Mesh,
     state: FleetState,
-    waves: signal.Waves,
+    audio: Audio,
     plan: Plan,
     keys: jax.Array,
     step: jax.Array,
+    place: int | jax.Array,
 ) -> tuple[FleetState, Metrics]:
     """One step of all variants: draw, make pieces, backbones, one vmapped ArcFace, gradients, SGD.
 
-    keys: (v,), one random stream a variant. Metrics are (v,).
+    keys: (v,), one random stream a variant; place: the step's place in its dispatch, from 0. Metrics are (v,).
     """
-    draws = _draws(spec, plan, keys, step)
+    draws = draw_batches(spec, plan, keys, step)
     draws = parallel.split_batch(draws, mesh)
-    pieces = make_pieces(spec, waves, draws)
+    pieces = make_pieces(spec, audio, draws, place)
     objective = functools.partial(_objective, spec)
     gradients, (metrics, statistics) = jax.grad(objective, has_aux=True)(
         state.trainable, state.frozen, state.statistics, pieces, draws
@@ -220,7 +224,7 @@ def train_step(
     return FleetState(trainable, state.frozen, statistics, optimizer_state), metrics  # pyright: ignore
 
 
-def _draws(spec: FleetSpec, plan: Plan, keys: jax.Array, step: jax.Array) -> Draw:
+def draw_batches(spec: FleetSpec, plan: Plan, keys: jax.Array, step: jax.Array) -> Draw:
     """Every variant's own batch: fields (v, b)."""
     return jax.vmap(
         lambda key: sampler.draw(
@@ -234,17 +238,23 @@ def _draws(spec: FleetSpec, plan: Plan, keys: jax.Array, step: jax.Array) -> Dra
     )(keys)
 
 
-def make_pieces(spec: FleetSpec, waves: signal.Waves, draws: Draw) -> list[jax.Array]:
+def make_pieces(spec: FleetSpec, audio: Audio, draws: Draw, place: int | jax.Array) -> list[jax.Array]:
     """Each variant's pieces (b, height, frames, c), mixed on raw audio, in the compute type."""
     spectrogram = spec.spectrogram
 
-    def of_variant(draw: Draw) -> jax.Array:
+    def gathered(draw: Draw, waves: signal.Waves) -> tuple[jax.Array, jax.Array]:
         start = signal.first_sample(draw.frame, spectrogram)
-        a = signal.gather(waves, draw.clip_a, start, spectrogram.piece_samples)
-        b = signal.gather(waves, draw.clip_b, start, spectrogram.piece_samples)
-        return signal.magnitudes(signal.mix(a, b, draw.weight), spectrogram)
+        a, b = (signal.gather(waves, clip, start, spectrogram.piece_samples) for clip in (draw.clip_a, draw.clip_b))
+        return a, b
 
-    magnitude = jax.vmap(of_variant)(draws)
+    def transformed(a: jax.Array, b: jax.Array, weight: jax.Array) -> jax.Array:
+        return signal.magnitudes(signal.mix(a, b, weight), spectrogram)
+
+    if isinstance(audio, signal.Crops):
+        a, b = jnp.moveaxis(audio.samples[place], 1, 0)
+    else:
+        a, b = jax.vmap(functools.partial(gathered, waves=audio))(draws)
+    magnitude = jax.vmap(transformed)(a, b, draws.weight)
     return [
         signal.pieces(magnitude[i], variants.height_of(variant), spectrogram).astype(spec.precision)
         for i, variant in enumerate(spec.variants)

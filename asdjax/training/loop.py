@@ -1,5 +1,6 @@
 """Train every task of a configuration: the order of operations."""
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,12 +19,10 @@ from asdjax.journal import Journal
 from asdjax.progress import progress, say
 from asdjax.stops import Deferral
 from asdjax.training import checkpoints, fleet, record, sampler
+from asdjax.training.feed import DeviceFeed, HostFeed, is_resident, steps_at_once
 from asdjax.training.fleet import FleetSpec, FleetState, Metrics
 from asdjax.training.phases import Phase, phases_of
 from asdjax.training.runs import Run, runs_of
-
-PAGE_SAMPLES = 512
-"""Row length of the audio on the device: half a row is wasted per clip, 0.2 % of a 10 s clip."""
 
 
 def train(config: Config, workdir: Path) -> None:
@@ -68,11 +67,11 @@ def _train_run(config: Config, run: Run, samples: Sequence[np.ndarray], mesh: Me
     if not unfinished:
         say(f"{run.name}: already trained")
         return
-    # 5. The audio goes to the device whole, once.
-    waves = parallel.replicated(waves_of(samples), mesh)
+    # 5. The audio goes to the device whole, once, where it fits.
+    feed = (DeviceFeed if is_resident(config, samples) else HostFeed)(samples, mesh)
     with Journal(run.folder) as journal:
         for phase in unfinished:
-            _train_phase(config, run, phase, waves, mesh, journal)
+            _train_phase(config, run, phase, feed, mesh, journal)
 
 
 def _finished(line: Path, phase: Phase) -> bool:
@@ -86,36 +85,34 @@ def _phase1_plan(config: Config, task: Task, samples: Sequence[np.ndarray]) -> s
     return sampler.plan(task.class_of_clip, is_target, frames, task.section_of_class)
 
 
-def waves_of(samples: Sequence[np.ndarray]) -> signal.Waves:
-    """Clips int16 (s,) as the pages that `signal.gather` reads, still on the host."""
-    length = np.array([len(clip) for clip in samples], np.int32)
-    rows = -(-length // PAGE_SAMPLES)
-    first = np.cumsum(rows) - rows
-    pages = np.zeros((int(rows.sum()), PAGE_SAMPLES), np.int16)
-    for clip, row in zip(samples, first, strict=True):
-        pages[row : row - (-len(clip) // PAGE_SAMPLES)].reshape(-1)[: len(clip)] = clip
-    return signal.Waves(pages, first.astype(np.int32), length)  # pyright: ignore[reportArgumentType]
-
-
-def _train_phase(config: Config, run: Run, phase: Phase, waves: signal.Waves, mesh: Mesh, journal: Journal) -> None:
+def _train_phase(
+    config: Config, run: Run, phase: Phase, feed: DeviceFeed | HostFeed, mesh: Mesh, journal: Journal
+) -> None:
     spec = fleet.spec_of(config, len(run.task.classes), phase.trainable)
+    if isinstance(feed, HostFeed):
+        spec = spec._replace(steps_per_dispatch=steps_at_once(spec))
     # 6. Go on from the newest whole checkpoint, or begin: from scratch, or from the end of phase 1.
     resumed = _resumed(spec, run, phase, mesh)
     if resumed is None and phase.after is not None and not _ends_whole(spec, run, phase.after):
         say(f"{run.name}: {phase.name} starts from the end of {phase.after.name}, which has to be trained again")
-        _train_phase(config, run, phase.after, waves, mesh, journal)
+        _train_phase(config, run, phase.after, feed, mesh, journal)
     step, state = resumed or (0, _begun(spec, run, phase, mesh))
     journal.begin(phase.name, step)
     steps = fleet.compiled_steps(spec, mesh)
     keys = sampler.streams(run.seed, run.task.name, spec.variants, phase.name)
-    plan, keys = parallel.replicated((phase.plan, keys), mesh)
+    counts = functools.partial(_steps_until_due, config, last=phase.steps, most=spec.steps_per_dispatch)
     unseen: list[tuple[int, int, Metrics]] = []
-    with progress(f"{run.name} {phase.name}", phase.steps, "step", step) as shown, Deferral() as stop:
+    with (
+        feed.phase(spec, phase.plan, keys, counts) as take,
+        progress(f"{run.name} {phase.name}", phase.steps, "step", step) as shown,
+        Deferral() as stop,
+    ):
+        plan, keys = parallel.replicated((phase.plan, keys), mesh)
         shown.mention("first step, which may take minutes to compile")
         while step < phase.steps:
             # 7. One dispatch: as many steps as lie before the next log or checkpoint.
-            count = _steps_until_due(config, step, phase.steps, spec.steps_per_dispatch)
-            state, metrics = steps(state, waves, plan, keys, jnp.int32(step), jnp.int32(count))
+            count = counts(step)
+            state, metrics = steps(state, take(step, count), plan, keys, jnp.int32(step), jnp.int32(count))
             stop.begin()  # not earlier: nobody should wait for a compilation to end before the run does
             unseen.append((step, count, metrics))
             step += count

@@ -17,8 +17,8 @@ from asdjax.errors import InputError
 from asdjax.models import layers, variants
 from asdjax.models.resnet import EXPANSION, ResidualBlock, Stem
 from asdjax.training import fleet, optimizer, sampler
+from asdjax.training.feed import waves_of
 from asdjax.training.fleet import FleetSpec, FleetState, Metrics
-from asdjax.training.loop import waves_of
 from asdjax.training.sampler import Plan
 
 ONE, TWO = ("small_512",), ("small_512", "small_1024")
@@ -196,8 +196,8 @@ def test_bfloat16_computes_and_keeps_float32_parameters():
     config = tiny()
     config.train.precision = "bfloat16"
     ready = Fleet(config)
-    draws = fleet._draws(ready.spec, ready.plan, ready.keys, jnp.int32(0))
-    (pieces,) = fleet.make_pieces(ready.spec, ready.waves, draws)
+    draws = fleet.draw_batches(ready.spec, ready.plan, ready.keys, jnp.int32(0))
+    (pieces,) = fleet.make_pieces(ready.spec, ready.waves, draws, 0)
     assert pieces.dtype == jnp.bfloat16
     assert np.isfinite(losses(ready, 2)).all()
     assert {leaf.dtype for _, leaf in flat(ready.state)} == {jnp.dtype("float32")}

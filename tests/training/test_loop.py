@@ -132,6 +132,17 @@ def test_killed_in_phase_1_and_stopped_in_phase_2_ends_with_the_same_bits(
     ]
 
 
+@pytest.mark.slow
+def test_audio_kept_on_the_host_trains_the_same(
+    corpus: Path, trained_once: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert train_tiny(corpus, tmp_path / "run", data__resident="host", phase2__strategies="full") == 0
+    assert "the audio stays on the host" in capsys.readouterr().err
+    wanted = {(row["phase"], row["step"]): row["loss"] for row in rows(trained_once)}
+    for row in rows(tmp_path / "run"):
+        assert row["loss"] == pytest.approx(wanted[row["phase"], row["step"]], rel=1e-3)
+
+
 def test_what_is_finished_is_not_trained_again(
     corpus: Path, trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

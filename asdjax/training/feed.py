@@ -1,0 +1,142 @@
+"""Where the step finds its audio: all of it on the device, or the crops of a dispatch, cut by the host one ahead.
+
+Both give the same batches: the host asks the same sampler.
+"""
+
+import functools
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from asdjax import parallel, signal
+from asdjax.config import Config
+from asdjax.progress import say
+from asdjax.training import fleet
+from asdjax.training.fleet import Audio, FleetSpec
+from asdjax.training.sampler import Draw, Plan
+
+PAGE_SAMPLES = 512
+"""Row length of the audio on the device: half a row is wasted per clip, 0.2 % of a 10 s clip."""
+
+DEVICE_SHARE = 0.4
+"""Of the device's memory, what audio may take: the rest is for weights and activations."""
+
+CROPS_BYTES = 2**28
+"""Of a dispatch's crops, about; there are two at a time."""
+
+Take = Callable[[int, int], Audio]
+"""(first step, count) -> the audio of a dispatch; dispatches come in order."""
+
+
+def is_resident(config: Config, samples: Sequence[np.ndarray]) -> bool:
+    """Whether the audio of these clips goes to the device whole."""
+    if config.data.resident != "auto":
+        return config.data.resident == "device"
+    needed = 2 * sum(len(clip) + PAGE_SAMPLES // 2 for clip in samples)
+    return needed <= DEVICE_SHARE * _device_bytes()
+
+
+def _device_bytes() -> float:
+    statistics = jax.local_devices()[0].memory_stats()
+    if statistics and "bytes_limit" in statistics:
+        return statistics["bytes_limit"]
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def steps_at_once(spec: FleetSpec) -> int:
+    """How many steps' crops a dispatch may hold."""
+    of_step = len(spec.variants) * 2 * spec.batch_size * spec.spectrogram.piece_samples * 2
+    return max(1, min(spec.steps_per_dispatch, CROPS_BYTES // of_step))
+
+
+class DeviceFeed:
+    """All clips on the device; nothing moves while training goes."""
+
+    def __init__(self, samples: Sequence[np.ndarray], mesh: Mesh) -> None:
+        self._waves = parallel.replicated(waves_of(samples), mesh)
+
+    @contextmanager
+    def phase(self, spec: FleetSpec, plan: Plan, keys: jax.Array, counts: Callable[[int], int]) -> Iterator[Take]:
+        """What gives each dispatch of a phase its audio; see HostFeed."""
+        del spec, plan, keys, counts
+        yield lambda first, count: self._waves
+
+
+class HostFeed:
+    """Clips on the host, mapped from the store; each dispatch's crops are cut while the one before it runs."""
+
+    def __init__(self, samples: Sequence[np.ndarray], mesh: Mesh) -> None:
+        self._samples, self._mesh = samples, mesh
+        say("the audio stays on the host, which cuts the crops of each step")
+
+    @contextmanager
+    def phase(self, spec: FleetSpec, plan: Plan, keys: jax.Array, counts: Callable[[int], int]) -> Iterator[Take]:
+        """What gives each dispatch of a phase its audio; `counts` tells a dispatch's steps by its first."""
+        draws = _host_draws(spec, plan, keys)
+        ready: dict[int, Future[signal.Crops]] = {}
+        with ThreadPoolExecutor(1) as ahead, ThreadPoolExecutor(os.cpu_count()) as cutters:
+
+            def cut(first: int, count: int) -> signal.Crops:
+                return self._cut(spec, draws, cutters, first, count)
+
+            def take(first: int, count: int) -> Audio:
+                crops = ready.pop(first).result() if first in ready else cut(first, count)
+                following = first + count
+                if more := counts(following):
+                    ready[following] = ahead.submit(cut, following, more)
+                return crops
+
+            yield take
+
+    def _cut(
+        self, spec: FleetSpec, draws: Callable[[int], Draw], cutters: ThreadPoolExecutor, first: int, count: int
+    ) -> signal.Crops:
+        shape = (spec.steps_per_dispatch, len(spec.variants), 2, spec.batch_size, spec.spectrogram.piece_samples)
+        out = np.zeros(shape, np.int16)
+        jobs = []
+        for place in range(count):
+            draw = draws(first + place)
+            for v in range(len(spec.variants)):
+                of_variant = Draw(*(field[v] for field in draw))
+                jobs.append(cutters.submit(_cut_batch, self._samples, of_variant, spec, out[place, v]))
+        for job in jobs:
+            job.result()
+        return signal.Crops(parallel.split_crops(out, self._mesh))
+
+
+def _host_draws(spec: FleetSpec, plan: Plan, keys: jax.Array) -> Callable[[int], Draw]:
+    """step -> every variant's batch as numpy arrays (v, b), computed on the host's own processor."""
+    cpu = jax.devices("cpu")[0]
+    plan, keys = jax.device_put((plan, keys), cpu)
+    drawn = jax.jit(functools.partial(fleet.draw_batches, spec))
+
+    def draws(step: int) -> Draw:
+        with jax.default_device(cpu):
+            return jax.device_get(drawn(plan, keys, jnp.int32(step)))
+
+    return draws
+
+
+def _cut_batch(samples: Sequence[np.ndarray], draw: Draw, spec: FleetSpec, out: np.ndarray) -> None:
+    """One variant's batch (b,) -> out (2, b, s)."""
+    starts = [signal.first_sample(frame, spec.spectrogram) for frame in np.asarray(draw.frame).tolist()]
+    for which, clips in enumerate((draw.clip_a, draw.clip_b)):
+        for row, (clip, start) in enumerate(zip(np.asarray(clips).tolist(), starts, strict=True)):
+            out[which, row] = signal.crop(samples[clip], start, out.shape[-1])
+
+
+def waves_of(samples: Sequence[np.ndarray]) -> signal.Waves:
+    """Clips int16 (s,) as the pages that `signal.gather` reads, still on the host."""
+    length = np.array([len(clip) for clip in samples], np.int32)
+    rows = -(-length // PAGE_SAMPLES)
+    first = np.cumsum(rows) - rows
+    pages = np.zeros((int(rows.sum()), PAGE_SAMPLES), np.int16)
+    for clip, row in zip(samples, first, strict=True):
+        pages[row : row - (-len(clip) // PAGE_SAMPLES)].reshape(-1)[: len(clip)] = clip
+    return signal.Waves(pages, first.astype(np.int32), length)  # pyright: ignore[reportArgumentType]
