@@ -6,17 +6,29 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from asdjax import __version__
 from asdjax.errors import Diverged, InputError, Stopped
+from asdjax.progress import say
 from asdjax.stops import STOPPED, watched
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 
 _OVERRIDE = "--config."
 _CONFIG = "a .py file with get_config(), or dcase2021, own_machines, demo; --config.FIELD=VALUE overrides a field"
+
+
+def command() -> NoReturn:
+    """`asdjax`: main, then an end at once, so that no signal during Python's own long one spoils the exit code."""
+    with watched():
+        code = main()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):
+                stream.flush()
+        os._exit(code)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.overrides = overrides
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # else XLA talks into the progress bar of a long compilation
     try:
-        with watched(options.command):
+        with watched():
             return options.run(options)
     except InputError as error:
         return _failed(options, str(error), BAD_INPUT)
@@ -37,9 +49,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(options, str(stopped), STOPPED)
     except Diverged as diverged:
         return _failed(options, str(diverged), FAILED)
-    except BrokenPipeError:  # whoever read the output has had enough of it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
     except Exception as error:  # whatever else: a defect of ours, still one line and exit code 1
         return _failed(options, f"{type(error).__name__}: {error} (--debug shows where)", FAILED)
 
@@ -47,8 +56,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _failed(options: argparse.Namespace, message: str, code: int) -> int:
     if options.debug:
         raise
-    print(f"asdjax {options.command}: {' '.join(message.split())}", file=sys.stderr)
+    say(f"asdjax {options.command}: {' '.join(message.split())}")
     return code
+
+
+def _print(text: str) -> None:
+    """What a command has to say; whoever read it may have had enough of it."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _split_overrides(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
@@ -68,8 +85,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="asdjax",
         description="Detect machine faults by sound, trained on normal recordings only.",
-        epilog="Exit codes: 0 done; 2 bad usage, configuration or data; 75 stopped by SIGTERM or Ctrl-C with "
-        "everything saved (run again to go on); 1 anything else.",
+        epilog="Exit codes: 0 done; 2 bad usage, configuration or data; 75 stopped by SIGTERM or Ctrl-C "
+        "(run again; train goes on from what it saved); 1 anything else.",
     )
     parser.add_argument("--version", action="version", version=f"asdjax {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
@@ -102,7 +119,7 @@ def _add_demo(commands: Any) -> None:
 def _demo(options: argparse.Namespace) -> int:
     from asdjax.demo import demo
 
-    print(demo(options.workdir, _width()))
+    _print(demo(options.workdir, _width()))
     return DONE
 
 
@@ -132,7 +149,7 @@ def _synthesize(options: argparse.Namespace) -> int:
         seconds=options.seconds,
     )
     number = synthesize(options.out, recipe, machines=options.machines or tuple(MACHINES))
-    print(f"{number} clips in {options.out}")
+    _print(f"{number} clips in {options.out}")
     return DONE
 
 
@@ -153,7 +170,7 @@ def _download(options: argparse.Namespace) -> int:
     else:
         number = download(options.out, options.year, options.machines)
     roots = ",".join(str(options.out / folder) for folder in FOLDERS if (options.out / folder).is_dir())
-    print(f"{number} clips; next: asdjax check --config dcase2021 --config.data.root={roots}")
+    _print(f"{number} clips; next: asdjax check --config dcase2021 --config.data.root={roots}")
     return DONE
 
 
@@ -174,7 +191,7 @@ def _check(options: argparse.Namespace) -> int:
     from asdjax.corpus.findings import as_json, format_table
 
     result = check(configfile.load(options.config, options.overrides))
-    print(format_table(result))
+    _print(format_table(result))
     if options.json:
         _write_json(options.json, as_json(result))
     return BAD_INPUT if result.errors else DONE
@@ -196,7 +213,7 @@ def _train(options: argparse.Namespace) -> int:
 
     runtime.prepare()
     train(config, options.workdir)
-    print(f"trained; next: asdjax evaluate --workdir {options.workdir}")
+    _print(f"trained; next: asdjax evaluate --workdir {options.workdir}")
     return DONE
 
 
@@ -216,8 +233,8 @@ def _evaluate(options: argparse.Namespace) -> int:
 
     runtime.prepare()
     results = evaluate(options.workdir, split=options.split, step=options.step, overrides=options.overrides)
-    print(as_text(results.rows, _width()))
-    print(f"\nresults, table and score files: {results.folder}")
+    _print(as_text(results.rows, _width()))
+    _print(f"\nresults, table and score files: {results.folder}")
     return DONE
 
 
@@ -234,7 +251,7 @@ def _metrics(options: argparse.Namespace) -> int:
     from asdjax.evaluation.metrics import as_json
 
     judgement = judge_folder(options.year, options.scores, options.truth)
-    print(format_table(judgement, _width()))
+    _print(format_table(judgement, _width()))
     if options.json:
         _write_json(options.json, as_json(judgement))
     return DONE

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from asdjax.errors import InputError
+from asdjax.progress import say
 
 
 def replace_text(path: Path, text: str) -> None:
@@ -26,8 +27,8 @@ def replace_text(path: Path, text: str) -> None:
 _REMEDIES = {
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some of your quota",
-    errno.EACCES: "allow writing there",
-    errno.EPERM: "allow writing there",
+    errno.EACCES: "allow reading and writing there",
+    errno.EPERM: "allow reading and writing there",
     errno.EROFS: "choose a disk that can be written",
     errno.ENOENT: "choose a place where folders can be made",
     errno.ENAMETOOLONG: "choose shorter names",
@@ -41,45 +42,50 @@ _REMEDIES = {
 def locked_folder(folder: Path, *, wait: bool = True) -> Iterator[None]:
     """Work in `folder` while no other process does; a second one waits, or is refused where `wait` is False.
 
-    If an error leaves the body, the folders made for it go again as far as they are empty. Raises
-    InputError, naming `folder`, where it or something in it cannot be written for a reason the user can
-    mend: no space, no permission, a file in the way.
+    If an error leaves the body, the folders made for it go again as far as they are empty. Raises InputError, naming
+    the file or folder, for what the system refuses and the user can mend: no space, no permission, a file in the way.
     """
     try:
-        with _made(folder), _lock(folder, wait):
+        new = [path for path in (folder, *folder.parents) if not path.exists()]
+        handle = _lock(folder, wait)
+        try:
             if not os.access(folder, os.W_OK):
-                raise PermissionError(errno.EACCES, "Permission denied")
+                raise PermissionError(errno.EACCES, "Permission denied", str(folder))
             yield
+        except BaseException:
+            with contextlib.suppress(OSError):
+                for path in new:
+                    path.rmdir()
+            raise
+        finally:
+            os.close(handle)
     except OSError as error:
         if error.errno not in _REMEDIES:
             raise
-        what = f"{folder}: cannot be written ({error.strerror})"
-        raise InputError(f"{what}; {_REMEDIES[error.errno]}, or choose another folder") from error
+        where = error.filename or folder
+        raise InputError(f"{where}: {error.strerror}; {_REMEDIES[error.errno]}, or choose another folder") from error
 
 
-@contextlib.contextmanager
-def _made(home: Path) -> Iterator[None]:
-    """`home` made where missing; those of its folders that are new go again if an error leaves them empty."""
-    new = [path for path in (home, *home.parents) if not path.exists()]
-    home.mkdir(parents=True, exist_ok=True)
-    try:
-        yield
-    except BaseException:
-        with contextlib.suppress(OSError):
-            for path in new:
-                path.rmdir()
-        raise
-
-
-@contextlib.contextmanager
-def _lock(home: Path, wait: bool) -> Iterator[None]:
-    """The system frees it when a process dies."""
-    handle = os.open(home, os.O_RDONLY)
-    try:
+def _lock(folder: Path, wait: bool) -> int:
+    """The folder, made where missing, open and locked: the system frees the lock when a process dies."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"{home}: another asdjax process is at work in it; wait for it, or end it") from None
-        yield
-    finally:
-        os.close(handle)
+            _take(handle, folder, wait)
+            if os.path.exists(folder) and os.path.samestat(os.fstat(handle), os.stat(folder)):
+                return handle
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)  # whoever had it has removed the folder meanwhile
+
+
+def _take(handle: int, folder: Path, wait: bool) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        if not wait:
+            raise InputError(f"{folder}: another asdjax process is at work in it; wait for it, or end it") from None
+        say(f"{folder}: another process is at work in it; waiting until it has ended")
+        fcntl.flock(handle, fcntl.LOCK_EX)

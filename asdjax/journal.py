@@ -7,6 +7,7 @@ A row of metrics: {"phase", "step", "loss": {variant: x}, "loss_hex": {variant: 
 import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
@@ -14,6 +15,7 @@ from typing import Any, Self, TextIO
 from tensorboardX import SummaryWriter
 
 from asdjax.files import replace_text
+from asdjax.progress import say
 
 FILE = "metrics.jsonl"
 
@@ -51,11 +53,14 @@ class Journal:
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / FILE
         rows = read(path)
+        damaged = _lines(path) - len(rows)
         kept = [row for row in rows if row["phase"] != phase or row["step"] <= step]
         replace_text(path, "".join(json.dumps(row) + "\n" for row in kept))
         self._file = path.open("a")
         # from the step on that is purged, TensorBoard leaves out what earlier files say
         self._tensorboard = SummaryWriter(str(self._folder / "tensorboard" / phase), flush_secs=10, purge_step=step + 1)
+        if damaged > 1:
+            say(f"{path}: {damaged} damaged lines dropped")
         if step or len(kept) < len(rows):
             self._write({"event": "resumed", "phase": phase, "step": step})
 
@@ -85,11 +90,17 @@ def _json(values: Mapping[str, float]) -> dict[str, float | None]:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """All whole rows of a metrics.jsonl; a last line that a kill has torn is left out."""
+    """All whole rows of a metrics.jsonl; a last line that a kill has torn, or what is damaged, is left out."""
     if not path.exists():
         return []
     rows = []
-    for line in path.read_text().splitlines(keepends=True):
-        if line.endswith("\n"):
-            rows.append(json.loads(line))
+    for line in path.read_text(errors="replace").splitlines(keepends=True):
+        with suppress(ValueError):
+            row = json.loads(line)
+            if line.endswith("\n") and isinstance(row, dict) and {"phase", "step"} <= row.keys():
+                rows.append(row)
     return rows
+
+
+def _lines(path: Path) -> int:
+    return len(path.read_text(errors="replace").splitlines()) if path.exists() else 0

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import monotonic
 
 from tqdm import tqdm
@@ -14,14 +14,16 @@ _BAR = "{desc} {n_fmt}/{total_fmt} {bar} {elapsed}<{remaining}, {rate_noinv_fmt}
 
 
 def say(line: str) -> None:
-    """One line to the user that does not tear a bar in two."""
-    tqdm.write(line, file=sys.stderr)
+    """One line to the user that does not tear a bar in two; it is no matter if nobody is there to read it."""
+    with suppress(BrokenPipeError):
+        tqdm.write(line, file=sys.stderr)
 
 
 class Progress:
     """Something countable that takes a while."""
 
-    def __init__(self, what: str, total: int, unit: str, done: int) -> None:
+    def __init__(self, what: str, total: int, unit: str, done: int, quiet: bool) -> None:
+        self._quiet = quiet
         self.what, self.total, self.unit, self.done = what, total, unit, done
         self._begun, self._begun_at = monotonic(), done
         self._spoke = self._begun
@@ -63,25 +65,25 @@ class Progress:
 
     def close(self) -> None:
         """Leave the finished bar standing, or say how long it took."""
-        if self._bar.disable:
+        if self._bar.disable and not self._quiet:
             seconds = monotonic() - self._begun
             say(f"{self.what}: {self.done} of {self.total} {self.unit}s in {seconds:.1f} s")
         self._bar.close()
 
 
 @contextmanager
-def progress(what: str, total: int, unit: str, done: int = 0) -> Iterator[Progress]:
-    """A `Progress` that is closed whatever happens."""
-    shown = Progress(what, total, unit, done)
+def progress(what: str, total: int, unit: str, done: int = 0, *, quiet: bool = False) -> Iterator[Progress]:
+    """A `Progress` that is closed whatever happens; a `quiet` one says nothing at its end."""
+    shown = Progress(what, total, unit, done, quiet)
     try:
         yield shown
     finally:
         shown.close()
 
 
-def track[T](items: Iterable[T], what: str, total: int, unit: str) -> Iterator[T]:
+def track[T](items: Iterable[T], what: str, total: int, unit: str, *, quiet: bool = False) -> Iterator[T]:
     """The items, counted as they pass."""
-    with progress(what, total, unit) as shown:
+    with progress(what, total, unit, quiet=quiet) as shown:
         for item in items:
             yield item
             shown.advance()

@@ -1,7 +1,8 @@
 """SIGTERM and Ctrl-C: an end at once where nothing would be lost, else once the dispatch in flight is saved.
 
-Everything on disk survives a kill, so that ending at once is safe anywhere. A thread of its own hears the signals:
-the main thread may be in a compilation for minutes, and Python calls no handler meanwhile.
+What is on disk survives a kill (an evaluation that was being written is at worst written anew), so that ending at
+once is safe anywhere. A thread of its own hears the signals: the main thread may be in a compilation for minutes, and
+Python calls no handler meanwhile.
 """
 
 import os
@@ -9,9 +10,11 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Self
+
+from asdjax.errors import Stopped
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 STOPPED = 75
@@ -19,14 +22,23 @@ STOPPED = 75
 
 
 class Deferral:
-    """Between `begin` and the end of the `with` block the first signal only sets `asked`: there is work to save.
+    """Between `begin` and the end of the `with` block the first signal only makes `asked` true: there is work to save.
 
-    A second signal ends the process at once.
+    A block that ends after a signal ends with Stopped. A second signal ends the process at once.
     """
 
     def __init__(self) -> None:
-        self.asked = False
+        self._flagged = False
         self.heard = 0
+
+    @property
+    def asked(self) -> bool:
+        """Whether a signal came, whoever noticed it first: the listener or, as it may be late, the main thread."""
+        return self._flagged or self.heard > 0
+
+    def flag(self) -> None:
+        """A signal came; called in the main thread."""
+        self._flagged = True
 
     def __enter__(self) -> Self:
         return self
@@ -41,19 +53,23 @@ class Deferral:
     ) -> None:
         global _deferral
         _deferral = None
+        if kind is None and self.asked:
+            raise Stopped("stopped; all is saved; run the same command again to go on")
 
 
 _deferral: Deferral | None = None
 
 
 @contextmanager
-def watched(command: str) -> Iterator[None]:
-    """Within it signals are heard; `command` is what the message on standard error begins with. Main thread only."""
+def watched() -> Iterator[None]:
+    """Within it signals are heard. Main thread only. A signal that was ignored before, as in a job put into the
+    background, stays so."""
     receiving, sending = os.pipe()
     os.set_blocking(sending, False)
-    handlers = {number: signal.signal(number, _ask) for number in SIGNALS}
     wakeup_before = signal.set_wakeup_fd(sending)
-    listener = threading.Thread(target=_listen, args=(receiving, command), daemon=True)
+    heeded = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    handlers = {number: signal.signal(number, _ask) for number in heeded}
+    listener = threading.Thread(target=_listen, args=(receiving,), daemon=True)
     listener.start()
     try:
         yield
@@ -68,19 +84,26 @@ def watched(command: str) -> Iterator[None]:
 def _ask(*_: object) -> None:
     """In the main thread, as soon as it is back in Python."""
     if _deferral is not None:
-        _deferral.asked = True
+        _deferral.flag()
 
 
-def _listen(receiving: int, command: str) -> None:
-    """Until the other end is closed. os.write, as the main thread may be in the middle of printing."""
+def _listen(receiving: int) -> None:
+    """Until the other end is closed."""
     while heard := os.read(receiving, 1):
         if heard[0] not in SIGNALS:
             continue
         deferral = _deferral
         if deferral is None or deferral.heard:
-            os.write(2, f"\nasdjax {command}: stopped; run the same command again to go on\n".encode())
-            sys.stdout.flush()
+            _tell("stopped; run the same command again to go on")
+            with suppress(OSError, ValueError):
+                sys.stdout.flush()
             os._exit(STOPPED)
         deferral.heard += 1
-        os.write(2, b"\nstopping as soon as this is saved; a second signal ends at once\n")
+        _tell("stopping as soon as this is saved; a second signal ends at once")
     os.close(receiving)
+
+
+def _tell(line: str) -> None:
+    """By os.write, as the main thread may be in the middle of printing; nobody may be there to read it."""
+    with suppress(OSError):
+        os.write(2, f"\nasdjax: {line}\n".encode())

@@ -68,6 +68,15 @@ def test_a_reader_that_has_had_enough_is_no_error(shared_data: Path):
     assert process.returncode == 0
 
 
+def test_without_a_reader_of_messages_the_exit_code_is_what_it_is(tmp_path: Path):
+    words = [Path(sys.executable).with_name("asdjax"), "check", "--config", "dcase2021"]
+    words += [f"--config.data.root={tmp_path / 'nowhere'}"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        process.stderr.close()
+    assert process.returncode == 2
+
+
 @pytest.mark.parametrize("words", [[], ["frobnicate"], ["train"], ["evaluate", "--workdir", "w", "--split", "test"]])
 def test_bad_usage_is_exit_code_2(words: list[str], capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as ended:

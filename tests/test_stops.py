@@ -6,29 +6,48 @@ import sys
 
 import pytest
 
+ALL_SAVED = "stopped; all is saved; run the same command again to go on\n"
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 
 BUSY = """
 import hashlib
 from asdjax.stops import watched
 
-with watched("test"):
+with watched():
     print("busy", flush=True)
     hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # minutes, in which Python calls no handler
 """
 
 SAVING = """
 import sys, time
+from asdjax.errors import Stopped
 from asdjax.stops import Deferral, watched
 
-with watched("test"), Deferral() as stop:
-    stop.begin()
-    print("busy", flush=True)
-    while not stop.asked:
-        time.sleep(0.01)
-    print("saving", flush=True)
-    sys.stdin.read()
-    print("saved", flush=True)
+try:
+    with watched(), Deferral() as stop:
+        stop.begin()
+        print("busy", flush=True)
+        while not stop.asked:
+            time.sleep(0.01)
+        print("saving", flush=True)
+        sys.stdin.read()
+        print("saved", flush=True)
+except Stopped as stopped:
+    print(stopped)
+"""
+
+OVERLOOKED = """
+import sys
+from asdjax.errors import Stopped
+from asdjax.stops import Deferral, watched
+
+try:
+    with watched(), Deferral() as stop:
+        stop.begin()
+        print("busy", flush=True)
+        sys.stdin.read()
+except Stopped as stopped:
+    print(stopped)
 """
 
 
@@ -47,7 +66,7 @@ def test_where_nothing_would_be_lost_it_ends_at_once(number: signal.Signals):
         process.send_signal(number)
         _, err = process.communicate()
     assert process.returncode == 75
-    assert err == "\nasdjax test: stopped; run the same command again to go on\n"
+    assert err == "\nasdjax: stopped; run the same command again to go on\n"
 
 
 @SIGNALS
@@ -55,8 +74,28 @@ def test_what_is_to_be_saved_is_saved(number: signal.Signals):
     with running(SAVING) as process:
         process.send_signal(number)
         out, err = process.communicate()
-    assert (process.returncode, out) == (0, "saving\nsaved\n")
-    assert err == "\nstopping as soon as this is saved; a second signal ends at once\n"
+    assert (process.returncode, out) == (0, f"saving\nsaved\n{ALL_SAVED}")
+    assert err == "\nasdjax: stopping as soon as this is saved; a second signal ends at once\n"
+
+
+def test_a_signal_that_nobody_looked_at_is_not_forgotten():
+    with running(OVERLOOKED) as process:
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr is not None
+        assert "stopping" in process.stderr.readline() + process.stderr.readline()
+        out, _ = process.communicate()
+    assert out == ALL_SAVED
+
+
+def test_signals_are_heard_though_nobody_reads_the_messages():
+    with running(SAVING) as process:
+        assert process.stderr is not None
+        process.stderr.close()
+        process.send_signal(signal.SIGINT)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "saving\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait() == 75
 
 
 def test_a_second_signal_ends_at_once():

@@ -14,6 +14,7 @@ from asdjax.corpus.clips import Clip, Corpus
 from asdjax.corpus.layouts import read_corpus
 from asdjax.corpus.store import WaveStore, open_store
 from asdjax.errors import InputError
+from asdjax.progress import track
 from asdjax.threads import in_order
 
 Stores = Mapping[str, WaveStore]
@@ -67,6 +68,7 @@ def open_stores(config: Config, workdir: Path, corpus: Corpus, machines: Sequenc
             sample_rate_hz=config.signal.sample_rate_hz,
             on_mismatch=config.data.on_mismatch,
             channel=config.data.channel,
+            shared=bool(config.data.store),
         )
         for machine in machines
     }
@@ -75,7 +77,8 @@ def open_stores(config: Config, workdir: Path, corpus: Corpus, machines: Sequenc
 def recordings_of(stores: Stores, clips: Sequence[Clip]) -> list[Recording]:
     """What the stores hold of each clip; raises InputError where that is not what was once decoded."""
     held = {clip.path: (store, i) for store in stores.values() for i, clip in enumerate(store.clips)}
-    return list(in_order(partial(_recording, *held[clip.path]) for clip in clips))
+    verified = in_order(partial(_recording, *held[clip.path]) for clip in clips)
+    return list(track(verified, f"verify {', '.join(stores)}", len(clips), "clip", quiet=True))
 
 
 def _recording(store: WaveStore, i: int) -> Recording:

@@ -144,9 +144,7 @@ def decode(path: str | Path, *, sample_rate_hz: int, on_mismatch: OnMismatch, ch
     if not np.isfinite(samples).all():
         raise InputError(f"{path}: holds samples that are NaN or infinite; record or export it again")
     require_channel(path, header, channel)
-    unit = to_unit(samples)
-    mono = unit.mean(axis=1) if header.channels == 1 or channel == MEAN else unit[:, int(channel) - 1]
-    return _to_int16(_resample(mono, header.sample_rate_hz, sample_rate_hz))
+    return _to_int16(_resample(mono_of(samples, channel), header.sample_rate_hz, sample_rate_hz))
 
 
 def require_channel(path: str | Path, header: WavHeader, channel: str) -> None:
@@ -165,6 +163,12 @@ def to_unit(samples: np.ndarray) -> np.ndarray:
     if samples.dtype.kind == "f":
         return samples.astype(np.float64)
     return samples / float(-np.iinfo(samples.dtype).min)
+
+
+def mono_of(samples: np.ndarray, channel: str) -> np.ndarray:
+    """What `decode` hears of samples (s, c): float64 (s,), full scale = 1."""
+    unit = to_unit(samples)
+    return unit.mean(axis=1) if unit.shape[1] == 1 or channel == MEAN else unit[:, int(channel) - 1]
 
 
 _DTYPES = {"pcm16": "<i2", "pcm32": "<i4", "float32": "<f4", "float64": "<f8"}

@@ -16,10 +16,10 @@ from asdjax.corpus.audio import (
     WavHeader,
     converted_length,
     mismatches,
+    mono_of,
     read_header,
     read_samples,
     require_channel,
-    to_unit,
 )
 from asdjax.corpus.clips import Clip, Corpus, Domain, Label, Split
 from asdjax.corpus.findings import SEVERITIES, CheckResult, Count, Finding, as_json, format_table
@@ -102,7 +102,10 @@ def _inspect(clip: Clip, demands: _Demands) -> _Report:
         header = read_header(clip.path)
         require_channel(clip.path, header, demands.channel)
         digest = _digest(clip.path)
-        found = (*_of_header(clip, header, demands), *_of_samples(clip, read_samples(clip.path, header)))
+        found = (
+            *_of_header(clip, header, demands),
+            *_of_samples(clip, read_samples(clip.path, header), demands.channel),
+        )
         return _Report(digest, found)
     except InputError as error:
         return _Report(digest, (_refused(clip, error),))
@@ -135,11 +138,11 @@ def _of_header(clip: Clip, header: WavHeader, demands: _Demands) -> Iterator[Fin
         yield Finding("error", str(clip.path), what, "remove it, or lower signal.piece_frames")
 
 
-def _of_samples(clip: Clip, samples: np.ndarray) -> Iterator[Finding]:
+def _of_samples(clip: Clip, samples: np.ndarray, channel: str) -> Iterator[Finding]:
     if not np.isfinite(samples).all():
         what = "holds samples that are NaN or infinite"
         yield Finding("error", str(clip.path), what, "record or export it again")
-    elif np.ptp(to_unit(samples), axis=0).max() <= SILENT_PEAK_TO_PEAK:
+    elif np.ptp(mono_of(samples, channel)) <= SILENT_PEAK_TO_PEAK:
         yield Finding("warning", str(clip.path), "silent", "remove it, and look at the microphone")
 
 

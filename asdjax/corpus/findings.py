@@ -23,7 +23,11 @@ _LABELS = (("normal", "normal"), ("anomaly", "anomaly"), (None, "unlabelled"))
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something to know about `where`. `train` refuses an error; a warning costs quality; a note informs."""
+    """Something to know about `where`.
+
+    `train` refuses an error; a warning costs quality, or leaves nothing to train though every file is sound; a note
+    informs.
+    """
 
     severity: Severity
     where: str

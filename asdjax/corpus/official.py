@@ -25,9 +25,9 @@ _PLACES = {
 }
 _SECTION, _DOMAIN, _LABEL = "(?P<section>[^_]+)", "(?P<domain>source|target)", "(?P<label>normal|anomaly)"
 _CLIP_PATTERNS = {
-    2020: re.compile(rf"({_LABEL}_)?id_{_SECTION}_\d+\.wav"),
-    2021: re.compile(rf"section_{_SECTION}_{_DOMAIN}_test(_{_LABEL})?_\d+(_(?P<tail>.+))?\.wav"),
-    2022: re.compile(rf"section_{_SECTION}(_{_DOMAIN}_test_{_LABEL}|_test)?_\d+(_(?P<tail>.+))?\.wav"),
+    2020: re.compile(rf"({_LABEL}_)?id_{_SECTION}_\d+\.wav", re.I),
+    2021: re.compile(rf"section_{_SECTION}_{_DOMAIN}_test(_{_LABEL})?_\d+(_(?P<tail>.+))?\.wav", re.I),
+    2022: re.compile(rf"section_{_SECTION}(_{_DOMAIN}_test_{_LABEL}|_test)?_\d+(_(?P<tail>.+))?\.wav", re.I),
 }
 
 
@@ -98,7 +98,9 @@ def facts_of(name: str, year: int) -> Facts:
     match = _CLIP_PATTERNS[rules_of(year)].fullmatch(name)
     if match is None:
         raise ValueError(name)
-    told = match.groupdict()
+    told = {
+        field: value and (value if field == "tail" else value.lower()) for field, value in match.groupdict().items()
+    }
     return Facts(
         told["section"],
         cast(Label | None, told["label"]),

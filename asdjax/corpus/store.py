@@ -72,12 +72,14 @@ def open_store(
     sample_rate_hz: int,
     on_mismatch: OnMismatch,
     channel: str = MEAN,
+    shared: bool = True,
 ) -> WaveStore:
     """The store of `machine` under `folder` for `clips`, built where it is missing or out of date.
 
     Give all clips of the machine type: if one of them is new, or its file's size or time has changed, the
     store is written anew and holds `clips` only, in that order; unchanged ones are copied, not decoded. A
-    choice from what it already holds is served as it is. Processes that open it at once wait for one.
+    choice from what it already holds is served as it is. Processes that open it at once wait for one. One that is not
+    `shared` may hold none of these clips (they were moved, say) and is then built anew.
 
     Raises InputError for a clip that `audio.decode` refuses, for a store that was built with other
     settings, for none of these clips, or is damaged, and where the folder cannot be written. All that was
@@ -90,7 +92,8 @@ def open_store(
     origins = [_origin(clip) for clip in clips]
     with locked_folder(home):
         store = _load(home, settings)
-        _refuse_strangers(home, store, origins)
+        if shared:
+            _refuse_strangers(home, store, origins)
         if not all(origin in store.places for origin in origins):
             store = _build(home, dict(zip(origins, clips, strict=True)), store, settings)
     places = [store.places[origin] for origin in origins]

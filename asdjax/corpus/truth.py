@@ -25,6 +25,7 @@ from asdjax.corpus.official import (
     row_error,
 )
 from asdjax.errors import InputError
+from asdjax.progress import say
 
 LIST = "eval_data_list*.csv"
 
@@ -34,6 +35,7 @@ _KINDS = {
     f"{_PREFIX}_domain": Kind(_PREFIX, code(Facts(domain="source"), Facts(domain="target")), "name,domain with 0 or 1"),
     f"{_PREFIX}_attributes": Kind(_PREFIX, lambda stem: facts_of(f"{stem}.wav", 2022), "name,full name"),
 }
+_LABEL = code("normal", "anomaly")
 _YEARS: dict[Layout, int] = {"dcase2020": 2020, "dcase2021": 2021, "dcase2022": 2022}
 
 
@@ -61,7 +63,14 @@ def join_truth(clips: Sequence[Clip], layout: Layout, folder: Path) -> list[Clip
     if layout == "manifest":
         raise InputError("config.data.truth: a manifest tells labels itself; write them there and leave this empty")
     tables = read_truth(folder, _YEARS[layout])
-    return [_joined(clip, layout, tables) if clip.blind else clip for clip in clips]
+    joined = [_joined(clip, layout, tables) if clip.blind else clip for clip in clips]
+    blind = [clip for clip in joined if clip.blind]
+    labelled = sum(clip.label is not None for clip in blind)
+    if not labelled:
+        raise InputError(f"config.data.truth: {folder} knows none of the {len(blind)} unlabelled clips; check the path")
+    if labelled < len(blind):
+        say(f"{folder}: knows {labelled} of {len(blind)} unlabelled clips")
+    return joined
 
 
 def _joined(clip: Clip, layout: Layout, tables: Iterable[Tables[Facts]]) -> Clip:
@@ -94,11 +103,16 @@ def _read_list(path: Path, year: int) -> Tables[Facts]:
         try:
             name, full_name = fields[:2]
             blind, facts = facts_of(name, year), facts_of(full_name, year)
-        except ValueError:
+            labels = {facts.label, *map(_LABEL, fields[2:3])}
+        except (KeyError, ValueError):
             raise row_error(path, number, text, "a machine type, or name,full name,label") from None
         if not machine or not blind.section:
             raise row_error(path, number, text, "a line with the machine type before it")
+        if blind.section != facts.section or labels == {None} or len(labels) > 1:
+            raise row_error(path, number, text, "both names of one section, and one label")
         place = place_of(year, machine, blind.section, blind.domain)
         table = found.setdefault(place, Table(path, {}, {}))
+        if name in table.values:
+            raise row_error(path, number, text, f"each clip once (row {table.rows[name][0]} has it)")
         table.values[name], table.rows[name] = facts, (number, text)
     return found

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from asdjax import configfile
 from asdjax.config import Config, evaluated_lines
-from asdjax.corpus.access import open_corpus, open_stores, recordings_of
+from asdjax.corpus.access import Recording, open_corpus, open_stores, recordings_of
 from asdjax.corpus.clips import Clip, Corpus
 from asdjax.corpus.tasks import tasks_of
 from asdjax.errors import InputError
@@ -69,9 +69,10 @@ def _evaluated(
     # 2. Every clip's score by every model, seed by seed.
     runs = runs_of(config, workdir, tasks_of(corpus, config.data.classes))
     chosen = {run.name: _checkpoints(config, run, step) for run in runs}
+    prepared = [(run, _recorded(config, workdir, corpus, run)) for run in runs]
     by_seed: dict[int, Models] = {}
-    for run in runs:
-        models = _scored(config, workdir, corpus, run, chosen[run.name])
+    for run, recorded in prepared:
+        models = _scored(config, run, chosen[run.name], recorded)
         by_seed.setdefault(run.seed, {}).update(models)
     judged = _scorable(judged, by_seed)
     # 3. Single models, the report's four ensembles, thresholds, figures.
@@ -113,24 +114,43 @@ def _step(run: Run, line: str, planned: int, step: int | None) -> int:
         raise InputError(f"--step {step}: {run.folder / line} holds {', '.join(map(str, saved))}")
     if step is None and saved[-1] < planned:
         say(f"{run.name} {line}: judged at step {saved[-1]} of {planned}, where its training was ended")
-    return saved[-1] if step is None else step
+    chosen = saved[-1] if step is None else step
+    try:
+        checkpoints.verify(run.folder / line, chosen)
+    except checkpoints.Damaged as damage:
+        raise InputError(f"{damage}; give another --step, or run asdjax train again") from None
+    return chosen
 
 
 def _load(spec: FleetSpec, run: Run, checkpoint: Checkpoint) -> Model:
     try:
         shapes = {"model": fleet.abstract_model(spec)}
         return checkpoints.restore(run.folder / checkpoint.line, checkpoint.step, shapes)["model"]
-    except checkpoints.Damaged as damage:
-        raise InputError(f"{damage}; give another --step, or run asdjax train again") from None
+    except checkpoints.Damaged as damage:  # since it was verified: a training that goes on forgets old steps
+        raise InputError(f"{damage}; run asdjax evaluate again") from None
 
 
-def _scored(config: Config, workdir: Path, corpus: Corpus, run: Run, chosen: Sequence[Checkpoint]) -> Models:
-    """Clip scores of a run's clips by machine type, then by model."""
+class Recorded(NamedTuple):
+    """A run's clips and what the stores hold of them."""
+
+    clips: list[Clip]
+    recordings: list[Recording]
+
+
+def _recorded(config: Config, workdir: Path, corpus: Corpus, run: Run) -> dict[str, Recorded]:
+    """The training clips, which make the banks, and the test clips of a run's machine types."""
     stores = open_stores(config, workdir, corpus, run.task.machines)
-    train = list(run.task.clips)
     test = [clip for clip in corpus if clip.split == "test" and clip.machine in run.task.machines]
-    audio = {"bank": recordings_of(stores, train), "test": recordings_of(stores, test)}
-    record.require_same(run.folder, run.task, audio["bank"])
+    recorded = {
+        what: Recorded(clips, recordings_of(stores, clips))
+        for what, clips in (("bank", list(run.task.clips)), ("test", test))
+    }
+    record.require_same(run.folder, run.task, recorded["bank"].recordings)
+    return recorded
+
+
+def _scored(config: Config, run: Run, chosen: Sequence[Checkpoint], recorded: Mapping[str, Recorded]) -> Models:
+    """Clip scores of a run's clips by machine type, then by model."""
     spec = fleet.spec_of(config, len(run.task.classes), optimizer.GROUPS)
     models: Models = {machine: {} for machine in run.task.machines}
     for checkpoint in chosen:
@@ -139,18 +159,18 @@ def _scored(config: Config, workdir: Path, corpus: Corpus, run: Run, chosen: Seq
             what: embed.embed_clips(
                 spec,
                 model,
-                [recording.samples for recording in recordings],
+                [recording.samples for recording in of_what.recordings],
                 stride_frames=config.evaluate.stride_frames,
                 batch_size=config.evaluate.batch_size,
                 what=f"{run.name} {checkpoint.line} {what}",
             )
-            for what, recordings in audio.items()
+            for what, of_what in recorded.items()
         }
         for variant in spec.variants:
             scored = scores.score_clips(
-                train,
+                recorded["bank"].clips,
                 embedded["bank"],
-                test,
+                recorded["test"].clips,
                 embedded["test"],
                 variant,
                 k=config.evaluate.k,

@@ -67,28 +67,32 @@ def save(line: Path, step: int, trees: Trees, keep: int) -> None:
 def restore(line: Path, step: int, shapes: Trees) -> dict[str, Any]:
     """The trees named in `shapes`, as they were saved, on one device, however many they were saved from.
 
-    Raises Damaged where an array is missing, of another shape or type, or of other content than was saved.
+    Raises Damaged where a file or array is missing or of other content than was saved, or of another shape or type.
     """
-    try:
-        content = json.loads((line / f"{step}.json").read_text())
-        record, files = content["trees"], content["files"]
-        restored = {}
-        for name in shapes:
-            _require_files(files[name], line / str(step) / name)
-        with ocp.StandardCheckpointer() as checkpointer:
-            for name, tree in shapes.items():
-                _require_same(record[name], _flat(tree))
-                wanted = jax.tree.map(_on_one_device, _flat(tree))
-                restored[name] = checkpointer.restore(line.absolute() / str(step) / name, wanted)
-    except Exception as error:  # whatever Orbax and its libraries raise for files that are not as they were
-        why = " ".join(str(error).split())[:200]
-        raise Damaged(f"{line / str(step)}: cannot be restored ({why})") from error
+    verify(line, step)
+    record = _read_record(line, step)["trees"]
+    restored = {}
+    with ocp.StandardCheckpointer() as checkpointer:
+        for name, tree in shapes.items():
+            _require_same(record.get(name, {}), _flat(tree), line / str(step) / name)
+            wanted = jax.tree.map(_on_one_device, _flat(tree))
+            restored[name] = checkpointer.restore(line.absolute() / str(step) / name, wanted)
     for name, arrays in restored.items():
         _require_content(record[name], arrays, line / str(step) / name)
     return {name: _unflat(shapes[name], arrays) for name, arrays in restored.items()}
 
 
-def restore_newest(line: Path, shapes: Trees) -> tuple[int, dict[str, Any]] | None:
+def verify(line: Path, step: int) -> None:
+    """Raise Damaged where a file of a step is missing or is not what was saved."""
+    for name, saved in _read_record(line, step)["files"].items():
+        folder = line / str(step) / name
+        there = _files(folder)
+        for file, digest in saved.items():
+            if there.get(file) != digest:
+                raise Damaged(f"{folder / file} is {'not what was saved' if file in there else 'missing'}")
+
+
+def newest_whole(line: Path) -> int | None:
     """The newest step of a line that is whole, or None where nothing was saved.
 
     Damaged steps newer than it are set aside as STEP.damaged, and that is said. Raises InputError where every step
@@ -98,19 +102,44 @@ def restore_newest(line: Path, shapes: Trees) -> tuple[int, dict[str, Any]] | No
     damages: dict[int, Damaged] = {}
     for step in reversed(saved):
         try:
-            restored = restore(line, step, shapes)
+            verify(line, step)
         except Damaged as damage:
             damages[step] = damage
             continue
         for damaged, damage in damages.items():
-            say(f"{damage}; set aside, going on from step {step}")
+            say(f"{damage}; step {damaged} set aside, going on from step {step}")
             _set_aside(line, damaged)
-        return step, restored
+        return step
     if saved:
         raise InputError(
             f"{line}: every saved step is damaged ({damages[saved[-1]]}); remove the folder to begin this phase anew"
         )
     return None
+
+
+def restore_newest(line: Path, shapes: Trees) -> tuple[int, dict[str, Any]] | None:
+    """The newest step of a line that is whole, restored, or None where nothing was saved; see `newest_whole`.
+
+    Raises InputError where the step holds other arrays than `shapes`.
+    """
+    step = newest_whole(line)
+    if step is None:
+        return None
+    try:
+        return step, restore(line, step, shapes)
+    except Damaged as damage:
+        raise InputError(f"{damage}; train in another --workdir") from None
+
+
+def _read_record(line: Path, step: int) -> dict[str, Any]:
+    path = line / f"{step}.json"
+    try:
+        record = json.loads(path.read_text())
+        if not (isinstance(record["files"], dict) and isinstance(record["trees"], dict)):
+            raise TypeError("files and trees expected")
+    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+        raise Damaged(f"{path} is damaged ({error!r})") from error
+    return record
 
 
 def _set_aside(line: Path, step: int) -> None:
@@ -149,27 +178,20 @@ def _files(folder: Path) -> dict[str, str]:
     return found
 
 
-def _require_files(saved: Mapping[str, str], folder: Path) -> None:
-    """ValueError for the first file that is missing or of other content; Orbax need not meet it."""
-    there = _files(folder)
-    for name, digest in saved.items():
-        if there.get(name) != digest:
-            raise ValueError(f"{folder / name} is {'not what was saved' if name in there else 'missing'}")
-
-
 def _sha256(array: Any) -> str:
     return hashlib.sha256(np.ascontiguousarray(array)).hexdigest()
 
 
-def _require_same(record: Mapping[str, Any], shapes: Mapping[str, Any]) -> None:
-    """ValueError naming the arrays that are missing, too many, or of another shape or type."""
+def _require_same(record: Mapping[str, Any], shapes: Mapping[str, Any], where: Path) -> None:
+    """Raise Damaged, naming an array that is missing, too many, or of another shape or type."""
     saved = {path: (tuple(entry["shape"]), entry["dtype"]) for path, entry in record.items()}
     wanted = {path: (tuple(leaf.shape), str(leaf.dtype)) for path, leaf in shapes.items()}
     differing = sorted(path for path in saved.keys() | wanted.keys() if saved.get(path) != wanted.get(path))
     if differing:
         path = differing[0]
-        raise ValueError(
-            f"{len(differing)} arrays differ, the first {path}: saved {saved.get(path)}, expected {wanted.get(path)}"
+        raise Damaged(
+            f"{where}: {len(differing)} arrays differ, the first {path}: saved {saved.get(path)}, "
+            f"expected {wanted.get(path)}"
         )
 
 

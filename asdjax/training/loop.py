@@ -36,27 +36,29 @@ def train(config: Config, workdir: Path) -> None:
     mesh = parallel.data_mesh()
     parallel.require_divisible(config.train.batch_size, mesh)
     corpus = open_corpus(config)
-    runs = runs_of(config, workdir, tasks_of(corpus, config.data.classes))
+    tasks = tasks_of(corpus, config.data.classes)
+    runs = runs_of(config, workdir, tasks)
     with locked_folder(workdir, wait=False):
         configfile.require_same_run(config, workdir)
-        if not configfile.exists(workdir):
+        begun = [run for run in runs if any(map(checkpoints.steps, run.folder.glob("phase*")))]
+        if len(begun) < len(runs):
             require_sound(config)
         # 2. Decode all audio once, for training and evaluation.
-        recordings = {run.name: _recordings(config, workdir, corpus, run) for run in runs}
-        for run in runs:
-            record.require_same(run.folder, run.task, recordings[run.name])
+        recordings = {task.name: _recordings(config, workdir, corpus, task) for task in tasks}
+        for run in begun:
+            record.require_same(run.folder, run.task, recordings[run.task.name])
         # 3. Only now is it sure that there is a run to write down.
         configfile.save(config, workdir)
         for run in runs:
-            record.save(run.folder, run.task, recordings[run.name])
+            record.save(run.folder, run.task, recordings[run.task.name])
         # 4. Train one fleet after another.
         for run in runs:
-            _train_run(config, run, [recording.samples for recording in recordings[run.name]], mesh)
+            _train_run(config, run, [recording.samples for recording in recordings[run.task.name]], mesh)
 
 
-def _recordings(config: Config, workdir: Path, corpus: Corpus, run: Run) -> list[Recording]:
-    """A run's training clips, decoded where they have not been."""
-    return recordings_of(open_stores(config, workdir, corpus, run.task.machines), run.task.clips)
+def _recordings(config: Config, workdir: Path, corpus: Corpus, task: Task) -> list[Recording]:
+    """A task's training clips, decoded where they have not been."""
+    return recordings_of(open_stores(config, workdir, corpus, task.machines), task.clips)
 
 
 def _train_run(config: Config, run: Run, samples: Sequence[np.ndarray], mesh: Mesh) -> None:
@@ -75,7 +77,8 @@ def _train_run(config: Config, run: Run, samples: Sequence[np.ndarray], mesh: Me
 
 
 def _finished(line: Path, phase: Phase) -> bool:
-    return phase.steps in checkpoints.steps(line)
+    """Whether a phase's last step is there, whole; one that is damaged is set aside."""
+    return phase.steps in checkpoints.steps(line) and checkpoints.newest_whole(line) == phase.steps
 
 
 def _phase1_plan(config: Config, task: Task, samples: Sequence[np.ndarray]) -> sampler.Plan:
@@ -92,11 +95,7 @@ def _train_phase(
     if isinstance(feed, HostFeed):
         spec = spec._replace(steps_per_dispatch=steps_at_once(spec))
     # 6. Go on from the newest whole checkpoint, or begin: from scratch, or from the end of phase 1.
-    resumed = _resumed(spec, run, phase, mesh)
-    if resumed is None and phase.after is not None and not _ends_whole(spec, run, phase.after):
-        say(f"{run.name}: {phase.name} starts from the end of {phase.after.name}, which has to be trained again")
-        _train_phase(config, run, phase.after, feed, mesh, journal)
-    step, state = resumed or (0, _begun(spec, run, phase, mesh))
+    step, state = _resumed(spec, run, phase, mesh) or (0, _begun(spec, run, phase, mesh))
     journal.begin(phase.name, step)
     steps = fleet.compiled_steps(spec, mesh)
     keys = sampler.streams(run.seed, run.task.name, spec.variants, phase.name)
@@ -140,12 +139,6 @@ def _begun(spec: FleetSpec, run: Run, phase: Phase, mesh: Mesh) -> FleetState:
         line = run.folder / phase.after.name
         model = checkpoints.restore(line, phase.after.steps, {"model": fleet.abstract_model(spec)})["model"]
     return parallel.replicated(fleet.begin(spec, model), mesh)
-
-
-def _ends_whole(spec: FleetSpec, run: Run, phase: Phase) -> bool:
-    """Whether a phase's last step is there; one that is damaged is set aside."""
-    found = checkpoints.restore_newest(run.folder / phase.name, {"model": fleet.abstract_model(spec)})
-    return found is not None and found[0] == phase.steps
 
 
 def _resumed(spec: FleetSpec, run: Run, phase: Phase, mesh: Mesh) -> tuple[int, FleetState] | None:

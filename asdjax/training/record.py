@@ -13,7 +13,8 @@ FILE = "task.json"
 
 
 def save(folder: Path, task: Task, recordings: Sequence[Recording]) -> None:
-    """Write a fleet's task.json: its classes, and its training clips with the SHA-256 of their samples."""
+    """Write a fleet's task.json: its classes, and its training clips, each with its class's number and the SHA-256 of
+    its samples."""
     folder.mkdir(parents=True, exist_ok=True)
     content = {"classes": task.classes, "clips": _clips(task, recordings)}
     replace_text(folder / FILE, json.dumps(content, indent=1) + "\n")
@@ -48,14 +49,14 @@ def require_same(folder: Path, task: Task, recordings: Sequence[Recording]) -> N
 
 
 def _clips(task: Task, recordings: Sequence[Recording]) -> dict[str, str]:
-    """Digest by machine type, section, domain and name; clips of one's own that share these are numbered."""
-    digests: dict[str, str] = {}
-    for clip, recording in zip(task.clips, recordings, strict=True):
+    """Class and digest by machine type, section, domain and name; clips of one's own that share these are numbered."""
+    told: dict[str, str] = {}
+    for clip, klass, recording in zip(task.clips, task.class_of_clip, recordings, strict=True):
         name = "/".join((clip.machine, clip.section, clip.domain or "", clip.name))
-        while name in digests:
+        while name in told:
             name += "+"
-        digests[name] = recording.sha256
-    return digests
+        told[name] = f"{klass} {recording.sha256}"
+    return told
 
 
 def _some(what: str, names: set[str]) -> str:

@@ -160,7 +160,7 @@ def test_a_write_that_fails_leaves_no_clip_under_its_final_name(tmp_path: Path, 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(soundfile, "write", torn)
-    with pytest.raises(InputError, match=r"No space left on device\); free some space"):
+    with pytest.raises(InputError, match=r"No space left on device; free some space"):
         synthesize(tmp_path / "new", TINY, machines=["fan"])
     assert not list(tmp_path.rglob("*.wav"))
 

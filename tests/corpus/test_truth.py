@@ -89,6 +89,12 @@ TRUTH = "ground_truth_fan_section_03_source_test.csv"
         ("other.csv", "", "expected ground_truth files or an eval_data_list"),
         ("ground_truth_fan_section_03_test.csv", "a.wav,1\n", "got one of 2022"),
         ("eval_data_list.csv", "fan\nsection_03_source_test_0000.wav,x.wav,1\n", "row 2: expected a machine type, or"),
+        (
+            "eval_data_list.csv",
+            "fan\nsection_03_source_test_0000.wav,section_03_source_test_normal_0000.wav,1\n",
+            "one label",
+        ),
+        ("ground_truth_pump_section_03_source_test.csv", "a.wav,1\n", "knows none of the 1 unlabelled clips"),
         ("eval_data_list.csv", "section_03_source_test_0000.wav,section_03_source_test_normal_0000.wav\n", "before it"),
     ],
 )

@@ -158,7 +158,7 @@ def test_a_step_with_something_missing_is_damaged(tmp_path: Path, hurt: str):
         (tmp_path / "4" / "model").rename(tmp_path / "elsewhere")
     else:
         record.write_text(json.dumps({"step": 4, "files": {"model": {}, "optimizer": {}}, "trees": {}}))
-    with pytest.raises(Damaged, match="cannot be restored"):
+    with pytest.raises(Damaged, match=r"4\.json is damaged|is missing|arrays differ"):
         checkpoints.restore(tmp_path, 4, SHAPES)
 
 

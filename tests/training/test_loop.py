@@ -271,6 +271,27 @@ def test_a_training_clip_among_the_test_clips_is_refused(
     assert not (tmp_path / "run").exists()
 
 
+def test_where_nothing_was_trained_other_clips_are_free_and_checked(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def ended(*_):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fleet, "compiled_steps", ended)
+        assert train_tiny(corpus, tmp_path / "run") == 1
+    assert (tmp_path / "run" / "fan" / "task.json").is_file()
+    shutil.copytree(corpus, tmp_path / "corpus")
+    clips = sorted((tmp_path / "corpus" / "fan" / "train").iterdir())
+    clips[0].unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(fleet, "compiled_steps", ended)
+        assert train_tiny(tmp_path / "corpus", tmp_path / "run") == 1
+    shutil.copy(clips[1], min((tmp_path / "corpus" / "fan" / "source_test").iterdir()))
+    assert train_tiny(tmp_path / "corpus", tmp_path / "run") == 2
+    assert "same contents among training and test clips" in capsys.readouterr().err
+
+
 def test_other_clips_are_refused_and_the_same_ones_found_wherever_they_are(
     corpus: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -314,7 +335,7 @@ def test_phase_2_never_starts_from_an_earlier_step_than_phase_1s_last(
     content[len(content) // 2] ^= 1
     data.write_bytes(content)
     assert train_tiny(corpus, trained) == 0
-    assert "phase2_full starts from the end of phase1, which has to be trained again" in capsys.readouterr().err
+    assert "is not what was saved; step 6 set aside, going on from step 4" in capsys.readouterr().err
     for line in ("phase1", "phase2_full"):
         last = checkpoints.steps(trained_once / "fan" / line)[-1]
         records = [

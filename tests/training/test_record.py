@@ -52,6 +52,21 @@ def test_other_clips_are_refused(folder: Path, now: Task, changed: str, told: st
         record.require_same(folder, now, recordings(now, changed))
 
 
+def test_another_class_of_the_same_clip_is_noticed(tmp_path: Path):
+    def told_apart(*values: str) -> Task:
+        clips = [
+            Clip(Path(f"{i}.wav"), "fan", "00", "train", "source", "normal", (("v", value),))
+            for i, value in enumerate(values)
+        ]
+        (one,) = tasks_of(Corpus("manifest", tuple(clips)), "machine_section_attributes")
+        return one
+
+    before, now = told_apart("1", "2"), told_apart("2", "1")
+    record.save(tmp_path, before, recordings(before))
+    with pytest.raises(InputError, match="2 changed"):
+        record.require_same(tmp_path, now, recordings(now))
+
+
 def test_a_damaged_record_is_told(folder: Path):
     (folder / "task.json").write_text("{")
     now = task("here", "a.wav", "b.wav")
