@@ -137,19 +137,14 @@ def save(config: Config, workdir: Path) -> None:
     replace_text(workdir / FILE, json.dumps(config.to_dict(), indent=2) + "\n")
 
 
-def exists(workdir: Path) -> bool:
-    """Whether a run was begun in a work directory."""
-    return (workdir / FILE).exists()
-
-
 def require_same_run(config: Config, workdir: Path) -> None:
     """See that W/config.json, if there is one and anything was trained by it, asks for the same run.
 
     Raises InputError naming the fields that differ and would change what is computed.
     """
-    if not exists(workdir) or not any(workdir.glob("*/*/[0-9]*.json")):
-        return
     file = workdir / FILE
+    if not file.exists() or not any(workdir.glob("*/*/[0-9]*.json")):
+        return
     theirs = fields_of(read(workdir))
     differing = [
         f"{field} (there {theirs[field]!r}, now {value!r})"

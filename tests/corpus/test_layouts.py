@@ -4,8 +4,11 @@ import random
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
+from asdjax.cli import main
 from asdjax.corpus.clips import Clip
 from asdjax.corpus.layouts import read_corpus, scan
 from asdjax.corpus.names import split_attributes
@@ -101,6 +104,107 @@ def test_names_of_2022_and_later(tmp_path: Path, name: str, expected: tuple, att
     root = touch(tmp_path, f"ToyCar/{name}")
     assert facts(only(root, layout="dcase2022")) == expected
     assert only(root, layout="dcase2022").attributes == attributes
+
+
+YEARS = {
+    2020: (
+        "dcase2020",
+        [
+            "dev_data/ToyConveyor/train/normal_id_01_00000000.wav",
+            "dev_data/ToyConveyor/test/anomaly_id_01_00000354.wav",
+            "eval_data/ToyConveyor/train/normal_id_04_00000999.wav",
+            "eval_data/ToyConveyor/test/id_04_00000000.wav",
+        ],
+        [],
+    ),
+    2021: (
+        "dcase2021",
+        [
+            "dev_data/gearbox/train/section_00_source_train_normal_0000_strength_1_ambient.wav",
+            "dev_data/gearbox/source_test/section_00_source_test_anomaly_0000.wav",
+            "dev_data/gearbox/target_test/section_00_target_test_normal_0000.wav",
+            "eval_data/gearbox/target_test/section_03_target_test_0000.wav",
+        ],
+        [],
+    ),
+    2022: (
+        "dcase2022",
+        [
+            "dev_data/bearing/train/section_00_source_train_normal_0000_vel_4_loc_A.wav",
+            "dev_data/bearing/test/section_00_target_test_anomaly_0000_vel_22_loc_E.wav",
+            "eval_data/bearing/test/section_03_test_0000.wav",
+        ],
+        ["dev_data/bearing/attributes_00.csv"],
+    ),
+    2023: (
+        "dcase2022",
+        [
+            "dev_data/ToyCar/train/section_00_source_train_normal_0000_car_A1_spd_28V_mic_1_noise_1.wav",
+            "eval_data/ToyDrone/train/section_00_target_train_normal_0000_car_B1_spd_1.wav",
+            "eval_data/ToyDrone/test/section_00_0000.wav",
+        ],
+        ["dev_data/ToyCar/attributes_00.csv", "eval_data/ToyDrone/attributes_00.csv"],
+    ),
+    2024: (
+        "dcase2022",
+        [
+            "dev_data/gearbox/test/section_00_source_test_normal_0000_noAttributes.wav",
+            "eval_data/3DPrinter/train/section_00_source_train_normal_0000_noAttributes.wav",
+            "eval_data/BrushlessMotor/test/section_00_0199.wav",
+        ],
+        ["eval_data/3DPrinter/attributes_00.csv"],
+    ),
+    2025: (
+        "dcase2022",
+        [
+            "dev_data/bearing/train/section_00_source_train_normal_0000_noAttribute.wav",
+            "dev_data/bearing/test/section_00_source_test_anomaly_0000_noAttribute.wav",
+            "eval_data/AutoTrash/test/section_00_0000.wav",
+        ],
+        ["dev_data/bearing/supplemental/section_00_machine_source_0000_noAttribute.wav"],
+    ),
+    2026: (
+        "dcase2022",
+        [
+            "dev_data/ToyCarEmu/train/section_00_source_train_normal_0000_noAttribute.wav",
+            "dev_data/ToyCarEmu/test/section_00_target_test_anomaly_0000_noAttribute.wav",
+            "eval_data/ToothBrush/train/section_00_source_train_normal_0000_noAttribute.wav",
+        ],
+        [],
+    ),
+}
+
+
+@pytest.mark.parametrize("year", YEARS)
+def test_the_folders_of_every_year_below_parents_of_any_name(tmp_path: Path, year: int):
+    """Development and evaluation data merged; what is no clip is none."""
+    layout, clips, others = YEARS[year]
+    parent = tmp_path / "section_07" / "[alt] Prüfstand 1_test"
+    touch(parent, *clips, *(name for name in others if name.endswith(".wav")))
+    for table in (name for name in others if name.endswith(".csv")):
+        (parent / table).parent.mkdir(parents=True, exist_ok=True)
+        (parent / table).write_text("file_name,d1p,d1v\n")
+    corpus = read_corpus([parent / "dev_data", parent / "eval_data"])
+    assert corpus.layout == layout
+    assert sorted(str(clip.path.relative_to(parent)) for clip in corpus) == sorted(clips)
+    for clip in corpus:
+        assert clip.machine == clip.path.parent.parent.name
+        assert clip.section in ("00", "01", "03", "04")
+        assert clip.blind == (not any(word in clip.name for word in ("normal", "anomaly")))
+
+
+def test_stereo_of_2026_is_refused_until_a_channel_is_chosen(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    rng = np.random.default_rng(0)
+    for section in ("00", "01"):
+        folder = tmp_path / "ToothBrush" / "train"
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"section_{section}_source_train_normal_0000_noAttribute.wav"
+        soundfile.write(folder / name, rng.uniform(-0.5, 0.5, (32_000, 2)), 16_000)
+    words = ["check", "--config", "dcase2021", f"--config.data.root={tmp_path}"]
+    assert main(words) == 2
+    assert "--config.data.channel=1 for one channel" in " ".join(capsys.readouterr().out.split())
+    for channel in ("mean", "1", "2"):
+        assert main([*words, "--config.data.on_mismatch=convert", f"--config.data.channel={channel}"]) == 0
 
 
 def test_2022_is_recognised_by_its_test_folder_or_its_attribute_tables(tmp_path: Path):
