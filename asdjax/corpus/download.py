@@ -6,6 +6,7 @@ DIR/zips holds what was downloaded, DIR/dev_data and DIR/eval_data one folder pe
 import json
 import re
 from collections.abc import Iterable, Sequence
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.error import URLError
@@ -14,7 +15,7 @@ from urllib.request import urlopen
 from tqdm import tqdm
 
 from asdjax.corpus.layouts import scan
-from asdjax.corpus.unzip import unpack
+from asdjax.corpus.unzip import look_into, unpack
 from asdjax.errors import InputError
 from asdjax.files import locked_folder
 from asdjax.progress import say
@@ -36,7 +37,7 @@ ATTEMPTS = 3
 TIMEOUT_S = 30
 
 _ARCHIVE = re.compile(
-    r"(?P<set>dev|eval)(_data)?(_(?P<before>train|test))?_(?P<machine>.+?)(_(?P<after>train|test))?(?P<again>_r\d+)?\.zip"
+    r"(?P<set>dev|eval)(_data)?(_(?P<before>train|test))?_(?P<machine>\w+?)(_(?P<after>train|test))?(?P<again>_r\d+)?\.zip"
 )
 
 
@@ -67,6 +68,8 @@ def download(out: Path, year: int, machines: Sequence[str] = (), *, records: str
         )
     archives = _chosen([a for record in RECORDS[year] for a in _listed(f"{records}/{record}")], machines)
     with locked_folder(out):
+        for left in (out / "zips").glob("tmp*"):  # what an ended download left: pooch's name until a file is whole
+            left.unlink()
         for archive in archives:
             _fetch(archive, out / "zips")
         return _unpacked(out, [(out / "zips" / archive.name, archive) for archive in archives])
@@ -79,7 +82,9 @@ def unpack_zips(out: Path, zips: Path, machines: Sequence[str] = ()) -> int:
     """
     if not zips.is_dir():
         raise InputError(f"{zips}: expected a folder with zips, there is none; check --zips")
-    archives = _chosen(_named((path.name, str(path), "") for path in sorted(zips.iterdir())), machines)
+    archives = _chosen(
+        _named((path.name, str(path), "") for path in sorted(zips.iterdir()) if path.is_file()), machines
+    )
     if not archives:
         raise InputError(f"{zips}: expected zips such as dev_data_fan.zip or eval_data_fan_train.zip, found none")
     with locked_folder(out):
@@ -91,11 +96,14 @@ def _listed(record: str) -> list[Archive]:
     try:
         with urlopen(record, timeout=TIMEOUT_S) as answer:
             files = json.load(answer)["files"]
-        return _named((file["key"], file["links"]["self"], file["checksum"]) for file in files)
-    except (URLError, OSError) as error:
+        archives = _named((file["key"], file["links"]["self"], file["checksum"]) for file in files)
+    except (URLError, OSError, HTTPException) as error:
         raise InputError(f"{record}: cannot be reached ({error}); try again later, or give --zips") from error
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{record}: expected a record's list of files, came something else ({error!r})") from error
+    if not archives:
+        raise InputError(f"{record}: expected zips such as dev_data_fan.zip in the record, found none; give --zips")
+    return archives
 
 
 def _named(files: Iterable[tuple[str, str, str]]) -> list[Archive]:
@@ -152,6 +160,8 @@ def _fetch(archive: Archive, folder: Path) -> None:
 
 
 def _unpacked(out: Path, archives: Sequence[tuple[Path, Archive]]) -> int:
+    for path, _ in archives:
+        look_into(path)  # all of them first: where one is refused, nothing is unpacked
     for path, archive in archives:
         unpack(path, out / archive.folder)
     found = scan([out / folder for folder in FOLDERS if (out / folder).is_dir()])

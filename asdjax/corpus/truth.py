@@ -79,6 +79,8 @@ def _joined(clip: Clip, layout: Layout, tables: Iterable[Tables[Facts]]) -> Clip
         facts = table.values.get(clip.name)
         if facts is None:
             raise InputError(f"{table.path}: expected a row for {clip.name} ({clip.path}), got none; add it")
+        if facts.section not in (None, clip.section):
+            raise table.error(clip.name, f"section {clip.section}, as its name says")
         for field in ("label", "domain", "attributes"):
             told, known = getattr(facts, field), getattr(clip, field)
             if told is not None and known and told != known:

@@ -1,9 +1,12 @@
 """Archives of recordings unpacked so that no archive, however made, can harm what lies around its folder."""
 
+import lzma
 import os
 import stat
 import zipfile
+import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from shutil import copyfileobj
 
@@ -17,34 +20,57 @@ MOST_TIMES = 100
 """How many times its archive's size the contents may have: recordings come to about twice, a bomb to thousands."""
 
 
-def unpack(archive: Path, folder: Path) -> int:
-    """Unpack the recordings and tables of a zip into a folder; returns how many files it has of them.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    IsADirectoryError,
+)
 
-    A file is under its final name only when it is whole; what is there already, of the same size, is left. Files of
-    other kinds are left out, and that is said. Raises InputError, before anything is written, for a file that is no
-    zip, names that lead out of the folder, links, the same name twice, and too many or too large contents; and for
-    damage that shows in reading.
+
+def look_into(archive: Path) -> None:
+    """Raise InputError for an archive that `unpack` would refuse: one that is no zip, has names that lead out of the
+    folder, links, the same name twice, too many or too large contents."""
+    with _opened(archive) as content:
+        _members(archive, content)
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpack the recordings and tables of a zip into a folder.
+
+    A file is under its final name only when it is whole; what is there already, with the same contents, is left.
+    Files of other kinds are left out, and that is said. Raises InputError as `look_into`, before anything is written,
+    and for damage that shows in reading.
     """
+    with _opened(archive) as content:
+        members = _members(archive, content)
+        wanted = [member for member in members if member.filename.lower().endswith(KINDS)]
+        if len(wanted) < len(members):
+            other = next(member.filename for member in members if member not in wanted)
+            say(f"{archive.name}: left out {len(members) - len(wanted)} files, no recordings (such as {other!r})")
+        for member in track(wanted, f"unpack {archive.name}", len(wanted), "file"):
+            _unpack_one(content, member, folder / member.filename)
+
+
+@contextmanager
+def _opened(archive: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(archive) as content:
-            members = _members(archive, content)
-            for member in track(members, f"unpack {archive.name}", len(members), "file"):
-                _unpack_one(content, member, folder / member.filename)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+            yield content
+    except _DAMAGE as error:
         raise InputError(f"{archive}: expected a zip archive, came {error}; download it again") from error
-    return len(members)
 
 
 def _members(archive: Path, content: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
-    """The files to unpack, once everything about the archive has been looked at."""
+    """The files of an archive, once everything about it has been looked at."""
     files = [member for member in content.infolist() if not member.is_dir()]
     for what in _objections(archive, files):
         raise InputError(f"{archive}: {what}; nothing was unpacked; get it from another place")
-    wanted = [member for member in files if member.filename.lower().endswith(KINDS)]
-    if len(wanted) < len(files):
-        other = next(member.filename for member in files if member not in wanted)
-        say(f"{archive.name}: left out {len(files) - len(wanted)} files that are no recordings (such as {other!r})")
-    return wanted
+    return files
 
 
 def _objections(archive: Path, files: list[zipfile.ZipInfo]) -> Iterator[str]:
@@ -67,7 +93,7 @@ def _objections(archive: Path, files: list[zipfile.ZipInfo]) -> Iterator[str]:
 
 
 def _unpack_one(content: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> None:
-    if target.is_file() and target.stat().st_size == member.file_size:
+    if target.is_file() and target.stat().st_size == member.file_size and zlib.crc32(target.read_bytes()) == member.CRC:
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"{target.name}.partial")

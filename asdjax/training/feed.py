@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 
 from asdjax import parallel, signal
 from asdjax.config import Config
+from asdjax.errors import InputError
 from asdjax.progress import say
 from asdjax.training import fleet
 from asdjax.training.fleet import Audio, FleetSpec
@@ -112,7 +113,13 @@ class HostFeed:
 
 def _host_draws(spec: FleetSpec, plan: Plan, keys: jax.Array) -> Callable[[int], Draw]:
     """step -> every variant's batch as numpy arrays (v, b), computed on the host's own processor."""
-    cpu = jax.devices("cpu")[0]
+    try:
+        cpu = jax.devices("cpu")[0]
+    except RuntimeError as error:
+        raise InputError(
+            "config.data.resident: the host draws its crops by JAX's own cpu backend, which is switched off; set "
+            "JAX_PLATFORMS=cuda,cpu (or unset it)"
+        ) from error
     plan, keys = jax.device_put((plan, keys), cpu)
     drawn = jax.jit(functools.partial(fleet.draw_batches, spec))
 

@@ -4,6 +4,7 @@ import functools
 from collections.abc import Sequence
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
@@ -111,6 +112,8 @@ def _train_phase(
         while step < phase.steps:
             # 7. One dispatch: as many steps as lie before the next log or checkpoint.
             count = counts(step)
+            if len(unseen) > 1:  # the host runs one dispatch ahead of the device, no more: crops take its memory
+                jax.block_until_ready(unseen[-2][2])
             state, metrics = steps(state, take(step, count), plan, keys, jnp.int32(step), jnp.int32(count))
             stop.begin()  # not earlier: nobody should wait for a compilation to end before the run does
             unseen.append((step, count, metrics))

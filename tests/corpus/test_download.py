@@ -276,19 +276,55 @@ def test_a_hostile_or_damaged_zip_is_refused_and_nothing_unpacked(
     assert files(tmp_path) == before
 
 
-def test_damage_inside_is_noticed_and_leaves_no_file_under_its_name(tmp_path: Path):
+@pytest.mark.parametrize("clip", [np.random.default_rng(0).bytes(5000), b"hum, " * 1000], ids=["noise", "hum"])
+@pytest.mark.parametrize("at", [60, 70])
+def test_damage_inside_is_noticed_and_leaves_no_file_under_its_name(tmp_path: Path, clip: bytes, at: int):
     path = tmp_path / "dev_data_fan.zip"
-    content = bytearray(zipped(path, {"fan/train/a.wav": np.random.default_rng(0).bytes(5000)}))
-    content[200] ^= 1
+    content = bytearray(zipped(path, {"fan/train/a.wav": clip}))
+    content[at] ^= 1
     path.write_bytes(content)
     with pytest.raises(InputError, match="expected a zip archive"):
         module.unpack_zips(tmp_path / "out", tmp_path)
     assert not files(tmp_path / "out")
 
 
+def test_one_hostile_zip_among_good_ones_and_nothing_is_unpacked(tmp_path: Path):
+    zipped(tmp_path / "dev_data_fan.zip", {"fan/train/a.wav": b"x"})
+    named("../evil.wav")(tmp_path / "dev_data_pump.zip")
+    with pytest.raises(InputError, match="leads out of the folder"):
+        module.unpack_zips(tmp_path / "out", tmp_path)
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_contents_of_the_same_size_replace_what_is_there(zenodo: Zenodo, tmp_path: Path):
+    fetched(zenodo, tmp_path / "out", "pump")
+    (clip,) = (tmp_path / "out" / "dev_data").rglob("*.wav")
+    whole = clip.read_bytes()
+    clip.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    fetched(zenodo, tmp_path / "out", "pump")
+    assert clip.read_bytes() == whole
+
+
+def test_what_an_ended_download_left_goes(zenodo: Zenodo, tmp_path: Path):
+    (tmp_path / "out" / "zips").mkdir(parents=True)
+    (tmp_path / "out" / "zips" / "tmpx7f").write_bytes(b"half")
+    fetched(zenodo, tmp_path / "out", "pump")
+    assert [path.name for path in (tmp_path / "out" / "zips").iterdir()] == ["dev_data_pump.zip"]
+
+
+@pytest.mark.parametrize("listing", [{"files": []}, {"files": [{"key": "dev_data_../../x.zip", "links": {}}]}, [], {}])
+def test_a_record_without_zips_is_refused(
+    zenodo: Zenodo, tmp_path: Path, listing: object, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(zenodo, "listing", lambda record: json.dumps(listing).encode())
+    with pytest.raises(InputError, match=f"records/{DEVELOPMENT}: expected"):
+        fetched(zenodo, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_other_files_are_left_out_and_it_is_said(zenodo: Zenodo, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     zipped(tmp_path / "dev_data_fan.zip", {"fan/train/evil.exe": b"x", "fan/attributes_00.csv": b"file_name\n"})
     with pytest.raises(InputError, match="expected folders of machine types"):
         module.unpack_zips(tmp_path / "out", tmp_path)
-    assert "left out 1 files that are no recordings (such as 'fan/train/evil.exe')" in capsys.readouterr().err
+    assert "left out 1 files, no recordings (such as 'fan/train/evil.exe')" in capsys.readouterr().err
     assert list(files(tmp_path / "out")) == ["dev_data/fan/attributes_00.csv"]
