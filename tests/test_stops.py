@@ -51,10 +51,14 @@ except Stopped as stopped:
 """
 
 
+# where this runs in the background Ctrl-C may be ignored, which programs would inherit
+HEEDING = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+
+
 def running(code: str) -> subprocess.Popen:
     """A program that has said that it is busy."""
     pipe = subprocess.PIPE
-    process = subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+    process = subprocess.Popen([sys.executable, "-c", HEEDING + code], stdin=pipe, stdout=pipe, stderr=pipe, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "busy\n"
     return process
@@ -64,7 +68,7 @@ def running(code: str) -> subprocess.Popen:
 def test_where_nothing_would_be_lost_it_ends_at_once(number: signal.Signals):
     with running(BUSY) as process:
         process.send_signal(number)
-        _, err = process.communicate()
+        _, err = process.communicate(timeout=60)
     assert process.returncode == 75
     assert err == "\nasdjax: stopped; run the same command again to go on\n"
 
@@ -73,7 +77,7 @@ def test_where_nothing_would_be_lost_it_ends_at_once(number: signal.Signals):
 def test_what_is_to_be_saved_is_saved(number: signal.Signals):
     with running(SAVING) as process:
         process.send_signal(number)
-        out, err = process.communicate()
+        out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (0, f"saving\nsaved\n{ALL_SAVED}")
     assert err == "\nasdjax: stopping as soon as this is saved; a second signal ends at once\n"
 
@@ -83,7 +87,7 @@ def test_a_signal_that_nobody_looked_at_is_not_forgotten():
         process.send_signal(signal.SIGTERM)
         assert process.stderr is not None
         assert "stopping" in process.stderr.readline() + process.stderr.readline()
-        out, _ = process.communicate()
+        out, _ = process.communicate(timeout=60)
     assert out == ALL_SAVED
 
 
@@ -95,7 +99,7 @@ def test_signals_are_heard_though_nobody_reads_the_messages():
         assert process.stdout is not None
         assert process.stdout.readline() == "saving\n"
         process.send_signal(signal.SIGINT)
-        assert process.wait() == 75
+        assert process.wait(60) == 75
 
 
 def test_a_second_signal_ends_at_once():
@@ -104,6 +108,6 @@ def test_a_second_signal_ends_at_once():
         assert process.stdout is not None
         assert process.stdout.readline() == "saving\n"
         process.send_signal(signal.SIGTERM)
-        process.wait()
+        process.wait(60)
         assert process.returncode == 75
         assert process.stdout.read() == ""
