@@ -18,6 +18,7 @@ def launch(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([LOCAL, *words], env=environment, capture_output=True, text=True, timeout=600)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quickly_compiled")
 def test_dcase2021_shrunk_trains_two_steps_of_each_phase_and_is_evaluated(corpus: Path, tmp_path: Path):
     config = str(PROJECT / "configs" / "dcase2021.py")
