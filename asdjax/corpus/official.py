@@ -11,13 +11,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple, cast
 
-from asdjax.corpus.clips import Domain, Label
+from asdjax.corpus.clips import Domain, Label, Layout
 from asdjax.corpus.names import Attributes, split_attributes
 from asdjax.errors import InputError
 
 Rules = Literal[2020, 2021, 2022]
 
 YEARS = range(2020, 2027)
+
+YEAR_OF_LAYOUT: dict[Layout, int] = {"dcase2020": 2020, "dcase2021": 2021, "dcase2022": 2022, "manifest": 2021}
+"""The challenge whose rules judge a layout: from 2022 on they are the same, one's own recordings are judged as 2021."""
 _PLACES = {
     2020: "{machine}_id_{section}",
     2021: "{machine}_section_{section}_{domain}_test",

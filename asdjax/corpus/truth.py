@@ -12,6 +12,7 @@ from pathlib import Path
 
 from asdjax.corpus.clips import Clip, Layout
 from asdjax.corpus.official import (
+    YEAR_OF_LAYOUT,
     Facts,
     Kind,
     Place,
@@ -36,7 +37,6 @@ _KINDS = {
     f"{_PREFIX}_attributes": Kind(_PREFIX, lambda stem: facts_of(f"{stem}.wav", 2022), "name,full name"),
 }
 _LABEL = code("normal", "anomaly")
-_YEARS: dict[Layout, int] = {"dcase2020": 2020, "dcase2021": 2021, "dcase2022": 2022}
 
 
 def read_truth(folder: Path, year: int) -> list[Tables[Facts]]:
@@ -62,7 +62,7 @@ def join_truth(clips: Sequence[Clip], layout: Layout, folder: Path) -> list[Clip
     """
     if layout == "manifest":
         raise InputError("config.data.truth: a manifest tells labels itself; write them there and leave this empty")
-    tables = read_truth(folder, _YEARS[layout])
+    tables = read_truth(folder, YEAR_OF_LAYOUT[layout])
     joined = [_joined(clip, layout, tables) if clip.blind else clip for clip in clips]
     blind = [clip for clip in joined if clip.blind]
     labelled = sum(clip.label is not None for clip in blind)
@@ -74,7 +74,7 @@ def join_truth(clips: Sequence[Clip], layout: Layout, folder: Path) -> list[Clip
 
 
 def _joined(clip: Clip, layout: Layout, tables: Iterable[Tables[Facts]]) -> Clip:
-    place = place_of(_YEARS[layout], clip.machine, clip.section, clip.domain)
+    place = place_of(YEAR_OF_LAYOUT[layout], clip.machine, clip.section, clip.domain)
     for table in (of_place[place] for of_place in tables if place in of_place):
         facts = table.values.get(clip.name)
         if facts is None:

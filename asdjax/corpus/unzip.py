@@ -20,6 +20,8 @@ MOST_TIMES = 100
 """How many times its archive's size the contents may have: recordings come to about twice, a bomb to thousands."""
 
 
+# what zipfile and the decompressors raise for an archive that they cannot read: damage, and also encryption
+# (RuntimeError), a compression method or version that zipfile does not know (NotImplementedError), a folder
 _DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,

@@ -10,6 +10,7 @@ from asdjax import configfile
 from asdjax.config import Config, evaluated_lines
 from asdjax.corpus.access import Recording, open_corpus, open_stores, recordings_of
 from asdjax.corpus.clips import Clip, Corpus
+from asdjax.corpus.official import YEAR_OF_LAYOUT
 from asdjax.corpus.tasks import tasks_of
 from asdjax.errors import InputError
 from asdjax.evaluation import embed, results, scores, systems
@@ -21,9 +22,6 @@ from asdjax.training import checkpoints, fleet, optimizer, record
 from asdjax.training.fleet import FleetSpec, Model
 from asdjax.training.phases import PHASE1, lines_of
 from asdjax.training.runs import Run, runs_of
-
-YEAR_OF_LAYOUT = {"dcase2020": 2020, "dcase2021": 2021, "dcase2022": 2022, "manifest": 2021}
-"""The challenge whose rules judge a layout: from 2022 on they are the same, one's own recordings are judged as 2021."""
 
 
 class Checkpoint(NamedTuple):
