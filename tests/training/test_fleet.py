@@ -11,13 +11,13 @@ from conftest import python
 from flax import nnx
 from jax.typing import DTypeLike
 
-from asdjax import parallel, signal
+from asdjax import parallel
 from asdjax.config import VARIANTS, Config, default
 from asdjax.errors import InputError
 from asdjax.models import layers, variants
 from asdjax.models.resnet import EXPANSION, ResidualBlock, Stem
 from asdjax.training import fleet, optimizer, sampler
-from asdjax.training.feed import waves_of
+from asdjax.training.feed import HostFeed, waves_of
 from asdjax.training.fleet import FleetSpec, FleetState, Metrics
 from asdjax.training.sampler import Plan
 
@@ -57,7 +57,7 @@ def tiny(names: tuple[str, ...] = ONE) -> Config:
     return config
 
 
-def made_up_corpus() -> tuple[signal.Waves, Plan]:
+def made_up_corpus() -> tuple[list[np.ndarray], Plan]:
     """Two sections that differ in pitch: 4 source and 2 target clips each, of 2 s."""
     rng = np.random.default_rng(0)
     seconds = np.arange(32_000) / 16_000
@@ -68,7 +68,7 @@ def made_up_corpus() -> tuple[signal.Waves, Plan]:
     ]
     is_target = [False] * 4 + [True] * 2
     plan = sampler.plan([0] * 6 + [1] * 6, is_target * 2, [63] * 12, [0, 1])
-    return waves_of([clip.astype(np.int16) for clip in clips]), plan
+    return [clip.astype(np.int16) for clip in clips], plan
 
 
 class Fleet:
@@ -77,17 +77,17 @@ class Fleet:
     def __init__(self, config: Config, trainable: tuple[str, ...] = optimizer.GROUPS, phase: str = "phase1") -> None:
         self.spec: FleetSpec = fleet.spec_of(config, 2, trainable)
         mesh = parallel.data_mesh()
-        waves, plan = made_up_corpus()
+        clips, plan = made_up_corpus()
         state = fleet.begin(self.spec, fleet.initial_model(self.spec, 0, "fan"))
         keys = sampler.streams(0, "fan", self.spec.variants, phase)
         self.state: FleetState = parallel.replicated(state, mesh)
-        self.waves, self.plan, self.keys = parallel.replicated((waves, plan, keys), mesh)
+        self.audio, self.plan, self.keys = parallel.replicated((waves_of(clips), plan, keys), mesh)
         self.program = fleet.compiled_steps(self.spec, mesh)
 
     def run(self, first: int, count: int = 1) -> Metrics:
         """Steps `first` to `first + count` in one dispatch."""
         numbers = jnp.int32(first), jnp.int32(count)
-        self.state, metrics = self.program(self.state, self.waves, self.plan, self.keys, *numbers)
+        self.state, metrics = self.program(self.state, self.audio, self.plan, self.keys, *numbers)
         return jax.tree.map(np.asarray, metrics)
 
 
@@ -101,7 +101,16 @@ def losses(ready: Fleet, steps: int) -> np.ndarray:
     return np.concatenate([ready.run(step).loss for step in range(steps)])
 
 
+def first_loss_fed_by_the_host() -> list[list[float]]:
+    ready, mesh = Fleet(tiny()), parallel.data_mesh()
+    clips, plan = made_up_corpus()
+    with HostFeed(clips, mesh).phase(ready.spec, plan, ready.keys, lambda step: 0) as take:
+        ready.audio = take(0, 1)
+    return ready.run(0).loss.tolist()
+
+
 def test_eight_devices_give_the_losses_of_one():
+    """With all audio on each of them, and with each one's share of the crops from the host."""
     code = """
 import json, sys
 sys.path.insert(0, "tests"), sys.path.insert(0, "tests/training")
@@ -109,13 +118,15 @@ import jax
 import test_fleet as t
 t.variants.BACKBONES["small"] = t.Small
 ready = t.Fleet(t.tiny())
-print(json.dumps([jax.device_count(), t.losses(ready, 3).tolist()]))
+print(json.dumps([jax.device_count(), t.losses(ready, 3).tolist(), t.first_loss_fed_by_the_host()]))
 """
     ran = python(code, env={"XLA_FLAGS": "--xla_force_host_platform_device_count=8"})
     assert ran.returncode == 0, ran.stderr
-    devices, of_eight = json.loads(ran.stdout.splitlines()[-1])
+    devices, of_eight, fed_by_the_host = json.loads(ran.stdout.splitlines()[-1])
     assert devices == 8
-    np.testing.assert_allclose(of_eight, losses(Fleet(tiny()), 3), rtol=OTHER_ORDER)
+    of_one = losses(Fleet(tiny()), 3)
+    np.testing.assert_allclose(of_eight, of_one, rtol=OTHER_ORDER)
+    np.testing.assert_allclose(fed_by_the_host, of_one[:1], rtol=OTHER_ORDER)
 
 
 def test_a_variant_trains_the_same_alone_and_with_others(on_host):
@@ -197,7 +208,7 @@ def test_bfloat16_computes_and_keeps_float32_parameters():
     config.train.precision = "bfloat16"
     ready = Fleet(config)
     draws = fleet.draw_batches(ready.spec, ready.plan, ready.keys, jnp.int32(0))
-    (pieces,) = fleet.make_pieces(ready.spec, ready.waves, draws, 0)
+    (pieces,) = fleet.make_pieces(ready.spec, ready.audio, draws, 0)
     assert pieces.dtype == jnp.bfloat16
     assert np.isfinite(losses(ready, 2)).all()
     assert {leaf.dtype for _, leaf in flat(ready.state)} == {jnp.dtype("float32")}
