@@ -209,7 +209,7 @@ def _train(options: argparse.Namespace) -> int:
     config = configfile.load(options.config, options.overrides)
 
     from asdjax import runtime
-    from asdjax.training.loop import train
+    from asdjax.training.train import train
 
     runtime.prepare()
     train(config, options.workdir)

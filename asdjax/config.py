@@ -27,6 +27,9 @@ VARIANTS = (
 )
 """The names of models/variants.py, told here without importing JAX."""
 
+STRATEGIES = ("full", "last_block", "backbone", "arcface")
+"""Of phase 2: training/optimizer.py says which parameters each trains."""
+
 
 def default() -> Config:
     """The report's settings for DCASE 2021; configs/*.py start from it."""
@@ -54,18 +57,26 @@ def default() -> Config:
     config.signal.value = "log"  # log | magnitude | power; OPEN
     config.signal.pool = "mean"  # mean | stack: how 1024 bins become 512; OPEN ("reshaped" in report 1.2)
 
+    config.loss = "arcface"  # arcface | adacos_fixed | adacos (Zhang 2019) | subcluster_adacos (Wilkinghoff 2021)
+
     config.arcface = ConfigDict()
     config.arcface.margin_radians = 0.05  # report, Table 3
     config.arcface.scale = 30.0  # report, Table 3
-    config.arcface.subcentres = 1  # centres per class; the report tried more and left them out (2.1)
+    config.arcface.subcentres = 1  # centres per class, of every loss; the report tried more and left them out (2.1)
 
     config.mixup = ConfigDict()
     config.mixup.max_weight = 0.5  # w ~ U[0, max_weight); report, Table 3
     config.mixup.labels = "soft"  # soft: both clips' classes by weight | dominant: the heavier clip's; OPEN
 
     config.optimizer = ConfigDict()
-    config.optimizer.learning_rate = 0.05  # report, Table 3; constant, OPEN
+    config.optimizer.learning_rate = 0.05  # report, Table 3
     config.optimizer.momentum = 0.9  # OPEN
+    config.optimizer.weight_decay = 0.0  # of kernels and centres, not of normalisations, PReLUs and biases; OPEN
+    config.optimizer.clip_norm = 0.0  # largest norm of a variant's gradient; 0: unlimited; OPEN
+    config.optimizer.schedule = "constant"  # of each phase: constant | cosine (to 0) | step; OPEN
+    config.optimizer.warmup_steps = 0  # at the start of each phase, from near 0 to the learning rate
+    config.optimizer.step_at = (0.5, 0.75)  # schedule=step: shares of a phase at which the rate falls
+    config.optimizer.step_factor = 0.1  # schedule=step: what it is multiplied by there
 
     config.train = ConfigDict()
     config.train.batch_size = 48  # pieces per variant and step, over all devices; report, Table 3
@@ -74,6 +85,10 @@ def default() -> Config:
     config.train.log_every_steps = 50
     config.train.checkpoint_every_steps = 1000  # the last step of a phase is always saved
     config.train.keep = 2  # newest checkpoints kept per phase
+    config.train.holdout_fraction = 0.0  # of each class's normal clips, never trained on: loss and accuracy are logged
+
+    config.parallel = ConfigDict()
+    config.parallel.stacked = 1  # fleets of equal class counts that train in one program, on all devices
 
     config.phase1 = ConfigDict()
     config.phase1.epochs = 250.0  # report 2.4; an epoch is as many pieces as there are source clips, OPEN
@@ -81,7 +96,10 @@ def default() -> Config:
 
     config.phase2 = ConfigDict()
     config.phase2.steps = 5000  # report 2.4
+    config.phase2.epochs = placeholder(float)  # of the source clips, as in phase 1; if set, wins over steps
     config.phase2.strategies = ("full",)  # any of full, last_block, backbone, arcface; empty: no phase 2; OPEN
+    config.phase2.learning_rate = ConfigDict({strategy: placeholder(float) for strategy in STRATEGIES})
+    # phase2.learning_rate.<strategy>: where it is not set, the optimizer's
 
     config.evaluate = ConfigDict()
     config.evaluate.k = 10  # nearest bank pieces averaged; report, Table 3
@@ -100,6 +118,8 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "data.classes": ("auto", "section", "machine_section", "machine_section_attributes"),
     "data.on_mismatch": ("error", "convert"),
     "data.resident": ("auto", "device", "host"),
+    "loss": ("arcface", "adacos_fixed", "adacos", "subcluster_adacos"),
+    "optimizer.schedule": ("constant", "cosine", "step"),
     "signal.value": ("log", "magnitude", "power"),
     "signal.pool": ("mean", "stack"),
     "mixup.labels": ("soft", "dominant"),
@@ -110,7 +130,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
 }
 _SUBSETS: Mapping[str, tuple[str, ...]] = {
     "variants": VARIANTS,
-    "phase2.strategies": ("full", "last_block", "backbone", "arcface"),
+    "phase2.strategies": STRATEGIES,
 }
 _POSITIVE = (
     "signal.sample_rate_hz",
@@ -124,9 +144,12 @@ _POSITIVE = (
     "train.log_every_steps",
     "train.checkpoint_every_steps",
     "train.keep",
+    "parallel.stacked",
     "phase1.epochs",
     "phase1.steps",
     "phase2.steps",
+    "phase2.epochs",
+    *(f"phase2.learning_rate.{strategy}" for strategy in STRATEGIES),
     "evaluate.k",
     "evaluate.stride_frames",
     "evaluate.batch_size",
@@ -137,6 +160,11 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "arcface.margin_radians": (0, 1.5),
     "mixup.max_weight": (0, 0.5),
     "optimizer.momentum": (0, 0.999),
+    "optimizer.weight_decay": (0, 1),
+    "optimizer.clip_norm": (0, 1e9),
+    "optimizer.warmup_steps": (0, 10_000_000),
+    "optimizer.step_factor": (0, 1),
+    "train.holdout_fraction": (0, 0.5),
     "train.steps_per_dispatch": (0, 10_000),
     "evaluate.threshold_percentile": (0, 99.99),
 }
@@ -188,9 +216,14 @@ def _require_kind(field: str, value: Any, like: Any) -> None:
         raise InputError(f"config.{field}: expected a value such as {like!r}, got None")
     if isinstance(value, bool) and not isinstance(like, bool):
         raise InputError(f"config.{field}: expected a value such as {like!r}, got {value}")
-    items = int if field == "seed" else str
+    items = kind_of_items(field)
     if isinstance(value, tuple) and not all(type(item) is items for item in value):
         raise InputError(f"config.{field}: expected values of kind {items.__name__}, got {value!r}")
+
+
+def kind_of_items(field: str) -> type:
+    """What a field that takes several values takes."""
+    return {"seed": int, "optimizer.step_at": float}.get(field, str)
 
 
 def _require_subset(field: str, chosen: tuple[str, ...], allowed: tuple[str, ...]) -> None:
@@ -213,6 +246,8 @@ def _require_whole(config: Config) -> None:
         chosen = fields_of(config)[field]
         if len(set(chosen)) < len(chosen):
             raise InputError(f"config.{field}: expected each once, got {', '.join(map(str, chosen))}")
+    if not all(0 < share < 1 for share in config.optimizer.step_at):
+        raise InputError(f"config.optimizer.step_at: expected shares between 0 and 1, got {config.optimizer.step_at}")
     if config.data.channel != "mean" and not (config.data.channel.isdecimal() and int(config.data.channel) > 0):
         raise InputError(f"config.data.channel: expected mean or a number from 1, got {config.data.channel!r}")
     if config.signal.n_fft % 2:
@@ -232,10 +267,22 @@ def _require_whole(config: Config) -> None:
 
 
 def phase1_steps(config: Config, source_clips: int) -> int:
-    """Steps of phase 1: as configured, or epochs * source clips / batch, rounded up."""
+    """Steps of phase 1: as configured, or its epochs'."""
     if config.phase1.steps is not None:
         return config.phase1.steps
-    return -int(-(config.phase1.epochs * source_clips) // config.train.batch_size)
+    return _steps_of(config.phase1.epochs, config, source_clips)
+
+
+def phase2_steps(config: Config, source_clips: int) -> int:
+    """Steps of a strategy of phase 2: its epochs', where they are configured, else as configured."""
+    if config.phase2.epochs is None:
+        return config.phase2.steps
+    return _steps_of(config.phase2.epochs, config, source_clips)
+
+
+def _steps_of(epochs: float, config: Config, source_clips: int) -> int:
+    """epochs * source clips / batch, rounded up."""
+    return -int(-(epochs * source_clips) // config.train.batch_size)
 
 
 def evaluated_lines(config: Config) -> tuple[str, ...]:

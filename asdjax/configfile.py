@@ -12,7 +12,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from asdjax.config import Config, default, fields_of, nearest, validate
+from asdjax.config import Config, default, fields_of, kind_of_items, nearest, validate
 from asdjax.errors import InputError
 from asdjax.files import replace_text
 
@@ -104,7 +104,7 @@ def _parsed(field: str, text: str, kind: type, like: Any) -> Any:
     if kind is str:
         return text
     if kind is tuple:
-        return _several(text, int if field == "seed" else str, field)
+        return _several(text, kind_of_items(field), field)
     try:
         value = ast.literal_eval(text)
         if value is None and fields_of(default())[field] is None:
@@ -129,7 +129,8 @@ def _several(text: str, kind: type, field: str) -> tuple:
     try:
         return tuple(kind(word) for word in words if word)
     except ValueError:
-        raise InputError(f"--config.{field}: expected whole numbers such as 1,2, got {text!r}") from None
+        numbers = "whole numbers such as 1,2" if kind is int else "numbers such as 0.5,0.75"
+        raise InputError(f"--config.{field}: expected {numbers}, got {text!r}") from None
 
 
 def save(config: Config, workdir: Path) -> None:

@@ -6,7 +6,7 @@ from asdjax import configfile, runtime
 from asdjax.corpus.synthesis import Recipe, synthesize
 from asdjax.evaluation.evaluate import evaluate
 from asdjax.evaluation.table import as_text
-from asdjax.training.loop import train
+from asdjax.training.train import train
 
 MACHINES = ("gearbox",)
 RECIPE = Recipe(source_clips=40, target_clips=3, test_clips=20, sections=3, seed=1, seconds=4.0)

@@ -1,7 +1,9 @@
 """What a task's training tells: JSON lines, flushed as it goes, and the same for TensorBoard.
 
 A row of metrics: {"phase", "step", "loss": {variant: x}, "loss_hex": {variant: "0x1.8p+1"}, "accuracy": {...},
-"learning_rate"}; an event: {"event", "phase", "step"}. "phase" is the checkpoint folder's name.
+"gradient_norm": {...}, "learning_rate", "step_seconds", "share": {"data", "compile", "checkpoint", "holdout"}}; of
+held-out clips: {"phase", "step", "holdout_loss": {...}, "holdout_accuracy": {...}}; an event: {"event", "phase",
+"step"}. "phase" is the checkpoint folder's name.
 """
 
 import json
@@ -28,6 +30,7 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.path = folder / FILE
         self._file: TextIO | None = None
         self._tensorboard: SummaryWriter | None = None
 
@@ -51,32 +54,41 @@ class Journal:
         """
         self._close()
         self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._folder / FILE
-        rows = read(path)
-        damaged = _lines(path) - len(rows)
+        rows = read(self.path)
+        damaged = _lines(self.path) - len(rows)
         kept = [row for row in rows if row["phase"] != phase or row["step"] <= step]
-        replace_text(path, "".join(json.dumps(row) + "\n" for row in kept))
-        self._file = path.open("a")
+        replace_text(self.path, "".join(json.dumps(row) + "\n" for row in kept))
+        self._file = self.path.open("a")
         # from the step on that is purged, TensorBoard leaves out what earlier files say
         self._tensorboard = SummaryWriter(str(self._folder / "tensorboard" / phase), flush_secs=10, purge_step=step + 1)
         if damaged > 1:
-            say(f"{path}: {damaged} damaged lines dropped")
+            say(f"{self.path}: {damaged} damaged lines dropped")
         if step or len(kept) < len(rows):
-            self._write({"event": "resumed", "phase": phase, "step": step})
+            self.event("resumed", phase, step)
 
-    def metrics(
-        self, phase: str, step: int, loss: Mapping[str, float], accuracy: Mapping[str, float], **scalars: float
-    ) -> None:
-        """One logged step: losses and accuracies by variant, and whatever else is a number."""
+    def metrics(self, phase: str, step: int, loss: Mapping[str, float], **more: Mapping[str, float] | float) -> None:
+        """One logged step: losses by variant, exactly, and whatever else is a number or several by name."""
         exact = {variant: float(value).hex() for variant, value in loss.items()}
-        row = {"phase": phase, "step": step, "loss": _json(loss), "loss_hex": exact, "accuracy": _json(accuracy)}
-        self._write({**row, **_json(scalars)})
+        self._row(phase, step, {"loss": loss, **more}, {"loss_hex": exact})
+
+    def holdout(self, phase: str, step: int, loss: Mapping[str, float], accuracy: Mapping[str, float]) -> None:
+        """What the held-out clips say at a step, by variant."""
+        self._row(phase, step, {"holdout_loss": loss, "holdout_accuracy": accuracy}, {})
+
+    def event(self, event: str, phase: str, step: int, **about: Any) -> None:
+        """Something that happened at a step."""
+        self._write({"event": event, "phase": phase, "step": step, **about})
+
+    def _row(
+        self, phase: str, step: int, values: Mapping[str, Mapping[str, float] | float], exact: Mapping[str, Any]
+    ) -> None:
+        """Numbers, for both readers; `exact` is for the JSON lines only."""
+        numbers = {name: _json(value) for name, value in values.items()}
+        self._write({"phase": phase, "step": step, **numbers, **exact})
         assert self._tensorboard is not None, "begin() comes first"
-        for kind, values in (("loss", loss), ("accuracy", accuracy)):
-            for variant, value in values.items():
-                self._tensorboard.add_scalar(f"{kind}/{variant}", value, step)
-        for name, value in scalars.items():
-            self._tensorboard.add_scalar(name, value, step)
+        for name, value in values.items():
+            for part, number in value.items() if isinstance(value, Mapping) else [("", value)]:
+                self._tensorboard.add_scalar(f"{name}/{part}" if part else name, number, step)
 
     def _write(self, row: dict[str, Any]) -> None:
         assert self._file is not None, "begin() comes first"
@@ -84,9 +96,11 @@ class Journal:
         self._file.flush()
 
 
-def _json(values: Mapping[str, float]) -> dict[str, float | None]:
+def _json(value: Mapping[str, float] | float) -> Any:
     """JSON has no infinity and no NaN: they become null (and stay what they are in loss_hex)."""
-    return {name: float(value) if math.isfinite(value) else None for name, value in values.items()}
+    if isinstance(value, Mapping):
+        return {name: _json(number) for name, number in value.items()}
+    return float(value) if math.isfinite(value) else None
 
 
 def read(path: Path) -> list[dict[str, Any]]:

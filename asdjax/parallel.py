@@ -38,8 +38,8 @@ def split_batch[Tree](tree: Tree, mesh: Mesh) -> Tree:
 
 
 def split_crops(crops: Any, mesh: Mesh) -> jax.Array:
-    """An array of the host (steps, v, 2, b, s) put on the devices, the batch split over the mesh."""
-    return jax.device_put(crops, NamedSharding(mesh, PartitionSpec(None, None, None, DATA_AXIS)))
+    """An array of the host (steps, m, v, 2, b, s) put on the devices, the batch split over the mesh."""
+    return jax.device_put(crops, NamedSharding(mesh, PartitionSpec(None, None, None, None, DATA_AXIS)))
 
 
 def on_accelerator() -> bool:

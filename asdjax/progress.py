@@ -1,7 +1,7 @@
 """How far a long wait has come: a bar on a terminal, a line now and then elsewhere; both on standard error."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from time import monotonic
 
@@ -36,7 +36,9 @@ class Progress:
             disable=not sys.stderr.isatty(),
             dynamic_ncols=True,
             bar_format=_BAR,
+            leave=not quiet,
         )
+        self._below: list[tqdm] = []
 
     def mention(self, note: str) -> None:
         """Say at once what the wait is for that now begins."""
@@ -46,9 +48,10 @@ class Progress:
             self._bar.set_postfix_str(note)
             self._mentioned = True
 
-    def advance(self, count: int = 1, note: str = "") -> None:
-        """So many more are done; `note` is shown behind the rate."""
+    def advance(self, count: int = 1, note: str = "", details: Sequence[str] = ()) -> None:
+        """So many more are done; `note` is shown behind the rate, each of `details` on a line below."""
         self.done += count
+        self._show(details)
         if note or self._mentioned:
             self._bar.set_postfix_str(note, refresh=False)
             self._mentioned = False
@@ -56,6 +59,17 @@ class Progress:
         if self._bar.disable and monotonic() - self._spoke >= SECONDS_BETWEEN_LINES:
             self._spoke = monotonic()
             say(self._line(note))
+            for line in details:
+                say(f"  {line}")
+
+    def _show(self, details: Sequence[str]) -> None:
+        """On a terminal; what stands there stays until there is something new."""
+        if self._bar.disable:
+            return
+        while len(self._below) < len(details):
+            self._below.append(tqdm(bar_format="  {desc}", dynamic_ncols=True))
+        for line, text in zip(self._below, details, strict=False):
+            line.set_description_str(text)
 
     def _line(self, note: str) -> str:
         rate = (self.done - self._begun_at) / max(monotonic() - self._begun, 1e-9)
@@ -68,6 +82,8 @@ class Progress:
         if self._bar.disable and not self._quiet:
             seconds = monotonic() - self._begun
             say(f"{self.what}: {self.done} of {self.total} {self.unit}s in {seconds:.1f} s")
+        for line in reversed(self._below):
+            line.close()
         self._bar.close()
 
 

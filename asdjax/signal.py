@@ -78,8 +78,8 @@ class Waves(NamedTuple):
 
 
 class Crops(NamedTuple):
-    """The samples of whole batches, cut on the host: (steps, v, 2, b, s) int16, for each row of a variant's batch those
-    of clip a and of clip b."""
+    """The samples of whole batches, cut on the host: (steps, m, v, 2, b, s) int16 for m stacked tasks and v variants,
+    for each row of a batch those of clip a and of clip b."""
 
     samples: jax.Array
 

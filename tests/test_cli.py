@@ -115,10 +115,10 @@ def test_debug_raises(error: Exception, monkeypatch: pytest.MonkeyPatch):
 @pytest.fixture
 def loaded(monkeypatch: pytest.MonkeyPatch) -> dict:
     """The configuration that `train` would begin with."""
-    from asdjax.training import loop
+    from asdjax.training import train
 
     seen = {}
-    monkeypatch.setattr(loop, "train", lambda config, workdir: seen.update(config.to_dict()))
+    monkeypatch.setattr(train, "train", lambda config, workdir: seen.update(config.to_dict()))
     return seen
 
 

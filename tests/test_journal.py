@@ -16,7 +16,7 @@ def write(folder: Path, *steps: tuple[str, int], loss: float = 1.5) -> None:
         for number, (phase, step) in enumerate(steps):
             if number == 0 or steps[number - 1][0] != phase:
                 out.begin(phase, 0)
-            out.metrics(phase, step, {"a": loss}, {"a": 0.5}, learning_rate=0.1)
+            out.metrics(phase, step, {"a": loss}, accuracy={"a": 0.5}, learning_rate=0.1)
 
 
 def rows(folder: Path) -> list[dict]:
@@ -48,7 +48,7 @@ def test_what_tensorboard_shows_after_a_resume_is_what_the_log_says(tmp_path: Pa
     write(tmp_path, ("phase1", 1), ("phase1", 2), ("phase1", 3))
     with Journal(tmp_path) as out:
         out.begin("phase1", 1)
-        out.metrics("phase1", 2, {"a": 9.0}, {"a": 1.0}, learning_rate=0.1)
+        out.metrics("phase1", 2, {"a": 9.0}, accuracy={"a": 1.0}, learning_rate=0.1)
     purged = [
         event.step
         for file in sorted((tmp_path / "tensorboard" / "phase1").glob("events*"))
@@ -71,7 +71,7 @@ def events(file: Path) -> list[Event]:
 def test_rows_are_on_disk_as_soon_as_they_are_written(tmp_path: Path):
     with Journal(tmp_path) as out:
         out.begin("phase1", 0)
-        out.metrics("phase1", 1, {"a": 1.0}, {"a": 0.0})
+        out.metrics("phase1", 1, {"a": 1.0}, accuracy={"a": 0.0})
         assert len(rows(tmp_path)) == 1
 
 
@@ -94,7 +94,7 @@ def test_resuming_drops_later_rows_of_its_phase_only_and_says_so(tmp_path: Path)
     write(tmp_path, ("phase1", 1), ("phase1", 2), ("phase2_full", 1), ("phase2_full", 2), ("phase2_full", 3))
     with Journal(tmp_path) as out:
         out.begin("phase2_full", 1)
-        out.metrics("phase2_full", 2, {"a": 9.0}, {"a": 1.0})
+        out.metrics("phase2_full", 2, {"a": 9.0}, accuracy={"a": 1.0})
     kept = [(row["phase"], row["step"], row.get("event")) for row in rows(tmp_path)]
     assert kept == [
         ("phase1", 1, None),

@@ -1,7 +1,8 @@
 """What is trained together: a task is one fleet's machine types, classes and training clips."""
 
+import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from asdjax.corpus.clips import Clip, Corpus
 from asdjax.errors import InputError
@@ -68,6 +69,37 @@ def tasks_of(corpus: Corpus, classes: str) -> tuple[Task, ...]:
         machines = sorted({clip.machine for clip in clips})
         return tuple(_task(machine, [c for c in clips if c.machine == machine], "section") for machine in machines)
     return (_task(TOGETHER, clips, classes),)
+
+
+def hold_out(task: Task, fraction: float) -> tuple[Task, Task]:
+    """A task with what it trains on, and with what is held out: of each class and domain so many of its clips, rounded
+    down, chosen by their names alone.
+
+    Raises InputError where a fraction above 0 is less than a clip everywhere.
+    """
+    cells: dict[tuple[int, bool], list[int]] = {}
+    for i, (clip, klass) in enumerate(zip(task.clips, task.class_of_clip, strict=True)):
+        cells.setdefault((klass, clip.domain == "target"), []).append(i)
+    held = {
+        i
+        for cell in cells.values()
+        for i in sorted(cell, key=lambda i: _lot(task.clips[i]))[: int(fraction * len(cell))]
+    }
+    if fraction and not held:
+        raise InputError(
+            f"config.train.holdout_fraction: {fraction} is not one clip of any section of task {task.name}, the "
+            f"largest of which has {max(map(len, cells.values()))}; give more, or 0"
+        )
+    return _part(task, [i for i in range(len(task.clips)) if i not in held]), _part(task, sorted(held))
+
+
+def _lot(clip: Clip) -> bytes:
+    return hashlib.sha256("/".join((clip.machine, clip.section, clip.name)).encode()).digest()
+
+
+def _part(task: Task, numbers: Sequence[int]) -> Task:
+    clips, classes = ([of_clip[i] for i in numbers] for of_clip in (task.clips, task.class_of_clip))
+    return replace(task, clips=tuple(clips), class_of_clip=tuple(classes))
 
 
 def _training_clips(corpus: Corpus) -> list[Clip]:

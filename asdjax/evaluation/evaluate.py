@@ -13,12 +13,12 @@ from asdjax.corpus.clips import Clip, Corpus
 from asdjax.corpus.official import YEAR_OF_LAYOUT
 from asdjax.corpus.tasks import tasks_of
 from asdjax.errors import InputError
-from asdjax.evaluation import embed, results, scores, systems
+from asdjax.evaluation import results, scores, systems
 from asdjax.evaluation.results import Results
 from asdjax.evaluation.systems import Models
 from asdjax.files import locked_folder
 from asdjax.progress import say
-from asdjax.training import checkpoints, fleet, optimizer, record
+from asdjax.training import checkpoints, embed, fleet, optimizer, record
 from asdjax.training.fleet import FleetSpec, Model
 from asdjax.training.phases import PHASE1, lines_of
 from asdjax.training.runs import Run, runs_of

@@ -7,7 +7,7 @@ import numpy as np
 
 from asdjax.corpus.clips import Clip
 from asdjax.evaluation import knn
-from asdjax.evaluation.embed import Embeddings
+from asdjax.training.embed import Embeddings
 
 
 class ClipScores(NamedTuple):

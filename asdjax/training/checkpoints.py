@@ -48,7 +48,8 @@ def save(line: Path, step: int, trees: Trees, keep: int) -> None:
     shutil.rmtree(folder, ignore_errors=True)  # what a kill left of an earlier attempt
     with ocp.StandardCheckpointer() as checkpointer:
         for name, tree in trees.items():
-            checkpointer.save(folder / name, _flat(tree))
+            if _flat(tree):  # Orbax refuses one without arrays, such as an optimizer's that keeps no velocity
+                checkpointer.save(folder / name, _flat(tree))
         checkpointer.wait_until_finished()
     record = {
         "step": step,
@@ -76,7 +77,7 @@ def restore(line: Path, step: int, shapes: Trees) -> dict[str, Any]:
         for name, tree in shapes.items():
             _require_same(record.get(name, {}), _flat(tree), line / str(step) / name)
             wanted = jax.tree.map(_on_one_device, _flat(tree))
-            restored[name] = checkpointer.restore(line.absolute() / str(step) / name, wanted)
+            restored[name] = checkpointer.restore(line.absolute() / str(step) / name, wanted) if wanted else {}
     for name, arrays in restored.items():
         _require_content(record[name], arrays, line / str(step) / name)
     return {name: _unflat(shapes[name], arrays) for name, arrays in restored.items()}

@@ -5,9 +5,9 @@ Both give the same batches: the host asks the same sampler.
 
 import functools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,8 +31,14 @@ DEVICE_SHARE = 0.4
 CROPS_BYTES = 2**28
 """Of a dispatch's crops, about; there are two at a time."""
 
-Take = Callable[[int, int], Audio]
-"""(first step, count) -> the audio of a dispatch; dispatches come in order."""
+HostDraws = Callable[[Sequence[int]], Draw]
+
+
+class Dispatch(NamedTuple):
+    """One call of the compiled program: each task's first step (m,), and how many steps it runs at most."""
+
+    first: tuple[int, ...]
+    steps: int
 
 
 def is_resident(config: Config, samples: Sequence[np.ndarray]) -> bool:
@@ -50,9 +56,9 @@ def _device_bytes() -> float:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def steps_at_once(spec: FleetSpec) -> int:
-    """How many steps' crops a dispatch may hold."""
-    of_step = len(spec.variants) * 2 * spec.batch_size * spec.spectrogram.piece_samples * 2
+def steps_at_once(spec: FleetSpec, tasks: int) -> int:
+    """How many steps' crops a dispatch of so many stacked tasks may hold."""
+    of_step = tasks * len(spec.variants) * 2 * spec.batch_size * spec.spectrogram.piece_samples * 2
     return max(1, min(spec.steps_per_dispatch, CROPS_BYTES // of_step))
 
 
@@ -62,11 +68,10 @@ class DeviceFeed:
     def __init__(self, samples: Sequence[np.ndarray], mesh: Mesh) -> None:
         self._waves = parallel.replicated(waves_of(samples), mesh)
 
-    @contextmanager
-    def phase(self, spec: FleetSpec, plan: Plan, keys: jax.Array, counts: Callable[[int], int]) -> Iterator[Take]:
-        """What gives each dispatch of a phase its audio; see HostFeed."""
-        del spec, plan, keys, counts
-        yield lambda first, count: self._waves
+    def audio(self, spec: FleetSpec, plan: Plan, keys: jax.Array, dispatches: Iterable[Dispatch]) -> Generator[Audio]:
+        """What each dispatch is to be given, in their order; see HostFeed."""
+        del spec, plan, keys
+        yield from (self._waves for _ in dispatches)
 
 
 class HostFeed:
@@ -76,43 +81,36 @@ class HostFeed:
         self._samples, self._mesh = samples, mesh
         say("the audio stays on the host, which cuts the crops of each step")
 
-    @contextmanager
-    def phase(self, spec: FleetSpec, plan: Plan, keys: jax.Array, counts: Callable[[int], int]) -> Iterator[Take]:
-        """What gives each dispatch of a phase its audio; `counts` tells a dispatch's steps by its first."""
-        draws = _host_draws(spec, plan, keys)
-        ready: dict[int, Future[signal.Crops]] = {}
+    def audio(self, spec: FleetSpec, plan: Plan, keys: jax.Array, dispatches: Iterable[Dispatch]) -> Generator[Audio]:
+        """What each dispatch is to be given, in their order; plan and keys (m, v) are of a stack of m tasks."""
+        draws = host_draws(spec, plan, keys)
+        ready: Future[signal.Crops] | None = None
         with ThreadPoolExecutor(1) as ahead, ThreadPoolExecutor(os.cpu_count()) as cutters:
+            for dispatch in dispatches:
+                following = ahead.submit(self._cut, spec, draws, cutters, dispatch)
+                if ready:
+                    yield ready.result()
+                ready = following
+            if ready:
+                yield ready.result()
 
-            def cut(first: int, count: int) -> signal.Crops:
-                return self._cut(spec, draws, cutters, first, count)
-
-            def take(first: int, count: int) -> Audio:
-                crops = ready.pop(first).result() if first in ready else cut(first, count)
-                following = first + count
-                if more := counts(following):
-                    ready[following] = ahead.submit(cut, following, more)
-                return crops
-
-            yield take
-
-    def _cut(
-        self, spec: FleetSpec, draws: Callable[[int], Draw], cutters: ThreadPoolExecutor, first: int, count: int
-    ) -> signal.Crops:
-        shape = (spec.steps_per_dispatch, len(spec.variants), 2, spec.batch_size, spec.spectrogram.piece_samples)
+    def _cut(self, spec: FleetSpec, draws: HostDraws, cutters: ThreadPoolExecutor, dispatch: Dispatch) -> signal.Crops:
+        tasks, v = len(dispatch.first), len(spec.variants)
+        shape = (spec.steps_per_dispatch, tasks, v, 2, spec.batch_size, spec.spectrogram.piece_samples)
         out = np.zeros(shape, np.int16)
         jobs = []
-        for place in range(count):
-            draw = draws(first + place)
-            for v in range(len(spec.variants)):
-                of_variant = Draw(*(field[v] for field in draw))
-                jobs.append(cutters.submit(_cut_batch, self._samples, of_variant, spec, out[place, v]))
+        for place in range(dispatch.steps):
+            draw = draws([first + place for first in dispatch.first])
+            for which in np.ndindex(tasks, v):
+                of_variant = Draw(*(field[which] for field in draw))
+                jobs.append(cutters.submit(_cut_batch, self._samples, of_variant, spec, out[place][which]))
         for job in jobs:
             job.result()
         return signal.Crops(parallel.split_crops(out, self._mesh))
 
 
-def _host_draws(spec: FleetSpec, plan: Plan, keys: jax.Array) -> Callable[[int], Draw]:
-    """step -> every variant's batch as numpy arrays (v, b), computed on the host's own processor."""
+def host_draws(spec: FleetSpec, plan: Plan, keys: jax.Array) -> HostDraws:
+    """Each task's step -> their variants' batches as numpy arrays (m, v, b), computed on the host's own processor."""
     try:
         cpu = jax.devices("cpu")[0]
     except RuntimeError as error:
@@ -121,11 +119,11 @@ def _host_draws(spec: FleetSpec, plan: Plan, keys: jax.Array) -> Callable[[int],
             "JAX_PLATFORMS=cuda,cpu (or unset it)"
         ) from error
     plan, keys = jax.device_put((plan, keys), cpu)
-    drawn = jax.jit(functools.partial(fleet.draw_batches, spec))
+    drawn = jax.jit(jax.vmap(functools.partial(fleet.draw_batches, spec)))
 
-    def draws(step: int) -> Draw:
+    def draws(steps: Sequence[int]) -> Draw:
         with jax.default_device(cpu):
-            return jax.device_get(drawn(plan, keys, jnp.int32(step)))
+            return jax.device_get(drawn(plan, keys, jnp.asarray(steps, jnp.int32)))
 
     return draws
 

@@ -1,7 +1,12 @@
-"""SGD, and which parameters it moves: freeze rules that must cover every parameter."""
+"""SGD, its learning rates, and which parameters it moves: rules that must cover every parameter."""
 
+from typing import NamedTuple
+
+import jax
+import numpy as np
 import optax
 
+from asdjax.config import Config
 from asdjax.models.variants import Arrays
 
 GROUPS = ("early", "late", "embedding", "arcface")
@@ -30,6 +35,66 @@ def partition(parameters: Arrays, trainable: tuple[str, ...]) -> tuple[Arrays, A
     return moving, {path: leaf for path, leaf in parameters.items() if path not in moving}
 
 
-def sgd(learning_rate: float, momentum: float) -> optax.GradientTransformation:
-    """Stochastic gradient descent; no velocity is kept where momentum is 0."""
-    return optax.sgd(learning_rate, momentum or None)
+DECAYS = {"kernel": True, "weights": True, "bias": False, "scale": False, "slope": False}
+"""Whether weight decay shrinks a parameter, by the last word of its path: never what belongs to a normalisation or
+a PReLU, nor a bias."""
+
+
+class Sgd(NamedTuple):
+    """What stochastic gradient descent depends on besides the learning rate. 0: without."""
+
+    momentum: float
+    weight_decay: float
+    clip_norm: float
+
+
+def descend(
+    sgd: Sgd, gradients: Arrays, velocity: optax.OptState, parameters: Arrays, rate: jax.Array
+) -> tuple[Arrays, optax.OptState]:
+    """One variant's parameters and velocity after a step of length `rate`."""
+    steps, velocity = velocity_of(sgd).update(gradients, velocity, parameters)
+    return optax.apply_updates(parameters, jax.tree.map(lambda step: -rate * step, steps)), velocity  # pyright: ignore
+
+
+def velocity_of(sgd: Sgd) -> optax.GradientTransformation:
+    """Clipped by the norm over all of a variant's gradients, then decayed, then gathered into a velocity: the order
+    of torch.optim.SGD after clip_grad_norm_."""
+    parts = []
+    if sgd.clip_norm:
+        parts.append(optax.clip_by_global_norm(sgd.clip_norm))
+    if sgd.weight_decay:
+        parts.append(optax.add_decayed_weights(sgd.weight_decay, mask=decayed))
+    parts.append(optax.trace(sgd.momentum) if sgd.momentum else optax.identity())
+    return optax.chain(*parts)
+
+
+def decayed(parameters: Arrays) -> dict[str, bool]:
+    """Which parameters weight decay shrinks.
+
+    Raises ValueError for one that DECAYS does not cover.
+    """
+    uncovered = [path for path in parameters if path.rsplit("/", 1)[-1] not in DECAYS]
+    if uncovered:
+        raise ValueError(
+            f"no weight decay rule covers {', '.join(uncovered)}: expected a path that ends in {(*DECAYS,)}"
+        )
+    return {path: DECAYS[path.rsplit("/", 1)[-1]] for path in parameters}
+
+
+def learning_rates(settings: Config, peak: float, steps: int) -> np.ndarray:
+    """The learning rate of each step of a phase, (steps,) float32; settings: config.optimizer.
+
+    It climbs to `peak` in equal parts over the first `warmup_steps`, none of them 0, then stays, or falls along half a
+    cosine to 0 at the phase's end, or by `step_factor` at each of the shares `step_at` of the phase.
+    """
+    warmup = settings.warmup_steps
+    falling = {
+        "constant": lambda: optax.constant_schedule(peak),
+        "cosine": lambda: optax.cosine_decay_schedule(peak, max(1, steps - warmup)),
+        "step": lambda: optax.piecewise_constant_schedule(
+            peak, {round(share * steps) - warmup: settings.step_factor for share in settings.step_at}
+        ),
+    }[settings.schedule]()
+    climbing = optax.linear_schedule(peak / (warmup + 1), peak, warmup)
+    schedule = optax.join_schedules([climbing, falling], [warmup])
+    return np.broadcast_to(np.asarray(schedule(np.arange(steps)), np.float32), (steps,))

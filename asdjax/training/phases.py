@@ -4,8 +4,8 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from asdjax.config import Config, phase1_steps
-from asdjax.corpus.tasks import Task
+from asdjax.config import Config, phase1_steps, phase2_steps
+from asdjax.corpus.tasks import Task, hold_out
 from asdjax.training import optimizer, sampler
 from asdjax.training.sampler import SOURCE, TARGET, Plan
 
@@ -13,12 +13,13 @@ PHASE1 = "phase1"
 
 
 class Phase(NamedTuple):
-    """One checkpoint line: its folder's name, its length in steps, which groups train, what is drawn, and the
-    phase whose end it starts from (None: from scratch)."""
+    """One checkpoint line: its folder's name, its length in steps, which groups train, each step's learning rate, what
+    is drawn, and the phase whose end it starts from (None: from scratch)."""
 
     name: str
     steps: int
     trainable: tuple[str, ...]
+    rates: np.ndarray
     plan: Plan
     after: Self | None
 
@@ -39,21 +40,29 @@ def target_sections(task: Task) -> tuple[int, ...]:
 
 def lines_of(config: Config, task: Task) -> dict[str, int]:
     """The checkpoint lines that training makes of a task, and how many steps each has in the end."""
-    lines = {PHASE1: phase1_steps(config, task.source_clips)}
-    if target_sections(task):
-        lines |= {f"phase2_{strategy}": config.phase2.steps for strategy in config.phase2.strategies}
+    trained, _ = hold_out(task, config.train.holdout_fraction)
+    lines = {PHASE1: phase1_steps(config, trained.source_clips)}
+    if target_sections(trained):
+        steps = phase2_steps(config, trained.source_clips)
+        lines |= {f"phase2_{strategy}": steps for strategy in config.phase2.strategies}
     return lines
 
 
 def phases_of(config: Config, task: Task, plan: Plan) -> list[Phase]:
-    """Phase 1, then a phase 2 for each strategy, all from phase 1's end; only phase 1 without target sections."""
+    """Phase 1, then a phase 2 for each strategy, all from phase 1's end; only phase 1 without target sections.
+
+    `plan` is phase 1's, over the clips that are not held out.
+    """
     lines = lines_of(config, task)
-    phase1 = Phase(PHASE1, lines.pop(PHASE1), optimizer.GROUPS, plan, None)
-    fine_tuning = sampler.fine_tuning(plan, target_sections(task))
-    return [
-        phase1,
-        *(
-            Phase(line, steps, optimizer.TRAINABLE[line.removeprefix("phase2_")], fine_tuning, phase1)
-            for line, steps in lines.items()
-        ),
-    ]
+    steps = lines.pop(PHASE1)
+    rates = optimizer.learning_rates(config.optimizer, config.optimizer.learning_rate, steps)
+    phase1 = Phase(PHASE1, steps, optimizer.GROUPS, rates, plan, None)
+    trained, _ = hold_out(task, config.train.holdout_fraction)
+    fine_tuning = sampler.fine_tuning(plan, target_sections(trained))
+    phases = [phase1]
+    for line, steps in lines.items():
+        strategy = line.removeprefix("phase2_")
+        peak = config.phase2.learning_rate[strategy] or config.optimizer.learning_rate
+        rates = optimizer.learning_rates(config.optimizer, peak, steps)
+        phases.append(Phase(line, steps, optimizer.TRAINABLE[strategy], rates, fine_tuning, phase1))
+    return phases

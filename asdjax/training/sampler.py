@@ -69,6 +69,18 @@ def fine_tuning(phase1: Plan, sections: Sequence[int]) -> Plan:
     return phase1._replace(targets=jnp.asarray(targets, jnp.int32))
 
 
+def stacked(plans: Sequence[Plan]) -> Plan:
+    """Plans of as many classes each as one of leading axis (m,), over the clips of all, the first plan's first."""
+    numbers = [len(plan.frames) for plan in plans]
+    offsets = np.cumsum(numbers) - numbers
+    frames = np.concatenate([plan.frames for plan in plans])
+    padded = [
+        plan._replace(order=np.pad(plan.order + offset, (0, max(numbers) - number)), frames=frames)
+        for plan, offset, number in zip(plans, offsets, numbers, strict=True)
+    ]
+    return Plan(*(jnp.asarray(np.stack(field), jnp.int32) for field in zip(*padded, strict=True)))
+
+
 def stream(seed: int, *names: str) -> jax.Array:
     """A random key of its own for every (seed, names): names are hashed, never counted."""
     key = jax.random.key(seed)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from asdjax.corpus.clips import Clip
-from asdjax.evaluation.embed import Embeddings
 from asdjax.evaluation.scores import ClipScores, score_clips
+from asdjax.training.embed import Embeddings
 
 K = 3
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from asdjax.models import arcface
+from asdjax.models import arcface, heads
+from asdjax.models.heads import HeadSpec, Labels
 
 SCALE = 30.0
 MARGINS = [0.05, 0.5]  # the report's, and one so wide that theta + margin > pi is a place and not a point
@@ -28,6 +29,15 @@ def oracle_cosines(embeddings: np.ndarray, weights: np.ndarray, subcentres: int)
     e, w = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (embeddings, weights))
     by_class = [w[i : i + subcentres] for i in range(0, len(w), subcentres)]
     return np.stack([np.max(e @ centres.T, axis=1) for centres in by_class], axis=1)
+
+
+def nearest_cosines(embeddings: jax.Array, weights: jax.Array, subcentres: int = 1) -> jax.Array:
+    return heads.nearest(heads.cosines(embeddings, weights, subcentres))
+
+
+def mixup_loss(cosine: jax.Array, labels: Labels, margin: float) -> jax.Array:
+    head = heads.head_of(HeadSpec("arcface", cosine.shape[1], 1, margin, SCALE))
+    return heads.mixup_loss(head, cosine[..., None], labels, jnp.float32(SCALE))
 
 
 def slopes(f: Callable[[np.ndarray], float], x: np.ndarray, step: float = 1e-6) -> np.ndarray:
@@ -87,7 +97,7 @@ def test_gradients_of_embeddings_and_centres_equal_central_differences(subcentre
 
     def ours(e: jax.Array, w: jax.Array) -> jax.Array:
         return jnp.sum(
-            arcface.loss(arcface.cosines(e, w, subcentres), jnp.asarray(target), margin_radians=margin, scale=SCALE)
+            arcface.loss(nearest_cosines(e, w, subcentres), jnp.asarray(target), margin_radians=margin, scale=SCALE)
         )
 
     def oracle(e: np.ndarray, w: np.ndarray) -> float:
@@ -103,7 +113,7 @@ def test_gradients_of_embeddings_and_centres_equal_central_differences(subcentre
 def test_a_class_is_as_near_as_its_nearest_sub_centre() -> None:
     rng = np.random.default_rng(2)
     embeddings, weights = rng.normal(size=(6, 8)).astype(np.float32), rng.normal(size=(9, 8)).astype(np.float32)
-    actual = arcface.cosines(jnp.asarray(embeddings), jnp.asarray(weights), 3)
+    actual = nearest_cosines(jnp.asarray(embeddings), jnp.asarray(weights), 3)
     np.testing.assert_allclose(actual, oracle_cosines(embeddings, weights, 3), atol=1e-6)
 
 
@@ -111,11 +121,8 @@ def test_mixup_weighs_two_cross_entropies_each_with_its_own_margin() -> None:
     cosine, target_a = spread_cosines()
     target_b = (target_a + 1) % 4
     weight = np.linspace(0, 0.49, len(cosine))
-    actual = arcface.mixup_loss(
-        *map(jnp.asarray, (cosine.astype(np.float32), target_a, target_b, weight.astype(np.float32))),
-        margin_radians=0.5,
-        scale=SCALE,
-    )
+    labels = Labels(*map(jnp.asarray, (target_a, target_b, weight.astype(np.float32))))
+    actual = mixup_loss(jnp.asarray(cosine, jnp.float32), labels, 0.5)
     expected = (1 - weight) * oracle_loss(cosine, target_a, 0.5) + weight * oracle_loss(cosine, target_b, 0.5)
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-4)
 
@@ -126,7 +133,7 @@ def test_the_gradient_is_finite_on_a_centre_opposite_to_it_and_at_zero() -> None
     a, b, weight = jnp.array([0, 0, 0]), jnp.array([1, 2, 1]), jnp.full(3, 0.3)
 
     def loss(e: jax.Array, w: jax.Array) -> jax.Array:
-        return jnp.sum(arcface.mixup_loss(arcface.cosines(e, w), a, b, weight, margin_radians=0.05, scale=SCALE))
+        return jnp.sum(mixup_loss(nearest_cosines(e, w), Labels(a, b, weight), 0.05))
 
     value, gradients = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(embeddings, weights)
     assert np.isfinite(value)
@@ -134,12 +141,4 @@ def test_the_gradient_is_finite_on_a_centre_opposite_to_it_and_at_zero() -> None
 
 
 def test_a_zero_embedding_is_equally_far_from_every_class() -> None:
-    np.testing.assert_array_equal(arcface.cosines(jnp.zeros((2, 4)), jnp.eye(3, 4)), 0.0)
-
-
-def test_a_fleet_s_cosines_are_each_variant_s_own() -> None:
-    rng = np.random.default_rng(3)
-    embeddings, weights = (jnp.asarray(rng.normal(size=size), jnp.float32) for size in ((3, 5, 8), (3, 8, 8)))
-    together = arcface.fleet_cosines(embeddings, weights, 2)
-    alone = [arcface.cosines(e, w, 2) for e, w in zip(embeddings, weights, strict=True)]
-    np.testing.assert_allclose(together, alone, atol=1e-6)
+    np.testing.assert_array_equal(heads.cosines(jnp.zeros((2, 4)), jnp.eye(3, 4)), 0.0)

@@ -11,11 +11,12 @@ import pytest
 from asdjax import parallel, signal
 from asdjax.config import default
 from asdjax.training import feed, fleet, optimizer, sampler
-from asdjax.training.feed import DeviceFeed, HostFeed, is_resident, steps_at_once
+from asdjax.training.feed import DeviceFeed, Dispatch, HostFeed, is_resident, steps_at_once
 from asdjax.training.fleet import FleetSpec
+from asdjax.training.sampler import Plan
 
 LENGTHS = (16_000, 20_001, 15_872, 40_000, 17_918, 30_000)
-STEPS = 7
+DISPATCHES = [Dispatch((0,), 3), Dispatch((3,), 3), Dispatch((6,), 1)]
 
 
 def recordings() -> list[np.ndarray]:
@@ -31,65 +32,79 @@ def spec(steps_per_dispatch: int = 3) -> FleetSpec:
     return fleet.spec_of(config, 3, optimizer.GROUPS)
 
 
-def plan_of(samples: Sequence[np.ndarray], of: FleetSpec) -> sampler.Plan:
+def plan_of(samples: Sequence[np.ndarray], of: FleetSpec) -> Plan:
     frames = [of.spectrogram.frames(len(clip)) for clip in samples]
     plan = sampler.plan([0, 0, 1, 1, 2, 2], [False, True] * 3, frames, [0, 1, 2])
     return sampler.fine_tuning(plan, [0, 1])
 
 
-def counts(step: int) -> int:
-    return min(3, STEPS - step)
+def stack_of(samples: Sequence[np.ndarray], of: FleetSpec, *tasks: str) -> tuple[Plan, jax.Array]:
+    """As many tasks, each with the same clips (which a stack holds once for each)."""
+    plans = [plan_of(samples, of) for _ in tasks]
+    return sampler.stacked(plans), jnp.stack([sampler.streams(3, task, of.variants, "phase2_full") for task in tasks])
 
 
 def test_the_host_cuts_what_the_device_gathers():
     samples, of, mesh = recordings(), spec(), parallel.data_mesh()
-    plan, keys = plan_of(samples, of), sampler.streams(3, "fan", of.variants, "phase2_full")
-    with (
-        DeviceFeed(samples, mesh).phase(of, plan, keys, counts) as on_device,
-        HostFeed(samples, mesh).phase(of, plan, keys, counts) as on_host,
-    ):
-        for first in range(0, STEPS, 3):
-            waves, crops = on_device(first, counts(first)), on_host(first, counts(first))
-            assert isinstance(waves, signal.Waves)
-            assert isinstance(crops, signal.Crops)
-            assert crops.samples.shape == (3, 2, 2, 8, of.spectrogram.piece_samples)
-            for place in range(counts(first)):
-                draws = fleet.draw_batches(of, plan, keys, jnp.int32(first + place))
-                start = signal.first_sample(draws.frame, of.spectrogram)
-                for which, clips in enumerate((draws.clip_a, draws.clip_b)):
-                    for v in range(2):
-                        wanted = signal.gather(waves, clips[v], start[v], of.spectrogram.piece_samples)
-                        np.testing.assert_array_equal(crops.samples[place, v, which], wanted)
+    plan, keys = stack_of(samples, of, "fan")
+    on_device = DeviceFeed(samples, mesh).audio(of, plan, keys, DISPATCHES)
+    on_host = HostFeed(samples, mesh).audio(of, plan, keys, DISPATCHES)
+    for dispatch, waves, crops in zip(DISPATCHES, on_device, on_host, strict=True):
+        assert isinstance(waves, signal.Waves)
+        assert isinstance(crops, signal.Crops)
+        assert crops.samples.shape == (3, 1, 2, 2, 8, of.spectrogram.piece_samples)
+        for place in range(dispatch.steps):
+            draws = fleet.draw_batches(of, plan_of(samples, of), keys[0], jnp.int32(dispatch.first[0] + place))
+            start = signal.first_sample(draws.frame, of.spectrogram)
+            for which, clips in enumerate((draws.clip_a, draws.clip_b)):
+                for v in range(2):
+                    wanted = signal.gather(waves, clips[v], start[v], of.spectrogram.piece_samples)
+                    np.testing.assert_array_equal(crops.samples[place, 0, v, which], wanted)
+
+
+def test_a_stack_is_fed_what_each_task_alone_would_be():
+    """Each at its own step, from its own clips: the second task's are others, behind the first's."""
+    first, second = recordings(), [clip[::-1].copy() for clip in recordings()[:5]]
+    of, mesh = spec(1), parallel.data_mesh()
+    plans = [plan_of(first, of), sampler.plan([0, 1, 2, 0, 1], [False] * 5, [30, 38, 30, 77, 33], [0, 1, 2])]
+    keys = jnp.stack([sampler.streams(3, task, of.variants, "phase1") for task in ("fan", "pump")])
+    feed = HostFeed([*first, *second], mesh)
+    (together,) = feed.audio(of, sampler.stacked(plans), keys, [Dispatch((4, 9), 1)])
+    for task, (samples, plan, step) in enumerate(zip((first, second), plans, (4, 9), strict=True)):
+        (alone,) = HostFeed(samples, mesh).audio(
+            of, sampler.stacked([plan]), keys[task : task + 1], [Dispatch((step,), 1)]
+        )
+        assert isinstance(together, signal.Crops)
+        assert isinstance(alone, signal.Crops)
+        np.testing.assert_array_equal(together.samples[:, task], alone.samples[:, 0])
 
 
 def test_pieces_are_the_same_either_way():
     samples, of, mesh = recordings(), spec(1), parallel.data_mesh()
-    plan, keys = plan_of(samples, of), sampler.streams(3, "fan", of.variants, "phase1")
-    draws = fleet.draw_batches(of, plan, keys, jnp.int32(2))
+    plan, keys = stack_of(samples, of, "fan")
+    draws = fleet.draw_batches(of, plan_of(samples, of), keys[0], jnp.int32(2))
     made = []
     for kind in (DeviceFeed, HostFeed):
-        with kind(samples, mesh).phase(of, plan, keys, lambda step: 0) as take:
-            pieces = jax.jit(fleet.make_pieces, static_argnums=0)(of, take(2, 1), draws, 0)
-            made.append([np.asarray(of_variant) for of_variant in pieces])
+        (audio,) = kind(samples, mesh).audio(of, plan, keys, [Dispatch((2,), 1)])
+        of_step = signal.Crops(audio.samples[0, 0]) if isinstance(audio, signal.Crops) else audio
+        pieces = jax.jit(fleet.make_pieces, static_argnums=0)(of, of_step, draws)
+        made.append([np.asarray(of_variant) for of_variant in pieces])
     for on_device, on_host in zip(*made, strict=True):
         np.testing.assert_array_equal(on_host, on_device)
 
 
 def test_the_next_dispatch_is_cut_while_this_one_runs(monkeypatch: pytest.MonkeyPatch):
     samples, of, mesh = recordings(), spec(), parallel.data_mesh()
-    plan, keys = plan_of(samples, of), sampler.streams(0, "fan", of.variants, "phase1")
-    cut, begun = HostFeed._cut, {first: threading.Event() for first in range(0, STEPS, 3)}
+    plan, keys = stack_of(samples, of, "fan")
+    cut, begun = HostFeed._cut, [threading.Event() for _ in DISPATCHES]
 
     def noted(self, *args):
-        begun[args[-2]].set()
+        begun[DISPATCHES.index(args[-1])].set()
         return cut(self, *args)
 
     monkeypatch.setattr(HostFeed, "_cut", noted)
-    with HostFeed(samples, mesh).phase(of, plan, keys, counts) as take:
-        for first in begun:
-            take(first, counts(first))
-            following = first + counts(first)
-            assert following == STEPS or begun[following].wait(10)
+    for following, _ in enumerate(HostFeed(samples, mesh).audio(of, plan, keys, DISPATCHES), start=1):
+        assert following == len(DISPATCHES) or begun[following].wait(10)
 
 
 @pytest.mark.parametrize(("share", "expected"), [(2.0, True), (0.5, False)])
@@ -106,6 +121,7 @@ def test_audio_goes_to_the_device_where_it_fits(monkeypatch: pytest.MonkeyPatch,
 
 def test_a_dispatch_of_crops_stays_within_its_bytes():
     report = fleet.spec_of(default(), 6, optimizer.GROUPS)._replace(steps_per_dispatch=50)
-    assert steps_at_once(report) == 13  # 20.6 MB a step
-    assert steps_at_once(report._replace(steps_per_dispatch=4)) == 4
-    assert steps_at_once(report._replace(batch_size=48_000)) == 1
+    assert steps_at_once(report, 1) == 13  # 20.6 MB a step
+    assert steps_at_once(report, 7) == 1
+    assert steps_at_once(report._replace(steps_per_dispatch=4), 1) == 4
+    assert steps_at_once(report._replace(batch_size=48_000), 1) == 1

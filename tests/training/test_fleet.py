@@ -1,7 +1,6 @@
 """The compiled step: the same numbers however it is run, and exactly the parameters moved that should."""
 
 import json
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +16,8 @@ from asdjax.errors import InputError
 from asdjax.models import layers, variants
 from asdjax.models.resnet import EXPANSION, ResidualBlock, Stem
 from asdjax.training import fleet, optimizer, sampler
-from asdjax.training.feed import HostFeed, waves_of
-from asdjax.training.fleet import FleetSpec, FleetState, Metrics
+from asdjax.training.feed import Dispatch, HostFeed, waves_of
+from asdjax.training.fleet import FleetSpec, FleetState, Metrics, Turn
 from asdjax.training.sampler import Plan
 
 ONE, TWO = ("small_512",), ("small_512", "small_1024")
@@ -72,41 +71,49 @@ def made_up_corpus() -> tuple[list[np.ndarray], Plan]:
 
 
 class Fleet:
-    """A fleet on the made-up corpus, from scratch, ready to step."""
+    """A stack of fleets, one by default, on the made-up corpus, from scratch, ready to step."""
 
-    def __init__(self, config: Config, trainable: tuple[str, ...] = optimizer.GROUPS, phase: str = "phase1") -> None:
+    def __init__(
+        self,
+        config: Config,
+        trainable: tuple[str, ...] = optimizer.GROUPS,
+        phase: str = "phase1",
+        tasks: tuple[str, ...] = ("fan",),
+    ) -> None:
         self.spec: FleetSpec = fleet.spec_of(config, 2, trainable)
+        self.rate = config.optimizer.learning_rate
         mesh = parallel.data_mesh()
         clips, plan = made_up_corpus()
-        state = fleet.begin(self.spec, fleet.initial_model(self.spec, 0, "fan"))
-        keys = sampler.streams(0, "fan", self.spec.variants, phase)
-        self.state: FleetState = parallel.replicated(state, mesh)
-        self.audio, self.plan, self.keys = parallel.replicated((waves_of(clips), plan, keys), mesh)
+        states = [fleet.begin(self.spec, fleet.initial_model(self.spec, 0, task)) for task in tasks]
+        keys = jnp.stack([sampler.streams(0, task, self.spec.variants, phase) for task in tasks])
+        self.state: FleetState = parallel.replicated(fleet.stacked(states), mesh)
+        plans = sampler.stacked([plan] * len(tasks))
+        self.audio, self.plan, self.keys = parallel.replicated((waves_of(clips * len(tasks)), plans, keys), mesh)
         self.program = fleet.compiled_steps(self.spec, mesh)
 
-    def run(self, first: int, count: int = 1) -> Metrics:
-        """Steps `first` to `first + count` in one dispatch."""
-        numbers = jnp.int32(first), jnp.int32(count)
-        self.state, metrics = self.program(self.state, self.audio, self.plan, self.keys, *numbers)
+    def run(self, *first: int, steps: int = 1, last: int = 1000) -> Metrics:
+        """So many steps in one dispatch, each task's from its `first` on."""
+        rates = jnp.full((len(first), self.spec.steps_per_dispatch), self.rate)
+        turn = Turn(jnp.int32(steps), jnp.array(first), jnp.full(len(first), last), rates)
+        self.state, metrics = self.program(self.state, self.audio, self.plan, self.keys, turn)
         return jax.tree.map(np.asarray, metrics)
 
-
-@pytest.fixture
-def on_host():
-    """Arrays of a tree as numpy copies, which a donated buffer cannot take away."""
-    return partial(jax.tree.map, np.array)
+    def model(self, task: int = 0) -> fleet.Model:
+        """What a task has learned so far, as numpy copies, which a donated buffer cannot take away."""
+        return jax.tree.map(lambda leaf: np.array(leaf[task]), fleet.model_of(self.state))
 
 
 def losses(ready: Fleet, steps: int) -> np.ndarray:
-    return np.concatenate([ready.run(step).loss for step in range(steps)])
+    """Of a single task: (steps, v)."""
+    return np.concatenate([ready.run(step).loss[:, 0] for step in range(steps)])
 
 
 def first_loss_fed_by_the_host() -> list[list[float]]:
     ready, mesh = Fleet(tiny()), parallel.data_mesh()
     clips, plan = made_up_corpus()
-    with HostFeed(clips, mesh).phase(ready.spec, plan, ready.keys, lambda step: 0) as take:
-        ready.audio = take(0, 1)
-    return ready.run(0).loss.tolist()
+    plan = sampler.stacked([plan])
+    (ready.audio,) = HostFeed(clips, mesh).audio(ready.spec, plan, ready.keys, [Dispatch((0,), 1)])
+    return ready.run(0).loss[:, 0].tolist()
 
 
 def test_eight_devices_give_the_losses_of_one():
@@ -129,28 +136,43 @@ print(json.dumps([jax.device_count(), t.losses(ready, 3).tolist(), t.first_loss_
     np.testing.assert_allclose(fed_by_the_host, of_one[:1], rtol=OTHER_ORDER)
 
 
-def test_a_variant_trains_the_same_alone_and_with_others(on_host):
+def test_a_variant_trains_the_same_alone_and_with_others():
     alone, together = Fleet(tiny(ONE)), Fleet(tiny(TWO))
     expected, got = losses(alone, 3), losses(together, 3)
     np.testing.assert_allclose(got[:, :1], expected, rtol=OTHER_ORDER)
     assert not np.allclose(got[:, 0], got[:, 1])
-    models = [on_host(fleet.model_of(ready.state).parameters[ONE[0]]) for ready in (alone, together)]
+    models = [ready.model().parameters[ONE[0]] for ready in (alone, together)]
     for path, leaf in models[0].items():
         np.testing.assert_allclose(models[1][path], leaf, rtol=1e-3, atol=1e-4, err_msg=path)
 
 
-def test_a_dispatch_of_several_steps_equals_single_ones(on_host):
+def test_stacked_tasks_train_as_each_would_alone():
+    """Each from its own step to its own end, where it stays as it is."""
+    together, alone = Fleet(tiny(), tasks=("fan", "pump")), [Fleet(tiny(), tasks=(task,)) for task in ("fan", "pump")]
+    for step in range(3):
+        got = together.run(step, step + 5, last=7).loss[0]
+        wanted = [alone[0].run(step).loss[0, 0], alone[1].run(step + 5).loss[0, 0]] if step < 2 else got
+        np.testing.assert_allclose(got, wanted, rtol=OTHER_ORDER)
+    alone[0].run(2)
+    for task, ready in enumerate(alone):
+        learned = together.model(task)
+        for stacked, single in zip(learned, ready.model(), strict=True):
+            for path, leaf in single[ONE[0]].items():
+                np.testing.assert_allclose(stacked[ONE[0]][path], leaf, rtol=1e-3, atol=1e-4, err_msg=path)
+    assert compilations(together) == 2  # one for each size of a stack
+
+
+def test_a_dispatch_of_several_steps_equals_single_ones():
     config = tiny()
     single = Fleet(config)
     config.train.steps_per_dispatch = 3
     several = Fleet(config)
     expected = losses(single, 3)
-    np.testing.assert_allclose(several.run(0, 3).loss, expected, rtol=OTHER_ORDER)
-    for path, leaf in on_host(single.state.trainable[ONE[0]]).items():
-        np.testing.assert_allclose(
-            several.state.trainable[ONE[0]][path], leaf, rtol=OTHER_ORDER, atol=1e-4, err_msg=path
-        )
-    np.testing.assert_allclose(several.run(3, 1).loss[:1], single.run(3).loss, rtol=OTHER_ORDER)
+    np.testing.assert_allclose(several.run(0, steps=3).loss[:, 0], expected, rtol=OTHER_ORDER)
+    learned = several.model().parameters[ONE[0]]
+    for path, leaf in single.model().parameters[ONE[0]].items():
+        np.testing.assert_allclose(learned[path], leaf, rtol=OTHER_ORDER, atol=1e-4, err_msg=path)
+    np.testing.assert_allclose(several.run(3).loss[:1], single.run(3).loss, rtol=OTHER_ORDER)
     assert compilations(several) == 1
 
 
@@ -163,10 +185,13 @@ def test_the_step_compiles_once_for_phase_1_and_full_phase_2():
     phase2 = Fleet(tiny(), optimizer.TRAINABLE["full"], "phase2_full")
     assert phase2.program is phase1.program
     phase1.run(0)
-    phase2.plan = parallel.replicated(sampler.fine_tuning(phase2.plan, [0]), parallel.data_mesh())
+    compiled = compilations(phase1)
+    fine_tuning = sampler.stacked([sampler.fine_tuning(made_up_corpus()[1], [0])])
+    phase2.plan = parallel.replicated(fine_tuning, parallel.data_mesh())
+    phase2.rate = 0.001
     phase2.run(0)
     phase2.run(1)
-    assert compilations(phase1) == 1
+    assert compilations(phase1) == compiled
 
 
 def test_losses_fall():
@@ -178,19 +203,21 @@ def test_losses_fall():
 
 
 @pytest.mark.parametrize("strategy", optimizer.TRAINABLE)
-def test_a_strategy_moves_exactly_its_parameters_and_statistics(strategy: str, on_host):
-    """Of all four: ArcFace's centres have no statistics; where they alone are frozen all statistics move."""
+def test_a_strategy_moves_exactly_its_parameters_and_statistics(strategy: str):
+    """Of all four, with a head whose scale moves as the centres do."""
     expected = {
         "full": {"early", "late", "embedding", "arcface"},
         "last_block": {"late", "embedding", "arcface"},
         "backbone": {"embedding", "arcface"},
         "arcface": {"early", "late", "embedding"},
     }[strategy]
-    ready = Fleet(tiny(), optimizer.TRAINABLE[strategy])
-    before = on_host(fleet.model_of(ready.state))
-    velocity_of = {path for path, _ in flat(ready.state.optimizer)}
+    config = tiny()
+    config.loss, config.arcface.subcentres = "subcluster_adacos", 2
+    ready = Fleet(config, optimizer.TRAINABLE[strategy])
+    before = ready.model()
+    velocity_of = {path for path, _ in flat(ready.state.velocity)}
     ready.run(0)
-    after = on_host(fleet.model_of(ready.state))
+    after = ready.model()
     for was, now in zip(before, after, strict=True):
         for path, leaf in was[ONE[0]].items():
             moved = not np.array_equal(leaf, now[ONE[0]][path])
@@ -207,8 +234,8 @@ def test_bfloat16_computes_and_keeps_float32_parameters():
     config = tiny()
     config.train.precision = "bfloat16"
     ready = Fleet(config)
-    draws = fleet.draw_batches(ready.spec, ready.plan, ready.keys, jnp.int32(0))
-    (pieces,) = fleet.make_pieces(ready.spec, ready.audio, draws, 0)
+    draws = fleet.draw_batches(ready.spec, made_up_corpus()[1], ready.keys[0], jnp.int32(0))
+    (pieces,) = fleet.make_pieces(ready.spec, ready.audio, draws)
     assert pieces.dtype == jnp.bfloat16
     assert np.isfinite(losses(ready, 2)).all()
     assert {leaf.dtype for _, leaf in flat(ready.state)} == {jnp.dtype("float32")}
@@ -251,6 +278,6 @@ def test_full_size_variants_train_on_the_cpu():
     config.optimizer.learning_rate = 0.0003
     config.optimizer.momentum = 0.0  # plain descent
     ready = Fleet(config)
-    of_steps = np.concatenate([ready.run(0).loss for _ in range(6)])
+    of_steps = np.concatenate([ready.run(0).loss[:, 0] for _ in range(6)])
     assert np.isfinite(of_steps).all()
     assert (of_steps[-1] < of_steps[0]).all(), of_steps

@@ -1,15 +1,15 @@
-"""Which parameters move: freeze rules over the variants' real paths, and SGD by hand."""
+"""Which parameters move, by how much: rules over the variants' real paths, SGD and schedules by hand."""
 
 import math
 
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
+from asdjax.config import default
 from asdjax.models import variants
 from asdjax.models.variants import VARIANTS, Arrays
-from asdjax.training.optimizer import TRAINABLE, partition, sgd
+from asdjax.training.optimizer import TRAINABLE, Sgd, decayed, descend, learning_rates, partition, velocity_of
 
 CENTRES = {"arcface/weights": jnp.zeros((6, 128))}
 
@@ -77,15 +77,67 @@ def test_a_parameter_that_no_rule_covers_is_refused_by_name() -> None:
         partition({"neck/kernel": jnp.zeros(2), **CENTRES}, TRAINABLE["full"])
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_weight_decay_is_for_kernels_and_centres_alone(variant: str) -> None:
+    shrinking = {path for path, shrinks in decayed(parameters_of(variant)).items() if shrinks}
+    assert {path.rsplit("/", 1)[-1] for path in shrinking} == {"kernel", "weights"}
+    spared = parameters_of(variant).keys() - shrinking
+    assert all(leaf.ndim == 1 for path, leaf in parameters_of(variant).items() if path in spared)
+
+
+def test_a_parameter_that_no_decay_rule_covers_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="early/gain"):
+        decayed({"early/gain": jnp.zeros(2), **CENTRES})
+
+
 @pytest.mark.parametrize("momentum", [0.9, 0.0])
-def test_sgd_is_a_velocity_times_the_learning_rate(momentum: float) -> None:
-    optimizer = sgd(0.05, momentum)
-    parameters = {"w": jnp.array([1.0, -2.0])}
-    state = optimizer.init(parameters)
-    expected, velocity = np.array([1.0, -2.0]), np.zeros(2)
-    for gradient in np.random.default_rng(0).normal(size=(3, 2)):
-        updates, state = optimizer.update({"w": jnp.asarray(gradient, jnp.float32)}, state, parameters)
-        parameters = optax.apply_updates(parameters, updates)
-        velocity = momentum * velocity + gradient
-        expected -= 0.05 * velocity
-    np.testing.assert_allclose(parameters["w"], expected, rtol=1e-6)  # pyright: ignore
+@pytest.mark.parametrize("weight_decay", [0.0, 0.01])
+@pytest.mark.parametrize("clip_norm", [0.0, 1.5])
+def test_sgd_by_hand(momentum: float, weight_decay: float, clip_norm: float) -> None:
+    """Clipped over both arrays together, then decayed (the kernel alone), then a velocity, as torch.optim.SGD does."""
+    sgd = Sgd(momentum, weight_decay, clip_norm)
+    expected = {"late/kernel": np.array([1.0, -2.0]), "late/scale": np.array([0.5])}
+    parameters: Arrays = {path: jnp.asarray(leaf, jnp.float32) for path, leaf in expected.items()}
+    state = velocity_of(sgd).init(parameters)
+    velocity = {path: np.zeros_like(leaf) for path, leaf in expected.items()}
+    rng = np.random.default_rng(0)
+    for rate in (0.05, 0.02, 0.1):
+        gradients = {path: rng.normal(size=leaf.shape) for path, leaf in expected.items()}
+        given: Arrays = {path: jnp.asarray(leaf, jnp.float32) for path, leaf in gradients.items()}
+        parameters, state = descend(sgd, given, state, parameters, jnp.float32(rate))
+        norm = np.sqrt(sum(np.sum(leaf**2) for leaf in gradients.values()))
+        shrunk = min(1.0, clip_norm / norm) if clip_norm else 1.0
+        for path, gradient in gradients.items():
+            decay = weight_decay * expected[path] if path.endswith("kernel") else 0.0
+            velocity[path] = momentum * velocity[path] + shrunk * gradient + decay
+            expected[path] = expected[path] - rate * velocity[path]
+    for path, leaf in parameters.items():
+        np.testing.assert_allclose(leaf, expected[path], rtol=2e-6)
+
+
+def rates(schedule: str, warmup_steps: int = 0, steps: int = 20) -> np.ndarray:
+    settings = default().optimizer
+    settings.schedule, settings.warmup_steps = schedule, warmup_steps
+    return learning_rates(settings, 0.05, steps)
+
+
+def test_a_rate_for_every_step() -> None:
+    step = np.arange(20)
+    np.testing.assert_allclose(rates("constant"), np.full(20, 0.05), rtol=1e-6)
+    np.testing.assert_allclose(rates("cosine"), 0.025 * (1 + np.cos(np.pi * step / 20)), rtol=1e-5)
+    np.testing.assert_allclose(rates("step"), 0.05 * 0.1 ** ((step >= 10) + 1.0 * (step >= 15)), rtol=1e-6)
+    assert rates("step").dtype == np.float32
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "step"])
+def test_a_warm_up_climbs_to_the_rate_from_above_zero(schedule: str) -> None:
+    warm = rates(schedule, warmup_steps=4)
+    np.testing.assert_allclose(warm[:5], [0.01, 0.02, 0.03, 0.04, 0.05], rtol=1e-6)
+    if schedule == "cosine":
+        np.testing.assert_allclose(warm[4:], rates(schedule, steps=16), rtol=1e-5)
+    else:
+        np.testing.assert_array_equal(warm[4:], rates(schedule)[4:])
+
+
+def test_a_phase_shorter_than_its_warm_up() -> None:
+    np.testing.assert_allclose(rates("cosine", warmup_steps=4, steps=2), [0.01, 0.02], rtol=1e-6)

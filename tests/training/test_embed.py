@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from asdjax.config import default
-from asdjax.evaluation.embed import Embeddings, embed_clips, piece_starts
 from asdjax.models import variants
 from asdjax.training import fleet, optimizer
+from asdjax.training.embed import Embeddings, embed_clips, piece_starts
 from asdjax.training.fleet import FleetSpec, Model
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from asdjax import signal
-from asdjax.models import arcface, variants
+from asdjax.models import heads, variants
 from asdjax.models.layers import EMBEDDING
 from asdjax.progress import progress
 from asdjax.signal import Spectrogram
@@ -34,10 +34,12 @@ def embed_clips(
     stride_frames: int,
     batch_size: int,
     what: str,
+    quiet: bool = False,
 ) -> Embeddings:
     """Embed the pieces that start at frames 0, stride, 2 * stride, ... of clips int16 (s,); the rest is left out.
 
-    A clip shorter than a piece gives the one at frame 0, zero-padded. `what` names the progress bar.
+    A clip shorter than a piece gives the one at frame 0, zero-padded. `what` names the progress bar, and a
+    `quiet` one leaves nothing behind.
     """
     embed = compiled_embed(spec)
     places = [
@@ -46,7 +48,7 @@ def embed_clips(
         for frame in piece_starts(len(clip), spec.spectrogram, stride_frames)
     ]
     out = {variant: np.empty((len(places), EMBEDDING), np.float32) for variant in spec.variants}
-    with progress(what, len(places), "piece") as shown:
+    with progress(what, len(places), "piece", quiet=quiet) as shown:
         for begin in range(0, len(places), batch_size):
             batch = places[begin : begin + batch_size]
             crops = np.zeros((batch_size, spec.spectrogram.piece_samples), np.int16)
@@ -79,7 +81,7 @@ def compiled_embed(spec: FleetSpec):
             for height in {variants.height_of(variant) for variant in spec.variants}
         }
         return {
-            variant: arcface.normalise(
+            variant: heads.normalise(
                 variants.embed(fleet.backbone(spec, model, variant), pieces[variants.height_of(variant)])
             )
             for variant in spec.variants

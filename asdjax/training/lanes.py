@@ -1,0 +1,85 @@
+"""The tasks of a stack in one phase: where each begins, what it draws, how it is saved."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from asdjax.corpus.tasks import Task
+from asdjax.journal import Journal
+from asdjax.training import checkpoints, fleet, sampler
+from asdjax.training.feed import Dispatch
+from asdjax.training.fleet import FleetSpec, FleetState, Turn
+from asdjax.training.phases import Phase
+from asdjax.training.runs import Run
+from asdjax.training.sampler import Plan
+
+
+class Clips(NamedTuple):
+    """Clips of a task, with their classes, and their samples int16 (s,) in the same order."""
+
+    task: Task
+    samples: Sequence[np.ndarray]
+
+
+class Lane(NamedTuple):
+    """One task of a stack in a phase: where it lies, what it trains on, what it never does, where it is told."""
+
+    run: Run
+    phase: Phase
+    trained: Clips
+    held: Clips
+    journal: Journal
+
+
+def begin(spec: FleetSpec, lanes: Sequence[Lane]) -> tuple[tuple[int, ...], FleetState]:
+    """The step that each lane is at, and their states stacked, on the host.
+
+    A lane goes on from its newest whole checkpoint; without any it begins from scratch, or from the end of phase 1.
+    """
+    begun = [_resumed(spec, lane) or (0, _fresh(spec, lane)) for lane in lanes]
+    return tuple(step for step, _ in begun), fleet.stacked([state for _, state in begun])
+
+
+def _fresh(spec: FleetSpec, lane: Lane) -> FleetState:
+    after = lane.phase.after
+    if after is None:
+        return fleet.begin(spec, fleet.initial_model(spec, lane.run.seed, lane.run.task.name))
+    shapes = {"model": fleet.abstract_model(spec)}
+    return fleet.begin(spec, checkpoints.restore(lane.run.folder / after.name, after.steps, shapes)["model"])
+
+
+def _resumed(spec: FleetSpec, lane: Lane) -> tuple[int, FleetState] | None:
+    like = fleet.abstract_state(spec)
+    shapes = {"model": fleet.model_of(like), "optimizer": like.velocity}
+    found = checkpoints.restore_newest(lane.run.folder / lane.phase.name, shapes)
+    if found is None:
+        return None
+    step, trees = found
+    return step, fleet.begin(spec, trees["model"])._replace(velocity=trees["optimizer"])
+
+
+def save(lane: Lane, step: int, state: FleetState, keep: int) -> None:
+    """Save one lane's state, on the host."""
+    trees = {"model": fleet.model_of(state), "optimizer": state.velocity}
+    checkpoints.save(lane.run.folder / lane.phase.name, step, trees, keep)
+
+
+def draws_of(spec: FleetSpec, lanes: Sequence[Lane]) -> tuple[Plan, jax.Array]:
+    """What each lane draws from, and its random streams (m, v)."""
+    plan = sampler.stacked([lane.phase.plan for lane in lanes])
+    streams = [sampler.streams(lane.run.seed, lane.run.task.name, spec.variants, lane.phase.name) for lane in lanes]
+    return plan, jnp.stack(streams)
+
+
+def turn_of(lanes: Sequence[Lane], dispatch: Dispatch, size: int) -> Turn:
+    """What a dispatch is told: its steps, where each lane ends, its learning rates (m, size)."""
+    rates = np.zeros((len(lanes), size), np.float32)
+    for row, lane, first in zip(rates, lanes, dispatch.first, strict=True):
+        of_lane = lane.phase.rates[first : first + dispatch.steps]
+        row[: len(of_lane)] = of_lane
+    last = [lane.phase.steps for lane in lanes]
+    steps, first, ends = (jnp.asarray(numbers, jnp.int32) for numbers in (dispatch.steps, dispatch.first, last))
+    return Turn(steps, first, ends, jnp.asarray(rates))

@@ -1,0 +1,123 @@
+"""`asdjax train`: every task and seed of a configuration, in the order in which things happen."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+from jax.sharding import Mesh
+
+from asdjax import configfile, parallel, signal
+from asdjax.config import Config
+from asdjax.corpus.access import Recording, open_corpus, open_stores, recordings_of, require_sound
+from asdjax.corpus.clips import Corpus
+from asdjax.corpus.tasks import Task, hold_out, tasks_of
+from asdjax.files import locked_folder
+from asdjax.journal import Journal
+from asdjax.progress import say
+from asdjax.training import checkpoints, record, sampler
+from asdjax.training.feed import DeviceFeed, HostFeed, is_resident
+from asdjax.training.lanes import Clips, Lane
+from asdjax.training.loop import train_phase
+from asdjax.training.phases import Phase, lines_of, phases_of
+from asdjax.training.runs import Run, runs_of
+
+
+def train(config: Config, workdir: Path) -> None:
+    """Train all tasks and seeds, from wherever an earlier call was ended.
+
+    Raises InputError for what the user can mend, Stopped after a signal with everything saved, Diverged where a
+    loss is no longer a number.
+    """
+    # 1. See what is there and what it asks for, before anything is written.
+    configfile.make_absolute(config)
+    mesh = parallel.data_mesh()
+    parallel.require_divisible(config.train.batch_size, mesh)
+    corpus = open_corpus(config)
+    tasks = tasks_of(corpus, config.data.classes)
+    runs = runs_of(config, workdir, tasks)
+    with locked_folder(workdir, wait=False):
+        configfile.require_same_run(config, workdir)
+        begun = [run for run in runs if any(map(checkpoints.steps, run.folder.glob("phase*")))]
+        if len(begun) < len(runs):
+            require_sound(config)
+        # 2. Decode all audio once, for training and evaluation.
+        recordings = {task.name: _recordings(config, workdir, corpus, task) for task in tasks}
+        for run in begun:
+            record.require_same(run.folder, run.task, recordings[run.task.name])
+        # 3. Only now is it sure that there is a run to write down.
+        configfile.save(config, workdir)
+        for run in runs:
+            record.save(run.folder, run.task, recordings[run.task.name])
+        # 4. Train one stack of fleets after another.
+        for stack in stacks_of(config, runs):
+            _train_stack(config, stack, recordings, mesh)
+
+
+def _recordings(config: Config, workdir: Path, corpus: Corpus, task: Task) -> list[Recording]:
+    """A task's training clips, decoded where they have not been."""
+    return recordings_of(open_stores(config, workdir, corpus, task.machines), task.clips)
+
+
+def stacks_of(config: Config, runs: Sequence[Run]) -> list[list[Run]]:
+    """Runs that train in one program: `config.parallel.stacked` at most, of equal classes and phases."""
+    alike: dict[tuple, list[Run]] = {}
+    for run in runs:
+        alike.setdefault((run.task.section_of_class, tuple(lines_of(config, run.task))), []).append(run)
+    size = config.parallel.stacked
+    return [group[i : i + size] for group in alike.values() for i in range(0, len(group), size)]
+
+
+def _train_stack(
+    config: Config, stack: Sequence[Run], recordings: Mapping[str, Sequence[Recording]], mesh: Mesh
+) -> None:
+    clips = [_clips(config, run.task, recordings[run.task.name]) for run in stack]
+    phases = [_phases(config, run, trained) for run, (trained, _) in zip(stack, clips, strict=True)]
+    unfinished = [
+        of_stack
+        for of_stack in zip(*phases, strict=True)
+        if not all(_finished(run, phase) for run, phase in zip(stack, of_stack, strict=True))
+    ]
+    if not unfinished:
+        say(f"{'+'.join(run.name for run in stack)}: already trained")
+        return
+    # 5. The audio goes to the device whole, once, where it fits.
+    samples = [clip for trained, _ in clips for clip in trained.samples]
+    feed = (DeviceFeed if is_resident(config, samples) else HostFeed)(samples, mesh)
+    with ExitStack() as closed:
+        journals = [closed.enter_context(Journal(run.folder)) for run in stack]
+        for of_stack in unfinished:
+            lanes = [
+                Lane(run, phase, *of_run, journal)
+                for run, phase, of_run, journal in zip(stack, of_stack, clips, journals, strict=True)
+            ]
+            train_phase(config, lanes, feed, mesh)
+
+
+def _clips(config: Config, task: Task, recordings: Sequence[Recording]) -> tuple[Clips, Clips]:
+    """What a task trains on, and what is held out."""
+    samples = {clip: recording.samples for clip, recording in zip(task.clips, recordings, strict=True)}
+    trained, held = hold_out(task, config.train.holdout_fraction)
+    return Clips(trained, [samples[clip] for clip in trained.clips]), Clips(
+        held, [samples[clip] for clip in held.clips]
+    )
+
+
+def _phases(config: Config, run: Run, trained: Clips) -> list[Phase]:
+    phases = phases_of(config, run.task, _phase1_plan(config, trained.task, trained.samples))
+    if len(phases) == 1 and config.phase2.strategies:
+        say(f"{run.name}: no section has target training clips to mix, so phase 2 is left out")
+    return phases
+
+
+def _phase1_plan(config: Config, task: Task, samples: Sequence[np.ndarray]) -> sampler.Plan:
+    spectrogram = signal.spectrogram_of(config)
+    frames = [spectrogram.frames(len(clip)) for clip in samples]
+    is_target = [clip.domain == "target" for clip in task.clips]
+    return sampler.plan(task.class_of_clip, is_target, frames, task.section_of_class)
+
+
+def _finished(run: Run, phase: Phase) -> bool:
+    """Whether a phase's last step is there, whole; one that is damaged is set aside."""
+    line = run.folder / phase.name
+    return phase.steps in checkpoints.steps(line) and checkpoints.newest_whole(line) == phase.steps

@@ -1,0 +1,361 @@
+"""Training as a user runs it: stopped and killed anywhere, resumed to the same bits, refused where it cannot go on."""
+
+import json
+import os
+import shutil
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import PROJECT, overrides, python, quick_compiles, train_tiny
+
+from asdjax import configfile
+from asdjax.errors import Diverged
+from asdjax.files import locked_folder
+from asdjax.journal import Journal
+from asdjax.training import checkpoints, fleet
+from asdjax.training.train import train
+
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
+VARIANTS = ("resnet50_512",)
+LINES = ("phase1", "phase2_full", "phase2_last_block")
+
+SIGNALLED_AFTER_LOG = """
+import os, sys
+from asdjax.cli import main
+from asdjax.journal import Journal
+
+phase, step, number, *arguments = sys.argv[1:]
+log = Journal.metrics
+
+def metrics(self, of_phase, of_step, *args, **more):
+    log(self, of_phase, of_step, *args, **more)
+    if (of_phase, of_step) == (phase, int(step)):
+        os.kill(os.getpid(), int(number))
+
+Journal.metrics = metrics
+sys.exit(main(arguments))
+"""
+
+
+def rows(workdir: Path) -> list[dict]:
+    return [json.loads(line) for line in (workdir / "fan" / "metrics.jsonl").read_text().splitlines()]
+
+
+def figures(workdir: Path) -> list[tuple]:
+    """All that was logged of losses, as bits."""
+    return [(row["phase"], row["step"], row["loss_hex"], row["accuracy"]) for row in rows(workdir) if "loss" in row]
+
+
+def assert_same_bits(workdir: Path, uninterrupted: Path) -> None:
+    assert figures(workdir) == figures(uninterrupted)
+    for line in LINES:
+        last = checkpoints.steps(uninterrupted / "fan" / line)[-1]
+        records = [
+            json.loads((of / "fan" / line / f"{last}.json").read_text())["trees"] for of in (workdir, uninterrupted)
+        ]
+        assert records[0] == records[1], line  # SHA-256 of every array
+
+
+def interrupted(corpus: Path, workdir: Path, phase: str, step: int, number: signal.Signals) -> int:
+    """Train in a process of its own that gets a signal right after a step was logged; its exit code."""
+    config = str(PROJECT / "configs" / "dcase2021.py")
+    words = ["train", "--config", config, "--workdir", str(workdir), *overrides(corpus)]
+    return python(SIGNALLED_AFTER_LOG, phase, str(step), str(int(number)), *words).returncode
+
+
+@pytest.fixture(scope="module")
+def cut_short(corpus: Path, trained_once: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two work directories: `a` was stopped in phase 1 and then killed in phase 2, `b` killed in phase 1."""
+    folder = tmp_path_factory.mktemp("interrupted")
+    a, b = folder / "a", folder / "b"
+
+    def stop_then_kill() -> None:
+        assert interrupted(corpus, a, "phase1", 3, signal.SIGTERM) == 75
+        assert checkpoints.steps(a / "fan" / "phase1") == [2, 3]
+        assert interrupted(corpus, a, "phase2_full", 2, signal.SIGKILL) == -signal.SIGKILL
+        assert checkpoints.steps(a / "fan" / "phase2_full") == []
+
+    def kill() -> None:
+        assert interrupted(corpus, b, "phase1", 5, signal.SIGKILL) == -signal.SIGKILL
+        assert checkpoints.steps(b / "fan" / "phase1") == [2, 4]
+
+    assert trained_once.is_dir()  # its compiled programs are there for the others
+    with quick_compiles(), ThreadPoolExecutor() as pool:
+        for job in [pool.submit(stop_then_kill), pool.submit(kill)]:
+            job.result()
+    return {"a": a, "b": b}
+
+
+def test_stopped_in_phase_1_and_killed_in_phase_2_ends_with_the_same_bits(
+    cut_short: dict[str, Path], corpus: Path, trained_once: Path
+):
+    workdir = cut_short["a"]
+    assert train_tiny(corpus, workdir) == 0
+    assert_same_bits(workdir, trained_once)
+    events = [row for row in rows(workdir) if "event" in row]
+    assert events == [
+        {"event": "resumed", "phase": "phase1", "step": 3},
+        {"event": "resumed", "phase": "phase2_full", "step": 0},
+    ]
+
+
+def test_killed_in_phase_1_and_stopped_in_phase_2_ends_with_the_same_bits(
+    cut_short: dict[str, Path],
+    corpus: Path,
+    trained_once: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    workdir = cut_short["b"]
+    journal = workdir / "fan" / "metrics.jsonl"
+    journal.write_text(journal.read_text() + '{"phase": "phase1", "step": 6, "lo')  # torn by the kill
+    log = Journal.metrics
+
+    def stopping(self, phase: str, step: int, *args, **more) -> None:
+        log(self, phase, step, *args, **more)
+        if (phase, step) == ("phase2_last_block", 1):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "metrics", stopping)
+        assert train_tiny(corpus, workdir) == 75
+    assert "stopped at step 1 of 3; all is saved" in capsys.readouterr().err
+    assert train_tiny(corpus, workdir) == 0
+    assert_same_bits(workdir, trained_once)
+    events = [row for row in rows(workdir) if "event" in row]
+    assert events == [
+        {"event": "resumed", "phase": "phase1", "step": 4},
+        {"event": "resumed", "phase": "phase2_last_block", "step": 1},
+    ]
+
+
+@pytest.mark.slow
+def test_audio_kept_on_the_host_trains_the_same(
+    corpus: Path, trained_once: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert train_tiny(corpus, tmp_path / "run", data__resident="host", phase2__strategies="full") == 0
+    assert "the audio stays on the host" in capsys.readouterr().err
+    wanted = {(row["phase"], row["step"]): row["loss"] for row in rows(trained_once)}
+    for row in rows(tmp_path / "run"):
+        assert row["loss"] == pytest.approx(wanted[row["phase"], row["step"]], rel=1e-3)
+
+
+def test_what_is_finished_is_not_trained_again(
+    corpus: Path, trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    before = figures(trained)
+
+    def nothing_to_compile(*_):
+        raise AssertionError("a step was asked for")
+
+    monkeypatch.setattr(fleet, "compiled_steps", nothing_to_compile)
+    assert train_tiny(corpus, trained) == 0
+    assert "fan: already trained" in capsys.readouterr().err
+    assert figures(trained) == before
+
+
+def test_rows_of_metrics(trained_once: Path):
+    logged = rows(trained_once)
+    wanted = [(line, step) for line, last in zip(LINES, (6, 3, 3), strict=True) for step in range(1, last + 1)]
+    assert [(row["phase"], row["step"]) for row in logged] == wanted
+    for row in logged:
+        assert row.keys() >= {"phase", "step", "loss", "loss_hex", "accuracy"}
+        assert tuple(row["loss"]) == tuple(row["loss_hex"]) == tuple(row["accuracy"]) == VARIANTS
+        for variant in VARIANTS:
+            assert float.fromhex(row["loss_hex"][variant]) == row["loss"][variant]
+            assert 0 <= row["accuracy"][variant] <= 1
+    assert list((trained_once / "fan" / "tensorboard").iterdir())
+
+
+def test_every_strategy_is_a_line_of_its_own_from_the_end_of_phase_1(trained_once: Path):
+    folder = trained_once / "fan"
+    assert {line: checkpoints.steps(folder / line) for line in LINES} == {
+        "phase1": [4, 6],
+        "phase2_full": [2, 3],
+        "phase2_last_block": [2, 3],
+    }
+    digests = {
+        line: json.loads((folder / line / f"{checkpoints.steps(folder / line)[-1]}.json").read_text())["trees"]
+        for line in LINES
+    }
+    for line, frozen in (("phase2_full", set()), ("phase2_last_block", {"early"})):
+        end, start = digests[line]["model"], digests["phase1"]["model"]
+        assert end.keys() == start.keys()
+        same = {path.split("'")[-2].split("/")[0] for path in end if end[path] == start[path]}
+        moved = {path.split("'")[-2].split("/")[0] for path in end if end[path] != start[path]}
+        assert same == frozen
+        assert moved == {"early", "late", "embedding", "arcface"} - frozen
+        assert not any("'early/" in path for path in digests[line]["optimizer"]) or not frozen
+
+
+def test_without_target_clips_phase_2_is_left_out(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    shutil.copytree(corpus, tmp_path / "corpus")
+    for clip in (tmp_path / "corpus" / "fan" / "train").glob("*target*"):
+        clip.unlink()
+
+    def standing_still(spec, _):
+        nothing = np.zeros((1, 1, len(spec.variants)))
+        return lambda state, *_: (state, fleet.Metrics(nothing, nothing, nothing))
+
+    monkeypatch.setattr(fleet, "compiled_steps", standing_still)
+    assert train_tiny(tmp_path / "corpus", tmp_path / "run") == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if "phase 2 is left out" in line]
+    assert len(lines) == 1
+    assert checkpoints.steps(tmp_path / "run" / "fan" / "phase1") == [4, 6]
+    assert not list((tmp_path / "run" / "fan").glob("phase2*"))
+
+
+@pytest.mark.parametrize(("what", "field"), [("loss", "loss"), ("gradient", "gradient_norm")])
+def test_what_is_not_finite_ends_the_run_and_leaves_the_checkpoints(
+    what: str,
+    field: str,
+    corpus: Path,
+    trained: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    """It is noticed in steps that are not logged too, before a checkpoint is saved over good ones."""
+    line = trained / "fan" / "phase2_full"
+    shutil.rmtree(line)
+    phase1 = sorted(path.name for path in (trained / "fan" / "phase1").iterdir())
+    compiled = fleet.compiled_steps
+
+    def diverging(*args):
+        def run(state, waves, plan, keys, turn):
+            state, metrics = compiled(*args)(state, waves, plan, keys, turn)
+            bad = np.where(int(turn.first[0]) >= 1, np.inf, np.array(getattr(metrics, field)))
+            return state, metrics._replace(**{field: bad})
+
+        return run
+
+    monkeypatch.setattr(fleet, "compiled_steps", diverging)
+    assert train_tiny(corpus, trained, train__log_every_steps="3", train__checkpoint_every_steps="2") == 1
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert f"fan phase2_full step 2: the {what} of resnet50_512 is not finite; its batch mixed " in message
+    event = rows(trained)[-1]
+    assert (event["event"], event["what"], event["variant"]) == ("diverged", what, VARIANTS[0])
+    assert event["step"] == 2
+    assert [len(pair) for pair in event["clips"]] == [2] * 4
+    assert f"mixed {event['clips'][0][0]} with {event['clips'][0][1]} and 3 more pairs" in message
+    assert all(Path(clip).is_file() for pair in event["clips"] for clip in pair)
+    assert checkpoints.steps(line) == []
+    assert sorted(path.name for path in (trained / "fan" / "phase1").iterdir()) == phase1
+    with pytest.raises(Diverged):
+        train(configfile.read(trained), trained)
+
+
+def test_audio_that_cannot_be_decoded_leaves_no_work_directory(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    shutil.copytree(corpus, tmp_path / "corpus")
+    shutil.copytree(corpus / "fan", tmp_path / "corpus" / "pump")
+    clip = sorted((tmp_path / "corpus" / "pump" / "train").iterdir())[3]
+    clip.write_bytes(clip.read_bytes()[:-10])
+    assert train_tiny(tmp_path / "corpus", tmp_path / "run") == 2
+    assert f"{clip.name}: truncated" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["store", "evaluation"])
+def test_a_machine_type_named_like_a_folder_of_the_work_directory_is_refused(
+    corpus: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+):
+    shutil.copytree(corpus / "fan", tmp_path / "corpus" / name)
+    assert train_tiny(tmp_path / "corpus", tmp_path / "run") == 2
+    assert f"cannot be called {name}" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_training_clip_among_the_test_clips_is_refused(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    shutil.copytree(corpus, tmp_path / "corpus")
+    fan = tmp_path / "corpus" / "fan"
+    shutil.copy(min((fan / "train").iterdir()), min((fan / "source_test").iterdir()))
+    assert train_tiny(tmp_path / "corpus", tmp_path / "run") == 2
+    assert "same contents among training and test clips" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_where_nothing_was_trained_other_clips_are_free_and_checked(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def ended(*_):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fleet, "compiled_steps", ended)
+        assert train_tiny(corpus, tmp_path / "run") == 1
+    assert (tmp_path / "run" / "fan" / "task.json").is_file()
+    shutil.copytree(corpus, tmp_path / "corpus")
+    clips = sorted((tmp_path / "corpus" / "fan" / "train").iterdir())
+    clips[0].unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(fleet, "compiled_steps", ended)
+        assert train_tiny(tmp_path / "corpus", tmp_path / "run") == 1
+    shutil.copy(clips[1], min((tmp_path / "corpus" / "fan" / "source_test").iterdir()))
+    assert train_tiny(tmp_path / "corpus", tmp_path / "run") == 2
+    assert "same contents among training and test clips" in capsys.readouterr().err
+
+
+def test_other_clips_are_refused_and_the_same_ones_found_wherever_they_are(
+    corpus: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    moved = tmp_path / "moved"
+    shutil.copytree(corpus, moved)
+    shutil.rmtree(trained / "store")
+    assert train_tiny(moved, trained) == 0
+    assert "fan: already trained" in capsys.readouterr().err
+    clip = min((moved / "fan" / "train").iterdir())
+    clip.unlink()
+    assert train_tiny(moved, trained) == 2
+    assert f"1 missing (such as fan/00/source/{clip.name})" in capsys.readouterr().err
+
+
+def test_two_trainings_in_one_work_directory_are_refused(
+    corpus: Path, trained: Path, capsys: pytest.CaptureFixture[str]
+):
+    with locked_folder(trained):
+        assert train_tiny(corpus, trained) == 2
+    assert "another asdjax process is at work in it" in capsys.readouterr().err
+
+
+def test_another_configuration_is_refused_and_changes_nothing(
+    corpus: Path, trained: Path, capsys: pytest.CaptureFixture[str]
+):
+    before = (trained / "config.json").read_bytes()
+    assert train_tiny(corpus, trained, phase1__steps="7", optimizer__momentum="0.5") == 2
+    message = capsys.readouterr().err
+    assert "phase1.steps (there 6, now 7)" in message
+    assert "optimizer.momentum (there 0.9, now 0.5)" in message
+    assert (trained / "config.json").read_bytes() == before
+
+
+def test_phase_2_never_starts_from_an_earlier_step_than_phase_1s_last(
+    corpus: Path, trained: Path, trained_once: Path, capsys: pytest.CaptureFixture[str]
+):
+    shutil.rmtree(trained / "fan" / "phase2_full")
+    files = [path for path in (trained / "fan" / "phase1" / "6" / "model").rglob("*") if path.is_file()]
+    data = max(files, key=lambda path: path.stat().st_size)
+    content = bytearray(data.read_bytes())
+    content[len(content) // 2] ^= 1
+    data.write_bytes(content)
+    assert train_tiny(corpus, trained) == 0
+    assert "is not what was saved; step 6 set aside, going on from step 4" in capsys.readouterr().err
+    for line in ("phase1", "phase2_full"):
+        last = checkpoints.steps(trained_once / "fan" / line)[-1]
+        records = [
+            json.loads((of / "fan" / line / f"{last}.json").read_text())["trees"] for of in (trained, trained_once)
+        ]
+        assert records[0] == records[1], line
+
+
+def test_the_evaluation_does_not_import_the_loop():
+    ran = python("import sys, asdjax.evaluation.evaluate; print('asdjax.training.loop' in sys.modules)")
+    assert ran.stdout == "False\n", ran.stderr
