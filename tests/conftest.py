@@ -35,6 +35,8 @@ TINY = {
 """Overrides of configs/dcase2021.py that make a fleet of a few seconds. Tests keep to them where they can: what
 is compiled once is there for all."""
 
+RECIPE = Recipe(source_clips=4, target_clips=2, test_clips=3, sections=2, seconds=2.0)
+
 _caches = tempfile.TemporaryDirectory(prefix="asdjax-tests-", ignore_cleanup_errors=True)
 
 
@@ -103,7 +105,7 @@ def python(code: str, *arguments: str, env: dict[str, str] | None = None) -> sub
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One synthetic machine type in the 2021 layout: 2 sections, 2 s clips, 4 source, 2 target, 3 test a label."""
     folder = tmp_path_factory.mktemp("corpus")
-    synthesize(folder, Recipe(source_clips=4, target_clips=2, test_clips=3, sections=2, seconds=2.0), machines=("fan",))
+    synthesize(folder, RECIPE, machines=("fan",))
     return folder
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from asdjax.corpus.clips import Clip, Corpus
-from asdjax.corpus.tasks import tasks_of
+from asdjax.corpus.tasks import Task, hold_out, tasks_of
 from asdjax.errors import InputError
 
 
@@ -93,3 +93,51 @@ def test_an_anomaly_among_the_training_clips_is_refused_by_its_path() -> None:
 def test_no_training_clips_are_refused() -> None:
     with pytest.raises(InputError, match="expected training clips, found none"):
         tasks_of(corpus(clip("fan", "00", split="test")), "auto")
+
+
+def recorded(numbers: dict[tuple[str, str], int], folder: str = "a") -> Task:
+    """A task of so many clips by section and domain, each with a name of its own."""
+    clips = [
+        Clip(Path(folder, f"{section}_{domain}_{i:02}.wav"), "fan", section, "train", domain, "normal", ())
+        for (section, domain), number in numbers.items()
+        for i in range(number)
+    ]
+    (task,) = tasks_of(corpus(*clips), "section")
+    return task
+
+
+NUMBERS = {("00", "source"): 10, ("00", "target"): 3, ("01", "source"): 19, ("01", "target"): 5}
+
+
+def test_a_share_of_each_class_and_domain_is_held_out_and_never_trained_on() -> None:
+    task = recorded(NUMBERS)
+    trained, held = hold_out(task, 0.2)
+    assert {*trained.clips, *held.clips} == {*task.clips}
+    assert len(trained.clips) + len(held.clips) == len(task.clips)
+    counts = {key: sum((clip.section, clip.domain) == key for clip in held.clips) for key in NUMBERS}
+    assert counts == {("00", "source"): 2, ("00", "target"): 0, ("01", "source"): 3, ("01", "target"): 1}
+    for part in (trained, held):
+        assert part.classes == task.classes
+        assert [part.classes[k][1] for k in part.class_of_clip] == [clip.section for clip in part.clips]
+
+
+def test_which_clips_are_held_out_depends_on_their_names_alone() -> None:
+    chosen = [
+        {clip.name for clip in hold_out(task, 0.2)[1].clips}
+        for task in (recorded(NUMBERS), recorded(dict(reversed(NUMBERS.items())), folder="elsewhere"))
+    ]
+    assert chosen[0] == chosen[1]
+    firsts = {f"{section}_{domain}_{i:02}.wav" for (section, domain), n in NUMBERS.items() for i in range(int(0.2 * n))}
+    assert chosen[0] != firsts
+
+
+def test_nothing_held_out_is_the_task_itself() -> None:
+    task = recorded(NUMBERS)
+    trained, held = hold_out(task, 0.0)
+    assert trained == task
+    assert held.clips == ()
+
+
+def test_a_share_of_less_than_a_clip_is_refused() -> None:
+    with pytest.raises(InputError, match=r"fraction: 0.05 is not one clip of any section of task fan.* has 19;"):
+        hold_out(recorded(NUMBERS), 0.05)

@@ -62,3 +62,30 @@ def test_every_strategy_starts_from_the_end_of_phase_1_and_draws_target_clips():
     assert "arcface" not in others[0].trainable
     assert np.all(np.asarray(phase1.plan.targets) == -1)
     assert all(list(np.asarray(phase.plan.targets)) == [1, -1] for phase in others)
+
+
+def test_each_phase_has_its_own_rates_and_length():
+    config = default()
+    config.train.batch_size = 2
+    config.optimizer.schedule = "cosine"
+    config.phase1.epochs = 8
+    config.phase2.epochs = 4.0
+    config.phase2.strategies = ("full", "last_block")
+    config.phase2.learning_rate.last_block = 0.001
+    plan = sampler.plan(TWO_SECTIONS.class_of_clip, [False] * 3 + [True], [63] * 4, TWO_SECTIONS.section_of_class)
+    phases = phases_of(config, TWO_SECTIONS, plan)
+    assert [(phase.name, phase.steps, len(phase.rates)) for phase in phases] == [
+        ("phase1", 12, 12),
+        ("phase2_full", 6, 6),
+        ("phase2_last_block", 6, 6),
+    ]
+    assert [float(phase.rates[0]) for phase in phases] == pytest.approx([0.05, 0.05, 0.001])
+
+
+def test_an_epoch_counts_what_is_not_held_out():
+    config = default()
+    config.train.batch_size = 1
+    config.train.holdout_fraction = 0.5
+    config.phase1.epochs = 1
+    clips = [(section, "source", "1") for section in ("00", "01") for _ in range(4)]
+    assert lines_of(config, task(*clips)) == {"phase1": 4}
