@@ -88,6 +88,7 @@ def default() -> Config:
     config.train.holdout_fraction = 0.0  # of each class's normal clips, never trained on: loss and accuracy are logged
 
     config.parallel = ConfigDict()
+    config.parallel.tasks_at_once = 1  # rows of devices, each of which trains a fleet (or stack) of its own
     config.parallel.stacked = 1  # fleets of equal class counts that train in one program, on all devices
 
     config.phase1 = ConfigDict()
@@ -144,6 +145,7 @@ _POSITIVE = (
     "train.log_every_steps",
     "train.checkpoint_every_steps",
     "train.keep",
+    "parallel.tasks_at_once",
     "parallel.stacked",
     "phase1.epochs",
     "phase1.steps",

@@ -28,6 +28,7 @@ FREE_ON_RESUME = frozenset(
         "train.log_every_steps",
         "train.checkpoint_every_steps",
         "train.keep",
+        "parallel.tasks_at_once",
     }
 )
 _FREE_AFTER_TRAINING = ("data.root", "data.truth", "data.store")

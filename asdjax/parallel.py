@@ -10,10 +10,26 @@ from asdjax.errors import InputError
 DATA_AXIS = "data"
 
 
-def data_mesh() -> Mesh:
-    """All devices in one row, over which the batch is split."""
+def data_meshes(tasks_at_once: int = 1) -> list[Mesh]:
+    """The devices in as many rows as tasks train at once; over its row each task's batch is split.
+
+    Raises InputError where the devices do not divide, naming what would.
+    """
     devices = jax.devices()
-    return jax.make_mesh((len(devices),), (DATA_AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+    if len(devices) % tasks_at_once:
+        fitting = [str(n) for n in range(1, len(devices) + 1) if len(devices) % n == 0]
+        raise InputError(
+            f"config.parallel.tasks_at_once: expected a divisor of the number of devices ({', '.join(fitting)}), "
+            f"got {tasks_at_once}"
+        )
+    size = len(devices) // tasks_at_once
+    rows = [devices[i : i + size] for i in range(0, len(devices), size)]
+    return [jax.make_mesh((size,), (DATA_AXIS,), axis_types=(AxisType.Auto,), devices=row) for row in rows]
+
+
+def data_mesh() -> Mesh:
+    """All devices in one row."""
+    return data_meshes()[0]
 
 
 def require_divisible(batch_size: int, mesh: Mesh) -> None:

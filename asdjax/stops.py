@@ -11,8 +11,9 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from time import sleep
 from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 from asdjax.errors import Stopped
 
@@ -21,43 +22,50 @@ STOPPED = 75
 """Exit code: ended by a signal, and the same command goes on from what is saved (EX_TEMPFAIL)."""
 
 
+_asked = False
+"""Whether a signal came while there was work to save, or `ask` was called."""
+
+_saving: set["Deferral"] = set()
+"""Those that have work to save; there may be one a thread."""
+
+
 class Deferral:
     """Between `begin` and the end of the `with` block the first signal only makes `asked` true: there is work to save.
 
     A block that ends after a signal ends with Stopped. A second signal ends the process at once.
     """
 
-    def __init__(self) -> None:
-        self._flagged = False
-        self.heard = 0
-
     @property
     def asked(self) -> bool:
         """Whether a signal came, whoever noticed it first: the listener or, as it may be late, the main thread."""
-        return self._flagged or self.heard > 0
-
-    def flag(self) -> None:
-        """A signal came; called in the main thread."""
-        self._flagged = True
+        return _asked
 
     def __enter__(self) -> Self:
         return self
 
     def begin(self) -> None:
         """From here on."""
-        global _deferral
-        _deferral = self
+        _saving.add(self)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        global _deferral
-        _deferral = None
-        if kind is None and self.asked:
+        _saving.discard(self)
+        if kind is None and _asked:
             raise Stopped("stopped; all is saved; run the same command again to go on")
 
 
-_deferral: Deferral | None = None
+def ask() -> None:
+    """Ask everything that has work to save to save it and end, as a signal would."""
+    global _asked
+    _asked = True
+
+
+def end_when_saved() -> None:
+    """Wait for whoever has work to save, then end the process at once, whatever other threads are in the middle of."""
+    while _saving:
+        sleep(0.05)
+    _end("stopped; all is saved; run the same command again to go on")
 
 
 @contextmanager
@@ -68,7 +76,7 @@ def watched() -> Iterator[None]:
     os.set_blocking(sending, False)
     wakeup_before = signal.set_wakeup_fd(sending)
     heeded = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-    handlers = {number: signal.signal(number, _ask) for number in heeded}
+    handlers = {number: signal.signal(number, _heard_by_main) for number in heeded}
     listener = threading.Thread(target=_listen, args=(receiving,), daemon=True)
     listener.start()
     try:
@@ -79,28 +87,39 @@ def watched() -> Iterator[None]:
             signal.signal(number, handler)
         os.close(sending)
         listener.join()
+        _forget()
 
 
-def _ask(*_: object) -> None:
+def _forget() -> None:
+    global _asked
+    _asked = False
+
+
+def _heard_by_main(*_: object) -> None:
     """In the main thread, as soon as it is back in Python."""
-    if _deferral is not None:
-        _deferral.flag()
+    if _saving:
+        ask()
 
 
 def _listen(receiving: int) -> None:
     """Until the other end is closed."""
+    signals = 0
     while heard := os.read(receiving, 1):
         if heard[0] not in SIGNALS:
             continue
-        deferral = _deferral
-        if deferral is None or deferral.heard:
-            _tell("stopped; run the same command again to go on")
-            with suppress(OSError, ValueError):
-                sys.stdout.flush()
-            os._exit(STOPPED)
-        deferral.heard += 1
+        signals += 1
+        if signals > 1 or not _saving:
+            _end("stopped; run the same command again to go on")
+        ask()
         _tell("stopping as soon as this is saved; a second signal ends at once")
     os.close(receiving)
+
+
+def _end(line: str) -> NoReturn:
+    _tell(line)
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+    os._exit(STOPPED)
 
 
 def _tell(line: str) -> None:

@@ -1,17 +1,20 @@
 """`asdjax train`: every task and seed of a configuration, in the order in which things happen."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from jax.sharding import Mesh
 
-from asdjax import configfile, parallel, signal
+from asdjax import configfile, parallel, signal, stops
 from asdjax.config import Config
 from asdjax.corpus.access import Recording, open_corpus, open_stores, recordings_of, require_sound
 from asdjax.corpus.clips import Corpus
 from asdjax.corpus.tasks import Task, hold_out, tasks_of
+from asdjax.errors import Stopped
 from asdjax.files import locked_folder
 from asdjax.journal import Journal
 from asdjax.progress import say
@@ -31,8 +34,8 @@ def train(config: Config, workdir: Path) -> None:
     """
     # 1. See what is there and what it asks for, before anything is written.
     configfile.make_absolute(config)
-    mesh = parallel.data_mesh()
-    parallel.require_divisible(config.train.batch_size, mesh)
+    meshes = parallel.data_meshes(config.parallel.tasks_at_once)
+    parallel.require_divisible(config.train.batch_size, meshes[0])
     corpus = open_corpus(config)
     tasks = tasks_of(corpus, config.data.classes)
     runs = runs_of(config, workdir, tasks)
@@ -49,9 +52,9 @@ def train(config: Config, workdir: Path) -> None:
         configfile.save(config, workdir)
         for run in runs:
             record.save(run.folder, run.task, recordings[run.task.name])
-        # 4. Train one stack of fleets after another.
-        for stack in stacks_of(config, runs):
-            _train_stack(config, stack, recordings, mesh)
+        # 4. Train one stack of fleets after another, on each row of devices.
+        jobs = [partial(_train_stack, config, stack, recordings) for stack in stacks_of(config, runs)]
+        on_each(meshes, jobs)
 
 
 def _recordings(config: Config, workdir: Path, corpus: Corpus, task: Task) -> list[Recording]:
@@ -66,6 +69,33 @@ def stacks_of(config: Config, runs: Sequence[Run]) -> list[list[Run]]:
         alike.setdefault((run.task.section_of_class, tuple(lines_of(config, run.task))), []).append(run)
     size = config.parallel.stacked
     return [group[i : i + size] for group in alike.values() for i in range(0, len(group), size)]
+
+
+def on_each(meshes: Sequence[Mesh], jobs: Sequence[Callable[[Mesh], None]]) -> None:
+    """Run every job on one of the meshes, a mesh at most one job at a time.
+
+    Where one fails, the others save and end too. Where a signal ended one, the process ends as soon as the others have
+    saved: nobody waits for a job that is compiling.
+    """
+    if len(meshes) == 1:
+        for job in jobs:
+            job(meshes[0])
+        return
+    waiting = iter(jobs)  # of a list: to take the next of it is atomic
+
+    def work(mesh: Mesh) -> None:
+        for job in waiting:
+            job(mesh)
+
+    with ThreadPoolExecutor(len(meshes)) as pool:
+        working = [pool.submit(work, mesh) for mesh in meshes]
+        done, _ = wait(working, return_when=FIRST_EXCEPTION)
+        if any(future.exception() for future in done):
+            stops.ask()
+        if any(isinstance(future.exception(), Stopped) for future in done):
+            stops.end_when_saved()
+    for error in sorted(filter(None, (future.exception() for future in working)), key=lambda e: isinstance(e, Stopped)):
+        raise error
 
 
 def _train_stack(

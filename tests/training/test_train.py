@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import signal
+import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -13,13 +15,14 @@ import numpy as np
 import pytest
 from conftest import PROJECT, RECIPE, overrides, python, quick_compiles, train_tiny
 
-from asdjax import configfile
+from asdjax import configfile, stops
 from asdjax.corpus.synthesis import synthesize
 from asdjax.errors import Diverged
 from asdjax.files import locked_folder
 from asdjax.journal import Journal
+from asdjax.stops import Deferral
 from asdjax.training import checkpoints, fleet
-from asdjax.training.train import train
+from asdjax.training.train import on_each, train
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
@@ -187,6 +190,88 @@ def test_a_stack_trains_as_its_tasks_alone_and_goes_on_with_the_same_bits(
         ]
         assert stacked == pytest.approx(alone, rel=1e-2)
         assert stacked == killed
+
+
+SIGNALLED_WHEN_BOTH_TRAIN = """
+import os, sys, threading
+from asdjax.cli import main
+from asdjax.journal import Journal
+
+both, log = threading.Barrier(2), Journal.metrics
+
+def metrics(self, phase, step, *args, **more):
+    log(self, phase, step, *args, **more)
+    if step == 3 and phase == "phase1":
+        both.wait(300)
+        if "fan" in str(self.path):
+            os.kill(os.getpid(), 15)
+
+if sys.argv[1] == "stopped":
+    Journal.metrics = metrics
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.slow
+def test_two_tasks_at_once_each_on_half_of_the_devices_stop_and_go_on_with_the_same_bits(tmp_path: Path):
+    synthesize(tmp_path / "corpus", RECIPE, machines=("fan", "pump"))
+    config = str(PROJECT / "configs" / "dcase2021.py")
+    changes = {"parallel__tasks_at_once": "2", "phase2__strategies": "full"}
+
+    def run(workdir: str, how: str) -> int:
+        words = ["train", "--config", config, "--workdir", str(tmp_path / workdir)]
+        env = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+        ran = python(SIGNALLED_WHEN_BOTH_TRAIN, how, *words, *overrides(tmp_path / "corpus", **changes), env=env)
+        return ran.returncode
+
+    assert run("whole", "whole") == 0
+    assert run("stopped", "stopped") == 75
+    for machine in ("fan", "pump"):
+        assert checkpoints.steps(tmp_path / "stopped" / machine / "phase1")[-1] in (3, 4)
+    assert run("stopped", "whole") == 0
+    for machine in ("fan", "pump"):
+        whole, stopped = (
+            [(row["phase"], row["step"], row["loss_hex"]) for row in rows(tmp_path / name, machine) if "loss" in row]
+            for name in ("whole", "stopped")
+        )
+        assert len(whole) == 9
+        assert stopped == whole
+
+
+def test_jobs_share_the_meshes_and_one_that_fails_ends_the_others():
+    """The job that fails does so while another is at work; that one is asked to stop, and nothing new is begun."""
+    begun, failing = [], threading.Event()
+
+    def works(mesh) -> None:
+        begun.append(mesh)
+        with Deferral() as stop:
+            stop.begin()
+            failing.set()
+            while not stop.asked:
+                time.sleep(0.001)
+
+    def fails(mesh) -> None:
+        begun.append(mesh)
+        failing.wait(10)
+        raise Diverged("no number")
+
+    with stops.watched(), pytest.raises(Diverged, match="no number"):
+        on_each(["a", "b"], [works, fails, works])  # pyright: ignore[reportArgumentType]
+    assert sorted(begun) == ["a", "b"]
+
+
+def test_the_devices_are_shared_out():
+    code = "from asdjax import parallel; print([[m.size for m in parallel.data_meshes(n)] for n in (1, 2, 8)])"
+    ran = python(code, env={"XLA_FLAGS": "--xla_force_host_platform_device_count=8"})
+    assert ran.stdout == f"{[[8], [4, 4], [1] * 8]}\n", ran.stderr
+
+
+def test_tasks_at_once_that_do_not_divide_the_devices_are_refused(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert train_tiny(corpus, tmp_path / "run", parallel__tasks_at_once="2") == 2
+    assert "tasks_at_once: expected a divisor of the number of devices (1), got 2" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_is_finished_is_not_trained_again(
