@@ -25,8 +25,8 @@ class Progress:
     def __init__(self, what: str, total: int, unit: str, done: int, quiet: bool) -> None:
         self._quiet = quiet
         self.what, self.total, self.unit, self.done = what, total, unit, done
-        self._begun, self._begun_at = monotonic(), done
-        self._spoke = self._begun
+        self._begun = self._spoke = monotonic()
+        self._first: tuple[float, int] | None = None  # when, and how many: the rate is since then
         self._mentioned = False
         self._bar = tqdm(
             desc=what,
@@ -51,6 +51,7 @@ class Progress:
     def advance(self, count: int = 1, note: str = "", details: Sequence[str] = ()) -> None:
         """So many more are done; `note` is shown behind the rate, each of `details` on a line below."""
         self.done += count
+        self._first = self._first or (monotonic(), self.done)
         self._show(details)
         if note or self._mentioned:
             self._bar.set_postfix_str(note, refresh=False)
@@ -67,14 +68,15 @@ class Progress:
         if self._bar.disable:
             return
         while len(self._below) < len(details):
-            self._below.append(tqdm(bar_format="  {desc}", dynamic_ncols=True))
+            self._below.append(tqdm(bar_format="  {desc}", dynamic_ncols=True, leave=False))
         for line, text in zip(self._below, details, strict=False):
             line.set_description_str(text)
 
     def _line(self, note: str) -> str:
-        rate = (self.done - self._begun_at) / max(monotonic() - self._begun, 1e-9)
-        left = tqdm.format_interval((self.total - self.done) / rate) if rate else "?"
-        parts = [f"{self.what}: {self.done} of {self.total} {self.unit}s, {rate:.3g} a second, {left} left", note]
+        since, at = self._first or (self._begun, self.done)
+        rate = (self.done - at) / max(monotonic() - since, 1e-9)
+        left = f"{rate:.3g} a second, {tqdm.format_interval((self.total - self.done) / rate)} left" if rate else ""
+        parts = [", ".join(filter(None, (f"{self.what}: {self.done} of {self.total} {self.unit}s", left))), note]
         return "; ".join(part for part in parts if part)
 
     def close(self) -> None:

@@ -33,16 +33,23 @@ def test_what_is_waited_for_is_said_at_once(capsys: pytest.CaptureFixture[str]):
 
 
 def test_a_long_wait_says_a_line_now_and_then(capsys: pytest.CaptureFixture[str], clock: list[float]):
-    """With rate and time left; steps done before a resume count in neither."""
+    """With rate and time left; neither steps done before a resume nor the first, which compiles, count in these."""
     with progress("fan phase1", 1000, "step", done=500) as shown:
-        for _ in range(100):
+        clock[0] += 50
+        shown.advance(1, "loss 9.00")
+        for _ in range(99):
             clock[0] += 0.5
-            shown.advance(1, "loss 1.00")
+            shown.advance(1, "loss 1.00", ["1024: a 0.50", " 512: a 1.50"])
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
-        "fan phase1: 540 of 1000 steps, 2 a second, 03:50 left; loss 1.00",
-        "fan phase1: 580 of 1000 steps, 2 a second, 03:30 left; loss 1.00",
-        "fan phase1: 600 of 1000 steps in 50.0 s",
+        "fan phase1: 501 of 1000 steps; loss 9.00",
+        "fan phase1: 541 of 1000 steps, 2 a second, 03:49 left; loss 1.00",
+        "  1024: a 0.50",
+        "   512: a 1.50",
+        "fan phase1: 581 of 1000 steps, 2 a second, 03:29 left; loss 1.00",
+        "  1024: a 0.50",
+        "   512: a 1.50",
+        "fan phase1: 600 of 1000 steps in 99.5 s",
     ]
 
 
