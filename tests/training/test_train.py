@@ -2,8 +2,11 @@
 
 import json
 import os
+import random
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -19,7 +22,7 @@ from asdjax import configfile, stops
 from asdjax.corpus.synthesis import synthesize
 from asdjax.errors import Diverged
 from asdjax.files import locked_folder
-from asdjax.journal import Journal
+from asdjax.journal import Journal, read
 from asdjax.stops import Deferral
 from asdjax.training import checkpoints, fleet
 from asdjax.training.train import on_each, train
@@ -190,6 +193,41 @@ def test_a_stack_trains_as_its_tasks_alone_and_goes_on_with_the_same_bits(
         ]
         assert stacked == pytest.approx(alone, rel=1e-2)
         assert stacked == killed
+
+
+def started(corpus: Path, workdir: Path, changes: dict[str, str]) -> subprocess.Popen:
+    config = str(PROJECT / "configs" / "dcase2021.py")
+    words = ["train", "--config", config, "--workdir", str(workdir), *overrides(corpus, **changes)]
+    code = "import sys; from asdjax.cli import main; sys.exit(main(sys.argv[1:]))"
+    return subprocess.Popen([sys.executable, "-c", code, *words], cwd=PROJECT, stderr=subprocess.DEVNULL)
+
+
+def logged(workdir: Path) -> int:
+    """Steps in the log so far, a torn line left out."""
+    return sum("loss" in row for row in read(workdir / "fan" / "metrics.jsonl"))
+
+
+@pytest.mark.slow
+def test_ten_kills_at_random_moments_and_a_stop_in_both_phases_leave_no_trace(corpus: Path, tmp_path: Path):
+    """Moments: some steps further on, and up to a step's and a save's length later; one of them while it starts."""
+    moment = random.Random(0)
+    changes = {"phase1__steps": "60", "phase2__steps": "40", "phase2__strategies": "full"}
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert train_tiny(corpus, whole, **changes) == 0
+    ends = []
+    for number in (signal.SIGKILL,) * 5 + (signal.SIGTERM,) + (signal.SIGKILL,) * 5:
+        before, ahead = logged(broken), moment.randint(1, 10)
+        with started(corpus, broken, changes) as process:
+            while process.poll() is None and logged(broken) < before + ahead and len(ends) != 3:
+                time.sleep(0.01)
+            time.sleep(moment.uniform(0, 0.3 if len(ends) != 3 else 2))
+            process.send_signal(number)
+        ends.append(process.returncode)
+    assert ends == [-signal.SIGKILL] * 5 + [75] + [-signal.SIGKILL] * 5
+    assert train_tiny(corpus, broken, **changes) == 0
+    assert figures(broken) == figures(whole)
+    resumed = [row["phase"] for row in rows(broken) if "event" in row]
+    assert {"phase1", "phase2_full"} <= set(resumed)
 
 
 SIGNALLED_WHEN_BOTH_TRAIN = """
