@@ -125,4 +125,5 @@ def _end(line: str) -> NoReturn:
 def _tell(line: str) -> None:
     """By os.write, as the main thread may be in the middle of printing; nobody may be there to read it."""
     with suppress(OSError):
-        os.write(2, f"\nasdjax: {line}\n".encode())
+        rest_of_line = "\x1b[K" if os.isatty(2) else ""  # of what stood below a progress bar
+        os.write(2, f"\nasdjax: {line}{rest_of_line}\n".encode())

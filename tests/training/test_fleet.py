@@ -270,6 +270,24 @@ def test_a_batch_that_does_not_divide_is_refused_with_the_nearest(batch: int, ne
 
 
 @pytest.mark.slow
+def test_all_six_variants_train_the_same_alone_and_together():
+    """The real ones, narrow: the first step's losses, and after it what a step moved."""
+    config = tiny(VARIANTS)
+    config.width, config.train.batch_size = 0.05, 4
+    together = Fleet(config)
+    expected = together.run(0)
+    for v, variant in enumerate(VARIANTS):
+        config.variants = (variant,)
+        alone = Fleet(config)
+        got = alone.run(0)
+        assert got.loss[0, 0, 0] == pytest.approx(expected.loss[0, 0, v], rel=1e-4)
+        assert got.gradient_norm[0, 0, 0] == pytest.approx(expected.gradient_norm[0, 0, v], rel=1e-2)
+        for one, of_all in zip(alone.model(), together.model(), strict=True):
+            for path, leaf in one[variant].items():
+                np.testing.assert_allclose(of_all[variant][path], leaf, rtol=1e-2, atol=1e-3, err_msg=path)
+
+
+@pytest.mark.slow
 def test_full_size_variants_train_on_the_cpu():
     """All six as in the report, batch 8; the same step number draws the same batch, so that losses must fall."""
     jax.config.update("jax_disable_most_optimizations", False)

@@ -161,11 +161,17 @@ def test_a_stack_trains_as_its_tasks_alone_and_goes_on_with_the_same_bits(
 ):
     """Killed after one task of the stack was saved and before the other was; clips held out.
 
-    The rate is low: batches of four make fifty layers of BatchNorm chaotic, where parameters 1e-7 apart give losses
-    2 % apart after a step of 0.01. What is compared is the stack, not that.
+    A shallow model at a low rate: in batches of four, fifty layers of BatchNorm are chaotic (parameters 1e-7 apart give
+    losses 2 % apart after a step of 0.01). What is compared is the stack, not that.
     """
+    variant = "mobilefacenet_512"
     synthesize(tmp_path / "corpus", replace(RECIPE, seed=1), machines=("fan", "pump"))
-    fields = {"phase2.strategies": "full", "train.holdout_fraction": "0.25", "optimizer.learning_rate": "1e-6"}
+    fields = {
+        "variants": variant,
+        "phase2.strategies": "full",
+        "train.holdout_fraction": "0.25",
+        "optimizer.learning_rate": "1e-6",
+    }
     changes = {field.replace(".", "__"): value for field, value in fields.items()}
     for name, stacked in (("alone", "1"), ("stacked", "2")):
         assert train_tiny(tmp_path / "corpus", tmp_path / name, parallel__stacked=stacked, **changes) == 0
@@ -178,7 +184,7 @@ def test_a_stack_trains_as_its_tasks_alone_and_goes_on_with_the_same_bits(
     for machine in ("fan", "pump"):
         alone, stacked, killed = (
             {
-                (row["phase"], row["step"], what): row[what][VARIANTS[0]]
+                (row["phase"], row["step"], what): row[what][variant]
                 for row in rows(tmp_path / name, machine)
                 for what in row.keys() & {"loss", "holdout_loss"}
             }
@@ -191,7 +197,7 @@ def test_a_stack_trains_as_its_tasks_alone_and_goes_on_with_the_same_bits(
             ("phase2_full", 2),
             ("phase2_full", 3),
         ]
-        assert stacked == pytest.approx(alone, rel=1e-2)
+        assert stacked == pytest.approx(alone, rel=1e-4)
         assert stacked == killed
 
 
