@@ -75,6 +75,17 @@ class Journal:
         """What the held-out clips say at a step, by variant."""
         self._row(phase, step, {"holdout_loss": loss, "holdout_accuracy": accuracy}, {})
 
+    def has_holdout(self, phase: str, step: int) -> bool:
+        """Whether it was told what the held-out clips say at a step."""
+        return any(
+            (row["phase"], row["step"]) == (phase, step) and "holdout_loss" in row for row in reversed(read(self.path))
+        )
+
+    def flush(self) -> None:
+        """What was told survives the end of the process; metrics.jsonl is flushed anyway."""
+        assert self._tensorboard is not None, "begin() comes first"
+        self._tensorboard.flush()
+
     def event(self, event: str, phase: str, step: int, **about: Any) -> None:
         """Something that happened at a step."""
         self._write({"event": event, "phase": phase, "step": step, **about})

@@ -20,7 +20,7 @@ from asdjax.errors import Stopped
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 STOPPED = 75
 """Exit code: ended by a signal, and the same command goes on from what is saved (EX_TEMPFAIL)."""
-
+ALL_IS_SAVED = "stopped; all is saved; run the same command again to go on"
 
 _asked = False
 """Whether a signal came while there was work to save, or `ask` was called."""
@@ -38,7 +38,7 @@ class Deferral:
     @property
     def asked(self) -> bool:
         """Whether a signal came, whoever noticed it first: the listener or, as it may be late, the main thread."""
-        return _asked
+        return asked()
 
     def __enter__(self) -> Self:
         return self
@@ -47,12 +47,26 @@ class Deferral:
         """From here on."""
         _saving.add(self)
 
+    @contextmanager
+    def saved(self) -> Iterator[None]:
+        """Within it there is nothing to save: a signal ends the process at once, and one that came ends the block."""
+        _saving.discard(self)
+        if _asked:
+            raise Stopped(ALL_IS_SAVED)
+        yield
+        self.begin()
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         _saving.discard(self)
         if kind is None and _asked:
-            raise Stopped("stopped; all is saved; run the same command again to go on")
+            raise Stopped(ALL_IS_SAVED)
+
+
+def asked() -> bool:
+    """Whether a signal came while there was work to save, or `ask` was called."""
+    return _asked
 
 
 def ask() -> None:
@@ -65,7 +79,7 @@ def end_when_saved() -> None:
     """Wait for whoever has work to save, then end the process at once, whatever other threads are in the middle of."""
     while _saving:
         sleep(0.05)
-    _end("stopped; all is saved; run the same command again to go on")
+    _end(ALL_IS_SAVED)
 
 
 @contextmanager
@@ -87,10 +101,11 @@ def watched() -> Iterator[None]:
             signal.signal(number, handler)
         os.close(sending)
         listener.join()
-        _forget()
+        forget()
 
 
-def _forget() -> None:
+def forget() -> None:
+    """What was asked has been done."""
     global _asked
     _asked = False
 

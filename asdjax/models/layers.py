@@ -296,8 +296,8 @@ class PReLU(nnx.Module):
         self.dtype = dtype
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        slope = _last(jnp.asarray(self.slope[...], self.dtype), x)
-        return jnp.where(x > 0, x, slope * x)
+        below = _last(self.slope[...], x) * x.astype(jnp.float32)  # in float32, as the slope's gradient is a long sum
+        return jnp.where(x > 0, x, below.astype(self.dtype))
 
 
 def max_pool(x: jax.Array) -> jax.Array:

@@ -5,7 +5,7 @@ Letters: n clips, p pieces of all of them, v variants, d embedding.
 
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -35,13 +35,15 @@ def embed_clips(
     batch_size: int,
     what: str,
     quiet: bool = False,
+    device: Any = None,
 ) -> Embeddings:
     """Embed the pieces that start at frames 0, stride, 2 * stride, ... of clips int16 (s,); the rest is left out.
 
     A clip shorter than a piece gives the one at frame 0, zero-padded. `what` names the progress bar, and a
-    `quiet` one leaves nothing behind.
+    `quiet` one leaves nothing behind. Without a `device` it is JAX's default one.
     """
     embed = compiled_embed(spec)
+    model = jax.device_put(model, device)
     places = [
         (number, frame)
         for number, clip in enumerate(samples)

@@ -3,7 +3,6 @@
 Both give the same batches: the host asks the same sampler.
 """
 
-import functools
 import os
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,7 +28,28 @@ DEVICE_SHARE = 0.4
 """Of the device's memory, what audio may take: the rest is for weights and activations."""
 
 CROPS_BYTES = 2**28
-"""Of a dispatch's crops, about; there are two at a time."""
+"""Of a dispatch's crops, about; the device holds three at a time: computed, waiting, on their way."""
+
+
+class Room(NamedTuple):
+    """Lengths that the arrays of a step have at least, so that one compiled step serves stacks of unequal clips: the
+    clips of a task, those of a stack, the pages of their audio."""
+
+    task_clips: int = 0
+    stack_clips: int = 0
+    pages: int = 0
+
+
+def room_for(stacks: Iterable[Sequence[Sequence[np.ndarray]]]) -> Room:
+    """Room for each of these stacks, given as the clips int16 (s,) of their tasks."""
+    needs = [
+        (max(map(len, tasks)), sum(map(len, tasks)), sum(int(_rows(clips).sum()) for clips in tasks))
+        for tasks in stacks
+    ]
+    return Room(*(max(lengths) for lengths in zip(*needs, strict=True)))
+
+
+NO_ROOM = Room()
 
 HostDraws = Callable[[Sequence[int]], Draw]
 
@@ -65,8 +85,8 @@ def steps_at_once(spec: FleetSpec, tasks: int) -> int:
 class DeviceFeed:
     """All clips on the device; nothing moves while training goes."""
 
-    def __init__(self, samples: Sequence[np.ndarray], mesh: Mesh) -> None:
-        self._waves = parallel.replicated(waves_of(samples), mesh)
+    def __init__(self, samples: Sequence[np.ndarray], mesh: Mesh, room: Room = NO_ROOM) -> None:
+        self._waves = parallel.replicated(waves_of(samples, room), mesh)
 
     def audio(self, spec: FleetSpec, plan: Plan, keys: jax.Array, dispatches: Iterable[Dispatch]) -> Generator[Audio]:
         """What each dispatch is to be given, in their order; see HostFeed."""
@@ -119,11 +139,10 @@ def host_draws(spec: FleetSpec, plan: Plan, keys: jax.Array) -> HostDraws:
             "JAX_PLATFORMS=cuda,cpu (or unset it)"
         ) from error
     plan, keys = jax.device_put((plan, keys), cpu)
-    drawn = jax.jit(jax.vmap(functools.partial(fleet.draw_batches, spec)))
 
     def draws(steps: Sequence[int]) -> Draw:
         with jax.default_device(cpu):
-            return jax.device_get(drawn(plan, keys, jnp.asarray(steps, jnp.int32)))
+            return jax.device_get(fleet.compiled_draws(spec)(plan, keys, jnp.asarray(steps, jnp.int32)))
 
     return draws
 
@@ -136,12 +155,19 @@ def _cut_batch(samples: Sequence[np.ndarray], draw: Draw, spec: FleetSpec, out: 
             out[which, row] = signal.crop(samples[clip], start, out.shape[-1])
 
 
-def waves_of(samples: Sequence[np.ndarray]) -> signal.Waves:
+def waves_of(samples: Sequence[np.ndarray], room: Room = NO_ROOM) -> signal.Waves:
     """Clips int16 (s,) as the pages that `signal.gather` reads, still on the host."""
-    length = np.array([len(clip) for clip in samples], np.int32)
-    rows = -(-length // PAGE_SAMPLES)
+    rows = _rows(samples)
     first = np.cumsum(rows) - rows
-    pages = np.zeros((int(rows.sum()), PAGE_SAMPLES), np.int16)
-    for clip, row in zip(samples, first, strict=True):
-        pages[row : row - (-len(clip) // PAGE_SAMPLES)].reshape(-1)[: len(clip)] = clip
-    return signal.Waves(pages, first.astype(np.int32), length)  # pyright: ignore[reportArgumentType]
+    pages = np.zeros((max(int(rows.sum()), room.pages), PAGE_SAMPLES), np.int16)
+    for clip, row, number in zip(samples, first, rows, strict=True):
+        pages[row : row + number].reshape(-1)[: len(clip)] = clip
+    first_page, length = np.zeros((2, max(len(samples), room.stack_clips)), np.int32)
+    first_page[: len(samples)] = first
+    length[: len(samples)] = [len(clip) for clip in samples]
+    return signal.Waves(pages, first_page, length)  # pyright: ignore[reportArgumentType]
+
+
+def _rows(samples: Sequence[np.ndarray]) -> np.ndarray:
+    """How many pages each clip takes."""
+    return np.array([-(-len(clip) // PAGE_SAMPLES) for clip in samples])

@@ -289,6 +289,12 @@ def draw_batches(spec: FleetSpec, plan: Plan, keys: jax.Array, step: jax.Array) 
     )(keys)
 
 
+@functools.cache
+def compiled_draws(spec: FleetSpec) -> Callable[[Plan, jax.Array, jax.Array], Draw]:
+    """The jitted `draw(plan, keys (m, v), steps (m,))` of a stack: fields (m, v, b)."""
+    return jax.jit(jax.vmap(functools.partial(draw_batches, spec)))
+
+
 def make_pieces(spec: FleetSpec, audio: Audio, draws: Draw) -> list[jax.Array]:
     """Each variant's pieces (b, height, frames, c), mixed on raw audio, in the compute type.
 

@@ -1,6 +1,7 @@
 """How well a fleet tells apart normal clips that it never trained on: a signal that needs no label."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,9 +14,9 @@ from asdjax.training.fleet import FleetSpec, Model
 
 
 def judge(
-    spec: FleetSpec, model: Model, task: Task, samples: Sequence[np.ndarray]
+    spec: FleetSpec, model: Model, task: Task, samples: Sequence[np.ndarray], device: Any
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Loss and accuracy of each variant, over all pieces of held-out clips, none of them mixed.
+    """Loss and accuracy of each variant on one device, over all pieces of held-out clips, none of them mixed.
 
     Normalised with the running averages. The classes are the task's, of sections as in training.
     """
@@ -28,6 +29,7 @@ def judge(
         batch_size=spec.batch_size,
         what=f"{task.name} held out",
         quiet=True,
+        device=device,
     )
     target = jnp.asarray(np.asarray(task.class_of_clip, np.int32)[embedded.clip])
     head = heads.head_of(spec.head)

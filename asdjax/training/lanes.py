@@ -10,7 +10,7 @@ import numpy as np
 from asdjax.corpus.tasks import Task
 from asdjax.journal import Journal
 from asdjax.training import checkpoints, fleet, sampler
-from asdjax.training.feed import Dispatch
+from asdjax.training.feed import Dispatch, Room
 from asdjax.training.fleet import FleetSpec, FleetState, Turn
 from asdjax.training.phases import Phase
 from asdjax.training.runs import Run
@@ -61,15 +61,27 @@ def _resumed(spec: FleetSpec, lane: Lane) -> tuple[int, FleetState] | None:
     return step, fleet.begin(spec, trees["model"])._replace(velocity=trees["optimizer"])
 
 
+def finished(lane: Lane) -> bool:
+    """Whether the last step is there, whole, and told of; a damaged one is set aside."""
+    line, last = lane.run.folder / lane.phase.name, lane.phase.steps
+    return last in checkpoints.steps(line) and checkpoints.newest_whole(line) == last and not owes(lane, last)
+
+
+def owes(lane: Lane, step: int) -> bool:
+    """Whether the journal lacks what the held-out clips say of a saved step: the run was ended in between."""
+    return bool(lane.held.samples) and step > 0 and not lane.journal.has_holdout(lane.phase.name, step)
+
+
 def save(lane: Lane, step: int, state: FleetState, keep: int) -> None:
-    """Save one lane's state, on the host."""
+    """Save one lane's state, on the host, and before it whatever was told of its steps."""
+    lane.journal.flush()
     trees = {"model": fleet.model_of(state), "optimizer": state.velocity}
     checkpoints.save(lane.run.folder / lane.phase.name, step, trees, keep)
 
 
-def draws_of(spec: FleetSpec, lanes: Sequence[Lane]) -> tuple[Plan, jax.Array]:
+def draws_of(spec: FleetSpec, lanes: Sequence[Lane], room: Room) -> tuple[Plan, jax.Array]:
     """What each lane draws from, and its random streams (m, v)."""
-    plan = sampler.stacked([lane.phase.plan for lane in lanes])
+    plan = sampler.stacked([lane.phase.plan for lane in lanes], room.task_clips, room.stack_clips)
     streams = [sampler.streams(lane.run.seed, lane.run.task.name, spec.variants, lane.phase.name) for lane in lanes]
     return plan, jnp.stack(streams)
 

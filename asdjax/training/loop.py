@@ -1,7 +1,7 @@
 """The loop: one phase of one task, or of several stacked, from where it was left to its end."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 
 import jax
 import numpy as np
@@ -14,13 +14,13 @@ from asdjax.progress import progress
 from asdjax.stops import Deferral
 from asdjax.training import fleet, holdout, lanes
 from asdjax.training.clock import Clock
-from asdjax.training.feed import DeviceFeed, Dispatch, HostFeed, steps_at_once
+from asdjax.training.feed import DeviceFeed, Dispatch, HostFeed, Room, steps_at_once
 from asdjax.training.fleet import FleetSpec, FleetState
 from asdjax.training.lanes import Lane
-from asdjax.training.watch import Watch
+from asdjax.training.watch import Told, Watch
 
 
-def train_phase(config: Config, stack: Sequence[Lane], feed: DeviceFeed | HostFeed, mesh: Mesh) -> None:
+def train_phase(config: Config, stack: Sequence[Lane], feed: DeviceFeed | HostFeed, mesh: Mesh, room: Room) -> None:
     """Train a phase of as many tasks of equal class counts as there are lanes, in one program.
 
     Raises Stopped after a signal with everything saved, Diverged where a loss or a gradient is not finite.
@@ -31,10 +31,12 @@ def train_phase(config: Config, stack: Sequence[Lane], feed: DeviceFeed | HostFe
         spec = spec._replace(steps_per_dispatch=steps_at_once(spec, len(stack)))
     # 1. Go on from the newest checkpoint, or begin.
     first, begun = lanes.begin(spec, stack)
-    for lane, step in zip(stack, first, strict=True):
-        if step < lane.phase.steps:
+    for place, (lane, step) in enumerate(zip(stack, first, strict=True)):
+        if step < lane.phase.steps or lanes.owes(lane, step):
             lane.journal.begin(phase.name, step)
-    state, (plan, keys) = parallel.replicated((begun, lanes.draws_of(spec, stack)), mesh)
+        if lanes.owes(lane, step):
+            _tell_held_out(spec, lane, step, _of_lane(begun, place), mesh)
+    state, (plan, keys) = parallel.replicated((begun, lanes.draws_of(spec, stack, room)), mesh)
     program = fleet.compiled_steps(spec, mesh)
     dispatches = list(dispatches_of(config, first, last, spec.steps_per_dispatch))
     name = f"{'+'.join(lane.run.name for lane in stack)} {phase.name}"
@@ -48,30 +50,54 @@ def train_phase(config: Config, stack: Sequence[Lane], feed: DeviceFeed | HostFe
         shown.mention("first step, which may take minutes to compile")
         for dispatch in dispatches:
             # 2. One dispatch: as many steps as lie before the next log or checkpoint.
+            watch.wait()
             with clock.on("data"):
                 crops = next(audio)
-            watch.wait()
-            turn = lanes.turn_of(stack, dispatch, spec.steps_per_dispatch)
-            state, metrics = program(state, crops, plan, keys, turn)
+            state, metrics = program(state, crops, plan, keys, lanes.turn_of(stack, dispatch, spec.steps_per_dispatch))
             stop.begin()  # not earlier: nobody should wait for a compilation to end before the run does
             watch.add(dispatch, metrics)
             now = _after(dispatch, last)
             moved = [i for i in range(len(stack)) if now[i] > dispatch.first[i]]
-            # 3. Log, then save, then stop: what a checkpoint has behind it is in the log, once. Every loss is looked
-            #    at before that, so that no step that went wrong is saved.
-            note, details = "", []
-            logged = [i for i in moved if due(now[i], config.train.log_every_steps, last[i])]
-            if logged:
-                watch.require_finite()
-                note, *details = watch.log(logged, now)
-            stopping = stop.asked  # asked once: a signal from here on is for the next dispatch
+            # 3. Log, then save: what a checkpoint has behind it is in the log, once. Every loss is looked at before
+            #    that, so that no step that went wrong is saved.
+            told = _logged(config, watch, moved, now, last)
+            shown.advance(sum(now) - sum(dispatch.first), told.note, told.details)
+            stopping = stop.asked
             saved = [i for i in moved if stopping or due(now[i], config.train.checkpoint_every_steps, last[i])]
-            if saved:
-                watch.require_finite()
-                _save(config, spec, [(stack[i], now[i], i) for i in saved], state, clock, stopping)
-            shown.advance(sum(now) - sum(dispatch.first), note, details)
-            if stopping:
+            if not saved:
+                continue
+            watch.require_finite()
+            with clock.on("checkpoint"):
+                on_host = jax.device_get(state)
+                for i in saved:
+                    lanes.save(stack[i], now[i], _of_lane(on_host, i), config.train.keep)
+            # 4. Stop where all is saved, else see what the held-out clips say: that can be told later too.
+            if saved == moved and stop.asked:
                 raise Stopped(f"{name}: stopped at step {max(now)} of {max(last)}; all is saved")
+            with clock.on("holdout"), stop.saved() if saved == moved else nullcontext():
+                for i in saved:
+                    _tell_held_out(spec, stack[i], now[i], _of_lane(on_host, i), mesh)
+
+
+def _logged(config: Config, watch: Watch, moved: Sequence[int], now: Sequence[int], last: Sequence[int]) -> Told:
+    """Write down the lanes whose log is due."""
+    logged = [i for i in moved if due(now[i], config.train.log_every_steps, last[i])]
+    if not logged:
+        return Told("", ())
+    watch.require_finite()
+    return watch.log(logged, now)
+
+
+def _of_lane(stacked: FleetState, place: int) -> FleetState:
+    """One lane's state out of a stack's, on the host."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf[place]), stacked)
+
+
+def _tell_held_out(spec: FleetSpec, lane: Lane, step: int, state: FleetState, mesh: Mesh) -> None:
+    """What the clips that a lane never trains on say of its state, where it has any."""
+    if lane.held.samples:
+        judged = holdout.judge(spec, fleet.model_of(state), *lane.held, device=mesh.devices.flat[0])
+        lane.journal.holdout(lane.phase.name, step, *judged)
 
 
 def dispatches_of(config: Config, first: Sequence[int], last: Sequence[int], most: int) -> Iterator[Dispatch]:
@@ -94,25 +120,3 @@ def _after(dispatch: Dispatch, last: Sequence[int]) -> tuple[int, ...]:
 def due(step: int, every: int, last: int) -> bool:
     """Whether something done every so many steps is done once `step` are over; always at the last."""
     return step % every == 0 or step == last
-
-
-def _save(
-    config: Config,
-    spec: FleetSpec,
-    saved: Sequence[tuple[Lane, int, int]],
-    state: FleetState,
-    clock: Clock,
-    stopping: bool,
-) -> None:
-    """Save lanes at their steps, by their places in the stack; see before that, but not where somebody waits for the
-    end, what their held-out clips say."""
-    with clock.on("checkpoint"):
-        on_host = jax.device_get(state)
-    for lane, step, place in saved:
-        of_lane = jax.tree.map(lambda leaf, place=place: np.asarray(leaf[place]), on_host)
-        if lane.held.samples and not stopping:
-            with clock.on("holdout"):
-                judged = holdout.judge(spec, fleet.model_of(of_lane), *lane.held)
-            lane.journal.holdout(lane.phase.name, step, *judged)
-        with clock.on("checkpoint"):
-            lanes.save(lane, step, of_lane, config.train.keep)

@@ -1,5 +1,6 @@
 """SGD, its learning rates, and which parameters it moves: rules that must cover every parameter."""
 
+from collections import Counter
 from typing import NamedTuple
 
 import jax
@@ -87,14 +88,13 @@ def learning_rates(settings: Config, peak: float, steps: int) -> np.ndarray:
     It climbs to `peak` in equal parts over the first `warmup_steps`, none of them 0, then stays, or falls along half a
     cosine to 0 at the phase's end, or by `step_factor` at each of the shares `step_at` of the phase.
     """
-    warmup = settings.warmup_steps
+    step, warmup = np.arange(steps), settings.warmup_steps
+    falls = Counter(round(share * steps) for share in settings.step_at)
     falling = {
-        "constant": lambda: optax.constant_schedule(peak),
-        "cosine": lambda: optax.cosine_decay_schedule(peak, max(1, steps - warmup)),
+        "constant": lambda: 1.0,
+        "cosine": lambda: optax.cosine_decay_schedule(1.0, max(1, steps - warmup))(np.maximum(step - warmup, 0)),
         "step": lambda: optax.piecewise_constant_schedule(
-            peak, {round(share * steps) - warmup: settings.step_factor for share in settings.step_at}
-        ),
+            1.0, {at: settings.step_factor**number for at, number in falls.items()}
+        )(step),
     }[settings.schedule]()
-    climbing = optax.linear_schedule(peak / (warmup + 1), peak, warmup)
-    schedule = optax.join_schedules([climbing, falling], [warmup])
-    return np.broadcast_to(np.asarray(schedule(np.arange(steps)), np.float32), (steps,))
+    return np.asarray(peak * np.minimum((step + 1) / (warmup + 1), 1) * falling, np.float32)

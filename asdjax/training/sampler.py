@@ -69,13 +69,19 @@ def fine_tuning(phase1: Plan, sections: Sequence[int]) -> Plan:
     return phase1._replace(targets=jnp.asarray(targets, jnp.int32))
 
 
-def stacked(plans: Sequence[Plan]) -> Plan:
-    """Plans of as many classes each as one of leading axis (m,), over the clips of all, the first plan's first."""
+def stacked(plans: Sequence[Plan], task_clips: int = 0, stack_clips: int = 0) -> Plan:
+    """Plans of as many classes each as one of leading axis (m,), over the clips of all, the first plan's first.
+
+    The arrays have room for so many clips of a task and of the stack, at least; what is beyond the real ones is never
+    drawn.
+    """
     numbers = [len(plan.frames) for plan in plans]
     offsets = np.cumsum(numbers) - numbers
+    length = max(*numbers, task_clips)
     frames = np.concatenate([plan.frames for plan in plans])
+    frames = np.pad(frames, (0, max(len(frames), stack_clips) - len(frames)))
     padded = [
-        plan._replace(order=np.pad(plan.order + offset, (0, max(numbers) - number)), frames=frames)
+        plan._replace(order=np.pad(plan.order + offset, (0, length - number)), frames=frames)
         for plan, offset, number in zip(plans, offsets, numbers, strict=True)
     ]
     return Plan(*(jnp.asarray(np.stack(field), jnp.int32) for field in zip(*padded, strict=True)))

@@ -17,9 +17,10 @@ from asdjax.corpus.tasks import Task, hold_out, tasks_of
 from asdjax.errors import Stopped
 from asdjax.files import locked_folder
 from asdjax.journal import Journal
+from asdjax.models import heads
 from asdjax.progress import say
-from asdjax.training import checkpoints, record, sampler
-from asdjax.training.feed import DeviceFeed, HostFeed, is_resident
+from asdjax.training import checkpoints, fleet, lanes, optimizer, record, sampler
+from asdjax.training.feed import DeviceFeed, HostFeed, Room, is_resident, room_for
 from asdjax.training.lanes import Clips, Lane
 from asdjax.training.loop import train_phase
 from asdjax.training.phases import Phase, lines_of, phases_of
@@ -39,6 +40,9 @@ def train(config: Config, workdir: Path) -> None:
     corpus = open_corpus(config)
     tasks = tasks_of(corpus, config.data.classes)
     runs = runs_of(config, workdir, tasks)
+    stacks = stacks_of(config, runs)
+    for task in tasks:
+        heads.head_of(fleet.spec_of(config, len(task.classes), optimizer.GROUPS).head)
     with locked_folder(workdir, wait=False):
         configfile.require_same_run(config, workdir)
         begun = [run for run in runs if any(map(checkpoints.steps, run.folder.glob("phase*")))]
@@ -53,8 +57,9 @@ def train(config: Config, workdir: Path) -> None:
         for run in runs:
             record.save(run.folder, run.task, recordings[run.task.name])
         # 4. Train one stack of fleets after another, on each row of devices.
-        jobs = [partial(_train_stack, config, stack, recordings) for stack in stacks_of(config, runs)]
-        on_each(meshes, jobs)
+        clips = {task.name: _clips(config, task, recordings[task.name]) for task in tasks}
+        room = room_for([[clips[run.task.name][0].samples for run in stack] for stack in stacks])
+        on_each(meshes, [partial(_train_stack, config, stack, clips, room) for stack in stacks])
 
 
 def _recordings(config: Config, workdir: Path, corpus: Corpus, task: Task) -> list[Recording]:
@@ -85,7 +90,8 @@ def on_each(meshes: Sequence[Mesh], jobs: Sequence[Callable[[Mesh], None]]) -> N
 
     def work(mesh: Mesh) -> None:
         for job in waiting:
-            job(mesh)
+            if not stops.asked():
+                job(mesh)
 
     with ThreadPoolExecutor(len(meshes)) as pool:
         working = [pool.submit(work, mesh) for mesh in meshes]
@@ -94,34 +100,34 @@ def on_each(meshes: Sequence[Mesh], jobs: Sequence[Callable[[Mesh], None]]) -> N
             stops.ask()
         if any(isinstance(future.exception(), Stopped) for future in done):
             stops.end_when_saved()
+    stops.forget()
     for error in sorted(filter(None, (future.exception() for future in working)), key=lambda e: isinstance(e, Stopped)):
         raise error
 
 
 def _train_stack(
-    config: Config, stack: Sequence[Run], recordings: Mapping[str, Sequence[Recording]], mesh: Mesh
+    config: Config, stack: Sequence[Run], clips: Mapping[str, tuple[Clips, Clips]], room: Room, mesh: Mesh
 ) -> None:
-    clips = [_clips(config, run.task, recordings[run.task.name]) for run in stack]
-    phases = [_phases(config, run, trained) for run, (trained, _) in zip(stack, clips, strict=True)]
-    unfinished = [
-        of_stack
-        for of_stack in zip(*phases, strict=True)
-        if not all(_finished(run, phase) for run, phase in zip(stack, of_stack, strict=True))
-    ]
-    if not unfinished:
-        say(f"{'+'.join(run.name for run in stack)}: already trained")
-        return
-    # 5. The audio goes to the device whole, once, where it fits.
-    samples = [clip for trained, _ in clips for clip in trained.samples]
-    feed = (DeviceFeed if is_resident(config, samples) else HostFeed)(samples, mesh)
     with ExitStack() as closed:
-        journals = [closed.enter_context(Journal(run.folder)) for run in stack]
+        unfinished = [
+            of_stack
+            for of_stack in zip(*(_lanes(config, run, *clips[run.task.name], closed) for run in stack), strict=True)
+            if not all(map(lanes.finished, of_stack))
+        ]
+        if not unfinished:
+            say(f"{'+'.join(run.name for run in stack)}: already trained")
+            return
+        # 5. The audio goes to the device whole, once, where it fits.
+        samples = [clip for run in stack for clip in clips[run.task.name][0].samples]
+        feed = DeviceFeed(samples, mesh, room) if is_resident(config, samples) else HostFeed(samples, mesh)
         for of_stack in unfinished:
-            lanes = [
-                Lane(run, phase, *of_run, journal)
-                for run, phase, of_run, journal in zip(stack, of_stack, clips, journals, strict=True)
-            ]
-            train_phase(config, lanes, feed, mesh)
+            train_phase(config, of_stack, feed, mesh, room)
+
+
+def _lanes(config: Config, run: Run, trained: Clips, held: Clips, closed: ExitStack) -> list[Lane]:
+    """A run's phases, all told by one journal."""
+    journal = closed.enter_context(Journal(run.folder))
+    return [Lane(run, phase, trained, held, journal) for phase in _phases(config, run, trained)]
 
 
 def _clips(config: Config, task: Task, recordings: Sequence[Recording]) -> tuple[Clips, Clips]:
@@ -145,9 +151,3 @@ def _phase1_plan(config: Config, task: Task, samples: Sequence[np.ndarray]) -> s
     frames = [spectrogram.frames(len(clip)) for clip in samples]
     is_target = [clip.domain == "target" for clip in task.clips]
     return sampler.plan(task.class_of_clip, is_target, frames, task.section_of_class)
-
-
-def _finished(run: Run, phase: Phase) -> bool:
-    """Whether a phase's last step is there, whole; one that is damaged is set aside."""
-    line = run.folder / phase.name
-    return phase.steps in checkpoints.steps(line) and checkpoints.newest_whole(line) == phase.steps

@@ -4,12 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from asdjax.errors import Diverged
 from asdjax.models.variants import height_of
+from asdjax.training import fleet
 from asdjax.training.clock import Clock
-from asdjax.training.feed import Dispatch, host_draws
+from asdjax.training.feed import Dispatch
 from asdjax.training.fleet import FleetSpec, Metrics
 from asdjax.training.lanes import Lane
 from asdjax.training.sampler import Plan
@@ -20,6 +22,13 @@ class Unseen(NamedTuple):
 
     dispatch: Dispatch
     metrics: Metrics
+
+
+class Told(NamedTuple):
+    """A note for the progress bar, and lines to stand below it."""
+
+    note: str
+    details: Sequence[str]
 
 
 class Watch:
@@ -45,17 +54,21 @@ class Watch:
         """Look at every step since this was last asked.
 
         Raises Diverged for the first whose loss or gradient is not finite, and tells the journal which clips it drew.
+        What a task that is done computes beside the others counts for nothing.
         """
+        last = np.array([lane.phase.steps for lane in self._lanes])
         for dispatch, metrics in self._unseen:
-            for what, values in (("loss", metrics.loss), ("gradient", metrics.gradient_norm)):
-                wrong = np.argwhere(~np.isfinite(np.asarray(values)[: dispatch.steps]))
-                for place, task, variant in wrong[:1].tolist():
-                    self._diverged(what, task, variant, dispatch.first[task] + place)
+            values = np.stack([metrics.loss, metrics.gradient_norm], axis=-1)
+            place = np.arange(len(values))[:, None]
+            counts = (place < dispatch.steps) & (place + np.array(dispatch.first) < last)
+            for place, task, variant, kind in np.argwhere(~np.isfinite(values) & counts[..., None, None])[:1].tolist():
+                self._diverged(("loss", "gradient")[kind], task, variant, dispatch.first[task] + place)
         self._unseen = self._unseen[-2:]
 
     def _diverged(self, what: str, task: int, variant: int, step: int) -> None:
         lane, name = self._lanes[task], self._spec.variants[variant]
-        draws = host_draws(self._spec, self._plan, self._keys)([step] * len(self._lanes))
+        steps = jnp.full(len(self._lanes), step, jnp.int32)
+        draws = jax.device_get(fleet.compiled_draws(self._spec)(self._plan, self._keys, steps))
         clips = [str(clip.path) for of in self._lanes for clip in of.trained.task.clips]
         pairs = [
             [clips[a], clips[b]] for a, b in zip(draws.clip_a[task, variant], draws.clip_b[task, variant], strict=True)
@@ -67,8 +80,8 @@ class Watch:
             "checkpoint stands; a smaller --config.optimizer.learning_rate in a new --workdir may help"
         )
 
-    def log(self, lanes: Sequence[int], now: Sequence[int]) -> list[str]:
-        """Write down the newest step of some lanes; a note for the progress bar, and lines to stand below it."""
+    def log(self, lanes: Sequence[int], now: Sequence[int]) -> Told:
+        """Write down the newest step of some lanes."""
         dispatch, metrics = self._unseen[-1]
         lap = self._clock.lap()
         rows = []
@@ -95,7 +108,7 @@ class Watch:
         return dict(zip(self._spec.variants, values.tolist(), strict=True))
 
 
-def _told(loss: Mapping[str, float], accuracy: Mapping[str, float], pieces_a_second: float) -> list[str]:
+def _told(loss: Mapping[str, float], accuracy: Mapping[str, float], pieces_a_second: float) -> Told:
     """A note on all variants, then a line for each height with each backbone's loss and accuracy."""
     mean_loss, mean_accuracy = (sum(values.values()) / len(values) for values in (loss, accuracy))
     lines: dict[int, list[str]] = {}
@@ -103,4 +116,4 @@ def _told(loss: Mapping[str, float], accuracy: Mapping[str, float], pieces_a_sec
         shown = f"{name.rsplit('_', 1)[0]} {loss[name]:.2f} {100 * accuracy[name]:.0f} %"
         lines.setdefault(height_of(name), []).append(shown)
     note = f"{pieces_a_second:.0f} pieces/s, loss {mean_loss:.2f}, acc. {100 * mean_accuracy:.0f} %"
-    return [note, *(f"{height:4}: {', '.join(shown)}" for height, shown in lines.items())]
+    return Told(note, [f"{height:4}: {', '.join(shown)}" for height, shown in lines.items()])

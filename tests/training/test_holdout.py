@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from scipy.special import log_softmax
@@ -29,7 +30,7 @@ def test_loss_and_accuracy_over_all_pieces(loss: str):
     (task,) = tasks_of(Corpus("manifest", tuple(clips)), "section")
     rng = np.random.default_rng(0)
     samples = [rng.normal(0, 2000, n).astype(np.int16) for n in (40_000, 16_000, 32_000)]
-    of_loss, of_accuracy = judge(spec, model, task, samples)
+    of_loss, of_accuracy = judge(spec, model, task, samples, device=jax.devices()[0])
 
     embedded = embed_clips(spec, model, samples, stride_frames=32, batch_size=4, what="")
     target = np.array([0, 1, 0])[embedded.clip]
