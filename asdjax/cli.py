@@ -247,13 +247,12 @@ def _add_metrics(commands: Any) -> None:
 
 
 def _metrics(options: argparse.Namespace) -> int:
-    from asdjax.evaluation.judging import format_table, judge_folder
-    from asdjax.evaluation.metrics import as_json
+    from asdjax.evaluation.judging import as_json, format_table, judge_folder
 
-    judgement = judge_folder(options.year, options.scores, options.truth)
-    _print(format_table(judgement, _width()))
+    judged = judge_folder(options.year, options.scores, options.truth)
+    _print(format_table(judged, _width()))
     if options.json:
-        _write_json(options.json, as_json(judgement))
+        _write_json(options.json, as_json(judged))
     return DONE
 
 

@@ -6,10 +6,10 @@ with `sklearn.metrics.roc_auc_score`. All figures are fractions in [0, 1].
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import groupby
 from math import fsum
-from typing import Any
+from typing import NamedTuple
 
 from sklearn.metrics import roc_auc_score
 
@@ -62,6 +62,15 @@ class Cell:
     f1: float | None
 
 
+class Part(NamedTuple):
+    """The clips of a cell: `judged` are those of AUC, precision, recall and F1; `jointly`, at least one, those of the
+    pAUC."""
+
+    domain: Domain | None
+    judged: list[ScoredClip]
+    jointly: list[ScoredClip]
+
+
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """Every cell, sorted by machine type, section, domain, and the official score over the defined ones.
@@ -96,12 +105,22 @@ def judge(year: int, clips: Iterable[ScoredClip]) -> Judgement:
 
     Raises InputError for an unknown year, ValueError for a score that is not finite.
     """
-    rules = rules_of(year)
-    cells = tuple(cell for section in _sections(clips) for cell in _CELLS[rules](section))
+    cells = tuple(_cell(part) for part in parts_of(year, clips))
     values = _defined(_column(cells, "auc", year) + _column(cells, "pauc", year))
-    mean = arithmetic_mean if rules == 2020 else harmonic_mean
+    mean = arithmetic_mean if rules_of(year) == 2020 else harmonic_mean
     undefined = sum(cell.auc is None or cell.pauc is None for cell in cells)
     return Judgement(year, cells, mean(values), undefined)
+
+
+def parts_of(year: int, clips: Iterable[ScoredClip]) -> Iterator[Part]:
+    """Which clips each cell judges by the year's rules, sorted by machine type, section, domain, whatever their order.
+
+    Raises InputError for an unknown year.
+    """
+    split = _PARTS[rules_of(year)]
+    in_order = sorted(clips, key=lambda c: (c.machine, c.section, c.domain or "unknown", c.name))
+    for _, section in groupby(in_order, key=lambda c: (c.machine, c.section)):
+        yield from split(list(section))
 
 
 def machine_means(judgement: Judgement) -> dict[str, Means]:
@@ -115,12 +134,6 @@ def overall_means(judgement: Judgement) -> Means:
     return _means(judgement.cells, judgement.year)
 
 
-def as_json(judgement: Judgement) -> dict[str, Any]:
-    """What `asdjax metrics --json` writes: year, official and cells; undefined is None (JSON null)."""
-    cells = [asdict(cell) for cell in judgement.cells]
-    return {"year": judgement.year, "official": judgement.official, "cells": cells}
-
-
 def arithmetic_mean(values: Sequence[float]) -> float | None:
     """None for no values."""
     return fsum(values) / len(values) if values else None
@@ -131,66 +144,52 @@ def harmonic_mean(values: Sequence[float]) -> float | None:
     return len(values) / fsum(1 / max(value, FLOOR) for value in values) if values else None
 
 
-def _sections(clips: Iterable[ScoredClip]) -> Iterator[list[ScoredClip]]:
-    """The clips of each machine type and section; names sorted, so that input order leaves no trace."""
-    in_order = sorted(clips, key=lambda c: (c.machine, c.section, c.domain or "unknown", c.name))
-    for _, section in groupby(in_order, key=lambda c: (c.machine, c.section)):
-        yield list(section)
-
-
 def _domains(section: list[ScoredClip]) -> list[Domain | None]:
     return list(dict.fromkeys(clip.domain for clip in section))
 
 
-def _cells_2020(section: list[ScoredClip]) -> list[Cell]:
-    return [_cell(section, "source", judged=section, jointly=section)]
+def _parts_2020(section: list[ScoredClip]) -> Iterator[Part]:
+    yield Part("source", section, section)
 
 
-def _cells_2021(section: list[ScoredClip]) -> list[Cell]:
-    cells = []
+def _parts_2021(section: list[ScoredClip]) -> Iterator[Part]:
     for domain in _domains(section):
-        part = [clip for clip in section if clip.domain == domain]
-        cells.append(_cell(section, domain, judged=part, jointly=part))
-    return cells
+        clips = [clip for clip in section if clip.domain == domain]
+        yield Part(domain, clips, clips)
 
 
-def _cells_2022(section: list[ScoredClip]) -> list[Cell]:
+def _parts_2022(section: list[ScoredClip]) -> Iterator[Part]:
     domains = _domains(section)
     candidates = [] if None in domains else section
-    cells = []
     for domain in domains:
-        part = [clip for clip in candidates if clip.domain == domain or clip.label != "normal"]
-        cells.append(_cell(section, domain, judged=part, jointly=section))
-    return cells
+        yield Part(domain, [clip for clip in candidates if clip.domain == domain or clip.label != "normal"], section)
 
 
-_CELLS = {2020: _cells_2020, 2021: _cells_2021, 2022: _cells_2022}
+_PARTS = {2020: _parts_2020, 2021: _parts_2021, 2022: _parts_2022}
 
 
-def _cell(
-    section: list[ScoredClip], domain: Domain | None, *, judged: list[ScoredClip], jointly: list[ScoredClip]
-) -> Cell:
-    """`judged`: the clips of AUC, precision, recall and F1; `jointly`: those of the pAUC."""
-    precision, recall, f1 = _decision_figures(judged)
+def _cell(part: Part) -> Cell:
+    precision, recall, f1 = _decision_figures(part.judged)
     return Cell(
-        machine=section[0].machine,
-        section=section[0].section,
-        domain=domain,
-        auc=_auc(judged),
-        pauc=_auc(jointly, max_fpr=MAX_FALSE_POSITIVE_RATE),
+        machine=part.jointly[0].machine,
+        section=part.jointly[0].section,
+        domain=part.domain,
+        auc=_auc(part.judged),
+        pauc=_auc(part.jointly, max_fpr=MAX_FALSE_POSITIVE_RATE),
         precision=precision,
         recall=recall,
         f1=f1,
     )
 
 
-def _judgeable(clips: list[ScoredClip]) -> bool:
+def judgeable(clips: Sequence[ScoredClip]) -> bool:
+    """Whether AUC and pAUC are defined: every label is known, and both are there."""
     return {clip.label for clip in clips} == {"normal", "anomaly"}
 
 
 def _auc(clips: list[ScoredClip], max_fpr: float | None = None) -> float | None:
     """With `max_fpr` the McClish-standardised partial AUC, which may fall below 0.5."""
-    if not _judgeable(clips):
+    if not judgeable(clips):
         return None
     anomalous = [clip.label == "anomaly" for clip in clips]
     return float(roc_auc_score(anomalous, [clip.score for clip in clips], max_fpr=max_fpr))
@@ -198,7 +197,7 @@ def _auc(clips: list[ScoredClip], max_fpr: float | None = None) -> float | None:
 
 def _decision_figures(clips: list[ScoredClip]) -> tuple[float | None, float | None, float | None]:
     """Precision, recall and F1 of the class anomaly; 0 where nothing was decided anomalous."""
-    if not _judgeable(clips) or any(clip.decision is None for clip in clips):
+    if not judgeable(clips) or any(clip.decision is None for clip in clips):
         return None, None, None
     alarms = [clip for clip in clips if clip.decision]
     hits = sum(clip.label == "anomaly" for clip in alarms)

@@ -4,18 +4,17 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from math import sqrt
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, NamedTuple
 
-from scipy import stats
-
-from asdjax.evaluation import ensembles, submission
+from asdjax.evaluation import bootstrap, ensembles, submission
+from asdjax.evaluation.bootstrap import Interval
 from asdjax.evaluation.metrics import FIGURES, Cell
 from asdjax.evaluation.systems import System, machine_figures
 from asdjax.evaluation.table import Row, as_markdown
 from asdjax.files import replace_text
+from asdjax.progress import track
 
 BySeed = Mapping[int, Mapping[str, System]]
 
@@ -35,8 +34,11 @@ def write(folder: Path, year: int, by_seed: BySeed, about: Mapping[str, Any]) ->
     evaluation then stands, as it does where the score files cannot be written.
     """
     names = list(next(iter(by_seed.values())))
-    rows = [_row(name, [systems[name] for systems in by_seed.values()]) for name in names]
-    described = {name: _described([s[name] for s in by_seed.values()], list(by_seed)) for name in names}
+    intervals = _intervals(year, by_seed, names)
+    rows = [_row(name, [systems[name] for systems in by_seed.values()], intervals[name]) for name in names]
+    described = {
+        name: _described([s[name] for s in by_seed.values()], list(by_seed), intervals[name]) for name in names
+    }
     _write_scores(folder / "scores.partial", year, by_seed)
     (folder / "results.json").unlink(missing_ok=True)
     shutil.rmtree(folder / "scores", ignore_errors=True)
@@ -57,11 +59,19 @@ def _write_scores(folder: Path, year: int, by_seed: BySeed) -> None:
         raise
 
 
-def _described(of_seeds: Sequence[System], seeds: Sequence[int]) -> dict[str, Any]:
+def _intervals(year: int, by_seed: BySeed, names: Sequence[str]) -> dict[str, Interval | None]:
+    return {
+        name: bootstrap.interval(year, [systems[name].clips for systems in by_seed.values()])
+        for name in track(names, "intervals", len(names), "system", quiet=True)
+    }
+
+
+def _described(of_seeds: Sequence[System], seeds: Sequence[int], interval: Interval | None) -> dict[str, Any]:
     """A system's entry of results.json."""
     first = of_seeds[0]
     entry: dict[str, Any] = {
         "official": _mean([system.judgement.official for system in of_seeds]),
+        "interval": interval,
         "selection": first.selection,
         "undefined_cells": first.judgement.undefined,
         "machines": _machines(of_seeds),
@@ -72,7 +82,7 @@ def _described(of_seeds: Sequence[System], seeds: Sequence[int]) -> dict[str, An
         entry["unscored_training_clips"] = first.unscored
         entry["members"] = first.members
     else:
-        entry |= {"seeds": list(seeds), **_spread([system.judgement.official for system in of_seeds])}
+        entry |= {"seeds": list(seeds), "spread": _spread([system.judgement.official for system in of_seeds])}
     return entry
 
 
@@ -88,14 +98,10 @@ def _mean_cells(of_seeds: Sequence[Sequence[Cell]]) -> list[Cell]:
     ]
 
 
-def _spread(officials: Sequence[float | None]) -> dict[str, Any]:
-    """Standard deviation over seeds, and the 95 % interval of their mean by Student's t."""
+def _spread(officials: Sequence[float | None]) -> float | None:
+    """Standard deviation over seeds."""
     defined = [value for value in officials if value is not None]
-    if len(defined) < len(officials):
-        return {"spread": None, "interval": None}
-    spread = stdev(defined)
-    half = float(stats.t.ppf(0.975, len(defined) - 1)) * spread / sqrt(len(defined))
-    return {"spread": spread, "interval": [mean(defined) - half, mean(defined) + half]}
+    return stdev(defined) if len(defined) == len(officials) else None
 
 
 def _machines(of_seeds: Sequence[System]) -> dict[str, dict[str, float | None]]:
@@ -107,8 +113,8 @@ def _machines(of_seeds: Sequence[System]) -> dict[str, dict[str, float | None]]:
     }
 
 
-def _row(name: str, of_seeds: Sequence[System]) -> Row:
+def _row(name: str, of_seeds: Sequence[System], interval: Interval | None) -> Row:
     by_machine = {machine: (means["auc"], means["pauc"]) for machine, means in _machines(of_seeds).items()}
     official = _mean([system.judgement.official for system in of_seeds])
     undefined = of_seeds[0].judgement.undefined
-    return Row(name, by_machine, official, of_seeds[0].selection == ensembles.LABELLED_TEST, undefined)
+    return Row(name, by_machine, official, interval, of_seeds[0].selection == ensembles.LABELLED_TEST, undefined)

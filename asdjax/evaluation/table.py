@@ -3,18 +3,19 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-_OFFICIAL = "official"
+_OFFICIAL, _INTERVAL = "official", "95 % interval"
 _TITLE = "AUC/pAUC in %"
 SELECTED = "*"
 
 
 class Row(NamedTuple):
-    """A system's line: (AUC, pAUC) by machine type, the official score, whether labelled test data chose its
-    models, and how many cells are undefined. Figures are fractions, None where undefined."""
+    """A system's line: (AUC, pAUC) by machine type, the official score and its 95 % interval, whether labelled test
+    data chose its models, and how many cells are undefined. Figures are fractions, None where undefined."""
 
     system: str
     figures: Mapping[str, tuple[float | None, float | None]]
     official: float | None
+    interval: tuple[float, float] | None
     selected: bool
     undefined: int
 
@@ -59,20 +60,29 @@ def _texts(rows: Sequence[Row]) -> list[list[str]]:
             row.system + (SELECTED if row.selected else ""),
             *("/".join(map(percent, row.figures[machine])) for machine in machines),
             percent(row.official),
+            as_range(row.interval),
         ]
         for row in rows
     ]
-    return [[_TITLE, *machines, _OFFICIAL], *body]
+    return [[_TITLE, *machines, _OFFICIAL, _INTERVAL], *body]
 
 
 def _notes(rows: Sequence[Row]) -> list[str]:
-    notes = ["By machine type: harmonic means over its sections and domains; official: the year's mean over all."]
+    notes = [
+        "By machine type: harmonic means over its sections and domains; official: the year's mean over all.",
+        "Interval: of the official score over other test clips (bootstrap), not over other trainings.",
+    ]
     if any(row.selected for row in rows):
         notes.append(f"{SELECTED} models chosen by labelled test data: an upper bound, not a result.")
     if any(row.undefined for row in rows):
         number = max(row.undefined for row in rows)
         notes.append(f"{number} cells are undefined (one class only or no labels) and enter no mean.")
     return notes
+
+
+def as_range(interval: tuple[float, float] | None) -> str:
+    """For people: (0.6512, 0.6893) -> 65.12-68.93, undefined -> -."""
+    return "-" if interval is None else "-".join(map(percent, interval))
 
 
 def percent(fraction: float | None) -> str:

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from asdjax.errors import InputError
-from asdjax.evaluation import results
+from asdjax.evaluation import bootstrap, results
 from asdjax.evaluation.metrics import ScoredClip, judge
 from asdjax.evaluation.systems import System
 from asdjax.evaluation.table import SELECTED, Row, as_text
@@ -56,7 +55,7 @@ def test_results_json_of_one_seed(tmp_path: Path):
     assert list(content["systems"]) == ["a", "best_single"]
     for name, entry in content["systems"].items():
         of = systems[name]
-        assert set(entry) == {"official", "selection", "cells", "undefined_cells", *BY_MACHINE}
+        assert set(entry) == {"official", "interval", "selection", "cells", "undefined_cells", *BY_MACHINE}
         assert entry["machines"]["fan"].keys() == {"auc", "pauc"}
         assert (entry["official"], entry["selection"]) == (of.judgement.official, of.selection)
         assert [(cell["machine"], cell["section"], cell["domain"]) for cell in entry["cells"]] == [
@@ -76,11 +75,10 @@ def test_several_seeds_give_means_with_their_spread_and_interval(tmp_path: Path)
     results.write(tmp_path, 2021, by_seed, {})
     entry = written(tmp_path)["systems"]["all_mean"]
     officials = np.array([of["all_mean"].judgement.official for of in by_seed.values()], float)
-    low, high = stats.t.interval(0.95, 2, loc=officials.mean(), scale=stats.sem(officials))
     assert entry["seeds"] == [3, 4, 5]
     assert entry["official"] == pytest.approx(officials.mean())
     assert entry["spread"] == pytest.approx(officials.std(ddof=1))
-    assert entry["interval"] == pytest.approx([low, high])
+    assert entry["interval"] == list(bootstrap.interval(2021, [of["all_mean"].clips for of in by_seed.values()]) or ())
     aucs = [[cell.auc for cell in of["all_mean"].judgement.cells] for of in by_seed.values()]
     assert [cell["auc"] for cell in entry["cells"]] == pytest.approx(np.mean(np.array(aucs, float), axis=0))
     assert {path.name for path in (tmp_path / "scores").iterdir()} == {f"all_mean@{seed}" for seed in (3, 4, 5)}
@@ -128,8 +126,8 @@ def test_results_json_is_there_only_when_the_rest_is_whole(tmp_path: Path, monke
 def rows() -> list[Row]:
     figures = {machine: (0.5 + i / 100, None if i == 2 else 0.6) for i, machine in enumerate(MACHINES)}
     return [
-        Row("mobilefacenet_1024", figures, 0.61, False, 1),
-        Row("best_single", figures, 0.7, True, 1),
+        Row("mobilefacenet_1024", figures, 0.61, (0.5853, 0.6347), False, 1),
+        Row("best_single", figures, 0.7, None, True, 1),
     ]
 
 
@@ -140,7 +138,8 @@ def test_the_table_fits_the_terminal_and_loses_nothing(width: int):
     if width >= 34:  # a name and one column
         assert max(map(len, lines)) <= width
     heads = [line for line in lines if line.startswith("AUC/pAUC")]
-    assert " ".join(heads).replace("AUC/pAUC in %", "").split() == [*MACHINES, "official"]
+    assert " ".join(heads).replace("AUC/pAUC in %", "").split() == [*MACHINES, "official", "95", "%", "interval"]
+    assert "58.53-63.47" in table
     assert (len(heads) == 1) == (width == 200)
     assert f"best_single{SELECTED}" in table
     assert "52.00/-" in table
@@ -156,4 +155,4 @@ def test_table_md_marks_what_labels_chose(tmp_path: Path):
     assert "| all_mean |" in table
     official = shown.rows[0].official
     assert official is not None
-    assert f"{100 * official:.2f} |" in table
+    assert f"| {100 * official:.2f} |" in table
