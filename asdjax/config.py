@@ -103,13 +103,19 @@ def default() -> Config:
     # phase2.learning_rate.<strategy>: where it is not set, the optimizer's
 
     config.evaluate = ConfigDict()
+    config.evaluate.backend = "knn"  # knn | knn_density | kmeans | mahalanobis; see evaluation/backends.py
     config.evaluate.k = 10  # nearest bank pieces averaged; report, Table 3
-    config.evaluate.bank = "section"  # section: both domains together | same_domain (until 2021); OPEN
-    config.evaluate.pooling = "mean"  # of a clip's pieces: mean | max; OPEN
+    config.evaluate.density_k = 16  # knn_density: nearest bank pieces that tell how dense a bank is at a piece
+    config.evaluate.prototypes = 16  # kmeans: centres of a bank's source pieces
+    config.evaluate.bank = "section"  # section: both domains together | same_domain (until 2021) | either_domain; OPEN
+    config.evaluate.smote_ratio = 0.0  # target pieces of a bank over source pieces, made up by SMOTE; 0: none made up
+    config.evaluate.pooling = "mean"  # of a clip's pieces: mean | max | top: mean of the highest; OPEN
+    config.evaluate.top_pieces = 3  # pooling=top: how many
     config.evaluate.stride_frames = 32  # between the starts of a clip's pieces, in the bank too; OPEN
     config.evaluate.lines = ()  # checkpoint lines that make the models; empty: the first strategy, else phase1
     config.evaluate.ensemble = "score"  # what ensembles average: score | rank | zscore
     config.evaluate.threshold_percentile = 90.0  # of the gamma distribution of training scores, %; method: baselines
+    config.evaluate.threshold_per = "machine"  # machine: baselines | section | section_domain (until 2021)
     config.evaluate.batch_size = 64  # pieces embedded at once
     return config
 
@@ -125,8 +131,10 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "signal.pool": ("mean", "stack"),
     "mixup.labels": ("soft", "dominant"),
     "train.precision": ("auto", "float32", "bfloat16"),
-    "evaluate.bank": ("section", "same_domain"),
-    "evaluate.pooling": ("mean", "max"),
+    "evaluate.backend": ("knn", "knn_density", "kmeans", "mahalanobis"),
+    "evaluate.bank": ("section", "same_domain", "either_domain"),
+    "evaluate.pooling": ("mean", "max", "top"),
+    "evaluate.threshold_per": ("machine", "section", "section_domain"),
     "evaluate.ensemble": ("score", "rank", "zscore"),
 }
 _SUBSETS: Mapping[str, tuple[str, ...]] = {
@@ -153,6 +161,9 @@ _POSITIVE = (
     "phase2.epochs",
     *(f"phase2.learning_rate.{strategy}" for strategy in STRATEGIES),
     "evaluate.k",
+    "evaluate.density_k",
+    "evaluate.prototypes",
+    "evaluate.top_pieces",
     "evaluate.stride_frames",
     "evaluate.batch_size",
 )
@@ -168,6 +179,7 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "optimizer.step_factor": (0, 1),
     "train.holdout_fraction": (0, 0.5),
     "train.steps_per_dispatch": (0, 10_000),
+    "evaluate.smote_ratio": (0, 10),
     "evaluate.threshold_percentile": (0, 99.99),
 }
 

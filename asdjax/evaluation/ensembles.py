@@ -3,18 +3,26 @@
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from scipy.stats import rankdata
 
 from asdjax.corpus.clips import Clip
 from asdjax.evaluation.scores import ClipScores
 
-NO_SELECTION, LABELLED_TEST = "none", "labelled test"
+NO_SELECTION, LABELLED_TEST, HELD_OUT = "none", "labelled test", "held-out normals"
 
 TOP = {"best_single": 1, "top3_mean": 3, "top5_mean": 5}
 """Submissions 1 to 3 of the report: the best so many models of a machine type, ranked on labelled test data."""
 
+TOP_HELD_OUT = {"best_held_out": 1, "top3_held_out": 3}
+"""The same without any label of a fault: ranked by the loss on held-out normal clips."""
+
 ALL = "all_mean"
-"""Submission 4: all models; the only one that selects nothing."""
+"""Submission 4: all models; it selects nothing."""
+
+ALL_SEEDS = "all_seeds_mean"
+"""All models of all seeds."""
+
+Scale = Callable[[np.ndarray], np.ndarray]
+"""A model's scores (n,) -> what is averaged of them (n,)."""
 
 
 def average(models: Sequence[ClipScores], how: str) -> ClipScores:
@@ -22,38 +30,44 @@ def average(models: Sequence[ClipScores], how: str) -> ClipScores:
 
     All models must be of one machine type: ranks and z-scores are taken over its clips.
     """
-    scaled = [SCALES[how](model) for model in models]
-    train = _mean([model.train for model in scaled])
-    return ClipScores(train, _mean([model.test for model in scaled]), models[0].unscored)
+    scales = [SCALES[how](model) for model in models]
+    train = _mean([_scaled(model.train, scale) for model, scale in zip(models, scales, strict=True)])
+    test = _mean([_scaled(model.test, scale) for model, scale in zip(models, scales, strict=True)])
+    return ClipScores(train, test, models[0].unscored)
+
+
+def _scaled(scores: Mapping[Clip, float], scale: Scale) -> dict[Clip, float]:
+    return dict(zip(scores, scale(np.array(list(scores.values()), np.float64)).tolist(), strict=True))
 
 
 def _mean(scores: Sequence[Mapping[Clip, float]]) -> dict[Clip, float]:
     return {clip: float(np.mean([model[clip] for model in scores])) for clip in scores[0]}
 
 
-def _as_they_are(model: ClipScores) -> ClipScores:
-    return model
+def _as_they_are(model: ClipScores) -> Scale:
+    return lambda scores: scores
 
 
-def _ranks(model: ClipScores) -> ClipScores:
-    """Share of all scored clips, training and test, that score no higher: in (0, 1]."""
-    values = [*model.train.values(), *model.test.values()]
-    ranks = (rankdata(values) / len(values)).tolist()
-    return ClipScores(
-        dict(zip(model.train, ranks, strict=False)),
-        dict(zip(model.test, ranks[len(model.train) :], strict=True)),
-    )
+def _ranks(model: ClipScores) -> Scale:
+    """Share of all clips that the model scored, training and test, that score no higher, equal ones counted half: in
+    (0, 1]."""
+    reference = np.sort([*model.train.values(), *model.test.values()])
+
+    def rank(scores: np.ndarray) -> np.ndarray:
+        below, up_to = (np.searchsorted(reference, scores, side) for side in ("left", "right"))
+        return (below + (up_to - below + 1) / 2) / len(reference)
+
+    return rank
 
 
-def _z_scores(model: ClipScores) -> ClipScores:
+def _z_scores(model: ClipScores) -> Scale:
     """Standard deviations of the training scores above their mean; the distance itself where these are all equal."""
     training = np.array(list(model.train.values()))
     mean, deviation = training.mean(), training.std() or 1.0
-    train, test = ({c: float((s - mean) / deviation) for c, s in part.items()} for part in (model.train, model.test))
-    return ClipScores(train, test)
+    return lambda scores: (scores - mean) / deviation
 
 
-SCALES: dict[str, Callable[[ClipScores], ClipScores]] = {
+SCALES: dict[str, Callable[[ClipScores], Scale]] = {
     "score": _as_they_are,
     "rank": _ranks,
     "zscore": _z_scores,

@@ -6,18 +6,19 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from asdjax import configfile
+from asdjax import configfile, journal
 from asdjax.config import Config, evaluated_lines
 from asdjax.corpus.access import Recording, open_corpus, open_stores, recordings_of
 from asdjax.corpus.clips import Clip, Corpus
 from asdjax.corpus.official import YEAR_OF_LAYOUT
 from asdjax.corpus.tasks import tasks_of
 from asdjax.errors import InputError
-from asdjax.evaluation import results, scores, systems
+from asdjax.evaluation import embeddings, results, scores, systems
+from asdjax.evaluation.bank import Scoring
 from asdjax.evaluation.results import Results
-from asdjax.evaluation.systems import Models
+from asdjax.evaluation.systems import Losses, Models
 from asdjax.files import locked_folder
-from asdjax.progress import say
+from asdjax.progress import say, track
 from asdjax.training import checkpoints, embed, fleet, optimizer, record
 from asdjax.training.fleet import FleetSpec, Model
 from asdjax.training.phases import PHASE1, lines_of
@@ -64,30 +65,44 @@ def evaluate(
 def _evaluated(
     config: Config, workdir: Path, corpus: Corpus, judged: Sequence[Clip], folder: Path, split: str, step: int | None
 ) -> Results:
-    # 2. Every clip's score by every model, seed by seed.
+    # 2. Every clip's embeddings, kept for later, and its score by every model, seed by seed.
     runs = runs_of(config, workdir, tasks_of(corpus, config.data.classes))
     chosen = {run.name: _checkpoints(config, run, step) for run in runs}
     prepared = [(run, _recorded(config, workdir, corpus, run)) for run in runs]
-    by_seed: dict[int, Models] = {}
-    for run, recorded in prepared:
-        models = _scored(config, run, chosen[run.name], recorded)
-        by_seed.setdefault(run.seed, {}).update(models)
-    judged = _scorable(judged, by_seed)
-    # 3. Single models, the report's four ensembles, thresholds, figures.
-    year = YEAR_OF_LAYOUT[corpus.layout]
-    judgements = {seed: systems.judge_all(config, year, models, judged) for seed, models in by_seed.items()}
-    # 4. Files, results.json last.
-    used = {f"{name}/{checkpoint.line}": checkpoint.step for name, of_run in chosen.items() for checkpoint in of_run}
-    about = {"year": year, "split": split, "checkpoints": used, "settings": config.evaluate.to_dict()}
-    return results.write(folder, year, judgements, about)
+    results.fresh(folder, embeddings.FOLDER)
+    try:
+        by_seed: dict[int, Models] = {}
+        for run, recorded in prepared:
+            models = _scored(config, run, chosen[run.name], recorded, folder / f"{embeddings.FOLDER}.partial")
+            by_seed.setdefault(run.seed, {}).update(models)
+        judged = _scorable(judged, by_seed)
+        # 3. Single models, ensembles, thresholds, figures.
+        year = YEAR_OF_LAYOUT[corpus.layout]
+        judgements = {
+            seed: systems.judge_all(config, year, models, judged, _held_out(runs, chosen, seed), {})
+            for seed, models in by_seed.items()
+        }
+        joint = systems.judge_seeds(config, year, by_seed, judged)
+        # 4. Files, results.json last.
+        used = {
+            f"{name}/{checkpoint.line}": checkpoint.step for name, of_run in chosen.items() for checkpoint in of_run
+        }
+        about = {"year": year, "split": split, "checkpoints": used, "settings": config.evaluate.to_dict()}
+        return results.write(folder, year, judgements, about, joint)
+    finally:
+        results.sweep(folder, embeddings.FOLDER)
 
 
 def _require_allowed(config: Config, corpus: Corpus) -> None:
-    if corpus.layout == "dcase2022" and config.evaluate.bank == "same_domain":
-        raise InputError(
-            "config.evaluate.bank: same_domain needs the domain of a test clip, which from 2022 on is no input; "
-            "set it to section"
-        )
+    for field, value, instead in (
+        ("bank", "same_domain", "section or either_domain"),
+        ("threshold_per", "section_domain", "section or machine"),
+    ):
+        if corpus.layout == "dcase2022" and config.evaluate[field] == value:
+            raise InputError(
+                f"config.evaluate.{field}: {value} needs the domain of a test clip, which from 2022 on is no input; "
+                f"set it to {instead}"
+            )
 
 
 def _checkpoints(config: Config, run: Run, step: int | None) -> list[Checkpoint]:
@@ -147,9 +162,12 @@ def _recorded(config: Config, workdir: Path, corpus: Corpus, run: Run) -> dict[s
     return recorded
 
 
-def _scored(config: Config, run: Run, chosen: Sequence[Checkpoint], recorded: Mapping[str, Recorded]) -> Models:
-    """Clip scores of a run's clips by machine type, then by model."""
+def _scored(
+    config: Config, run: Run, chosen: Sequence[Checkpoint], recorded: Mapping[str, Recorded], kept: Path
+) -> Models:
+    """Clip scores of a run's clips by machine type, then by model; embeddings and scores are kept in a folder."""
     spec = fleet.spec_of(config, len(run.task.classes), optimizer.GROUPS)
+    bank, test = recorded["bank"].clips, recorded["test"].clips
     models: Models = {machine: {} for machine in run.task.machines}
     for checkpoint in chosen:
         model = _load(spec, run, checkpoint)
@@ -164,20 +182,32 @@ def _scored(config: Config, run: Run, chosen: Sequence[Checkpoint], recorded: Ma
             )
             for what, of_what in recorded.items()
         }
-        for variant in spec.variants:
-            scored = scores.score_clips(
-                recorded["bank"].clips,
-                embedded["bank"],
-                recorded["test"].clips,
-                embedded["test"],
-                variant,
-                k=config.evaluate.k,
-                bank=config.evaluate.bank,
-                pooling=config.evaluate.pooling,
-            )
+        scored = {
+            variant: scores.score_clips(bank, embedded["bank"], test, embedded["test"], variant, Scoring.of(config))
+            for variant in track(spec.variants, f"{run.name} {checkpoint.line} score", len(spec.variants), "model")
+        }
+        embeddings.save(kept, run.name, checkpoint.line, {"bank": bank, "test": test}, embedded, scored)
+        for variant, of_variant in scored.items():
             for machine in run.task.machines:
-                models[machine][variant + checkpoint.suffix] = scored.of_machine(machine)
+                models[machine][variant + checkpoint.suffix] = of_variant.of_machine(machine)
     return models
+
+
+def _held_out(runs: Sequence[Run], chosen: Mapping[str, Sequence[Checkpoint]], seed: int) -> Losses:
+    """What training has told of its held-out clips at the checkpoints that are judged."""
+    losses: dict[str, dict[str, float]] = {}
+    for run in runs:
+        if run.seed == seed:
+            rows = [row for row in journal.read(run.folder / journal.FILE) if "holdout_loss" in row]
+            of_models = {
+                variant + suffix: loss
+                for suffix, line, step in chosen[run.name]
+                for row in rows
+                if (row["phase"], row["step"]) == (line, step)
+                for variant, loss in row["holdout_loss"].items()
+            }
+            losses |= dict.fromkeys(run.task.machines, of_models)
+    return losses
 
 
 def _scorable(judged: Sequence[Clip], by_seed: Mapping[int, Models]) -> list[Clip]:

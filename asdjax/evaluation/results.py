@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: results.json, table.md, the challenge's score and decision files."""
+"""What an evaluation leaves behind: results.json, table.md, the challenge's files, every clip's score, embeddings."""
 
 import json
 import shutil
@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import mean, stdev
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from asdjax.evaluation import bootstrap, ensembles, submission
+from asdjax.evaluation import bootstrap, clip_table, embeddings, submission
 from asdjax.evaluation.bootstrap import Interval
 from asdjax.evaluation.metrics import FIGURES, Cell
 from asdjax.evaluation.systems import System, machine_figures
@@ -18,6 +19,12 @@ from asdjax.progress import track
 
 BySeed = Mapping[int, Mapping[str, System]]
 
+NO_SYSTEMS: Mapping[str, System] = MappingProxyType({})
+
+_WRITTEN = ("scores", "clips")
+FOLDERS = (*_WRITTEN, embeddings.FOLDER)
+"""What an evaluation replaces whole: each is written as `<name>.partial` first."""
+
 
 class Results(NamedTuple):
     """Where everything lies, and the rows of the table."""
@@ -26,43 +33,69 @@ class Results(NamedTuple):
     rows: list[Row]
 
 
-def write(folder: Path, year: int, by_seed: BySeed, about: Mapping[str, Any]) -> Results:
+def write(
+    folder: Path, year: int, by_seed: BySeed, about: Mapping[str, Any], joint: Mapping[str, System] = NO_SYSTEMS
+) -> Results:
     """Write into an evaluation's folder, which is there; results.json comes last: where it is, the rest is whole.
 
     `about` is what results.json begins with. With several seeds a system's figures are means over them, and every
-    seed has score files of its own. Raises InputError for names that no score file can hold; an earlier
-    evaluation then stands, as it does where the score files cannot be written.
+    seed has files of its own; `joint` are systems of all seeds together. What else was prepared as a folder
+    `<name>.partial`, see FOLDERS, takes its place too. Raises InputError for names that no score file can hold; an
+    earlier evaluation then stands, as it does where files cannot be written.
     """
-    names = list(next(iter(by_seed.values())))
-    intervals = _intervals(year, by_seed, names)
-    rows = [_row(name, [systems[name] for systems in by_seed.values()], intervals[name]) for name in names]
+    of_seeds = {name: [systems[name] for systems in by_seed.values()] for name in next(iter(by_seed.values()))}
+    of_seeds |= {name: [system] for name, system in joint.items()}
+    intervals = _intervals(year, of_seeds)
+    rows = [_row(name, systems, intervals[name]) for name, systems in of_seeds.items()]
     described = {
-        name: _described([s[name] for s in by_seed.values()], list(by_seed), intervals[name]) for name in names
+        name: _described(systems, list(by_seed) if name not in joint else [], intervals[name])
+        for name, systems in of_seeds.items()
     }
-    _write_scores(folder / "scores.partial", year, by_seed)
+    files = {
+        name if len(by_seed) == 1 else f"{name}@{seed}": system
+        for seed, systems in by_seed.items()
+        for name, system in systems.items()
+    } | dict(joint)
+    _write_files(folder, year, files, about["settings"]["threshold_per"])
     (folder / "results.json").unlink(missing_ok=True)
-    shutil.rmtree(folder / "scores", ignore_errors=True)
-    (folder / "scores.partial").rename(folder / "scores")
+    for name in FOLDERS:
+        if (folder / f"{name}.partial").is_dir():
+            shutil.rmtree(folder / name, ignore_errors=True)
+            (folder / f"{name}.partial").rename(folder / name)
     replace_text(folder / "table.md", as_markdown(rows))
     replace_text(folder / "results.json", json.dumps({**about, "systems": described}, indent=1) + "\n")
     return Results(folder, rows)
 
 
-def _write_scores(folder: Path, year: int, by_seed: BySeed) -> None:
-    shutil.rmtree(folder, ignore_errors=True)  # what a kill left
+def _write_files(folder: Path, year: int, systems: Mapping[str, System], per: str) -> None:
+    """What there is a file or folder of for each system, all as `<name>.partial`."""
+    fresh(folder, *_WRITTEN)
     try:
-        for seed, systems in by_seed.items():
-            for name, system in systems.items():
-                submission.write(folder / (name if len(by_seed) == 1 else f"{name}@{seed}"), year, system.clips)
+        for name, system in systems.items():
+            submission.write(folder / "scores.partial" / name, year, system.clips)
+            clip_table.write(folder / "clips.partial" / f"{name}.csv", system, per)
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        sweep(folder, *_WRITTEN)
         raise
 
 
-def _intervals(year: int, by_seed: BySeed, names: Sequence[str]) -> dict[str, Interval | None]:
+def fresh(folder: Path, *names: str) -> None:
+    """Make the folders `<name>.partial` of an evaluation, empty, whatever a kill left in them."""
+    sweep(folder, *names)
+    for name in names:
+        (folder / f"{name}.partial").mkdir(parents=True)
+
+
+def sweep(folder: Path, *names: str) -> None:
+    """Remove the folders `<name>.partial` of an evaluation."""
+    for name in names:
+        shutil.rmtree(folder / f"{name}.partial", ignore_errors=True)
+
+
+def _intervals(year: int, of_seeds: Mapping[str, Sequence[System]]) -> dict[str, Interval | None]:
     return {
-        name: bootstrap.interval(year, [systems[name].clips for systems in by_seed.values()])
-        for name in track(names, "intervals", len(names), "system", quiet=True)
+        name: bootstrap.interval(year, [system.clips for system in of_seeds[name]])
+        for name in track(of_seeds, "intervals", len(of_seeds), "system", quiet=True)
     }
 
 
@@ -77,11 +110,14 @@ def _described(of_seeds: Sequence[System], seeds: Sequence[int], interval: Inter
         "machines": _machines(of_seeds),
         "cells": [asdict(cell) for cell in _mean_cells([system.judgement.cells for system in of_seeds])],
     }
-    if len(of_seeds) == 1:
-        entry["thresholds"] = {machine: limit._asdict() for machine, limit in first.thresholds.items()}
+    if len(of_seeds) == 1:  # else each seed has its own
+        entry["thresholds"] = [
+            {"machine": machine, "section": section, "domain": domain, **limit._asdict()}
+            for (machine, section, domain), limit in first.thresholds.items()
+        ]
         entry["unscored_training_clips"] = first.unscored
         entry["members"] = first.members
-    else:
+    if len(seeds) > 1:
         entry |= {"seeds": list(seeds), "spread": _spread([system.judgement.official for system in of_seeds])}
     return entry
 
@@ -117,4 +153,4 @@ def _row(name: str, of_seeds: Sequence[System], interval: Interval | None) -> Ro
     by_machine = {machine: (means["auc"], means["pauc"]) for machine, means in _machines(of_seeds).items()}
     official = _mean([system.judgement.official for system in of_seeds])
     undefined = of_seeds[0].judgement.undefined
-    return Row(name, by_machine, official, interval, of_seeds[0].selection == ensembles.LABELLED_TEST, undefined)
+    return Row(name, by_machine, official, interval, of_seeds[0].selection, undefined)

@@ -1,12 +1,13 @@
-"""From embeddings to a score per clip: banks, nearest neighbours, pooling."""
+"""From embeddings to a score per clip: banks, distances, pooling."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from asdjax.corpus.clips import Clip
-from asdjax.evaluation import knn
+from asdjax.evaluation.backends import scorer_of, scores_within
+from asdjax.evaluation.bank import Scoring, bank_of, grouped
 from asdjax.training.embed import Embeddings
 
 
@@ -33,50 +34,40 @@ def score_clips(
     test_clips: Sequence[Clip],
     test: Embeddings,
     variant: str,
-    *,
-    k: int,
-    bank: str,
-    pooling: str,
+    scoring: Scoring,
 ) -> ClipScores:
-    """Score every clip against the training pieces of its own machine type and section.
-
-    `bank` "section" takes both domains together, "same_domain" the clip's own only.
-    """
+    """Score every clip against the training pieces of its own machine type and section."""
     scores = ClipScores({}, {})
-    banks = _grouped(train_clips, bank)
-    for key, members in _grouped(test_clips, bank).items():
-        rows, queries = _rows(test, members), test.vectors[variant]
-        in_bank = _rows(train, banks.get(key, []))
-        distance = knn.mean_distance(queries[rows], train.vectors[variant][in_bank], k)
-        scores.test.update(_pooled(distance, test.clip[rows], test_clips, pooling))
-    for members in banks.values():
-        rows = _rows(train, members)
-        vectors, clip = train.vectors[variant][rows], train.clip[rows]
-        distance = knn.mean_distance(vectors, vectors, k, query_clip=clip, bank_clip=clip)
-        scores.train.update(_pooled(distance, clip, train_clips, pooling))
+    groups = grouped(train_clips, scoring.bank)
+    banks = {key: bank_of(train_clips, members, train, variant) for key, members in groups.items()}
+    for key, members in grouped(test_clips, scoring.bank).items():
+        if key in banks:
+            queries = bank_of(test_clips, members, test, variant)
+            distance = scorer_of(banks[key], scoring)(queries.vectors)
+            scores.test.update(_of_clips(distance, queries.clips[:, 0], test_clips, scoring))
+    for bank in banks.values():
+        scores.train.update(_of_clips(scores_within(bank, scoring), bank.clips[:, 0], train_clips, scoring))
     return scores._replace(unscored=tuple(clip for clip in train_clips if clip not in scores.train))
 
 
-def _grouped(clips: Sequence[Clip], bank: str) -> Mapping[tuple[str | None, ...], list[int]]:
-    """Numbers of the clips that share a bank."""
-    groups: dict[tuple[str | None, ...], list[int]] = {}
-    for number, clip in enumerate(clips):
-        key = (clip.machine, clip.section, clip.domain if bank == "same_domain" else None)
-        groups.setdefault(key, []).append(number)
-    return groups
-
-
-def _rows(embeddings: Embeddings, clips: Sequence[int]) -> np.ndarray:
-    """Rows of the pieces of these clips."""
-    return np.flatnonzero(np.isin(embeddings.clip, clips))
-
-
-def _pooled(
-    distance: np.ndarray, clip: np.ndarray, clips: Sequence[Clip], pooling: str
+def _of_clips(
+    distance: np.ndarray, clip: np.ndarray, clips: Sequence[Clip], scoring: Scoring
 ) -> Iterator[tuple[Clip, float]]:
-    """Piece scores (p,) and their clips' numbers (p,) -> each clip's score; without those that have none."""
-    for number in np.unique(clip):
-        pieces = distance[clip == number].astype(np.float64)
-        score = pieces.max() if pooling == "max" else pieces.mean()
+    """Piece scores (p,) and their clips' numbers (p,), ascending -> each clip's score; without those that have none."""
+    numbers, begins = np.unique(clip, return_index=True)
+    for number, pieces in zip(numbers, np.split(distance, begins[1:]), strict=True):
+        score = pooled(pieces, scoring)
         if np.isfinite(score):
-            yield clips[number], float(score)
+            yield clips[number], score
+
+
+def pooled(pieces: np.ndarray, scoring: Scoring) -> float:
+    """A clip's score from those of its pieces (p,)."""
+    return float(POOLINGS[scoring.pooling](pieces.astype(np.float64), scoring.top_pieces))
+
+
+POOLINGS: dict[str, Callable[[np.ndarray, int], np.floating]] = {
+    "mean": lambda pieces, top: pieces.mean(),
+    "max": lambda pieces, top: pieces.max(),
+    "top": lambda pieces, top: np.sort(pieces)[-top:].mean(),
+}

@@ -1,61 +1,98 @@
-"""Systems: single models and ensembles, each with thresholds, decisions and figures."""
+"""Systems: single models, ensembles and baselines, each with thresholds, decisions and figures."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from asdjax.config import Config
 from asdjax.corpus.clips import Clip
-from asdjax.errors import InputError
 from asdjax.evaluation import ensembles, thresholds
 from asdjax.evaluation.metrics import Judgement, ScoredClip, judge, machine_means
 from asdjax.evaluation.scores import ClipScores
-from asdjax.evaluation.thresholds import Threshold
+from asdjax.evaluation.thresholds import Thresholds
 from asdjax.progress import say
 
 Models = dict[str, dict[str, ClipScores]]
 """Clip scores by machine type, then by model."""
 
+Losses = Mapping[str, Mapping[str, float]]
+"""By machine type, then by model: the loss on normal clips that were never trained on."""
+
+Members = dict[str, tuple[str, ...]]
+"""By machine type the models that a system averages."""
+
 
 class System(NamedTuple):
     """What a system said and what it is worth.
 
-    `selection`: "none", or "labelled test" where its models were chosen by labels of the clips it is judged on.
-    By machine type: `thresholds`; how many training clips are `unscored` and thus did not enter them; `members`,
-    the models that it averages.
+    `selection`: "none", "held-out normals", or "labelled test" where its models were chosen by labels of the clips it
+    is judged on. `training`: the training clips' scores; by machine type how many of them are `unscored` and thus did
+    not enter the thresholds, and the `members`, the models that it averages.
     """
 
     selection: str
     clips: tuple[ScoredClip, ...]
     judgement: Judgement
-    thresholds: dict[str, Threshold]
+    thresholds: Thresholds
+    training: dict[Clip, float]
     unscored: dict[str, int]
-    members: dict[str, tuple[str, ...]]
+    members: Members
 
 
-def judge_all(config: Config, year: int, models: Models, judged: Sequence[Clip]) -> dict[str, System]:
-    """Every system by name: the single models that every machine type has, then the report's ensembles.
+def judge_all(
+    config: Config, year: int, models: Models, judged: Sequence[Clip], held_out: Losses, baselines: Models
+) -> dict[str, System]:
+    """Every system by name: the single models that every machine type has, the report's ensembles, those chosen by
+    held-out clips where there are any, the baselines.
 
     The ranking of models goes by the development set's test clips, whichever clips are judged; ensembles that need
     one are left out, and it is said, where a machine type has none.
     """
-    everywhere = set.intersection(*(set(of_machine) for of_machine in models.values()))
-    names = [name for name in next(iter(models.values())) if name in everywhere]
-    chosen: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
-        name: (ensembles.NO_SELECTION, dict.fromkeys(models, (name,))) for name in names
+    chosen: dict[str, tuple[str, Members]] = {
+        name: (ensembles.NO_SELECTION, dict.fromkeys(models, (name,))) for name in _everywhere(models)
     }
     ranking = {machine: _ranked(config, year, of_machine) for machine, of_machine in models.items()}
-    unranked = sorted(machine for machine, ranked in ranking.items() if not ranked)
-    if unranked:
+    if unranked := sorted(machine for machine, ranked in ranking.items() if not ranked):
         say(f"{', '.join(ensembles.TOP)}: left out, {', '.join(unranked)} cannot be ranked by labelled test clips")
     else:
-        for name, number in ensembles.TOP.items():
-            members = {machine: tuple(ranked[:number]) for machine, ranked in ranking.items()}
-            chosen[name] = (ensembles.LABELLED_TEST, members)
-    chosen[ensembles.ALL] = (
-        ensembles.NO_SELECTION,
-        {machine: tuple(of_machine) for machine, of_machine in models.items()},
-    )
-    return {name: _system(config, year, models, judged, *choice) for name, choice in chosen.items()}
+        chosen |= _best(ranking, ensembles.TOP, ensembles.LABELLED_TEST)
+    if all(set(of_machine) <= set(held_out.get(machine, ())) for machine, of_machine in models.items()):
+        by_loss = {machine: sorted(names, key=held_out[machine].__getitem__) for machine, names in models.items()}
+        chosen |= _best(by_loss, ensembles.TOP_HELD_OUT, ensembles.HELD_OUT)
+    chosen[ensembles.ALL] = (ensembles.NO_SELECTION, {machine: tuple(names) for machine, names in models.items()})
+    systems = {name: _system(config, year, models, judged, *choice) for name, choice in chosen.items()}
+    return systems | {
+        name: _system(config, year, baselines, judged, ensembles.NO_SELECTION, dict.fromkeys(baselines, (name,)))
+        for name in _everywhere(baselines)
+    }
+
+
+def judge_seeds(config: Config, year: int, by_seed: Mapping[int, Models], judged: Sequence[Clip]) -> dict[str, System]:
+    """The ensemble over all models of all seeds; none of one seed only."""
+    if len(by_seed) < 2:
+        return {}
+    models: Models = {}
+    for seed, of_seed in by_seed.items():
+        for machine, of_machine in of_seed.items():
+            models.setdefault(machine, {}).update({f"{name}@{seed}": scores for name, scores in of_machine.items()})
+    members = {machine: tuple(names) for machine, names in models.items()}
+    return {ensembles.ALL_SEEDS: _system(config, year, models, judged, ensembles.NO_SELECTION, members)}
+
+
+def _everywhere(models: Models) -> list[str]:
+    """The models that every machine type has, in their order."""
+    if not models:
+        return []
+    common = set.intersection(*(set(of_machine) for of_machine in models.values()))
+    return [name for name in next(iter(models.values())) if name in common]
+
+
+def _best(
+    ranking: Mapping[str, Sequence[str]], numbers: Mapping[str, int], selection: str
+) -> dict[str, tuple[str, Members]]:
+    return {
+        name: (selection, {machine: tuple(ranked[:number]) for machine, ranked in ranking.items()})
+        for name, number in numbers.items()
+    }
 
 
 def _ranked(config: Config, year: int, models: Mapping[str, ClipScores]) -> list[str]:
@@ -63,54 +100,41 @@ def _ranked(config: Config, year: int, models: Mapping[str, ClipScores]) -> list
     official = {}
     for name, scores in models.items():
         labelled = [clip for clip in scores.test if clip.label is not None and not clip.blind]
-        official[name] = judge(year, _scored_clips(scores, labelled, None)).official
+        official[name] = judge(year, _scored_clips(scores, labelled, [None] * len(labelled))).official
     if any(value is None for value in official.values()):
         return []
     return sorted(official, key=lambda name: -official[name])
 
 
 def _system(
-    config: Config,
-    year: int,
-    models: Models,
-    judged: Sequence[Clip],
-    selection: str,
-    members: dict[str, tuple[str, ...]],
+    config: Config, year: int, models: Models, judged: Sequence[Clip], selection: str, members: Members
 ) -> System:
+    per = config.evaluate.threshold_per
     clips: list[ScoredClip] = []
-    limits: dict[str, Threshold] = {}
+    limits: dict[thresholds.Group, thresholds.Threshold] = {}
+    training: dict[Clip, float] = {}
     unscored: dict[str, int] = {}
     for machine, names in members.items():
-        members_scores = [models[machine][name] for name in names]
-        scores = ensembles.average(members_scores, config.evaluate.ensemble if len(names) > 1 else "score")
-        limits[machine] = _threshold(config, machine, scores)
+        scores = ensembles.average(
+            [models[machine][name] for name in names], config.evaluate.ensemble if len(names) > 1 else "score"
+        )
+        limits |= thresholds.fit_all(scores.train, per, config.evaluate.threshold_percentile)
+        training |= scores.train
         unscored[machine] = len(scores.unscored)
         of_machine = [clip for clip in judged if clip.machine == machine]
-        clips += _scored_clips(scores, of_machine, limits[machine])
-    return System(selection, tuple(clips), judge(year, clips), limits, unscored, members)
-
-
-def _threshold(config: Config, machine: str, scores: ClipScores) -> Threshold:
-    if not scores.train:
-        raise InputError(
-            f"{machine}: no training clip has another one to be scored against, so no threshold can be fitted; "
-            "add training clips"
+        values = [thresholds.threshold_of(clip, limits, per).value for clip in of_machine]
+        clips += _scored_clips(
+            scores,
+            of_machine,
+            [scores.test[clip] > value for clip, value in zip(of_machine, values, strict=True)],
         )
-    return thresholds.fit(list(scores.train.values()), config.evaluate.threshold_percentile)
+    return System(selection, tuple(clips), judge(year, clips), limits, training, unscored, members)
 
 
-def _scored_clips(scores: ClipScores, clips: Sequence[Clip], threshold: Threshold | None) -> list[ScoredClip]:
+def _scored_clips(scores: ClipScores, clips: Sequence[Clip], decisions: Sequence[bool | None]) -> list[ScoredClip]:
     return [
-        ScoredClip(
-            clip.name,
-            clip.machine,
-            clip.section,
-            clip.domain,
-            clip.label,
-            scores.test[clip],
-            None if threshold is None else scores.test[clip] > threshold.value,
-        )
-        for clip in clips
+        ScoredClip(clip.name, clip.machine, clip.section, clip.domain, clip.label, scores.test[clip], decision)
+        for clip, decision in zip(clips, decisions, strict=True)
     ]
 
 

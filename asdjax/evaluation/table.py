@@ -3,20 +3,23 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from asdjax.evaluation.ensembles import HELD_OUT, LABELLED_TEST
+
 _OFFICIAL, _INTERVAL = "official", "95 % interval"
 _TITLE = "AUC/pAUC in %"
-SELECTED = "*"
+MARKS = {LABELLED_TEST: "*", HELD_OUT: "+"}
+"""Behind the name of a system whose models were chosen, by what chose them."""
 
 
 class Row(NamedTuple):
-    """A system's line: (AUC, pAUC) by machine type, the official score and its 95 % interval, whether labelled test
-    data chose its models, and how many cells are undefined. Figures are fractions, None where undefined."""
+    """A system's line: (AUC, pAUC) by machine type, the official score and its 95 % interval, what chose its models,
+    and how many cells are undefined. Figures are fractions, None where undefined."""
 
     system: str
     figures: Mapping[str, tuple[float | None, float | None]]
     official: float | None
     interval: tuple[float, float] | None
-    selected: bool
+    selection: str
     undefined: int
 
 
@@ -57,7 +60,7 @@ def _texts(rows: Sequence[Row]) -> list[list[str]]:
     machines = list(rows[0].figures)
     body = [
         [
-            row.system + (SELECTED if row.selected else ""),
+            row.system + MARKS.get(row.selection, ""),
             *("/".join(map(percent, row.figures[machine])) for machine in machines),
             percent(row.official),
             as_range(row.interval),
@@ -72,8 +75,11 @@ def _notes(rows: Sequence[Row]) -> list[str]:
         "By machine type: harmonic means over its sections and domains; official: the year's mean over all.",
         "Interval: of the official score over other test clips (bootstrap), not over other trainings.",
     ]
-    if any(row.selected for row in rows):
-        notes.append(f"{SELECTED} models chosen by labelled test data: an upper bound, not a result.")
+    selections = {row.selection for row in rows}
+    if LABELLED_TEST in selections:
+        notes.append(f"{MARKS[LABELLED_TEST]} models chosen by labelled test data: an upper bound, not a result.")
+    if HELD_OUT in selections:
+        notes.append(f"{MARKS[HELD_OUT]} models chosen by normal clips held out of training, without any label.")
     if any(row.undefined for row in rows):
         number = max(row.undefined for row in rows)
         notes.append(f"{number} cells are undefined (one class only or no labels) and enter no mean.")

@@ -1,22 +1,61 @@
 """Where a score becomes a decision: the baselines' gamma rule."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
+
+from asdjax.corpus.clips import Clip
+from asdjax.errors import InputError
+from asdjax.evaluation.metrics import ScoredClip
 
 GAMMA, EMPIRICAL = "gamma", "empirical"
 
 # standard deviation over mean, below which a gamma distribution's shape passes what float64 can solve for
 _ALIKE = 1e-5
 
+Group = tuple[str, str | None, str | None]
+"""Machine type, section, domain; None where a threshold is for all of them."""
+
+GROUPS: dict[str, Callable[[Clip | ScoredClip], Group]] = {
+    "machine": lambda clip: (clip.machine, None, None),
+    "section": lambda clip: (clip.machine, clip.section, None),
+    "section_domain": lambda clip: (clip.machine, clip.section, clip.domain),
+}
+"""Which clips share a threshold, by the values of `config.evaluate.threshold_per`."""
+
 
 class Threshold(NamedTuple):
-    """Decide anomalous where score > value; `rule` is how the value was found."""
+    """Decide anomalous where score > value; `rule` is how the value was found, from so many training `clips`, of which
+    the share `false_alarms` lies above it."""
 
     value: float
     rule: str
+    clips: int
+    false_alarms: float
+
+
+Thresholds = Mapping[Group, Threshold]
+
+
+def fit_all(training: Mapping[Clip, float], per: str, percentile: float) -> dict[Group, Threshold]:
+    """A threshold for each group of training clips, from their scores."""
+    groups: dict[Group, list[float]] = {}
+    for clip, score in training.items():
+        groups.setdefault(GROUPS[per](clip), []).append(score)
+    return {group: fit(scores, percentile) for group, scores in groups.items()}
+
+
+def threshold_of(clip: Clip | ScoredClip, limits: Thresholds, per: str) -> Threshold:
+    """The threshold that decides a clip; raises InputError where no training clip of its group had a score."""
+    group = GROUPS[per](clip)
+    if group not in limits:
+        raise InputError(
+            f"{' '.join(filter(None, group))}: no training clip has another one to be scored against, so no threshold "
+            "can be fitted; add training clips, or set config.evaluate.threshold_per=machine"
+        )
+    return limits[group]
 
 
 def fit(training_scores: Sequence[float], percentile: float) -> Threshold:
@@ -28,7 +67,12 @@ def fit(training_scores: Sequence[float], percentile: float) -> Threshold:
     scores = np.asarray(training_scores, np.float64)
     if len(scores) == 0:
         raise ValueError("no training scores to fit a threshold to")
+    value, rule = _fitted(scores, percentile)
+    return Threshold(value, rule, len(scores), float(np.mean(scores > value)))
+
+
+def _fitted(scores: np.ndarray, percentile: float) -> tuple[float, str]:
     if scores.min() <= 0 or scores.std() <= _ALIKE * scores.mean():
-        return Threshold(float(np.percentile(scores, percentile)), EMPIRICAL)
+        return float(np.percentile(scores, percentile)), EMPIRICAL
     shape, _, scale = stats.gamma.fit(scores, floc=0)
-    return Threshold(float(stats.gamma.ppf(percentile / 100, shape, loc=0, scale=scale)), GAMMA)
+    return float(stats.gamma.ppf(percentile / 100, shape, loc=0, scale=scale)), GAMMA

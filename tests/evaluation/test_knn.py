@@ -1,5 +1,6 @@
 """Nearest neighbours against scikit-learn's brute force."""
 
+import jax
 import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
@@ -17,6 +18,10 @@ def units(number: int, seed: int, d: int = 16) -> np.ndarray:
 def expected(queries: np.ndarray, bank: np.ndarray, k: int) -> np.ndarray:
     nearest = NearestNeighbors(n_neighbors=k, metric="cosine", algorithm="brute").fit(bank.astype(np.float64))
     return nearest.kneighbors(queries.astype(np.float64))[0].mean(axis=1)
+
+
+def twice(clip: np.ndarray) -> np.ndarray:
+    return np.stack([clip, clip], axis=1)
 
 
 @pytest.mark.parametrize("k", [1, 10])
@@ -51,7 +56,7 @@ def test_k_larger_than_the_bank_takes_all_of_it():
 def test_a_query_never_meets_its_own_clip(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(knn, "BANK_CHUNK", 8)
     vectors, clip = units(30, 8), np.repeat(np.arange(10), 3)
-    got = knn.mean_distance(vectors, vectors, 4, query_clip=clip, bank_clip=clip)
+    got = knn.mean_distance(vectors, vectors, 4, query_clip=clip, bank_clips=twice(clip))
     for i in range(30):
         others = vectors[clip != clip[i]]
         np.testing.assert_allclose(got[i], expected(vectors[i : i + 1], others, 4)[0], **CLOSE)
@@ -59,10 +64,36 @@ def test_a_query_never_meets_its_own_clip(monkeypatch: pytest.MonkeyPatch):
 
 def test_what_remains_counts_and_nothing_is_nan():
     vectors, clip = units(5, 9), np.array([0, 0, 0, 0, 1])
-    got = knn.mean_distance(vectors, vectors, 3, query_clip=clip, bank_clip=clip)
+    got = knn.mean_distance(vectors, vectors, 3, query_clip=clip, bank_clips=twice(clip))
     np.testing.assert_allclose(got[0], 1 - vectors[0] @ vectors[4], rtol=1e-4)
     assert np.isfinite(got).all()
-    alone = knn.mean_distance(vectors[:4], vectors[:4], 3, query_clip=clip[:4], bank_clip=clip[:4])
+    alone = knn.mean_distance(vectors[:4], vectors[:4], 3, query_clip=clip[:4], bank_clips=twice(clip[:4]))
     assert np.isnan(alone).all()
     assert np.isnan(knn.mean_distance(vectors, vectors[:0], 3)).all()
     assert knn.mean_distance(vectors[:0], vectors, 3).shape == (0,)
+
+
+@pytest.mark.parametrize("k", [1, 4, 9])
+def test_blocks_leave_no_trace(k: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(knn, "BLOCK", 8)
+    monkeypatch.setattr(knn, "BANK_CHUNK", 64)
+    jax.clear_caches()
+    q, b = units(5, 10), np.repeat(units(50, 11), 3, axis=0)[:130]  # with equal distances
+    np.testing.assert_allclose(knn.mean_distance(q, b, k), expected(q, b, k), **CLOSE)
+    jax.clear_caches()
+
+
+def test_spacing_divides_the_distances():
+    q, b = units(7, 12), units(40, 13)
+    spacing = np.random.default_rng(14).uniform(0.1, 2, 40).astype(np.float32)
+    distance = (1 - q.astype(np.float64) @ b.T.astype(np.float64)) / spacing
+    got = knn.mean_distance(q, b, 3, spacing=spacing)
+    np.testing.assert_allclose(got, np.sort(distance, axis=1)[:, :3].mean(axis=1), **CLOSE)
+
+
+def test_a_piece_made_of_two_clips_meets_neither():
+    bank, parents = units(4, 15), np.array([[0, 0], [0, 1], [1, 2], [2, 2]])
+    got = knn.mean_distance(bank[:1], bank, 4, query_clip=np.array([0]), bank_clips=parents)
+    np.testing.assert_allclose(got, (1 - bank[2:] @ bank[0]).mean(), rtol=1e-5)
+    got = knn.mean_distance(bank[:1], bank, 4, query_clip=np.array([1]), bank_clips=parents)
+    np.testing.assert_allclose(got, (1 - bank[[0, 3]] @ bank[0]).mean(), rtol=1e-4, atol=1e-6)

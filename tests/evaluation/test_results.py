@@ -8,15 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from asdjax.corpus.clips import Clip
 from asdjax.errors import InputError
 from asdjax.evaluation import bootstrap, results
 from asdjax.evaluation.metrics import ScoredClip, judge
 from asdjax.evaluation.systems import System
-from asdjax.evaluation.table import SELECTED, Row, as_text
+from asdjax.evaluation.table import Row, as_text
 from asdjax.evaluation.thresholds import Threshold
 
 BY_MACHINE = ("machines", "thresholds", "unscored_training_clips", "members")
 CELL = {"machine", "section", "domain", "auc", "pauc", "precision", "recall", "f1"}
+ABOUT = {"settings": {"threshold_per": "machine"}}
 MACHINES = ("ToyCar", "ToyTrain", "fan", "gearbox", "pump", "slider", "valve")
 
 
@@ -37,8 +39,10 @@ def system(seed: int, selection: str = "none", machines: tuple[str, ...] = ("fan
         for label in ("normal", "anomaly")
         for i in range(5)
     )
-    thresholds = dict.fromkeys(machines, Threshold(1.5, "gamma"))
-    return System(selection, clips, judge(2021, clips), thresholds, {"fan": 3}, dict.fromkeys(machines, ("a", "b")))
+    thresholds = {(machine, None, None): Threshold(1.5, "gamma", 7, 0.1) for machine in machines}
+    training = {Clip(Path(f"train_{i}.wav"), machines[0], "00", "train", "source", "normal"): float(i) for i in (1, 2)}
+    members = dict.fromkeys(machines, ("a", "b"))
+    return System(selection, clips, judge(2021, clips), thresholds, training, {"fan": 3}, members)
 
 
 def written(folder: Path) -> dict:
@@ -47,10 +51,10 @@ def written(folder: Path) -> dict:
 
 def test_results_json_of_one_seed(tmp_path: Path):
     systems = {"a": system(0), "best_single": system(1, "labelled test")}
-    about = {"year": 2021, "split": "dev", "checkpoints": {"fan/phase1": 6}}
+    about = {"year": 2021, "split": "dev", "checkpoints": {"fan/phase1": 6}, **ABOUT}
     results.write(tmp_path, 2021, {0: systems}, about)
     content = written(tmp_path)
-    assert set(content) == {"year", "split", "checkpoints", "systems"}
+    assert set(content) == {"year", "split", "checkpoints", "settings", "systems"}
     assert (content["year"], content["split"], content["checkpoints"]) == (2021, "dev", {"fan/phase1": 6})
     assert list(content["systems"]) == ["a", "best_single"]
     for name, entry in content["systems"].items():
@@ -64,7 +68,10 @@ def test_results_json_of_one_seed(tmp_path: Path):
         ]
         assert all(set(cell) == CELL for cell in entry["cells"])
         assert [cell["auc"] for cell in entry["cells"]] == [cell.auc for cell in of.judgement.cells]
-        assert entry["thresholds"] == {"fan": {"value": 1.5, "rule": "gamma"}}
+        assert entry["thresholds"] == [
+            {"machine": "fan", "section": None, "domain": None}
+            | {"value": 1.5, "rule": "gamma", "clips": 7, "false_alarms": 0.1}
+        ]
         assert entry["unscored_training_clips"] == {"fan": 3}
         assert entry["members"] == {"fan": ["a", "b"]}
     assert (tmp_path / "scores" / "a" / "anomaly_score_fan_section_00_source_test.csv").is_file()
@@ -72,7 +79,7 @@ def test_results_json_of_one_seed(tmp_path: Path):
 
 def test_several_seeds_give_means_with_their_spread_and_interval(tmp_path: Path):
     by_seed = {seed: {"all_mean": system(seed)} for seed in (3, 4, 5)}
-    results.write(tmp_path, 2021, by_seed, {})
+    results.write(tmp_path, 2021, by_seed, ABOUT)
     entry = written(tmp_path)["systems"]["all_mean"]
     officials = np.array([of["all_mean"].judgement.official for of in by_seed.values()], float)
     assert entry["seeds"] == [3, 4, 5]
@@ -86,7 +93,7 @@ def test_several_seeds_give_means_with_their_spread_and_interval(tmp_path: Path)
 
 def test_undefined_figures_are_null(tmp_path: Path):
     unlabelled = {seed: {"all_mean": system(seed, labels=False)} for seed in (0, 1)}
-    results.write(tmp_path, 2021, unlabelled, {})
+    results.write(tmp_path, 2021, unlabelled, ABOUT)
     entry = written(tmp_path)["systems"]["all_mean"]
     assert (entry["official"], entry["spread"], entry["interval"], entry["undefined_cells"]) == (None, None, None, 2)
     assert all(cell["auc"] is None for cell in entry["cells"])
@@ -94,24 +101,24 @@ def test_undefined_figures_are_null(tmp_path: Path):
 
 
 def test_score_folders_of_an_earlier_evaluation_vanish(tmp_path: Path):
-    results.write(tmp_path, 2021, {0: {"old": system(0), "all_mean": system(1)}}, {})
-    results.write(tmp_path, 2021, {0: {"all_mean": system(1)}}, {})
+    results.write(tmp_path, 2021, {0: {"old": system(0), "all_mean": system(1)}}, ABOUT)
+    results.write(tmp_path, 2021, {0: {"all_mean": system(1)}}, ABOUT)
     assert [path.name for path in (tmp_path / "scores").iterdir()] == ["all_mean"]
     assert "old" not in (tmp_path / "table.md").read_text()
 
 
 def test_score_files_that_cannot_be_written_leave_an_earlier_evaluation_standing(tmp_path: Path):
-    results.write(tmp_path, 2021, {0: {"a": system(0)}}, {})
+    results.write(tmp_path, 2021, {0: {"a": system(0)}}, ABOUT)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     good = system(1)
     bad = good._replace(clips=(replace(good.clips[0], section="0_0"), *good.clips[1:]))
     with pytest.raises(InputError, match="0_0"):
-        results.write(tmp_path, 2021, {0: {"a": good, "b": bad}}, {})
+        results.write(tmp_path, 2021, {0: {"a": good, "b": bad}}, ABOUT)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 def test_results_json_is_there_only_when_the_rest_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    results.write(tmp_path, 2021, {0: {"a": system(0)}}, {})
+    results.write(tmp_path, 2021, {0: {"a": system(0)}}, ABOUT)
 
     def full(path: Path, *_):
         if path.name == "table.md":
@@ -119,15 +126,15 @@ def test_results_json_is_there_only_when_the_rest_is_whole(tmp_path: Path, monke
 
     monkeypatch.setattr(results, "replace_text", full)
     with pytest.raises(OSError, match="no space left"):
-        results.write(tmp_path, 2021, {0: {"a": system(0)}}, {})
+        results.write(tmp_path, 2021, {0: {"a": system(0)}}, ABOUT)
     assert not (tmp_path / "results.json").exists()
 
 
 def rows() -> list[Row]:
     figures = {machine: (0.5 + i / 100, None if i == 2 else 0.6) for i, machine in enumerate(MACHINES)}
     return [
-        Row("mobilefacenet_1024", figures, 0.61, (0.5853, 0.6347), False, 1),
-        Row("best_single", figures, 0.7, None, True, 1),
+        Row("mobilefacenet_1024", figures, 0.61, (0.5853, 0.6347), "none", 1),
+        Row("best_single", figures, 0.7, None, "labelled test", 1),
     ]
 
 
@@ -141,7 +148,7 @@ def test_the_table_fits_the_terminal_and_loses_nothing(width: int):
     assert " ".join(heads).replace("AUC/pAUC in %", "").split() == [*MACHINES, "official", "95", "%", "interval"]
     assert "58.53-63.47" in table
     assert (len(heads) == 1) == (width == 200)
-    assert f"best_single{SELECTED}" in table
+    assert "best_single*" in table
     assert "52.00/-" in table
     assert "upper bound" in notes
     assert "1 cells are undefined" in notes
@@ -149,7 +156,7 @@ def test_the_table_fits_the_terminal_and_loses_nothing(width: int):
 
 def test_table_md_marks_what_labels_chose(tmp_path: Path):
     systems = {"all_mean": system(0), "best_single": system(1, "labelled test")}
-    shown = results.write(tmp_path, 2021, {0: systems}, {})
+    shown = results.write(tmp_path, 2021, {0: systems}, ABOUT)
     table = (tmp_path / "table.md").read_text()
     assert "| best_single* |" in table
     assert "| all_mean |" in table

@@ -1,6 +1,7 @@
 """Systems: which models an ensemble averages, and whether labels of the test data chose them."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from asdjax.errors import InputError
 from asdjax.evaluation import systems
 from asdjax.evaluation.metrics import judge
 from asdjax.evaluation.scores import ClipScores
-from asdjax.evaluation.systems import Models, judge_all
+from asdjax.evaluation.systems import Models, System, judge_all, judge_seeds
 
 NAMES = ("a", "b", "c", "d", "e", "f")
 
@@ -43,8 +44,12 @@ MODELS: Models = {
 JUDGED = [clip for machine in SKILLS for clip in clips(machine)[1]]
 
 
+def judged(models: Models = MODELS, of: list[Clip] = JUDGED, **more: Any) -> dict[str, System]:
+    return judge_all(default(), 2021, models, of, more.get("held_out", {}), more.get("baselines", {}))
+
+
 def test_models_come_first_then_the_four_submissions():
-    got = judge_all(default(), 2021, MODELS, JUDGED)
+    got = judged()
     assert list(got) == [*NAMES, "best_single", "top3_mean", "top5_mean", "all_mean"]
     labelled = {name for name, system in got.items() if system.selection == "labelled test"}
     assert labelled == {"best_single", "top3_mean", "top5_mean"}
@@ -53,16 +58,16 @@ def test_models_come_first_then_the_four_submissions():
 
 def test_a_model_that_a_machine_type_lacks_is_no_single_system_but_enters_the_ensembles_of_the_others():
     models: Models = {"fan": MODELS["fan"], "pump": {name: MODELS["pump"][name] for name in ("a", "b")}}
-    got = judge_all(default(), 2021, models, JUDGED)
+    got = judged(models)
     assert list(got) == ["a", "b", "best_single", "top3_mean", "top5_mean", "all_mean"]
     assert got["all_mean"].members == {"fan": NAMES, "pump": ("a", "b")}
 
 
 def test_each_machine_type_ranks_its_own_models_by_its_official_score():
-    got = judge_all(default(), 2021, MODELS, JUDGED)
+    got = judged()
     for machine in SKILLS:
         official = {
-            name: judge(2021, systems._scored_clips(MODELS[machine][name], clips(machine)[1], None)).official
+            name: judge(2021, systems._scored_clips(MODELS[machine][name], clips(machine)[1], [None] * 16)).official
             for name in NAMES
         }
         ranked = sorted(NAMES, key=lambda name: -(official[name] or 0))
@@ -73,19 +78,19 @@ def test_each_machine_type_ranks_its_own_models_by_its_official_score():
 
 
 def test_an_ensemble_is_the_mean_and_decides_strictly_above_its_threshold():
-    got = judge_all(default(), 2021, MODELS, JUDGED)["all_mean"]
+    got = judged()["all_mean"]
     by_name = {(clip.machine, clip.name): clip for clip in got.clips}
     assert len(by_name) == len(JUDGED)
     for clip in JUDGED:
         expected = np.mean([MODELS[clip.machine][name].test[clip] for name in NAMES])
         scored = by_name[clip.machine, clip.name]
         assert scored.score == pytest.approx(expected)
-        assert scored.decision == (scored.score > got.thresholds[clip.machine].value)
+        assert scored.decision == (scored.score > got.thresholds[clip.machine, None, None].value)
 
 
 def test_unlabelled_clips_are_judged_without_selection(capsys: pytest.CaptureFixture[str]):
     models: Models = {"fan": {name: scores("fan", 1, i, labelled=False) for i, name in enumerate("ab")}}
-    got = judge_all(default(), 2021, models, clips("fan", labelled=False)[1])
+    got = judged(models, clips("fan", labelled=False)[1])
     assert list(got) == ["a", "b", "all_mean"]
     assert got["all_mean"].judgement.official is None
     assert all(clip.decision is not None for clip in got["all_mean"].clips)
@@ -104,11 +109,44 @@ def test_labelled_clips_rank_models_for_unlabelled_ones():
         }
         for machine, of_machine in MODELS.items()
     }
-    got = judge_all(default(), 2021, models, unlabelled)
-    assert got["top3_mean"].members == judge_all(default(), 2021, MODELS, JUDGED)["top3_mean"].members
+    got = judged(models, unlabelled)
+    assert got["top3_mean"].members == judged()["top3_mean"].members
     assert len(got["top3_mean"].clips) == len(unlabelled)
 
 
 def test_a_machine_type_without_a_threshold_is_named():
     with pytest.raises(InputError, match="fan: no training clip has another one"):
-        judge_all(default(), 2021, {"fan": {"a": ClipScores({}, MODELS["fan"]["a"].test)}}, clips("fan")[1])
+        judged({"fan": {"a": ClipScores({}, MODELS["fan"]["a"].test)}}, clips("fan")[1])
+
+
+def test_held_out_clips_rank_models_without_any_label():
+    """The loss says the contrary of the labels here, and is what counts."""
+    held_out = {machine: dict(zip(NAMES, skill, strict=True)) for machine, skill in SKILLS.items()}
+    got = judged(held_out=held_out)
+    assert list(got)[6:] == ["best_single", "top3_mean", "top5_mean", "best_held_out", "top3_held_out", "all_mean"]
+    assert got["top3_held_out"].selection == got["best_held_out"].selection == "held-out normals"
+    assert got["top3_held_out"].members == {"fan": NAMES[:3], "pump": NAMES[:2:-1]}
+    assert got["best_held_out"].members == {"fan": NAMES[:1], "pump": NAMES[-1:]}
+    unknown = {"fan": held_out["fan"], "pump": {"a": 1.0}}
+    assert "best_held_out" not in judged(held_out=unknown)
+
+
+def test_baselines_stand_beside_and_enter_no_ensemble():
+    baselines: Models = {machine: {"crude": scores(machine, 20, 99)} for machine in SKILLS}
+    got, without = judged(baselines=baselines), judged()
+    assert list(got) == [*without, "crude"]
+    assert got["crude"].selection == "none"
+    assert got["all_mean"].members == without["all_mean"].members
+    assert got["best_single"].judgement == without["best_single"].judgement
+    assert got["crude"].judgement.official == 1
+
+
+def test_all_seeds_are_one_ensemble_more():
+    other: Models = {m: {n: scores(m, 1, 50 + i) for i, n in enumerate(NAMES)} for m in SKILLS}
+    got = judge_seeds(default(), 2021, {3: MODELS, 4: other}, JUDGED)
+    assert list(got) == ["all_seeds_mean"]
+    assert got["all_seeds_mean"].members["fan"] == tuple(f"{name}@{seed}" for seed in (3, 4) for name in NAMES)
+    clip = JUDGED[0]
+    expected = np.mean([of[clip.machine][name].test[clip] for of in (MODELS, other) for name in NAMES])
+    assert got["all_seeds_mean"].clips[0].score == pytest.approx(expected)
+    assert judge_seeds(default(), 2021, {3: MODELS}, JUDGED) == {}

@@ -1,10 +1,14 @@
 """Thresholds against scipy's gamma distribution, and where none can be fitted."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from asdjax.evaluation.thresholds import EMPIRICAL, GAMMA, fit
+from asdjax.corpus.clips import Clip
+from asdjax.errors import InputError
+from asdjax.evaluation.thresholds import EMPIRICAL, GAMMA, fit, fit_all, threshold_of
 
 
 @pytest.mark.parametrize("percentile", [50.0, 90.0, 99.0])
@@ -39,3 +43,41 @@ def test_where_no_gamma_distribution_fits_it_is_the_scores_own_percentile(scores
 def test_no_scores_are_an_error():
     with pytest.raises(ValueError, match="no training scores"):
         fit([], 90.0)
+
+
+def test_the_share_of_training_clips_above_a_threshold_is_told():
+    scores = stats.gamma.rvs(4.0, scale=0.1, size=500, random_state=2)
+    threshold = fit(scores.tolist(), 90.0)
+    assert threshold.clips == 500
+    assert threshold.false_alarms == np.mean(scores > threshold.value)
+    assert 0.05 < threshold.false_alarms < 0.15
+
+
+def training() -> dict[Clip, float]:
+    rng = np.random.default_rng(3)
+    return {
+        Clip(Path(f"{s}_{d}_{i}.wav"), "fan", s, "train", d, "normal"): float(rng.gamma(4) * (1 + (d == "target")))
+        for s in ("00", "01")
+        for d in ("source", "target")
+        for i in range(20)
+    }
+
+
+@pytest.mark.parametrize(("per", "fields"), [("machine", 0), ("section", 1), ("section_domain", 2)])
+def test_each_group_has_a_threshold_of_its_own(per: str, fields: int):
+    scores = training()
+    limits = fit_all(scores, per, 90.0)
+    assert len(limits) == 2**fields
+    for clip in scores:
+        alike = [
+            score
+            for other, score in scores.items()
+            if (fields < 1 or other.section == clip.section) and (fields < 2 or other.domain == clip.domain)
+        ]
+        assert threshold_of(clip, limits, per) == fit(alike, 90.0)
+
+
+def test_a_group_without_training_scores_is_named():
+    stranger = Clip(Path("new.wav"), "fan", "07", "test", "target", None)
+    with pytest.raises(InputError, match="fan 07: no training clip has another one"):
+        threshold_of(stranger, fit_all(training(), "section", 90.0), "section")

@@ -1,0 +1,113 @@
+"""How far a piece lies from a bank: nearest neighbours, prototypes, a Gaussian.
+
+A backend is a function from a bank to a scorer, and a scorer one from pieces to distances. That is all a new one
+takes.
+
+Letters: q queries, n bank pieces, d embedding.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from sklearn.cluster import KMeans
+from sklearn.covariance import LedoitWolf
+
+from asdjax.evaluation import knn
+from asdjax.evaluation.bank import Bank, Scoring, oversampled
+
+Scorer = Callable[[np.ndarray], np.ndarray]
+"""Unit embeddings (q, d) float32 -> distances (q,), higher = more anomalous; NaN where the bank was empty."""
+
+Backend = Callable[[Bank, Scoring], Scorer]
+
+CROSS_FOLDS = 10
+"""Parts that a bank's clips are split into where its own pieces are scored by what the others were fitted to."""
+
+_LEAST_DISTANCE = 1e-6
+"""Of the mean distance that a density is; float32 cosines of equal vectors are no closer to 1."""
+
+
+def _knn(bank: Bank, scoring: Scoring) -> Scorer:
+    """The mean cosine distance to the k nearest pieces (the report, 2.5)."""
+    return lambda queries: knn.mean_distance(queries, bank.vectors, scoring.k)
+
+
+def _knn_density(bank: Bank, scoring: Scoring) -> Scorer:
+    """As `knn`, each distance divided by how far the bank piece's own density_k nearest pieces of other clips lie on
+    average: where recordings are few, as in the target domain, distances count less (Wilkinghoff et al. 2025, the
+    ratio form; with k = 1 their score)."""
+    spacing = knn.mean_distance(
+        bank.vectors, bank.vectors, scoring.density_k, query_clip=bank.clips[:, 0], bank_clips=bank.clips
+    )
+    known = np.isfinite(spacing)
+    vectors, spacing = bank.vectors[known], np.maximum(spacing[known], _LEAST_DISTANCE)
+    return lambda queries: knn.mean_distance(queries, vectors, scoring.k, spacing=spacing)
+
+
+def _kmeans(bank: Bank, scoring: Scoring) -> Scorer:
+    """The cosine distance to the nearest prototype: k-means centres of the source pieces, and every target piece, as
+    these are few (Wilkinghoff 2021)."""
+    source, target = bank.vectors[~bank.target], bank.vectors[bank.target]
+    if len(source) > scoring.prototypes:
+        source = KMeans(scoring.prototypes, n_init="auto", random_state=0).fit(source).cluster_centers_
+        source = source / np.maximum(np.linalg.norm(source, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    prototypes = np.concatenate([source, target]).astype(np.float32)
+    return lambda queries: knn.mean_distance(queries, prototypes, 1)
+
+
+def _mahalanobis(bank: Bank, scoring: Scoring) -> Scorer:
+    """The Mahalanobis distance to the bank's mean, its covariance shrunk as Ledoit and Wolf (2004) do."""
+    if len(bank) == 0:
+        return lambda queries: np.full(len(queries), np.nan, np.float32)
+    gaussian = LedoitWolf().fit(bank.vectors.astype(np.float64))
+    return lambda queries: np.sqrt(gaussian.mahalanobis(queries.astype(np.float64))).astype(np.float32)
+
+
+BACKENDS: dict[str, Backend] = {
+    "knn": _knn,
+    "knn_density": _knn_density,
+    "kmeans": _kmeans,
+    "mahalanobis": _mahalanobis,
+}
+
+
+def scorer_of(bank: Bank, scoring: Scoring) -> Scorer:
+    """What scores pieces that the bank does not hold, as the settings say."""
+    scorers = [BACKENDS[scoring.backend](part, scoring) for part in _parts(bank, scoring)]
+    return lambda queries: _nearest([scorer(queries) for scorer in scorers])
+
+
+def scores_within(bank: Bank, scoring: Scoring) -> np.ndarray:
+    """Distances (n,) of a bank's own pieces, none of which ever meets a piece of its own clip.
+
+    With `knn` each clip is left out by itself; what is fitted is fitted once for each of CROSS_FOLDS parts of the
+    clips, to the others. NaN where nothing is left.
+    """
+    if scoring.backend == "knn":
+        return _nearest([_knn_within(bank, part, scoring) for part in _parts(bank, scoring)])
+    distance = np.full(len(bank), np.nan, np.float32)
+    clips = np.unique(bank.clips[:, 0])
+    for fold in range(min(CROSS_FOLDS, len(clips))):
+        left_out = clips[fold::CROSS_FOLDS]
+        rows = np.isin(bank.clips[:, 0], left_out)
+        distance[rows] = scorer_of(bank.without(left_out), scoring)(bank.vectors[rows])
+    return distance
+
+
+def _knn_within(queries: Bank, part: Bank, scoring: Scoring) -> np.ndarray:
+    return knn.mean_distance(
+        queries.vectors, part.vectors, scoring.k, query_clip=queries.clips[:, 0], bank_clips=part.clips
+    )
+
+
+def _parts(bank: Bank, scoring: Scoring) -> Sequence[Bank]:
+    """The banks of which the nearest counts: one, or one a domain; with synthetic pieces, if any are asked for."""
+    filled = oversampled(bank, scoring.smote_ratio)
+    if scoring.bank != "either_domain":
+        return (filled,)
+    return tuple(filled.of_domain(target=target) for target in (False, True))
+
+
+def _nearest(distances: Sequence[np.ndarray]) -> np.ndarray:
+    """The least of several, whichever are there: (q,) each -> (q,)."""
+    return np.fmin.reduce(distances)

@@ -1,0 +1,100 @@
+"""An evaluation's embeddings and raw scores on disk: what `score`, `report` and `export` go on from.
+
+`<evaluation>/embeddings/<run>/<line>/` is of one checkpoint. `clips.json` lists the clips of its two parts: `bank/`,
+the training clips, and `test/`. Each has for every variant `<variant>.npy`, the embeddings of all pieces (p, 128)
+float32, and `<variant>_scores.npy`, the score of each clip (n,) float64, NaN where it has none; and `clip.npy` (p,),
+the number of each piece's clip.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from asdjax.corpus.clips import Clip
+from asdjax.errors import InputError
+from asdjax.evaluation.scores import ClipScores
+from asdjax.files import replace_text
+from asdjax.training.embed import Embeddings
+
+FOLDER = "embeddings"
+_PARTS = ("bank", "test")
+
+
+class Embedded(NamedTuple):
+    """Clips, the pieces of each as a checkpoint's models embed them, and by variant each clip's score (n,)."""
+
+    clips: list[Clip]
+    pieces: Embeddings
+    scores: dict[str, np.ndarray]
+
+
+class Checkpointed(NamedTuple):
+    """Of one checkpoint: the training clips, and the test clips."""
+
+    bank: Embedded
+    test: Embedded
+
+    def scores_of(self, variant: str, machine: str) -> ClipScores:
+        """What one model said of a machine type's clips."""
+        train, test = (
+            {clip: float(s) for clip, s in zip(part.clips, part.scores[variant], strict=True) if np.isfinite(s)}
+            for part in self
+        )
+        unscored = tuple(clip for clip in self.bank.clips if clip not in train)
+        return ClipScores(train, test, unscored).of_machine(machine)
+
+
+def save(
+    folder: Path,
+    run: str,
+    line: str,
+    clips: Mapping[str, Sequence[Clip]],
+    pieces: Mapping[str, Embeddings],
+    scores: Mapping[str, ClipScores],
+) -> None:
+    """Write what a checkpoint's models made of clips: `clips` and `pieces` by part, `scores` by variant."""
+    home = folder / run / line
+    for part in _PARTS:
+        (home / part).mkdir(parents=True)
+        np.save(home / part / "clip.npy", pieces[part].clip)
+        for variant, vectors in pieces[part].vectors.items():
+            of_clips = scores[variant].train if part == "bank" else scores[variant].test
+            np.save(home / part / f"{variant}.npy", vectors)
+            np.save(home / part / f"{variant}_scores.npy", [of_clips.get(clip, np.nan) for clip in clips[part]])
+    listed = {part: [{**asdict(clip), "path": str(clip.path)} for clip in clips[part]] for part in _PARTS}
+    replace_text(home / "clips.json", json.dumps(listed, indent=0) + "\n")
+
+
+def load(evaluation: Path, run: str, line: str, variants: Sequence[str]) -> Checkpointed:
+    """What an evaluation has kept of a checkpoint, its embeddings mapped from disk.
+
+    Raises InputError where it is missing or damaged.
+    """
+    home = evaluation / FOLDER / run / line
+    try:
+        clips = json.loads((home / "clips.json").read_text())
+        return Checkpointed(*(_part(home / part, clips[part], variants) for part in _PARTS))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{home}: expected an evaluation's embeddings ({error}); run asdjax evaluate again") from error
+
+
+def _part(folder: Path, rows: Sequence[dict], variants: Sequence[str]) -> Embedded:
+    clips = [_clip(row) for row in rows]
+    pieces = Embeddings(
+        {variant: np.load(folder / f"{variant}.npy", mmap_mode="r") for variant in variants},
+        np.load(folder / "clip.npy"),
+    )
+    scores = {variant: np.load(folder / f"{variant}_scores.npy") for variant in variants}
+    lengths = {len(rows) for rows in pieces.vectors.values()} - {len(pieces.clip)}
+    if lengths or {len(of_clips) for of_clips in scores.values()} - {len(clips)}:
+        raise ValueError(f"the arrays in {folder.name}/ do not go together")
+    return Embedded(clips, pieces, scores)
+
+
+def _clip(row: dict) -> Clip:
+    attributes = tuple((key, value) for key, value in row["attributes"])
+    return Clip(**{**row, "path": Path(row["path"]), "attributes": attributes})
