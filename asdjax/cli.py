@@ -97,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_evaluate(commands)
     _add_metrics(commands)
+    _add_score(commands)
     return parser
 
 
@@ -254,6 +255,33 @@ def _metrics(options: argparse.Namespace) -> int:
     if options.json:
         _write_json(options.json, as_json(judged))
     return DONE
+
+
+def _add_score(commands: Any) -> None:
+    parser = _add(commands, "score", _score, "score new clips of a machine with what was evaluated: one line a clip")
+    parser.epilog = "Other sampling rates and several channels: --config.data.on_mismatch=convert"
+    parser.set_defaults(configurable=True)
+    parser.add_argument("clips", nargs="+", metavar="CLIP", help="WAV files; - reads paths from standard input")
+    parser.add_argument("--workdir", type=Path, required=True, metavar="W")
+    parser.add_argument("--machine", required=True, metavar="M", help="machine type")
+    parser.add_argument("--section", required=True, metavar="S")
+    parser.add_argument("--domain", choices=("source", "target"), help="only where banks or thresholds go by it")
+    parser.add_argument("--system", metavar="NAME", help="of table.md (default: all models)")
+    parser.add_argument("--split", choices=("dev", "eval"), default="dev", help="whose evaluation to go on from")
+    parser.add_argument("--json", action="store_true", help="a JSON object a line")
+
+
+def _score(options: argparse.Namespace) -> int:
+    from asdjax import configfile, runtime
+    from asdjax.evaluation.detector import open_detector
+    from asdjax.evaluation.score import from_stdin, score_all
+
+    runtime.prepare()
+    config = configfile.read(options.workdir, options.overrides, ("data.on_mismatch", "data.channel"))
+    place = (options.machine, options.section, options.domain)
+    detector = open_detector(config, options.workdir, options.split, options.system, *place)
+    failed = score_all(config, detector, from_stdin(options.clips), options.json, _print)
+    return BAD_INPUT if failed else DONE
 
 
 def _width() -> int:

@@ -31,7 +31,8 @@ FREE_ON_RESUME = frozenset(
         "parallel.tasks_at_once",
     }
 )
-_FREE_AFTER_TRAINING = ("data.root", "data.truth", "data.store")
+FREE_AFTER_TRAINING = ("evaluate.", "data.root", "data.truth", "data.store")
+"""What fields that an evaluation may change begin with."""
 
 
 def load(path: str, overrides: Mapping[str, str]) -> Config:
@@ -160,8 +161,12 @@ def require_same_run(config: Config, workdir: Path) -> None:
         )
 
 
-def read(workdir: Path, overrides: Mapping[str, str] = MappingProxyType({})) -> Config:
-    """The resolved configuration of a work directory, with overrides of what may change after training.
+def read(
+    workdir: Path,
+    overrides: Mapping[str, str] = MappingProxyType({}),
+    free: tuple[str, ...] = FREE_AFTER_TRAINING,
+) -> Config:
+    """The resolved configuration of a work directory, with overrides of fields that begin with one of `free`.
 
     Raises InputError where there is none, and for an override of anything else.
     """
@@ -175,11 +180,9 @@ def read(workdir: Path, overrides: Mapping[str, str] = MappingProxyType({})) -> 
     except (OSError, ValueError, TypeError, AttributeError, InputError) as error:
         raise InputError(f"{file}: expected a run's configuration, came {error}; restore it or train anew") from None
     for field, text in overrides.items():
-        if field in fields_of(config) and not field.startswith("evaluate.") and field not in _FREE_AFTER_TRAINING:
-            raise InputError(
-                f"--config.{field}: settled by training; what may change here is evaluate.*, "
-                f"{', '.join(_FREE_AFTER_TRAINING)}"
-            )
+        if field in fields_of(config) and not field.startswith(free):
+            allowed = ", ".join(f"{name}*" if name.endswith(".") else name for name in free)
+            raise InputError(f"--config.{field}: settled before; what may change here is {allowed}")
         _override(config, field, text)
     make_absolute(config)
     validate(config)

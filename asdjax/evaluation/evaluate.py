@@ -87,7 +87,13 @@ def _evaluated(
         used = {
             f"{name}/{checkpoint.line}": checkpoint.step for name, of_run in chosen.items() for checkpoint in of_run
         }
-        about = {"year": year, "split": split, "checkpoints": used, "settings": config.evaluate.to_dict()}
+        about = {
+            "year": year,
+            "split": split,
+            "checkpoints": used,
+            "settings": config.evaluate.to_dict(),
+            "models": _models(config, runs, chosen),
+        }
         return results.write(folder, year, judgements, about, joint)
     finally:
         results.sweep(folder, embeddings.FOLDER)
@@ -190,6 +196,23 @@ def _scored(
         for variant, of_variant in scored.items():
             for machine in run.task.machines:
                 models[machine][variant + checkpoint.suffix] = of_variant.of_machine(machine)
+    return models
+
+
+def _models(
+    config: Config, runs: Sequence[Run], chosen: Mapping[str, Sequence[Checkpoint]]
+) -> dict[str, dict[str, tuple[str, str, str]]]:
+    """By machine type, then by model: the run, line and variant that it is, as embeddings/ has it."""
+    models: dict[str, dict[str, tuple[str, str, str]]] = {}
+    for run in runs:
+        of_seed = f"@{run.seed}" if len(config.seed) > 1 else ""
+        of_run = {
+            f"{variant}{checkpoint.suffix}{of_seed}": (run.name, checkpoint.line, variant)
+            for checkpoint in chosen[run.name]
+            for variant in config.variants
+        }
+        for machine in run.task.machines:
+            models.setdefault(machine, {}).update(of_run)
     return models
 
 

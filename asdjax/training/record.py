@@ -28,13 +28,9 @@ def require_same(folder: Path, task: Task, recordings: Sequence[Recording]) -> N
     file = folder / FILE
     if not file.exists():
         return
-    try:
-        content = json.loads(file.read_text())
-        classes, before = [tuple(klass) for klass in content["classes"]], dict(content["clips"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{file}: expected a record of training clips, came a damaged file; remove it") from error
+    classes, before = _read(file)
     now = dict(_clips(task, recordings))
-    if now == before and classes == list(task.classes):
+    if now == before and classes == task.classes:
         return
     found = [
         _some("new", now.keys() - before.keys()),
@@ -46,6 +42,23 @@ def require_same(folder: Path, task: Task, recordings: Sequence[Recording]) -> N
         f"{file}: expected the training clips of this fleet as they were, came others: {what}; put them back as "
         "they were, or train in another --workdir"
     )
+
+
+def number_of_classes(folder: Path) -> int:
+    """How many classes a fleet tells apart; raises InputError where its record is missing or damaged."""
+    if not (folder / FILE).exists():
+        raise InputError(f"{folder / FILE}: no such file; run asdjax train again, which writes it anew")
+    classes, _ = _read(folder / FILE)
+    return len(classes)
+
+
+def _read(file: Path) -> tuple[tuple[tuple[str, ...], ...], dict[str, str]]:
+    """Classes, and clips as `_clips` tells them."""
+    try:
+        content = json.loads(file.read_text())
+        return tuple(tuple(klass) for klass in content["classes"]), dict(content["clips"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file}: expected a record of training clips, came a damaged file; remove it") from error
 
 
 def _clips(task: Task, recordings: Sequence[Recording]) -> dict[str, str]:

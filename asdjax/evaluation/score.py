@@ -1,0 +1,83 @@
+"""`asdjax score`: new clips, one line each, as they come."""
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from asdjax.config import Config
+from asdjax.corpus.audio import decode
+from asdjax.errors import InputError
+from asdjax.evaluation.detector import Detector, Verdict
+from asdjax.progress import say
+
+STDIN = "-"
+
+_LINE = "{decision:<7}  {score:>10.6f}  {seconds:<23}  {clip}"
+"""Of the table; a header explains it."""
+
+
+def score_all(
+    config: Config, detector: Detector, clips: Iterable[str], as_json: bool, show: Callable[[str], None]
+) -> int:
+    """Score clips as they come, paths to WAV files, and show a line for each; returns how many could not be scored.
+
+    These are said and passed over.
+    """
+    failed = 0
+    if not as_json:
+        show(
+            f"{'':7}  {'score':>10}  {'anomalous seconds':<23}  clip (anomaly: score > {detector.threshold.value:.6f})"
+        )
+    for clip in clips:
+        try:
+            verdict = detector.judge(_decoded(config, detector, Path(clip)))
+        except InputError as error:
+            failed += 1
+            say(f"asdjax score: {error}")
+            continue
+        show(_as_json(clip, verdict) if as_json else _as_line(clip, verdict))
+    return failed
+
+
+def from_stdin(words: Iterable[str]) -> Iterator[str]:
+    """The clips named, and in the place of `-` those on standard input, a path a line, as they come."""
+    for word in words:
+        if word == STDIN:
+            yield from (path for line in sys.stdin if (path := line.rstrip("\n")))
+        else:
+            yield word
+
+
+def _decoded(config: Config, detector: Detector, clip: Path):
+    """Samples int16 (s,) of a clip that has a piece."""
+    data = config.data
+    samples = decode(
+        clip, sample_rate_hz=config.signal.sample_rate_hz, on_mismatch=data.on_mismatch, channel=data.channel
+    )
+    least = detector.spectrogram.least_samples
+    if len(samples) < least:
+        rate = detector.spectrogram.sample_rate_hz
+        raise InputError(
+            f"{clip}: expected {least / rate:.2f} s or more, a piece's length, got {len(samples) / rate:.2f} s; give a "
+            "longer recording"
+        )
+    return samples
+
+
+def _as_line(clip: str, verdict: Verdict) -> str:
+    seconds = ", ".join(f"{begin:.1f}-{end:.1f}" for begin, end in verdict.seconds) or "-"
+    decision = "anomaly" if verdict.anomalous else "normal"
+    return _LINE.format(decision=decision, score=verdict.score, seconds=seconds, clip=clip)
+
+
+def _as_json(clip: str, verdict: Verdict) -> str:
+    return json.dumps(
+        {
+            "clip": clip,
+            "score": verdict.score,
+            "threshold": verdict.threshold,
+            "decision": "anomaly" if verdict.anomalous else "normal",
+            "anomalous_seconds": [[round(begin, 3), round(end, 3)] for begin, end in verdict.seconds],
+        }
+    )
