@@ -6,17 +6,20 @@ takes.
 Letters: q queries, n bank pieces, d embedding.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from sklearn.cluster import KMeans
 from sklearn.covariance import LedoitWolf
+from sklearn.exceptions import ConvergenceWarning
 
 from asdjax.evaluation import knn
 from asdjax.evaluation.bank import Bank, Scoring, oversampled
 
 Scorer = Callable[[np.ndarray], np.ndarray]
-"""Unit embeddings (q, d) float32 -> distances (q,), higher = more anomalous; NaN where the bank was empty."""
+"""Unit embeddings (q, d) float32 -> distances (q,), higher = more anomalous; NaN where the bank was empty, and with
+`knn_density` where it was of one clip."""
 
 Backend = Callable[[Bank, Scoring], Scorer]
 
@@ -25,6 +28,10 @@ CROSS_FOLDS = 10
 
 _LEAST_DISTANCE = 1e-6
 """Of the mean distance that a density is; float32 cosines of equal vectors are no closer to 1."""
+
+_LEAST_VARIANCE = 1e-7
+"""Of a Gaussian in any direction; float32 embeddings of unit length are told apart no better. Without it whatever lies
+across the line through two pieces would be no distance away."""
 
 
 def _knn(bank: Bank, scoring: Scoring) -> Scorer:
@@ -35,9 +42,9 @@ def _knn(bank: Bank, scoring: Scoring) -> Scorer:
 def _knn_density(bank: Bank, scoring: Scoring) -> Scorer:
     """As `knn`, each distance divided by how far the bank piece's own density_k nearest pieces of other clips lie on
     average: where recordings are few, as in the target domain, distances count less (Wilkinghoff et al. 2025, the
-    ratio form; with k = 1 their score)."""
+    ratio form; with k = 1 their score). One clip alone has no density."""
     spacing = knn.mean_distance(
-        bank.vectors, bank.vectors, scoring.density_k, query_clip=bank.clips[:, 0], bank_clips=bank.clips
+        bank.vectors, bank.vectors, scoring.density_k, query_clips=bank.clips, bank_clips=bank.clips
     )
     known = np.isfinite(spacing)
     vectors, spacing = bank.vectors[known], np.maximum(spacing[known], _LEAST_DISTANCE)
@@ -49,18 +56,28 @@ def _kmeans(bank: Bank, scoring: Scoring) -> Scorer:
     these are few (Wilkinghoff 2021)."""
     source, target = bank.vectors[~bank.target], bank.vectors[bank.target]
     if len(source) > scoring.prototypes:
-        source = KMeans(scoring.prototypes, n_init="auto", random_state=0).fit(source).cluster_centers_
+        source = _centres(source, scoring.prototypes)
         source = source / np.maximum(np.linalg.norm(source, axis=1, keepdims=True), np.finfo(np.float32).tiny)
     prototypes = np.concatenate([source, target]).astype(np.float32)
     return lambda queries: knn.mean_distance(queries, prototypes, 1)
+
+
+def _centres(vectors: np.ndarray, number: int) -> np.ndarray:
+    """k-means centres (number, d), some of them the same where fewer vectors differ."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # tells of the same ones
+        return KMeans(number, n_init="auto", random_state=0).fit(vectors).cluster_centers_
 
 
 def _mahalanobis(bank: Bank, scoring: Scoring) -> Scorer:
     """The Mahalanobis distance to the bank's mean, its covariance shrunk as Ledoit and Wolf (2004) do."""
     if len(bank) == 0:
         return lambda queries: np.full(len(queries), np.nan, np.float32)
-    gaussian = LedoitWolf().fit(bank.vectors.astype(np.float64))
-    return lambda queries: np.sqrt(gaussian.mahalanobis(queries.astype(np.float64))).astype(np.float32)
+    vectors = np.resize(bank.vectors.astype(np.float64), (max(len(bank), 2), bank.vectors.shape[1]))  # one: twice
+    gaussian = LedoitWolf().fit(vectors)
+    variances, axes = np.linalg.eigh(gaussian.covariance_)
+    whitening = axes / np.sqrt(np.maximum(variances, _LEAST_VARIANCE))
+    return lambda queries: np.linalg.norm((queries - gaussian.location_) @ whitening, axis=1).astype(np.float32)
 
 
 BACKENDS: dict[str, Backend] = {
@@ -95,9 +112,7 @@ def scores_within(bank: Bank, scoring: Scoring) -> np.ndarray:
 
 
 def _knn_within(queries: Bank, part: Bank, scoring: Scoring) -> np.ndarray:
-    return knn.mean_distance(
-        queries.vectors, part.vectors, scoring.k, query_clip=queries.clips[:, 0], bank_clips=part.clips
-    )
+    return knn.mean_distance(queries.vectors, part.vectors, scoring.k, query_clips=queries.clips, bank_clips=part.clips)
 
 
 def _parts(bank: Bank, scoring: Scoring) -> Sequence[Bank]:

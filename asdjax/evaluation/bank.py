@@ -48,8 +48,8 @@ class Bank(NamedTuple):
         return len(self.vectors)
 
     def without(self, clips: Iterable[int]) -> "Bank":
-        """What is left without the pieces of some clips."""
-        return self._at(~np.isin(self.clips[:, 0], list(clips)))
+        """What is left without the pieces that were made of any of some clips."""
+        return self._at(~np.isin(self.clips, list(clips)).any(axis=1))
 
     def of_domain(self, *, target: bool) -> "Bank":
         """The pieces of one domain."""
@@ -93,7 +93,7 @@ def oversampled(bank: Bank, ratio: float) -> Bank:
     first = rng.permutation(np.resize(np.arange(len(real)), number))
     second = near[first, rng.integers(0, near.shape[1], number)]
     between = of_target[first] + rng.random((number, 1), np.float32) * (of_target[second] - of_target[first])
-    unit = between / np.linalg.norm(between, axis=1, keepdims=True)
+    unit = between / np.maximum(np.linalg.norm(between, axis=1, keepdims=True), np.finfo(np.float32).tiny)
     parents = np.stack([bank.clips[real[first], 0], bank.clips[real[second], 0]], axis=1)
     made = Bank(unit.astype(np.float32), parents, np.ones(number, bool))
     return Bank(*(np.concatenate([old, new]) for old, new in zip(bank, made, strict=True)))

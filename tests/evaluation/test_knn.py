@@ -56,7 +56,7 @@ def test_k_larger_than_the_bank_takes_all_of_it():
 def test_a_query_never_meets_its_own_clip(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(knn, "BANK_CHUNK", 8)
     vectors, clip = units(30, 8), np.repeat(np.arange(10), 3)
-    got = knn.mean_distance(vectors, vectors, 4, query_clip=clip, bank_clips=twice(clip))
+    got = knn.mean_distance(vectors, vectors, 4, query_clips=twice(clip), bank_clips=twice(clip))
     for i in range(30):
         others = vectors[clip != clip[i]]
         np.testing.assert_allclose(got[i], expected(vectors[i : i + 1], others, 4)[0], **CLOSE)
@@ -64,10 +64,10 @@ def test_a_query_never_meets_its_own_clip(monkeypatch: pytest.MonkeyPatch):
 
 def test_what_remains_counts_and_nothing_is_nan():
     vectors, clip = units(5, 9), np.array([0, 0, 0, 0, 1])
-    got = knn.mean_distance(vectors, vectors, 3, query_clip=clip, bank_clips=twice(clip))
+    got = knn.mean_distance(vectors, vectors, 3, query_clips=twice(clip), bank_clips=twice(clip))
     np.testing.assert_allclose(got[0], 1 - vectors[0] @ vectors[4], rtol=1e-4)
     assert np.isfinite(got).all()
-    alone = knn.mean_distance(vectors[:4], vectors[:4], 3, query_clip=clip[:4], bank_clips=twice(clip[:4]))
+    alone = knn.mean_distance(vectors[:4], vectors[:4], 3, query_clips=twice(clip[:4]), bank_clips=twice(clip[:4]))
     assert np.isnan(alone).all()
     assert np.isnan(knn.mean_distance(vectors, vectors[:0], 3)).all()
     assert knn.mean_distance(vectors[:0], vectors, 3).shape == (0,)
@@ -93,7 +93,7 @@ def test_spacing_divides_the_distances():
 
 def test_a_piece_made_of_two_clips_meets_neither():
     bank, parents = units(4, 15), np.array([[0, 0], [0, 1], [1, 2], [2, 2]])
-    got = knn.mean_distance(bank[:1], bank, 4, query_clip=np.array([0]), bank_clips=parents)
+    got = knn.mean_distance(bank[:1], bank, 4, query_clips=np.array([[0, 0]]), bank_clips=parents)
     np.testing.assert_allclose(got, (1 - bank[2:] @ bank[0]).mean(), rtol=1e-5)
-    got = knn.mean_distance(bank[:1], bank, 4, query_clip=np.array([1]), bank_clips=parents)
+    got = knn.mean_distance(bank[:1], bank, 4, query_clips=np.array([[1, 1]]), bank_clips=parents)
     np.testing.assert_allclose(got, (1 - bank[[0, 3]] @ bank[0]).mean(), rtol=1e-4, atol=1e-6)
