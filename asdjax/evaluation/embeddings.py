@@ -78,7 +78,7 @@ def load(evaluation: Path, run: str, line: str, variants: Sequence[str]) -> Chec
     try:
         clips = json.loads((home / "clips.json").read_text())
         return Checkpointed(*(_part(home / part, clips[part], variants) for part in _PARTS))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{home}: expected an evaluation's embeddings ({error}); run asdjax evaluate again") from error
 
 
@@ -89,8 +89,12 @@ def _part(folder: Path, rows: Sequence[dict], variants: Sequence[str]) -> Embedd
         np.load(folder / "clip.npy"),
     )
     scores = {variant: np.load(folder / f"{variant}_scores.npy") for variant in variants}
-    lengths = {len(rows) for rows in pieces.vectors.values()} - {len(pieces.clip)}
-    if lengths or {len(of_clips) for of_clips in scores.values()} - {len(clips)}:
+    together = (
+        all(rows.ndim == 2 and len(rows) == len(pieces.clip) for rows in pieces.vectors.values())
+        and all(of_clips.shape == (len(clips),) for of_clips in scores.values())
+        and np.isin(pieces.clip, np.arange(len(clips))).all()
+    )
+    if not together:
         raise ValueError(f"the arrays in {folder.name}/ do not go together")
     return Embedded(clips, pieces, scores)
 
