@@ -98,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_evaluate(commands)
     _add_metrics(commands)
     _add_score(commands)
+    _add_export(commands)
     return parser
 
 
@@ -224,18 +225,29 @@ def _add_evaluate(commands: Any) -> None:
     parser.set_defaults(configurable=True)
     parser.add_argument("--workdir", type=Path, required=True, metavar="W")
     parser.add_argument("--split", choices=("dev", "eval"), default="dev", help="labelled or unlabelled test clips")
-    parser.add_argument("--step", type=int, metavar="N", help="judge this checkpoint (default: the newest)")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--step", type=int, metavar="N", help="judge this checkpoint (default: the newest)")
+    which.add_argument("--watch", action="store_true", help="judge each new checkpoint until training has ended")
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    from functools import partial
+
     from asdjax import runtime
+    from asdjax.evaluation import choice
     from asdjax.evaluation.evaluate import evaluate
     from asdjax.evaluation.table import as_text
+    from asdjax.evaluation.watch import watch
 
     runtime.prepare()
-    results = evaluate(options.workdir, split=options.split, step=options.step, overrides=options.overrides)
-    _print(as_text(results.rows, _width()))
-    _print(f"\nresults, table and score files: {results.folder}")
+    if options.watch:
+        evaluations = watch(options.workdir, split=options.split, overrides=options.overrides)
+    else:
+        choose = partial(choice.trained, step=options.step)
+        evaluations = [evaluate(options.workdir, split=options.split, choose=choose, overrides=options.overrides)]
+    for results in evaluations:
+        _print(as_text(results.rows, _width()))
+        _print(f"\nresults, table and score files: {results.folder}")
     return DONE
 
 
@@ -282,6 +294,34 @@ def _score(options: argparse.Namespace) -> int:
     detector = open_detector(config, options.workdir, options.split, options.system, *place)
     failed = score_all(config, detector, from_stdin(options.clips), options.json, _print)
     return BAD_INPUT if failed else DONE
+
+
+def _add_export(commands: Any) -> None:
+    parser = _add(commands, "export", _export, "write what was evaluated as functions that need only JAX")
+    parser.add_argument("--workdir", type=Path, required=True, metavar="W")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
+    parser.add_argument("--machines", type=_names, default=(), metavar="A,B", help="default: all that were evaluated")
+    parser.add_argument("--seconds", type=float, default=10.0, help="length of the clips (default: %(default)s)")
+    parser.add_argument("--system", metavar="NAME", help="of table.md (default: all models)")
+    parser.add_argument("--split", choices=("dev", "eval"), default="dev", help="whose evaluation to go on from")
+
+
+def _export(options: argparse.Namespace) -> int:
+    from asdjax import configfile, runtime
+    from asdjax.evaluation.export import EXAMPLE, export
+
+    runtime.prepare()
+    files = export(
+        configfile.read(options.workdir),
+        options.workdir,
+        options.out,
+        split=options.split,
+        system=options.system,
+        machines=options.machines,
+        seconds=options.seconds,
+    )
+    _print(f"{len(files)} functions in {options.out}; {options.out / EXAMPLE} shows how to call them")
+    return DONE
 
 
 def _width() -> int:

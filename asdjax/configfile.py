@@ -182,7 +182,7 @@ def read(
     for field, text in overrides.items():
         if field in fields_of(config) and not field.startswith(free):
             allowed = ", ".join(f"{name}*" if name.endswith(".") else name for name in free)
-            raise InputError(f"--config.{field}: settled before; what may change here is {allowed}")
+            raise InputError(f"--config.{field}: settled earlier; what may change here is {allowed}")
         _override(config, field, text)
     make_absolute(config)
     validate(config)

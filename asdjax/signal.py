@@ -140,7 +140,7 @@ def _frames(samples: jax.Array, spectrogram: Spectrogram) -> jax.Array:
     hops_per_window = -(-spectrogram.n_fft // hop)
     padded_length = (t - 1 + hops_per_window) * hop
     padded = jnp.pad(samples, ((0, 0), (0, padded_length - samples.shape[1])))
-    hops = padded.reshape(len(samples), -1, hop)
+    hops = padded.reshape(samples.shape[0], -1, hop)
     windows = jnp.concatenate([hops[:, i : i + t] for i in range(hops_per_window)], axis=-1)
     return windows[..., : spectrogram.n_fft]
 

@@ -1,13 +1,13 @@
 """How far a piece lies from a bank: nearest neighbours, prototypes, a Gaussian.
 
-A backend is a function from a bank to a scorer, and a scorer one from pieces to distances. That is all a new one
-takes.
+A backend is a function from a bank to a distance: either of two kinds, both plain arrays, so that they can be exported.
 
 Letters: q queries, n bank pieces, d embedding.
 """
 
 import warnings
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from sklearn.cluster import KMeans
@@ -17,11 +17,40 @@ from sklearn.exceptions import ConvergenceWarning
 from asdjax.evaluation import knn
 from asdjax.evaluation.bank import Bank, Scoring, oversampled
 
-Scorer = Callable[[np.ndarray], np.ndarray]
-"""Unit embeddings (q, d) float32 -> distances (q,), higher = more anomalous; NaN where the bank was empty, and with
-`knn_density` where it was of one clip."""
 
-Backend = Callable[[Bank, Scoring], Scorer]
+class Neighbours(NamedTuple):
+    """The mean cosine distance to the k nearest of `vectors` (n, d), each divided by its `spacing` (n,), if there is
+    one."""
+
+    vectors: np.ndarray
+    k: int
+    spacing: np.ndarray | None = None
+
+    def __call__(self, queries: np.ndarray) -> np.ndarray:
+        return knn.mean_distance(queries, self.vectors, self.k, spacing=self.spacing)
+
+
+class Gaussian(NamedTuple):
+    """The distance to `mean` (d,) in deviations: Euclidean after `whitening` (d, d)."""
+
+    mean: np.ndarray
+    whitening: np.ndarray
+
+    def __call__(self, queries: np.ndarray) -> np.ndarray:
+        return np.linalg.norm((queries - self.mean) @ self.whitening, axis=1).astype(np.float32)
+
+
+class Scorer(NamedTuple):
+    """The least of the distances `of` several banks, or of one: unit embeddings (q, d) float32 -> (q,), higher = more
+    anomalous; NaN where the banks were empty, and with `knn_density` where they were of one clip."""
+
+    of: tuple[Neighbours | Gaussian, ...]
+
+    def __call__(self, queries: np.ndarray) -> np.ndarray:
+        return _nearest([distance(queries) for distance in self.of])
+
+
+Backend = Callable[[Bank, Scoring], Neighbours | Gaussian]
 
 CROSS_FOLDS = 10
 """Parts that a bank's clips are split into where its own pieces are scored by what the others were fitted to."""
@@ -34,12 +63,12 @@ _LEAST_VARIANCE = 1e-7
 across the line through two pieces would be no distance away."""
 
 
-def _knn(bank: Bank, scoring: Scoring) -> Scorer:
+def _knn(bank: Bank, scoring: Scoring) -> Neighbours:
     """The mean cosine distance to the k nearest pieces (the report, 2.5)."""
-    return lambda queries: knn.mean_distance(queries, bank.vectors, scoring.k)
+    return Neighbours(bank.vectors, scoring.k)
 
 
-def _knn_density(bank: Bank, scoring: Scoring) -> Scorer:
+def _knn_density(bank: Bank, scoring: Scoring) -> Neighbours:
     """As `knn`, each distance divided by how far the bank piece's own density_k nearest pieces of other clips lie on
     average: where recordings are few, as in the target domain, distances count less (Wilkinghoff et al. 2025, the
     ratio form; with k = 1 their score). One clip alone has no density."""
@@ -48,10 +77,10 @@ def _knn_density(bank: Bank, scoring: Scoring) -> Scorer:
     )
     known = np.isfinite(spacing)
     vectors, spacing = bank.vectors[known], np.maximum(spacing[known], _LEAST_DISTANCE)
-    return lambda queries: knn.mean_distance(queries, vectors, scoring.k, spacing=spacing)
+    return Neighbours(vectors, scoring.k, spacing)
 
 
-def _kmeans(bank: Bank, scoring: Scoring) -> Scorer:
+def _kmeans(bank: Bank, scoring: Scoring) -> Neighbours:
     """The cosine distance to the nearest prototype: k-means centres of the source pieces, and every target piece, as
     these are few (Wilkinghoff 2021)."""
     source, target = bank.vectors[~bank.target], bank.vectors[bank.target]
@@ -59,7 +88,7 @@ def _kmeans(bank: Bank, scoring: Scoring) -> Scorer:
         source = _centres(source, scoring.prototypes)
         source = source / np.maximum(np.linalg.norm(source, axis=1, keepdims=True), np.finfo(np.float32).tiny)
     prototypes = np.concatenate([source, target]).astype(np.float32)
-    return lambda queries: knn.mean_distance(queries, prototypes, 1)
+    return Neighbours(prototypes, 1)
 
 
 def _centres(vectors: np.ndarray, number: int) -> np.ndarray:
@@ -69,15 +98,16 @@ def _centres(vectors: np.ndarray, number: int) -> np.ndarray:
         return KMeans(number, n_init="auto", random_state=0).fit(vectors).cluster_centers_
 
 
-def _mahalanobis(bank: Bank, scoring: Scoring) -> Scorer:
+def _mahalanobis(bank: Bank, scoring: Scoring) -> Gaussian:
     """The Mahalanobis distance to the bank's mean, its covariance shrunk as Ledoit and Wolf (2004) do."""
+    d = bank.vectors.shape[1]
     if len(bank) == 0:
-        return lambda queries: np.full(len(queries), np.nan, np.float32)
-    vectors = np.resize(bank.vectors.astype(np.float64), (max(len(bank), 2), bank.vectors.shape[1]))  # one: twice
+        return Gaussian(np.full(d, np.nan), np.eye(d))
+    vectors = np.resize(bank.vectors.astype(np.float64), (max(len(bank), 2), d))  # one: twice
     gaussian = LedoitWolf().fit(vectors)
     variances, axes = np.linalg.eigh(gaussian.covariance_)
     whitening = axes / np.sqrt(np.maximum(variances, _LEAST_VARIANCE))
-    return lambda queries: np.linalg.norm((queries - gaussian.location_) @ whitening, axis=1).astype(np.float32)
+    return Gaussian(gaussian.location_, whitening)
 
 
 BACKENDS: dict[str, Backend] = {
@@ -90,8 +120,7 @@ BACKENDS: dict[str, Backend] = {
 
 def scorer_of(bank: Bank, scoring: Scoring) -> Scorer:
     """What scores pieces that the bank does not hold, as the settings say."""
-    scorers = [BACKENDS[scoring.backend](part, scoring) for part in _parts(bank, scoring)]
-    return lambda queries: _nearest([scorer(queries) for scorer in scorers])
+    return Scorer(tuple(BACKENDS[scoring.backend](part, scoring) for part in _parts(bank, scoring)))
 
 
 def scores_within(bank: Bank, scoring: Scoring) -> np.ndarray:

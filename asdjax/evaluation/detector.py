@@ -39,8 +39,9 @@ class Member(NamedTuple):
 
 
 class Part(NamedTuple):
-    """The members that one checkpoint holds."""
+    """The members that one checkpoint, `name`, holds."""
 
+    name: str
     spec: FleetSpec
     model: Model
     members: Sequence[Member]
@@ -204,7 +205,7 @@ def _part(
         bank = bank_of(kept.bank.clips, numbers, kept.bank.pieces, variant)
         scale = SCALES[ensemble](kept.scores_of(variant, clip.machine))
         members.append(Member(variant, bank, scorer_of(bank, scoring), scale))
-    return Part(spec._replace(variants=tuple(variants)), model, members)
+    return Part(f"{run}/{line}", spec._replace(variants=tuple(variants)), model, members)
 
 
 def _restored(spec: FleetSpec, line: Path, step: int) -> Model:

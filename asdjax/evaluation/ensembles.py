@@ -1,6 +1,7 @@
 """Averages of models' clip scores, and which models are averaged."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -44,8 +45,19 @@ def _mean(scores: Sequence[Mapping[Clip, float]]) -> dict[Clip, float]:
     return {clip: float(np.mean([model[clip] for model in scores])) for clip in scores[0]}
 
 
+class Linear(NamedTuple):
+    """A scale that is a straight line: how many units a score lies above an origin."""
+
+    origin: float
+    unit: float
+
+    def __call__(self, scores: Any) -> Any:
+        """Scores of any shape, numpy's or JAX's -> the same shape."""
+        return (scores - self.origin) / self.unit
+
+
 def _as_they_are(model: ClipScores) -> Scale:
-    return lambda scores: scores
+    return Linear(0.0, 1.0)
 
 
 def _ranks(model: ClipScores) -> Scale:
@@ -63,8 +75,7 @@ def _ranks(model: ClipScores) -> Scale:
 def _z_scores(model: ClipScores) -> Scale:
     """Standard deviations of the training scores above their mean; the distance itself where these are all equal."""
     training = np.array(list(model.train.values()))
-    mean, deviation = training.mean(), training.std() or 1.0
-    return lambda scores: (scores - mean) / deviation
+    return Linear(float(training.mean()), float(training.std()) or 1.0)
 
 
 SCALES: dict[str, Callable[[ClipScores], Scale]] = {

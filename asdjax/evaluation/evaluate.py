@@ -7,44 +7,36 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from asdjax import configfile, journal
-from asdjax.config import Config, evaluated_lines
+from asdjax.config import Config
 from asdjax.corpus.access import Recording, open_corpus, open_stores, recordings_of
 from asdjax.corpus.clips import Clip, Corpus
 from asdjax.corpus.official import YEAR_OF_LAYOUT
 from asdjax.corpus.tasks import tasks_of
 from asdjax.errors import InputError
-from asdjax.evaluation import embeddings, results, scores, systems
-from asdjax.evaluation.bank import Scoring
+from asdjax.evaluation import choice, embeddings, results, scores, systems
+from asdjax.evaluation.bank import Scoring, grouped
+from asdjax.evaluation.choice import Checkpoint, Choose, Chosen
 from asdjax.evaluation.results import Results
 from asdjax.evaluation.systems import Losses, Models
 from asdjax.files import locked_folder
 from asdjax.progress import say, track
 from asdjax.training import checkpoints, embed, fleet, optimizer, record
 from asdjax.training.fleet import FleetSpec, Model
-from asdjax.training.phases import PHASE1, lines_of
 from asdjax.training.runs import Run, runs_of
-
-
-class Checkpoint(NamedTuple):
-    """One saved step of a run: what it is called in the names of models, its line, its step."""
-
-    suffix: str
-    line: str
-    step: int
 
 
 def evaluate(
     workdir: Path,
     *,
     split: str = "dev",
-    step: int | None = None,
+    choose: Choose = choice.trained,
     overrides: Mapping[str, str] = MappingProxyType({}),
 ) -> Results:
     """Score all test clips, judge those of a split and write W/evaluation/<split>/; returns what was written.
 
-    `dev` are the test clips whose names tell their label, `eval` the others, whatever truth is known of them. `step`
-    judges that checkpoint instead of the newest; `overrides` as in `configfile.read`. Raises InputError where
-    something is missing that this needs, before anything is written.
+    `dev` are the test clips whose names tell their label, `eval` the others, whatever truth is known of them. `choose`
+    says which checkpoints make the models; `overrides` as in `configfile.read`. Raises InputError where something is
+    missing that this needs, before anything is written.
     """
     # 1. What was trained, on what.
     config = configfile.read(workdir, overrides)
@@ -57,17 +49,21 @@ def evaluate(
             f"config.data.root: expected {kind} test clips for --split {split}, found none; the others are judged by "
             f"--split {other}"
         )
+    judged = _scorable(config, corpus, judged, split)
     folder = workdir / "evaluation" / split
     with locked_folder(folder, wait=False):
-        return _evaluated(config, workdir, corpus, judged, folder, split, step)
+        return _evaluated(config, workdir, corpus, judged, folder, split, choose)
 
 
 def _evaluated(
-    config: Config, workdir: Path, corpus: Corpus, judged: Sequence[Clip], folder: Path, split: str, step: int | None
+    config: Config, workdir: Path, corpus: Corpus, judged: Sequence[Clip], folder: Path, split: str, choose: Choose
 ) -> Results:
     # 2. Every clip's embeddings, kept for later, and its score by every model, seed by seed.
     runs = runs_of(config, workdir, tasks_of(corpus, config.data.classes))
-    chosen = {run.name: _checkpoints(config, run, step) for run in runs}
+    chosen = choose(config, runs)
+    runs = [run for run in runs if run.name in chosen]
+    machines = {machine for run in runs for machine in run.task.machines}
+    judged = [clip for clip in judged if clip.machine in machines]
     prepared = [(run, _recorded(config, workdir, corpus, run)) for run in runs]
     results.fresh(folder, embeddings.FOLDER)
     try:
@@ -75,7 +71,6 @@ def _evaluated(
         for run, recorded in prepared:
             models = _scored(config, run, chosen[run.name], recorded, folder / f"{embeddings.FOLDER}.partial")
             by_seed.setdefault(run.seed, {}).update(models)
-        judged = _scorable(judged, by_seed)
         # 3. Single models, ensembles, thresholds, figures.
         year = YEAR_OF_LAYOUT[corpus.layout]
         judgements = {
@@ -109,36 +104,6 @@ def _require_allowed(config: Config, corpus: Corpus) -> None:
                 f"config.evaluate.{field}: {value} needs the domain of a test clip, which from 2022 on is no input; "
                 f"set it to {instead}"
             )
-
-
-def _checkpoints(config: Config, run: Run, step: int | None) -> list[Checkpoint]:
-    """The checkpoints of a run that make its models: of the lines asked for, or phase 1 where it has none of them."""
-    asked, planned = evaluated_lines(config), lines_of(config, run.task)
-    lines = [line for line in asked if line in planned]
-    if len(lines) < len(asked):
-        say(f"{run.name}: has no phase 2, evaluating phase 1")
-        lines = [PHASE1]
-    plain = lines[0] if asked[0] not in lines and PHASE1 not in asked else asked[0]
-    return [
-        Checkpoint("" if line == plain else f"@{line}", line, _step(run, line, planned[line], step)) for line in lines
-    ]
-
-
-def _step(run: Run, line: str, planned: int, step: int | None) -> int:
-    """The step of a line to judge; says so where training has not come to its end."""
-    saved = checkpoints.steps(run.folder / line)
-    if not saved:
-        raise InputError(f"{run.folder}: expected checkpoints of {line}, none there; run asdjax train first")
-    if step is not None and step not in saved:
-        raise InputError(f"--step {step}: {run.folder / line} holds {', '.join(map(str, saved))}")
-    if step is None and saved[-1] < planned:
-        say(f"{run.name} {line}: judged at step {saved[-1]} of {planned}, where its training was ended")
-    chosen = saved[-1] if step is None else step
-    try:
-        checkpoints.verify(run.folder / line, chosen)
-    except checkpoints.Damaged as damage:
-        raise InputError(f"{damage}; give another --step, or run asdjax train again") from None
-    return chosen
 
 
 def _load(spec: FleetSpec, run: Run, checkpoint: Checkpoint) -> Model:
@@ -199,9 +164,7 @@ def _scored(
     return models
 
 
-def _models(
-    config: Config, runs: Sequence[Run], chosen: Mapping[str, Sequence[Checkpoint]]
-) -> dict[str, dict[str, tuple[str, str, str]]]:
+def _models(config: Config, runs: Sequence[Run], chosen: Chosen) -> dict[str, dict[str, tuple[str, str, str]]]:
     """By machine type, then by model: the run, line and variant that it is, as embeddings/ has it."""
     models: dict[str, dict[str, tuple[str, str, str]]] = {}
     for run in runs:
@@ -216,7 +179,7 @@ def _models(
     return models
 
 
-def _held_out(runs: Sequence[Run], chosen: Mapping[str, Sequence[Checkpoint]], seed: int) -> Losses:
+def _held_out(runs: Sequence[Run], chosen: Chosen, seed: int) -> Losses:
     """What training has told of its held-out clips at the checkpoints that are judged."""
     losses: dict[str, dict[str, float]] = {}
     for run in runs:
@@ -233,16 +196,20 @@ def _held_out(runs: Sequence[Run], chosen: Mapping[str, Sequence[Checkpoint]], s
     return losses
 
 
-def _scorable(judged: Sequence[Clip], by_seed: Mapping[int, Models]) -> list[Clip]:
-    """The clips that were scored; says how many of which sections have nothing to be scored against."""
-    models = [
-        scored for of_seed in by_seed.values() for of_machine in of_seed.values() for scored in of_machine.values()
-    ]
-    known = {clip for scored in models for clip in scored.test}
+def _scorable(config: Config, corpus: Corpus, judged: Sequence[Clip], split: str) -> list[Clip]:
+    """The clips that have training clips to be scored against; says how many of which sections have none.
+
+    Raises InputError where that is all of them or, as a submission must have every row, any of the split `eval`.
+    """
+    banks = grouped(corpus.select(split="train"), config.evaluate.bank).keys()
+    known = {clip for clip in judged if grouped([clip], config.evaluate.bank).keys() <= banks}
     left_out = Counter(f"{clip.machine} {clip.section}" for clip in judged if clip not in known)
+    counts = ", ".join(f"{number} of {section}" for section, number in sorted(left_out.items()))
+    if left_out and (split == "eval" or not known):
+        raise InputError(
+            "config.data.root: expected training clips to score every section's test clips against, found none for "
+            f"{counts}; add them (for an evaluation set: the additional training data)"
+        )
     if left_out:
-        counts = ", ".join(f"{number} of {section}" for section, number in sorted(left_out.items()))
         say(f"test clips left out, as they have no training clips to be scored against: {counts}")
-    if len(left_out) and sum(left_out.values()) == len(judged):
-        raise InputError("config.data.root: no test clip has training clips of its own section to be scored against")
     return [clip for clip in judged if clip in known]

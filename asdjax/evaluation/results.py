@@ -73,6 +73,7 @@ def _write_files(folder: Path, year: int, systems: Mapping[str, System], per: st
     try:
         for name, system in systems.items():
             submission.write(folder / "scores.partial" / name, year, system.clips)
+            submission.verify(folder / "scores.partial" / name, year, system.clips)
             clip_table.write(folder / "clips.partial" / f"{name}.csv", system, per)
     except BaseException:
         sweep(folder, *_WRITTEN)

@@ -1,7 +1,7 @@
 """From embeddings to a score per clip: banks, distances, pooling."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -66,8 +66,9 @@ def pooled(pieces: np.ndarray, scoring: Scoring) -> float:
     return float(POOLINGS[scoring.pooling](pieces.astype(np.float64), scoring.top_pieces))
 
 
-POOLINGS: dict[str, Callable[[np.ndarray, int], np.floating]] = {
-    "mean": lambda pieces, top: pieces.mean(),
-    "max": lambda pieces, top: pieces.max(),
-    "top": lambda pieces, top: np.sort(pieces)[-top:].mean(),
+POOLINGS: dict[str, Callable[[Any, int], Any]] = {
+    "mean": lambda pieces, top: pieces.mean(axis=-1),
+    "max": lambda pieces, top: pieces.max(axis=-1),
+    "top": lambda pieces, top: pieces.__array_namespace__().sort(pieces, axis=-1)[..., -top:].mean(axis=-1),
 }
+"""Scores of pieces (..., p), numpy's or JAX's, and how many `top` ones count -> (...)."""

@@ -52,6 +52,30 @@ def write(folder: Path, year: int, clips: Iterable[ScoredClip]) -> None:
             (folder / name).unlink(missing_ok=True)
 
 
+def verify(folder: Path, year: int, clips: Iterable[ScoredClip]) -> None:
+    """Read a submission back and hold it against its clips, by name: every file, every row, every value.
+
+    Raises InputError, naming the file, where it is not what was written: the disk lost or changed something.
+    """
+    scores, decisions = read_tables(folder, _SCORES, year), read_tables(folder, _DECISIONS, year)
+    wanted: dict[Place, dict[str, tuple[float, bool | None]]] = {}
+    for clip in clips:
+        place = place_of(year, clip.machine, clip.section, clip.domain)
+        wanted.setdefault(place, {})[clip.name] = (float(clip.score), clip.decision)
+    found = {
+        place: {name: (score, _decision(decisions, place, name)) for name, score in table.values.items()}
+        for place, table in scores.items()
+    }
+    for place in wanted.keys() | found.keys():
+        if wanted.get(place) != found.get(place):
+            file = folder / file_name(_SCORES.prefix, place, year)
+            raise InputError(f"{file}: expected what was written, came something else; check the disk, evaluate again")
+
+
+def _decision(decisions: Tables[bool], place: Place, name: str) -> bool | None:
+    return decisions[place].values.get(name) if place in decisions else None
+
+
 def read(folder: Path, year: int, truth: Path | None = None) -> list[ScoredClip]:
     """Read anybody's submission; the clips come sorted by file and name, however the rows lie.
 

@@ -60,17 +60,25 @@ class Conv(nnx.Module):
 
 
 class DepthwiseConv(nnx.Module):
-    """One k x k filter per channel, (b, f, t, c) -> (b, f', t', c)."""
+    """One k x k filter per channel, (b, f, t, c) -> (b, f', t', c).
+
+    After `eval()` it may be exported for several platforms: each gets its own lowering.
+    """
 
     def __init__(self, channels: int, kernel: int, *, stride: int = 1, dtype: DTypeLike) -> None:
         self.kernel = _kernel(kernel, kernel, channels)
         self.stride = stride
         self.dtype = dtype
+        self.deterministic = False
 
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = jnp.asarray(self.kernel[...], self.dtype)
-        lowering = shifted_products if jax.default_backend() == "cpu" else grouped_conv
-        return lowering(x, kernel, self.stride)
+        on_cpu, elsewhere = (
+            functools.partial(lowering, stride=self.stride) for lowering in (shifted_products, grouped_conv)
+        )
+        if self.deterministic:
+            return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=elsewhere)
+        return (on_cpu if jax.default_backend() == "cpu" else elsewhere)(x, kernel)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))

@@ -42,7 +42,7 @@ def embed_clips(
     A clip shorter than a piece gives the one at frame 0, zero-padded. `what` names the progress bar, and a
     `quiet` one leaves nothing behind. Without a `device` it is JAX's default one.
     """
-    embed = compiled_embed(spec)
+    run = compiled_embed(spec)
     model = jax.device_put(model, device)
     places = [
         (number, frame)
@@ -57,7 +57,7 @@ def embed_clips(
             for row, (number, frame) in enumerate(batch):
                 start = signal.first_sample(frame, spec.spectrogram)
                 crops[row] = signal.crop(samples[number], start, spec.spectrogram.piece_samples)
-            for variant, rows in embed(model, crops).items():
+            for variant, rows in run(model, crops).items():
                 out[variant][begin : begin + len(batch)] = np.asarray(rows)[: len(batch)]
             shown.advance(len(batch))
     return Embeddings(out, np.array([number for number, _ in places], np.int64))
@@ -71,22 +71,23 @@ def piece_starts(samples: int, spectrogram: Spectrogram, stride_frames: int) -> 
 
 @functools.cache
 def compiled_embed(spec: FleetSpec):
-    """The jitted `embed(model, crops int16 (b, s)) -> {variant: (b, d) of unit length}`.
+    """The jitted `embed(model, crops)` of a spec."""
+    return jax.jit(functools.partial(embed, spec))
+
+
+def embed(spec: FleetSpec, model: Model, crops: jax.Array) -> dict[str, jax.Array]:
+    """Embeddings by variant (b, d) of unit length, of the samples under pieces, int16 (b, s).
 
     One STFT serves all variants and both heights.
     """
-
-    def embed(model: Model, crops: jax.Array) -> dict[str, jax.Array]:
-        magnitude = signal.magnitudes(signal.as_float(crops), spec.spectrogram)
-        pieces = {
-            height: signal.pieces(magnitude, height, spec.spectrogram).astype(spec.precision)
-            for height in {variants.height_of(variant) for variant in spec.variants}
-        }
-        return {
-            variant: heads.normalise(
-                variants.embed(fleet.backbone(spec, model, variant), pieces[variants.height_of(variant)])
-            )
-            for variant in spec.variants
-        }
-
-    return jax.jit(embed)
+    magnitude = signal.magnitudes(signal.as_float(crops), spec.spectrogram)
+    pieces = {
+        height: signal.pieces(magnitude, height, spec.spectrogram).astype(spec.precision)
+        for height in {variants.height_of(variant) for variant in spec.variants}
+    }
+    return {
+        variant: heads.normalise(
+            variants.embed(fleet.backbone(spec, model, variant), pieces[variants.height_of(variant)])
+        )
+        for variant in spec.variants
+    }

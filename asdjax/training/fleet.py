@@ -25,6 +25,8 @@ from asdjax.training.sampler import Draw, Plan
 
 CENTRES = "arcface/weights"
 SCALE = "arcface/scale"
+OF_HEAD = (CENTRES, SCALE)
+"""What no embedding needs."""
 
 
 class FleetSpec(NamedTuple):
@@ -157,7 +159,7 @@ def declare(spec: FleetSpec, variant: str) -> variants.Backbone:
 
 def backbone(spec: FleetSpec, model: Model, variant: str) -> variants.Backbone:
     """A variant's backbone with what it has learned, the head's arrays left out."""
-    arrays = ({p: leaf for p, leaf in of[variant].items() if p not in (CENTRES, SCALE)} for of in model)
+    arrays = ({p: leaf for p, leaf in of[variant].items() if p not in OF_HEAD} for of in model)
     return variants.Backbone(declare(spec, variant).graph, *arrays)
 
 

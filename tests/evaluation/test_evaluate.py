@@ -119,7 +119,7 @@ def test_how_clips_are_scored_can_be_told_for_one_evaluation(trained: Path, trai
 
 
 def test_what_training_has_settled_cannot_be_told(trained: Path, capsys: pytest.CaptureFixture[str]):
-    assert "config.width: settled by training" in refusal(trained, capsys, "--config.width=0.5")
+    assert "config.width: settled earlier" in refusal(trained, capsys, "--config.width=0.5")
 
 
 def test_a_training_that_was_ended_early_is_judged_and_it_is_said(trained: Path, capsys: pytest.CaptureFixture[str]):

@@ -1,0 +1,99 @@
+"""Which checkpoints of a run make its models."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from asdjax.config import Config, evaluated_lines
+from asdjax.errors import InputError
+from asdjax.progress import say
+from asdjax.training import checkpoints
+from asdjax.training.phases import PHASE1, lines_of
+from asdjax.training.runs import Run
+
+
+class Checkpoint(NamedTuple):
+    """One saved step of a run: what it is called in the names of models, its line, its step."""
+
+    suffix: str
+    line: str
+    step: int
+
+
+Chosen = Mapping[str, Sequence[Checkpoint]]
+"""By run; what is not among them is not judged."""
+
+Choose = Callable[[Config, Sequence[Run]], Chosen]
+
+
+def trained(config: Config, runs: Sequence[Run], step: int | None = None) -> Chosen:
+    """Of every run the newest checkpoints, or those of a step, of the lines asked for; of phase 1 where a run has no
+    phase 2.
+
+    Raises InputError where one is missing or damaged.
+    """
+    return {
+        run.name: [
+            Checkpoint(suffix, line, _step(run, line, planned, step)) for suffix, line, planned in _asked(config, run)
+        ]
+        for run in runs
+    }
+
+
+def newest(config: Config, runs: Sequence[Run]) -> Chosen:
+    """What there is of a training that goes on: of each task the newest checkpoints of the lines asked for or, as long
+    as one of its seeds lacks any of them, of phase 1; nothing of a task that has not come so far."""
+    chosen: dict[str, list[Checkpoint]] = {}
+    for task in {run.task.name: run.task for run in runs}:
+        of_task = [run for run in runs if run.task.name == task]
+        asked = {run.name: _planned(config, run) for run in of_task}
+        for lines in (asked, {run.name: [Checkpoint("", PHASE1, 0)] for run in of_task}):
+            saved = {
+                run.name: [
+                    Checkpoint(suffix, line, steps[-1])
+                    for suffix, line, _ in lines[run.name]
+                    if (steps := checkpoints.steps(run.folder / line))
+                ]
+                for run in of_task
+            }
+            if all(len(saved[name]) == len(lines[name]) for name in saved):
+                chosen |= saved
+                break
+    return chosen
+
+
+def is_complete(config: Config, runs: Sequence[Run], chosen: Chosen) -> bool:
+    """Whether these are the last checkpoints that the training will make of the lines asked for."""
+    return all(list(chosen.get(run.name, ())) == _planned(config, run) for run in runs)
+
+
+def _asked(config: Config, run: Run) -> list[Checkpoint]:
+    """As `_planned`; says so where a run has no phase 2."""
+    lines = _planned(config, run)
+    if not {line for _, line, _ in lines} & set(evaluated_lines(config)):
+        say(f"{run.name}: has no phase 2, evaluating phase 1")
+    return lines
+
+
+def _planned(config: Config, run: Run) -> list[Checkpoint]:
+    """The last checkpoints of the lines asked for, or of phase 1 where a run has not all of them: there or not."""
+    asked, planned = evaluated_lines(config), lines_of(config, run.task)
+    lines = list(asked) if set(asked) <= planned.keys() else [PHASE1]
+    plain = lines[0] if asked[0] not in lines and PHASE1 not in asked else asked[0]
+    return [Checkpoint("" if line == plain else f"@{line}", line, planned[line]) for line in lines]
+
+
+def _step(run: Run, line: str, planned: int, step: int | None) -> int:
+    """The step of a line to judge; says so where training has not come to its end."""
+    saved = checkpoints.steps(run.folder / line)
+    if not saved:
+        raise InputError(f"{run.folder}: expected checkpoints of {line}, none there; run asdjax train first")
+    if step is not None and step not in saved:
+        raise InputError(f"--step {step}: {run.folder / line} holds {', '.join(map(str, saved))}")
+    if step is None and saved[-1] < planned:
+        say(f"{run.name} {line}: judged at step {saved[-1]} of {planned}, where its training was ended")
+    chosen = saved[-1] if step is None else step
+    try:
+        checkpoints.verify(run.folder / line, chosen)
+    except checkpoints.Damaged as damage:
+        raise InputError(f"{damage}; give another --step, or run asdjax train again") from None
+    return chosen

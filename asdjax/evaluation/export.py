@@ -1,0 +1,222 @@
+"""`asdjax export`: a system as functions that need only JAX, with its weights, banks and thresholds.
+
+For each machine type a folder with `function.jaxexport`, the serialized function of clips of one length in any number,
+for CPU, CUDA and TPU; `weights.npz`; and for each section `<section>.npz`, its banks, and `<section>.json`, its
+threshold. `example.py` beside them loads and calls one.
+
+Letters: b clips, s samples, p pieces of a clip, n bank pieces, d embedding.
+"""
+
+import functools
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import export as jax_export
+
+from asdjax import signal
+from asdjax.config import Config
+from asdjax.errors import InputError
+from asdjax.evaluation import embeddings
+from asdjax.evaluation.backends import Gaussian, Neighbours
+from asdjax.evaluation.detector import Detector, Part, open_detector, read_results
+from asdjax.evaluation.ensembles import Linear
+from asdjax.evaluation.scores import POOLINGS
+from asdjax.progress import track
+from asdjax.signal import Spectrogram
+from asdjax.training import embed, fleet
+from asdjax.training.fleet import Model
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+FUNCTION, WEIGHTS, EXAMPLE = "function.jaxexport", "weights.npz", "example.py"
+
+Arrays = dict[str, Any]
+"""What the function takes besides samples: weights and banks, by name."""
+
+
+def export(
+    config: Config, workdir: Path, out: Path, *, split: str, system: str | None, machines: Sequence[str], seconds: float
+) -> list[Path]:
+    """Write a system of an evaluation into a new folder, for clips of so many seconds; returns the functions' files.
+
+    `system` and the rest as in `detector.open_detector`. Raises InputError for what is not there or cannot be
+    exported, before anything is written.
+    """
+    if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
+        raise InputError(f"--out {out}: expected a new or empty folder, came one with files; choose another")
+    results = read_results(workdir / "evaluation" / split)
+    chosen = machines or tuple(results["models"])
+    partial = out.with_name(f"{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        files = []
+        for machine in track(chosen, "export", len(chosen), "machine type"):
+            sections = _sections(workdir / "evaluation" / split, results, machine)
+            detectors = {s: open_detector(config, workdir, split, system, machine, s, None) for s in sections}
+            files.append(_write(partial / _file_name(machine), detectors, seconds).relative_to(partial))
+        shutil.copy(Path(__file__).with_name("export_example.py"), partial / EXAMPLE)
+        if out.exists():
+            out.rmdir()
+        partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return [out / file for file in files]
+
+
+def _sections(evaluation: Path, results: Mapping[str, Any], machine: str) -> list[str]:
+    if machine not in results["models"]:
+        raise InputError(f"--machines {machine}: expected any of {', '.join(results['models'])}")
+    run, line, variant = next(iter(results["models"][machine].values()))
+    clips = embeddings.load(evaluation, run, line, [variant]).bank.clips
+    return sorted({clip.section for clip in clips if clip.machine == machine})
+
+
+def _file_name(name: str) -> str:
+    if not name or Path(name).name != name:
+        raise InputError(f"{name!r}: expected a machine type or section that can name a file; rename it and train anew")
+    return name
+
+
+def _write(folder: Path, detectors: Mapping[str, Detector], seconds: float) -> Path:
+    """Write a machine type's folder; returns the function's file."""
+    folder.mkdir(parents=True)
+    detector = next(iter(detectors.values()))
+    if not all(isinstance(member.scale, Linear) for part in detector.parts for member in part.members):
+        raise InputError(
+            "config.evaluate.ensemble: averages of ranks cannot be exported; evaluate with score or zscore, or give "
+            "--system a single model"
+        )
+    samples = round(seconds * detector.spectrogram.sample_rate_hz)
+    if samples < detector.spectrogram.least_samples:
+        raise InputError(f"--seconds {seconds}: expected a piece's length or more")
+    weights = {name: np.asarray(leaf) for part in detector.parts for name, leaf in _weights(part).items()}
+    longest = max(_longest(detector) for detector in detectors.values())
+    banks = {section: _banks(detector, longest) for section, detector in detectors.items()}
+    shapes = {
+        name: jax.ShapeDtypeStruct(a.shape, a.dtype) for name, a in {**weights, **next(iter(banks.values()))}.items()
+    }
+    (b,) = jax_export.symbolic_shape("b")
+    function = jax.jit(lambda arrays, clips: scored(detector, arrays, clips))
+    exported = jax_export.export(function, platforms=PLATFORMS)(shapes, jax.ShapeDtypeStruct((b, samples), jnp.int16))
+    (folder / FUNCTION).write_bytes(exported.serialize())
+    _save(folder / WEIGHTS, weights)
+    for section, detector in detectors.items():
+        _save(folder / f"{_file_name(section)}.npz", banks[section])
+        (folder / f"{section}.json").write_text(json.dumps(_about(detector, samples), indent=1) + "\n")
+    return folder / FUNCTION
+
+
+def _save(file: Path, arrays: Mapping[str, Any]) -> None:
+    np.savez(file, allow_pickle=False, **arrays)
+
+
+def _about(detector: Detector, samples: int) -> dict[str, Any]:
+    spectrogram = detector.spectrogram
+    starts = embed.piece_starts(samples, spectrogram, detector.stride_frames)
+    return {
+        "sample_rate_hz": spectrogram.sample_rate_hz,
+        "samples": samples,
+        "piece_begins_s": [frame * spectrogram.hop_samples / spectrogram.sample_rate_hz for frame in starts],
+        "threshold": detector.threshold.value,
+        "decision": "anomaly where score > threshold",
+    }
+
+
+def scored(detector: Detector, arrays: Arrays, clips: jax.Array) -> dict[str, Any]:
+    """What is exported: clips int16 (b, s) -> `score` (b,), `pieces` (b, p) and, by model, `embeddings` (b, p, d)."""
+    starts = embed.piece_starts(clips.shape[1], detector.spectrogram, detector.stride_frames)
+    crops = _crops(clips, starts, detector.spectrogram)
+    embedded, scores, pieces = {}, [], []
+    for part in detector.parts:
+        vectors_of = embed.embed(part.spec, _model(part, arrays), crops)
+        for member in part.members:
+            vectors = vectors_of[member.variant]
+            name = f"{part.name}/{member.variant}"
+            distances = [
+                _distances(scorer, arrays, f"bank/{name}/{i}", vectors) for i, scorer in enumerate(member.scorer.of)
+            ]
+            of_clips = functools.reduce(jnp.fmin, distances).reshape(-1, len(starts))
+            embedded[name] = vectors.reshape(-1, len(starts), vectors.shape[-1])
+            scale = cast(Linear, member.scale)
+            scores.append(scale(POOLINGS[detector.scoring.pooling](of_clips, detector.scoring.top_pieces)))
+            pieces.append(scale(of_clips))
+    return {"score": sum(scores) / len(scores), "pieces": sum(pieces) / len(pieces), "embeddings": embedded}
+
+
+def _crops(clips: jax.Array, starts: Sequence[int], spectrogram: Spectrogram) -> jax.Array:
+    """The samples under each piece: (b, s) -> (b * p, piece samples), zeros beyond the clips' ends."""
+    length, margin = spectrogram.piece_samples, spectrogram.n_fft // 2
+    padded = jnp.pad(clips, ((0, 0), (margin, length)))
+    begins = [signal.first_sample(frame, spectrogram) + margin for frame in starts]
+    return jnp.stack([padded[:, begin : begin + length] for begin in begins], axis=1).reshape(-1, length)
+
+
+def _weights(part: Part) -> Arrays:
+    """A checkpoint's arrays that an embedding needs, by name."""
+    return {
+        f"{part.name}/{kind}/{variant}/{path}": leaf
+        for kind, of_kind in part.model._asdict().items()
+        for variant in part.spec.variants
+        for path, leaf in of_kind[variant].items()
+        if path not in fleet.OF_HEAD
+    }
+
+
+def _model(part: Part, arrays: Arrays) -> Model:
+    """The model again, of the function's arguments."""
+    return Model(
+        *(
+            {
+                variant: {
+                    path: arrays[f"{part.name}/{kind}/{variant}/{path}"]
+                    for path in of_kind[variant]
+                    if path not in fleet.OF_HEAD
+                }
+                for variant in part.spec.variants
+            }
+            for kind, of_kind in part.model._asdict().items()
+        )
+    )
+
+
+def _scorers(detector: Detector) -> Iterator[tuple[str, Neighbours | Gaussian]]:
+    for part in detector.parts:
+        for member in part.members:
+            for i, scorer in enumerate(member.scorer.of):
+                yield f"bank/{part.name}/{member.variant}/{i}", scorer
+
+
+def _longest(detector: Detector) -> int:
+    """Bank pieces of the largest bank."""
+    return max(len(scorer.vectors) if isinstance(scorer, Neighbours) else 0 for _, scorer in _scorers(detector))
+
+
+def _banks(detector: Detector, length: int) -> Arrays:
+    """Every scorer's arrays by name, those of neighbours with room for so many pieces."""
+    arrays: Arrays = {}
+    for name, scorer in _scorers(detector):
+        if isinstance(scorer, Gaussian):
+            arrays |= {f"{name}/mean": scorer.mean, f"{name}/whitening": scorer.whitening}
+        else:
+            room = max(length, scorer.k) - len(scorer.vectors)
+            spacing = np.ones(len(scorer.vectors), np.float32) if scorer.spacing is None else scorer.spacing
+            arrays[f"{name}/vectors"] = np.pad(scorer.vectors, ((0, room), (0, 0)))
+            arrays[f"{name}/spacing"] = np.pad(spacing, (0, room), constant_values=np.nan)  # none there
+    return {name: np.asarray(array, np.float32) for name, array in arrays.items()}
+
+
+def _distances(scorer: Neighbours | Gaussian, arrays: Arrays, name: str, queries: jax.Array) -> jax.Array:
+    """As the scorer itself, of the function's arguments: (q, d) -> (q,)."""
+    if isinstance(scorer, Gaussian):
+        centred = queries - arrays[f"{name}/mean"][None]
+        return jnp.linalg.norm(jnp.matmul(centred, arrays[f"{name}/whitening"], precision="highest"), axis=1)
+    cosines = jnp.matmul(queries, arrays[f"{name}/vectors"].T, precision="highest")
+    distances = (1 - cosines) / arrays[f"{name}/spacing"][None]
+    nearest = -jax.lax.top_k(jnp.where(jnp.isnan(distances), -jnp.inf, -distances), scorer.k)[0]
+    there = jnp.isfinite(nearest)
+    return jnp.sum(jnp.where(there, nearest, 0.0), axis=1) / jnp.sum(there, axis=1)

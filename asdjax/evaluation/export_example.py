@@ -1,0 +1,26 @@
+"""Score WAV files with what `asdjax export` wrote:  python example.py MACHINE SECTION CLIP.wav ...
+
+Needs jax, flatbuffers, numpy and soundfile, not asdjax.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import soundfile
+from jax import export
+
+machine, section, *clips = sys.argv[1:]
+folder = Path(__file__).parent / machine
+about = json.loads((folder / f"{section}.json").read_text())
+arrays = {**np.load(folder / "weights.npz"), **np.load(folder / f"{section}.npz")}
+function = export.deserialize(bytearray((folder / "function.jaxexport").read_bytes()))
+score = jax.jit(function.call)
+for clip in clips:
+    samples, rate = soundfile.read(clip, dtype="int16")
+    if (rate, samples.shape) != (about["sample_rate_hz"], (about["samples"],)):
+        sys.exit(f"{clip}: expected {about['samples']} samples of one channel at {about['sample_rate_hz']} Hz")
+    value = float(score(arrays, samples[None])["score"][0])
+    print(clip, value, "anomaly" if value > about["threshold"] else "normal")

@@ -1,0 +1,115 @@
+"""`asdjax export`: the evaluation's own scores from functions that need no asdjax."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import soundfile
+from jax import export
+
+from asdjax.cli import main
+
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
+SECONDS = "2"  # of conftest's corpus
+
+
+def table(workdir: Path, section: str, system: str = "all_mean") -> dict[str, float]:
+    file = f"anomaly_score_fan_section_{section}_source_test.csv"
+    path = workdir / "evaluation" / "dev" / "scores" / system / file
+    return {name: float(value) for name, value in csv.reader(path.read_text().splitlines())}
+
+
+def exported(workdir: Path, out: Path, *words: str) -> int:
+    return main(["export", "--workdir", str(workdir), "--out", str(out), "--seconds", SECONDS, *words])
+
+
+def called(out: Path, section: str, clips: np.ndarray) -> dict[str, np.ndarray]:
+    folder = out / "fan"
+    arrays = {**np.load(folder / "weights.npz"), **np.load(folder / f"{section}.npz")}
+    function = export.deserialize(bytearray((folder / "function.jaxexport").read_bytes()))
+    assert function.platforms == ("cpu", "cuda", "tpu")
+    return jax.jit(function.call)(arrays, clips)
+
+
+def samples_of(corpus: Path, names: list[str]) -> np.ndarray:
+    return np.stack([soundfile.read(corpus / "fan" / "source_test" / name, dtype="int16")[0] for name in names])
+
+
+def assert_same_scores(workdir: Path, corpus: Path, out: Path, rtol: float = 1e-5) -> None:
+    for section in ("00", "01"):
+        expected = table(workdir, section)
+        got = called(out, section, samples_of(corpus, list(expected)))
+        np.testing.assert_allclose(got["score"], list(expected.values()), rtol=rtol, atol=1e-5)
+
+
+def test_the_function_gives_the_scores_of_the_evaluation(trained_once: Path, corpus: Path, tmp_path: Path):
+    out = tmp_path / "exported"
+    assert exported(trained_once, out) == 0
+    assert_same_scores(trained_once, corpus, out)
+    clips = samples_of(corpus, list(table(trained_once, "00")))
+    got, one = called(out, "00", clips), called(out, "00", clips[:1])
+    np.testing.assert_allclose(one["score"], got["score"][:1], atol=1e-6)
+    assert got["pieces"].shape == (6, 1)
+    (embedding,) = got["embeddings"].values()
+    assert embedding.shape == (6, 1, 128)
+    np.testing.assert_allclose(np.linalg.norm(embedding, axis=-1), 1, rtol=1e-5)
+    results = json.loads((trained_once / "evaluation" / "dev" / "results.json").read_text())
+    (limit,) = results["systems"]["all_mean"]["thresholds"]
+    assert json.loads((out / "fan" / "01.json").read_text())["threshold"] == limit["value"]
+
+
+def test_the_example_needs_no_asdjax(trained_once: Path, corpus: Path, tmp_path: Path):
+    out = tmp_path / "exported"
+    assert exported(trained_once, out) == 0
+    expected = table(trained_once, "01")
+    clips = [str(corpus / "fan" / "source_test" / name) for name in expected]
+    code = "import runpy, sys; sys.modules['asdjax'] = None; del sys.argv[0]; runpy.run_path(sys.argv[0])"
+    command = [sys.executable, "-c", code, str(out / "example.py"), "fan", "01", *clips]
+    told = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
+    rows = [line.split() for line in told.splitlines()]
+    assert [row[0] for row in rows] == clips
+    assert [float(row[1]) for row in rows] == pytest.approx(list(expected.values()), abs=1e-5)
+    assert {row[2] for row in rows} <= {"anomaly", "normal"}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"backend": "knn_density", "bank": "either_domain", "pooling": "top"},
+        {"backend": "kmeans", "prototypes": "2", "pooling": "max"},
+        {"backend": "mahalanobis"},
+        {"smote_ratio": "1.0", "stride_frames": "8"},
+    ],
+    ids=str,
+)
+def test_however_clips_are_scored(settings: dict[str, str], trained: Path, corpus: Path, tmp_path: Path):
+    words = [f"--config.evaluate.{field}={value}" for field, value in settings.items()]
+    assert main(["evaluate", "--workdir", str(trained), *words]) == 0
+    out = tmp_path / "exported"
+    assert exported(trained, out) == 0
+    # this tiny fleet's embeddings lie 1e-4 apart, of which float32 cosines leave three digits; a ratio of two shows it
+    assert_same_scores(trained, corpus, out, rtol=1e-2)
+
+
+def test_refusals_leave_nothing_behind(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    out = tmp_path / "exported"
+    for words, expected in (
+        (["--machines", "pump"], "--machines pump: expected any of fan"),
+        (["--system", "x"], "--system x: expected one of"),
+        (["--seconds", "0.5"], "--seconds 0.5: expected a piece's length"),
+        (["--split", "eval"], "run asdjax evaluate first"),
+    ):
+        capsys.readouterr()
+        assert exported(trained, out, *words) == 2
+        assert expected in capsys.readouterr().err
+        assert list(tmp_path.glob("exported*")) == []
+    out.mkdir()
+    (out / "mine.txt").write_text("mine")
+    assert exported(trained, out) == 2
+    assert [path.name for path in out.iterdir()] == ["mine.txt"]

@@ -1,0 +1,77 @@
+"""`asdjax evaluate --watch`: every state of a training that goes on, and an end when it has ended."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from time import sleep
+
+import pytest
+from conftest import PROJECT, overrides
+
+from asdjax.cli import main
+from asdjax.evaluation import watch
+
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
+STATES = ["phase1/4.json", "phase1/6.json", "phase2_full/2.json", "phase2_full/3.json"]
+
+
+def history(workdir: Path) -> list[dict]:
+    return [json.loads(line) for line in (workdir / "evaluation" / "dev" / "history.jsonl").read_text().splitlines()]
+
+
+def looking(workdir: Path) -> Callable[[float], None]:
+    """All checkpoints taken away; each look, in the place of a sleep, brings back the next, as training writes it."""
+    home, states = workdir / "fan", iter(STATES)
+    for state in STATES:
+        (home / state).rename(home / f"{state}.hidden")
+
+    def look(_: float) -> None:
+        state = next(states)
+        (home / f"{state}.hidden").rename(home / state)
+
+    return look
+
+
+def test_each_new_checkpoint_is_judged_until_the_last(
+    trained: Path, trained_once: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(watch, "sleep", looking(trained))
+    capsys.readouterr()
+    assert main(["evaluate", "--workdir", str(trained), "--watch"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err.count("no checkpoint yet") == 1
+    assert captured.out.count("results, table and score files") == len(STATES)
+    rows = history(trained)
+    assert [row["checkpoints"] for row in rows] == [
+        {"fan/phase1": 4},
+        {"fan/phase1": 6},
+        {"fan/phase2_full": 2},
+        {"fan/phase2_full": 3},
+    ]
+    assert all(0 <= row["official"]["all_mean"] <= 1 for row in rows)
+    results = Path("evaluation", "dev", "results.json")
+    assert (trained / results).read_bytes() == (trained_once / results).read_bytes()
+
+
+def test_a_checkpoint_that_is_damaged_ends_it(trained: Path, capsys: pytest.CaptureFixture[str]):
+    next((trained / "fan" / "phase2_full" / "3").rglob("d/*")).write_bytes(b"")
+    assert main(["evaluate", "--workdir", str(trained), "--watch"]) == 2
+    assert "is not what was saved" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_beside_a_training(corpus: Path, tmp_path: Path):
+    asdjax = [sys.executable, "-c", "from asdjax.cli import command; command()"]
+    words = ["--workdir", str(tmp_path / "run")]
+    changed = overrides(corpus, phase1__steps="40", phase2__steps="20")
+    with subprocess.Popen([*asdjax, "train", "--config", "dcase2021", *words, *changed], cwd=PROJECT) as training:
+        while not any((tmp_path / "run").glob("fan/phase1/*.json")):
+            assert training.poll() is None
+            sleep(0.1)
+        watching = subprocess.run([*asdjax, "evaluate", "--watch", *words], cwd=PROJECT, check=False)
+        assert watching.returncode == 0
+    assert training.returncode == 0
+    assert history(tmp_path / "run")[-1]["checkpoints"] == {"fan/phase2_full": 20}
