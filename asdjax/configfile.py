@@ -19,7 +19,8 @@ from asdjax.files import replace_text
 FILE = "config.json"
 
 # fields that may differ between a run and its resumption: they change no number that is computed (that the clips
-# under another root are the same ones is seen to by training/record.py)
+# under another root are the same ones is seen to by training/record.py), or, as any other number of devices for a task
+# does, its last digits only
 FREE_ON_RESUME = frozenset(
     {
         "data.root",

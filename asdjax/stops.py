@@ -28,6 +28,10 @@ _asked = False
 _saving: set["Deferral"] = set()
 """Those that have work to save; there may be one a thread."""
 
+_leaving = threading.Lock()
+"""Held to see who has work to save and ask them, and to take one's leave and see whether one was asked: otherwise a
+signal could be left to somebody who has just gone."""
+
 
 class Deferral:
     """Between `begin` and the end of the `with` block the first signal only makes `asked` true: there is work to save.
@@ -50,8 +54,7 @@ class Deferral:
     @contextmanager
     def saved(self) -> Iterator[None]:
         """Within it there is nothing to save: a signal ends the process at once, and one that came ends the block."""
-        _saving.discard(self)
-        if _asked:
+        if self._leave():
             raise Stopped(ALL_IS_SAVED)
         yield
         self.begin()
@@ -59,9 +62,14 @@ class Deferral:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _saving.discard(self)
-        if kind is None and _asked:
+        if self._leave() and kind is None:
             raise Stopped(ALL_IS_SAVED)
+
+    def _leave(self) -> bool:
+        """Have no work to save any more; whether a signal came until then."""
+        with _leaving:
+            _saving.discard(self)
+            return _asked
 
 
 def asked() -> bool:
@@ -123,9 +131,12 @@ def _listen(receiving: int) -> None:
         if heard[0] not in SIGNALS:
             continue
         signals += 1
-        if signals > 1 or not _saving:
+        with _leaving:
+            at_work = bool(_saving)
+            if at_work:
+                ask()
+        if signals > 1 or not at_work:
             _end("stopped; run the same command again to go on")
-        ask()
         _tell("stopping as soon as this is saved; a second signal ends at once")
     os.close(receiving)
 

@@ -50,6 +50,42 @@ except Stopped as stopped:
     print(stopped)
 """
 
+LEAVING = """
+import threading
+from asdjax import stops
+from asdjax.errors import Stopped
+from asdjax.stops import Deferral, watched
+
+begun, looked, left = (threading.Event() for _ in range(3))
+
+class Saving(set):
+    def __bool__(self):  # asked by the listener alone
+        at_work = len(self) > 0
+        looked.set()
+        left.wait(1)
+        return at_work
+
+def work():
+    try:
+        with Deferral() as stop:
+            stop.begin()
+            begun.set()
+            looked.wait(60)
+        print("not stopped", flush=True)
+    except Stopped as stopped:
+        print(stopped, flush=True)
+    left.set()
+
+stops._saving = Saving()
+stops._heard_by_main = lambda *_: None  # late
+with watched():
+    worker = threading.Thread(target=work)
+    worker.start()
+    begun.wait(60)
+    print("busy", flush=True)
+    worker.join()
+"""
+
 
 # where this runs in the background Ctrl-C may be ignored, which programs would inherit
 HEEDING = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
@@ -87,6 +123,14 @@ def test_a_signal_that_nobody_looked_at_is_not_forgotten():
         process.send_signal(signal.SIGTERM)
         assert process.stderr is not None
         assert "stopping" in process.stderr.readline() + process.stderr.readline()
+        out, _ = process.communicate(timeout=60)
+    assert out == ALL_SAVED
+
+
+def test_a_signal_at_the_moment_at_which_work_ends_is_not_forgotten():
+    """A thread at work takes its leave just after the listener saw that it is there."""
+    with running(LEAVING) as process:
+        process.send_signal(signal.SIGTERM)
         out, _ = process.communicate(timeout=60)
     assert out == ALL_SAVED
 

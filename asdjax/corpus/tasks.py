@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 
 from asdjax.corpus.clips import Clip, Corpus
 from asdjax.errors import InputError
@@ -83,7 +84,7 @@ def hold_out(task: Task, fraction: float) -> tuple[Task, Task]:
     held = {
         i
         for cell in cells.values()
-        for i in sorted(cell, key=lambda i: _lot(task.clips[i]))[: int(fraction * len(cell))]
+        for i in sorted(cell, key=lambda i: _lot(task.clips[i]))[: _share(fraction, len(cell))]
     }
     if fraction and not held:
         raise InputError(
@@ -91,6 +92,11 @@ def hold_out(task: Task, fraction: float) -> tuple[Task, Task]:
             f"largest of which has {max(map(len, cells.values()))}; give more, or 0"
         )
     return _part(task, [i for i in range(len(task.clips)) if i not in held]), _part(task, sorted(held))
+
+
+def _share(fraction: float, number: int) -> int:
+    """So much of a number, rounded down as in decimals: 0.29 of 100 are 29, where floats say 28.999999999999996."""
+    return int(Decimal(str(fraction)) * number)
 
 
 def _lot(clip: Clip) -> bytes:

@@ -40,15 +40,6 @@ class Room(NamedTuple):
     pages: int = 0
 
 
-def room_for(stacks: Iterable[Sequence[Sequence[np.ndarray]]]) -> Room:
-    """Room for each of these stacks, given as the clips int16 (s,) of their tasks."""
-    needs = [
-        (max(map(len, tasks)), sum(map(len, tasks)), sum(int(_rows(clips).sum()) for clips in tasks))
-        for tasks in stacks
-    ]
-    return Room(*(max(lengths) for lengths in zip(*needs, strict=True)))
-
-
 NO_ROOM = Room()
 
 HostDraws = Callable[[Sequence[int]], Draw]
@@ -67,6 +58,20 @@ def is_resident(config: Config, samples: Sequence[np.ndarray]) -> bool:
         return config.data.resident == "device"
     needed = 2 * sum(len(clip) + PAGE_SAMPLES // 2 for clip in samples)
     return needed <= DEVICE_SHARE * _device_bytes()
+
+
+def room_for(config: Config, stacks: Iterable[Sequence[Sequence[np.ndarray]]]) -> Room:
+    """Room for each of these stacks, given as the clips int16 (s,) of their tasks.
+
+    Pages for those only whose audio goes to the device: what does not fit there must not set the size of what does.
+    """
+    room = NO_ROOM
+    for tasks in stacks:
+        samples = [clip for task in tasks for clip in task]
+        pages = int(_rows(samples).sum()) if is_resident(config, samples) else 0
+        need = Room(max(map(len, tasks)), len(samples), pages)
+        room = Room(*map(max, room, need))
+    return room
 
 
 def _device_bytes() -> float:

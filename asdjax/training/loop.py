@@ -32,9 +32,10 @@ def train_phase(config: Config, stack: Sequence[Lane], feed: DeviceFeed | HostFe
     # 1. Go on from the newest checkpoint, or begin.
     first, begun = lanes.begin(spec, stack)
     for place, (lane, step) in enumerate(zip(stack, first, strict=True)):
-        if step < lane.phase.steps or lanes.owes(lane, step):
+        owed = due(step, config.train.checkpoint_every_steps, lane.phase.steps) and lanes.owes(lane, step)
+        if step < lane.phase.steps or owed:
             lane.journal.begin(phase.name, step)
-        if lanes.owes(lane, step):
+        if owed:  # not at a step saved by a stop alone, of which a run without a stop would not tell
             _tell_held_out(spec, lane, step, _of_lane(begun, place), mesh)
     state, (plan, keys) = parallel.replicated((begun, lanes.draws_of(spec, stack, room)), mesh)
     program = fleet.compiled_steps(spec, mesh)
@@ -47,7 +48,8 @@ def train_phase(config: Config, stack: Sequence[Lane], feed: DeviceFeed | HostFe
         Deferral() as stop,
     ):
         watch = Watch(spec, stack, plan, keys, clock)
-        shown.mention("first step, which may take minutes to compile")
+        if dispatches:
+            shown.mention("first step, which may take minutes to compile")
         for dispatch in dispatches:
             # 2. One dispatch: as many steps as lie before the next log or checkpoint.
             watch.wait()

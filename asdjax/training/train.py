@@ -58,7 +58,7 @@ def train(config: Config, workdir: Path) -> None:
             record.save(run.folder, run.task, recordings[run.task.name])
         # 4. Train one stack of fleets after another, on each row of devices.
         clips = {task.name: _clips(config, task, recordings[task.name]) for task in tasks}
-        room = room_for([[clips[run.task.name][0].samples for run in stack] for stack in stacks])
+        room = room_for(config, [[clips[run.task.name][0].samples for run in stack] for stack in stacks])
         on_each(meshes, [partial(_train_stack, config, stack, clips, room) for stack in stacks])
 
 

@@ -131,6 +131,11 @@ def test_which_clips_are_held_out_depends_on_their_names_alone() -> None:
     assert chosen[0] != firsts
 
 
+def test_a_share_is_rounded_down_as_written_in_decimals() -> None:
+    _, held = hold_out(recorded({("00", "source"): 100, ("01", "source"): 50}), 0.29)
+    assert [sum(clip.section == section for clip in held.clips) for section in ("00", "01")] == [29, 14]
+
+
 def test_nothing_held_out_is_the_task_itself() -> None:
     task = recorded(NUMBERS)
     trained, held = hold_out(task, 0.0)

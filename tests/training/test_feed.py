@@ -11,7 +11,7 @@ import pytest
 from asdjax import parallel, signal
 from asdjax.config import default
 from asdjax.training import feed, fleet, optimizer, sampler
-from asdjax.training.feed import DeviceFeed, Dispatch, HostFeed, is_resident, steps_at_once
+from asdjax.training.feed import DeviceFeed, Dispatch, HostFeed, Room, is_resident, room_for, steps_at_once, waves_of
 from asdjax.training.fleet import FleetSpec
 from asdjax.training.sampler import Plan
 
@@ -117,6 +117,20 @@ def test_audio_goes_to_the_device_where_it_fits(monkeypatch: pytest.MonkeyPatch,
     assert is_resident(config, samples)
     config.data.resident = "host"
     assert not is_resident(config, samples)
+
+
+def test_room_is_that_of_the_largest_stack_that_goes_to_the_device(monkeypatch: pytest.MonkeyPatch):
+    """One too large for the device stays on the host, and must not blow up what is put there for the others."""
+    small, large, config = recordings(), [*recordings(), np.zeros(10**6, np.int16)], default()
+    needed = 2 * (sum(LENGTHS) + len(LENGTHS) * 256)
+    monkeypatch.setattr(feed, "_device_bytes", lambda: 3 * needed / feed.DEVICE_SHARE)
+    stacks = [[small], [small[:2], small[2:5]], [large]]
+    rows = sum(-(-length // feed.PAGE_SAMPLES) for length in LENGTHS)
+    room = room_for(config, stacks)
+    assert room == Room(task_clips=7, stack_clips=7, pages=rows)
+    assert waves_of(small, room).pages.shape == waves_of(small[:5], room).pages.shape == (rows, feed.PAGE_SAMPLES)
+    config.data.resident = "device"
+    assert room_for(config, stacks).pages == rows + -(-(10**6) // feed.PAGE_SAMPLES)
 
 
 def test_a_dispatch_of_crops_stays_within_its_bytes():

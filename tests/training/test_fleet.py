@@ -16,7 +16,7 @@ from asdjax.errors import InputError
 from asdjax.models import layers, variants
 from asdjax.models.resnet import EXPANSION, ResidualBlock, Stem
 from asdjax.training import fleet, optimizer, sampler
-from asdjax.training.feed import Dispatch, HostFeed, waves_of
+from asdjax.training.feed import NO_ROOM, Dispatch, HostFeed, room_for, waves_of
 from asdjax.training.fleet import FleetSpec, FleetState, Metrics, Turn
 from asdjax.training.sampler import Plan
 
@@ -192,6 +192,25 @@ def test_the_step_compiles_once_for_phase_1_and_full_phase_2():
     phase2.run(0)
     phase2.run(1)
     assert compilations(phase1) == compiled
+
+
+def test_the_step_compiles_once_for_tasks_of_unequal_clips_and_draws_what_each_would_alone():
+    """In the room of the larger; what is beyond a task's own clips is never drawn."""
+    clips, plan = made_up_corpus()
+    fewer, of_fewer = clips[:4] + clips[6:11], sampler.plan([0] * 4 + [1] * 5, [False] * 9, [63] * 9, [0, 1])
+    room = room_for(default(), [[clips], [fewer]])
+    compiled = set()
+    for samples, of_task in ((clips, plan), (fewer, of_fewer)):
+        got = []
+        for space in (room, NO_ROOM):
+            ready = Fleet(tiny())
+            arrays = waves_of(samples, space), sampler.stacked([of_task], space.task_clips, space.stack_clips)
+            ready.audio, ready.plan = parallel.replicated(arrays, parallel.data_mesh())
+            got.append(ready.run(0).loss[0, 0, 0])
+            if space is room:
+                compiled.add(compilations(ready))
+        assert got[0] == pytest.approx(got[1], rel=OTHER_ORDER)
+    assert len(compiled) == 1
 
 
 def test_losses_fall():

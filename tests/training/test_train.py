@@ -24,7 +24,7 @@ from asdjax.errors import Diverged
 from asdjax.files import locked_folder
 from asdjax.journal import Journal, read
 from asdjax.stops import Deferral
-from asdjax.training import checkpoints, fleet
+from asdjax.training import checkpoints, fleet, holdout
 from asdjax.training.train import on_each, train
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
@@ -383,6 +383,31 @@ def test_without_target_clips_phase_2_is_left_out(
     assert len(lines) == 1
     assert checkpoints.steps(tmp_path / "run" / "fan" / "phase1") == [4, 6]
     assert not list((tmp_path / "run" / "fan").glob("phase2*"))
+
+
+def test_a_stop_between_two_checkpoints_leaves_no_trace_in_what_held_out_clips_say(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def standing_still(spec, _):
+        nothing = np.zeros((1, 1, len(spec.variants)))
+        return lambda state, *_: (state, fleet.Metrics(nothing, nothing, nothing))
+
+    def stopping(self, phase: str, step: int, *args, **more) -> None:
+        log(self, phase, step, *args, **more)
+        if step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    log = Journal.metrics
+    monkeypatch.setattr(fleet, "compiled_steps", standing_still)
+    monkeypatch.setattr(holdout, "judge", lambda *_, **__: ({VARIANTS[0]: 0.0}, {VARIANTS[0]: 0.0}))
+    changes = {"train__holdout_fraction": "0.25", "phase2__strategies": ""}
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "metrics", stopping)
+        assert train_tiny(corpus, tmp_path / "run", **changes) == 75
+    assert checkpoints.steps(tmp_path / "run" / "fan" / "phase1") == [2, 3]
+    assert train_tiny(corpus, tmp_path / "run", **changes) == 0
+    told = [row["step"] for row in rows(tmp_path / "run") if "holdout_loss" in row]
+    assert told == [2, 4, 6]
 
 
 @pytest.mark.parametrize(("what", "field"), [("loss", "loss"), ("gradient", "gradient_norm")])
