@@ -32,6 +32,7 @@ FREE_ON_RESUME = frozenset(
     }
 )
 _FREE_AFTER_TRAINING = ("data.root", "data.truth", "data.store")
+_OF_EVALUATION = ("evaluate.", "baselines.")  # what fields begin with that training never reads
 
 
 def load(path: str, overrides: Mapping[str, str]) -> Config:
@@ -151,7 +152,7 @@ def require_same_run(config: Config, workdir: Path) -> None:
     differing = [
         f"{field} (there {theirs[field]!r}, now {value!r})"
         for field, value in fields_of(config).items()
-        if theirs[field] != value and field not in FREE_ON_RESUME and not field.startswith("evaluate.")
+        if theirs[field] != value and field not in FREE_ON_RESUME and not field.startswith(_OF_EVALUATION)
     ]
     if differing:
         raise InputError(
@@ -175,10 +176,10 @@ def read(workdir: Path, overrides: Mapping[str, str] = MappingProxyType({})) -> 
     except (OSError, ValueError, TypeError, AttributeError, InputError) as error:
         raise InputError(f"{file}: expected a run's configuration, came {error}; restore it or train anew") from None
     for field, text in overrides.items():
-        if field in fields_of(config) and not field.startswith("evaluate.") and field not in _FREE_AFTER_TRAINING:
+        if field in fields_of(config) and not field.startswith(_OF_EVALUATION) and field not in _FREE_AFTER_TRAINING:
             raise InputError(
-                f"--config.{field}: settled by training; what may change here is evaluate.*, "
-                f"{', '.join(_FREE_AFTER_TRAINING)}"
+                f"--config.{field}: settled by training; what may change here is "
+                f"{', '.join((*(f'{group}*' for group in _OF_EVALUATION), *_FREE_AFTER_TRAINING))}"
             )
         _override(config, field, text)
     make_absolute(config)
