@@ -219,11 +219,17 @@ def _train(options: argparse.Namespace) -> int:
 
 def _add_evaluate(commands: Any) -> None:
     parser = _add(commands, "evaluate", _evaluate, "score and judge the test clips with the models of a work directory")
-    parser.epilog = "--config.evaluate.FIELD=VALUE overrides how clips are scored, --config.data.root where they lie."
+    parser.epilog = (
+        "--config.evaluate.FIELD=VALUE overrides how clips are scored, --config.data.root where they lie, "
+        "--config.baselines.FIELD how the auto-encoder of --baselines is trained."
+    )
     parser.set_defaults(configurable=True)
     parser.add_argument("--workdir", type=Path, required=True, metavar="W")
     parser.add_argument("--split", choices=("dev", "eval"), default="dev", help="labelled or unlabelled test clips")
     parser.add_argument("--step", type=int, metavar="N", help="judge this checkpoint (default: the newest)")
+    parser.add_argument(
+        "--baselines", action="store_true", help="beside them: an auto-encoder, trained here, and mean log-spectra"
+    )
 
 
 def _evaluate(options: argparse.Namespace) -> int:
@@ -232,7 +238,13 @@ def _evaluate(options: argparse.Namespace) -> int:
     from asdjax.evaluation.table import as_text
 
     runtime.prepare()
-    results = evaluate(options.workdir, split=options.split, step=options.step, overrides=options.overrides)
+    results = evaluate(
+        options.workdir,
+        split=options.split,
+        step=options.step,
+        baselines=options.baselines,
+        overrides=options.overrides,
+    )
     _print(as_text(results.rows, _width()))
     _print(f"\nresults, table and score files: {results.folder}")
     return DONE

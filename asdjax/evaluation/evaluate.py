@@ -1,4 +1,5 @@
-"""Judge a work directory's models: the order of operations. Reads the work directory and the corpus, trains nothing."""
+"""Judge a work directory's models: the order of operations. Reads the work directory and the corpus; trains nothing but
+the baselines, and those only where they are asked for."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,8 @@ from asdjax.corpus.tasks import tasks_of
 from asdjax.errors import InputError
 from asdjax.evaluation import embeddings, results, scores, systems
 from asdjax.evaluation.bank import Scoring
+from asdjax.evaluation.baselines import score
+from asdjax.evaluation.baselines.score import Sounds
 from asdjax.evaluation.results import Results
 from asdjax.evaluation.systems import Losses, Models
 from asdjax.files import locked_folder
@@ -38,13 +41,15 @@ def evaluate(
     *,
     split: str = "dev",
     step: int | None = None,
+    baselines: bool = False,
     overrides: Mapping[str, str] = MappingProxyType({}),
 ) -> Results:
     """Score all test clips, judge those of a split and write W/evaluation/<split>/; returns what was written.
 
     `dev` are the test clips whose names tell their label, `eval` the others, whatever truth is known of them. `step`
-    judges that checkpoint instead of the newest; `overrides` as in `configfile.read`. Raises InputError where
-    something is missing that this needs, before anything is written.
+    judges that checkpoint instead of the newest; with `baselines` two detectors that need no trained fleet stand beside
+    its systems; `overrides` as in `configfile.read`. Raises InputError where something is missing that this needs,
+    before anything is written.
     """
     # 1. What was trained, on what.
     config = configfile.read(workdir, overrides)
@@ -59,11 +64,18 @@ def evaluate(
         )
     folder = workdir / "evaluation" / split
     with locked_folder(folder, wait=False):
-        return _evaluated(config, workdir, corpus, judged, folder, split, step)
+        return _evaluated(config, workdir, corpus, judged, folder, split, step, baselines)
 
 
 def _evaluated(
-    config: Config, workdir: Path, corpus: Corpus, judged: Sequence[Clip], folder: Path, split: str, step: int | None
+    config: Config,
+    workdir: Path,
+    corpus: Corpus,
+    judged: Sequence[Clip],
+    folder: Path,
+    split: str,
+    step: int | None,
+    baselines: bool,
 ) -> Results:
     # 2. Every clip's embeddings, kept for later, and its score by every model, seed by seed.
     runs = runs_of(config, workdir, tasks_of(corpus, config.data.classes))
@@ -76,10 +88,11 @@ def _evaluated(
             models = _scored(config, run, chosen[run.name], recorded, folder / f"{embeddings.FOLDER}.partial")
             by_seed.setdefault(run.seed, {}).update(models)
         judged = _scorable(judged, by_seed)
+        beside = _baselines(config, prepared) if baselines else {}
         # 3. Single models, ensembles, thresholds, figures.
         year = YEAR_OF_LAYOUT[corpus.layout]
         judgements = {
-            seed: systems.judge_all(config, year, models, judged, _held_out(runs, chosen, seed), {})
+            seed: systems.judge_all(config, year, models, judged, _held_out(runs, chosen, seed), beside)
             for seed, models in by_seed.items()
         }
         joint = systems.judge_seeds(config, year, by_seed, judged)
@@ -88,6 +101,8 @@ def _evaluated(
             f"{name}/{checkpoint.line}": checkpoint.step for name, of_run in chosen.items() for checkpoint in of_run
         }
         about = {"year": year, "split": split, "checkpoints": used, "settings": config.evaluate.to_dict()}
+        if baselines:
+            about["baselines"] = score.described(config)
         return results.write(folder, year, judgements, about, joint)
     finally:
         results.sweep(folder, embeddings.FOLDER)
@@ -191,6 +206,22 @@ def _scored(
             for machine in run.task.machines:
                 models[machine][variant + checkpoint.suffix] = of_variant.of_machine(machine)
     return models
+
+
+def _baselines(config: Config, prepared: Sequence[tuple[Run, Mapping[str, Recorded]]]) -> Models:
+    """Clip scores of the baselines: computed once, as they are the same beside the fleets of every seed."""
+    return {
+        machine: score.score_machine(config, machine, *(_sounds(recorded[what], machine) for what in ("bank", "test")))
+        for run, recorded in prepared
+        if run.seed == config.seed[0]
+        for machine in run.task.machines
+    }
+
+
+def _sounds(recorded: Recorded, machine: str) -> Sounds:
+    """The part that is one machine type's."""
+    rows = [i for i, clip in enumerate(recorded.clips) if clip.machine == machine]
+    return Sounds([recorded.clips[i] for i in rows], [recorded.recordings[i].samples for i in rows])
 
 
 def _held_out(runs: Sequence[Run], chosen: Mapping[str, Sequence[Checkpoint]], seed: int) -> Losses:
