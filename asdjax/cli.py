@@ -221,13 +221,19 @@ def _train(options: argparse.Namespace) -> int:
 
 def _add_evaluate(commands: Any) -> None:
     parser = _add(commands, "evaluate", _evaluate, "score and judge the test clips with the models of a work directory")
-    parser.epilog = "--config.evaluate.FIELD=VALUE overrides how clips are scored, --config.data.root where they lie."
+    parser.epilog = (
+        "--config.evaluate.FIELD=VALUE overrides how clips are scored, --config.data.root where they lie, "
+        "--config.baselines.FIELD how the auto-encoder of --baselines is trained."
+    )
     parser.set_defaults(configurable=True)
     parser.add_argument("--workdir", type=Path, required=True, metavar="W")
     parser.add_argument("--split", choices=("dev", "eval"), default="dev", help="labelled or unlabelled test clips")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--step", type=int, metavar="N", help="judge this checkpoint (default: the newest)")
     which.add_argument("--watch", action="store_true", help="judge each new checkpoint until training has ended")
+    parser.add_argument(
+        "--baselines", action="store_true", help="beside them: an auto-encoder, trained here, and mean log-spectra"
+    )
 
 
 def _evaluate(options: argparse.Namespace) -> int:
@@ -235,16 +241,17 @@ def _evaluate(options: argparse.Namespace) -> int:
 
     from asdjax import runtime
     from asdjax.evaluation import choice
-    from asdjax.evaluation.evaluate import evaluate
+    from asdjax.evaluation.evaluate import Request, evaluate
     from asdjax.evaluation.table import as_text
     from asdjax.evaluation.watch import watch
 
     runtime.prepare()
-    if options.watch:
-        evaluations = watch(options.workdir, split=options.split, overrides=options.overrides)
-    else:
-        choose = partial(choice.trained, step=options.step)
-        evaluations = [evaluate(options.workdir, split=options.split, choose=choose, overrides=options.overrides)]
+    request = Request(options.split, partial(choice.trained, step=options.step), options.baselines)
+    evaluations = (
+        watch(options.workdir, request, options.overrides)
+        if options.watch
+        else [evaluate(options.workdir, request, options.overrides)]
+    )
     for results in evaluations:
         _print(as_text(results.rows, _width()))
         _print(f"\nresults, table and score files: {results.folder}")

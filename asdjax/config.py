@@ -117,6 +117,11 @@ def default() -> Config:
     config.evaluate.threshold_percentile = 90.0  # of the gamma distribution of training scores, %; method: baselines
     config.evaluate.threshold_per = "machine"  # machine: baselines | section | section_domain (until 2021)
     config.evaluate.batch_size = 64  # pieces embedded at once
+
+    config.baselines = ConfigDict()  # the auto-encoder of evaluate --baselines; values: the DCASE 2021 baseline's
+    config.baselines.epochs = 100  # passes over all vectors of a machine type's training clips
+    config.baselines.batch_size = 512  # vectors, of 5 log-mel frames each
+    config.baselines.learning_rate = 1e-3  # of Adam; Keras's default
     return config
 
 
@@ -166,6 +171,9 @@ _POSITIVE = (
     "evaluate.top_pieces",
     "evaluate.stride_frames",
     "evaluate.batch_size",
+    "baselines.epochs",
+    "baselines.batch_size",
+    "baselines.learning_rate",
 )
 # field: (from, to), ends included unless the comment in `default` says otherwise
 _RANGES: Mapping[str, tuple[float, float]] = {

@@ -32,7 +32,10 @@ FREE_ON_RESUME = frozenset(
         "parallel.tasks_at_once",
     }
 )
-FREE_AFTER_TRAINING = ("evaluate.", "data.root", "data.truth", "data.store")
+OF_EVALUATION = ("evaluate.", "baselines.")
+"""What fields begin with that training never reads."""
+
+FREE_AFTER_TRAINING = (*OF_EVALUATION, "data.root", "data.truth", "data.store")
 """What fields that an evaluation may change begin with."""
 
 
@@ -153,7 +156,7 @@ def require_same_run(config: Config, workdir: Path) -> None:
     differing = [
         f"{field} (there {theirs[field]!r}, now {value!r})"
         for field, value in fields_of(config).items()
-        if theirs[field] != value and field not in FREE_ON_RESUME and not field.startswith("evaluate.")
+        if theirs[field] != value and field not in FREE_ON_RESUME and not field.startswith(OF_EVALUATION)
     ]
     if differing:
         raise InputError(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from asdjax import configfile, runtime
 from asdjax.corpus.synthesis import Recipe, synthesize
-from asdjax.evaluation.evaluate import evaluate
+from asdjax.evaluation.evaluate import Request, evaluate
 from asdjax.evaluation.table import as_text
 from asdjax.training.train import train
 
@@ -23,7 +23,7 @@ def demo(workdir: Path, width: int) -> str:
     synthesize(data, RECIPE, machines=MACHINES)
     runtime.prepare()
     train(config, workdir)
-    results = evaluate(workdir)
+    results = evaluate(workdir, Request())
     return f"""
 {as_text(results.rows, width)}
 

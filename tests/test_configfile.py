@@ -132,6 +132,7 @@ def test_going_on_with_another_cadence_or_evaluation_is_allowed_and_kept(tmp_pat
         "train.keep": "3",
         "data.store": "elsewhere",
         "evaluate.k": "3",
+        "baselines.epochs": "3",
     }
     config = load("dcase2021", free)
     require_same_run(config, tmp_path)
@@ -141,8 +142,8 @@ def test_going_on_with_another_cadence_or_evaluation_is_allowed_and_kept(tmp_pat
 
 def test_after_training_the_evaluation_and_the_folders_may_change(tmp_path: Path) -> None:
     save(default(), tmp_path)
-    config = read(tmp_path, {"evaluate.k": "3", "data.root": "a,b"})
-    assert config.evaluate.k == 3
+    config = read(tmp_path, {"evaluate.k": "3", "baselines.epochs": "5", "data.root": "a,b"})
+    assert (config.evaluate.k, config.baselines.epochs) == (3, 5)
     assert config.data.root == tuple(str(Path(name).absolute()) for name in "ab")
     with pytest.raises(InputError, match=r"config\.width: settled earlier"):
         read(tmp_path, {"width": "0.5"})

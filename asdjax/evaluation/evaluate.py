@@ -1,4 +1,5 @@
-"""Judge a work directory's models: the order of operations. Reads the work directory and the corpus, trains nothing."""
+"""Judge a work directory's models: the order of operations. Reads the work directory and the corpus; trains nothing but
+the baselines, and those only where they are asked for."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,8 @@ from asdjax.corpus.tasks import tasks_of
 from asdjax.errors import InputError
 from asdjax.evaluation import choice, embeddings, results, scores, systems
 from asdjax.evaluation.bank import Scoring, grouped
+from asdjax.evaluation.baselines import score
+from asdjax.evaluation.baselines.score import Sounds
 from asdjax.evaluation.choice import Checkpoint, Choose, Chosen
 from asdjax.evaluation.results import Results
 from asdjax.evaluation.systems import Losses, Models
@@ -25,73 +28,75 @@ from asdjax.training.fleet import FleetSpec, Model
 from asdjax.training.runs import Run, runs_of
 
 
-def evaluate(
-    workdir: Path,
-    *,
-    split: str = "dev",
-    choose: Choose = choice.trained,
-    overrides: Mapping[str, str] = MappingProxyType({}),
-) -> Results:
+class Request(NamedTuple):
+    """What to judge: `dev` the test clips whose names tell their label, `eval` the others, whatever truth is known of
+    them; which checkpoints make the models; whether two detectors that need no trained fleet stand beside."""
+
+    split: str = "dev"
+    choose: Choose = choice.trained
+    baselines: bool = False
+
+
+def evaluate(workdir: Path, request: Request, overrides: Mapping[str, str] = MappingProxyType({})) -> Results:
     """Score all test clips, judge those of a split and write W/evaluation/<split>/; returns what was written.
 
-    `dev` are the test clips whose names tell their label, `eval` the others, whatever truth is known of them. `choose`
-    says which checkpoints make the models; `overrides` as in `configfile.read`. Raises InputError where something is
-    missing that this needs, before anything is written.
+    `overrides` as in `configfile.read`. Raises InputError where something is missing that this needs, before anything
+    is written.
     """
     # 1. What was trained, on what.
     config = configfile.read(workdir, overrides)
     corpus = open_corpus(config)
     _require_allowed(config, corpus)
-    judged = [clip for clip in corpus if clip.split == "test" and clip.blind == (split == "eval")]
+    judged = [clip for clip in corpus if clip.split == "test" and clip.blind == (request.split == "eval")]
     if not judged:
-        kind, other = ("labelled", "eval") if split == "dev" else ("unlabelled", "dev")
+        kind, other = ("labelled", "eval") if request.split == "dev" else ("unlabelled", "dev")
         raise InputError(
-            f"config.data.root: expected {kind} test clips for --split {split}, found none; the others are judged by "
-            f"--split {other}"
+            f"config.data.root: expected {kind} test clips for --split {request.split}, found none; the others are "
+            f"judged by --split {other}"
         )
-    judged = _scorable(config, corpus, judged, split)
-    folder = workdir / "evaluation" / split
+    judged = _scorable(config, corpus, judged, request.split)
+    folder = workdir / "evaluation" / request.split
     with locked_folder(folder, wait=False):
-        return _evaluated(config, workdir, corpus, judged, folder, split, choose)
+        results.fresh(folder, embeddings.FOLDER)
+        try:
+            return _evaluated(config, workdir, corpus, judged, folder, request)
+        finally:
+            results.sweep(folder, embeddings.FOLDER)
 
 
 def _evaluated(
-    config: Config, workdir: Path, corpus: Corpus, judged: Sequence[Clip], folder: Path, split: str, choose: Choose
+    config: Config, workdir: Path, corpus: Corpus, judged: Sequence[Clip], folder: Path, request: Request
 ) -> Results:
     # 2. Every clip's embeddings, kept for later, and its score by every model, seed by seed.
     runs = runs_of(config, workdir, tasks_of(corpus, config.data.classes))
-    chosen = choose(config, runs)
+    chosen = request.choose(config, runs)
     runs = [run for run in runs if run.name in chosen]
     machines = {machine for run in runs for machine in run.task.machines}
     judged = [clip for clip in judged if clip.machine in machines]
     prepared = [(run, _recorded(config, workdir, corpus, run)) for run in runs]
-    results.fresh(folder, embeddings.FOLDER)
-    try:
-        by_seed: dict[int, Models] = {}
-        for run, recorded in prepared:
-            models = _scored(config, run, chosen[run.name], recorded, folder / f"{embeddings.FOLDER}.partial")
-            by_seed.setdefault(run.seed, {}).update(models)
-        # 3. Single models, ensembles, thresholds, figures.
-        year = YEAR_OF_LAYOUT[corpus.layout]
-        judgements = {
-            seed: systems.judge_all(config, year, models, judged, _held_out(runs, chosen, seed), {})
-            for seed, models in by_seed.items()
-        }
-        joint = systems.judge_seeds(config, year, by_seed, judged)
-        # 4. Files, results.json last.
-        used = {
-            f"{name}/{checkpoint.line}": checkpoint.step for name, of_run in chosen.items() for checkpoint in of_run
-        }
-        about = {
-            "year": year,
-            "split": split,
-            "checkpoints": used,
-            "settings": config.evaluate.to_dict(),
-            "models": _models(config, runs, chosen),
-        }
-        return results.write(folder, year, judgements, about, joint)
-    finally:
-        results.sweep(folder, embeddings.FOLDER)
+    by_seed: dict[int, Models] = {}
+    for run, recorded in prepared:
+        models = _scored(config, run, chosen[run.name], recorded, folder / f"{embeddings.FOLDER}.partial")
+        by_seed.setdefault(run.seed, {}).update(models)
+    # 3. Single models, ensembles, baselines; thresholds, figures.
+    year = YEAR_OF_LAYOUT[corpus.layout]
+    judgements = {
+        seed: systems.judge_all(config, year, models, judged, _held_out(runs, chosen, seed))
+        for seed, models in by_seed.items()
+    }
+    joint = systems.judge_seeds(config, year, by_seed, judged)
+    if request.baselines:
+        joint |= systems.judge_baselines(config, year, _baselines(config, prepared), judged)
+    # 4. Files, results.json last.
+    about = {
+        "year": year,
+        "split": request.split,
+        "checkpoints": {f"{name}/{line}": step for name, of_run in chosen.items() for _, line, step in of_run},
+        "settings": config.evaluate.to_dict(),
+        "models": _models(config, runs, chosen),
+        **({"baselines": score.described(config)} if request.baselines else {}),
+    }
+    return results.write(folder, year, judgements, about, joint)
 
 
 def _require_allowed(config: Config, corpus: Corpus) -> None:
@@ -177,6 +182,22 @@ def _models(config: Config, runs: Sequence[Run], chosen: Chosen) -> dict[str, di
         for machine in run.task.machines:
             models.setdefault(machine, {}).update(of_run)
     return models
+
+
+def _baselines(config: Config, prepared: Sequence[tuple[Run, Mapping[str, Recorded]]]) -> Models:
+    """Clip scores of the baselines: computed once, as they are the same beside the fleets of every seed."""
+    return {
+        machine: score.score_machine(config, machine, *(_sounds(recorded[what], machine) for what in ("bank", "test")))
+        for run, recorded in prepared
+        if run.seed == config.seed[0]
+        for machine in run.task.machines
+    }
+
+
+def _sounds(recorded: Recorded, machine: str) -> Sounds:
+    """The part that is one machine type's."""
+    rows = [i for i, clip in enumerate(recorded.clips) if clip.machine == machine]
+    return Sounds([recorded.clips[i] for i in rows], [recorded.recordings[i].samples for i in rows])
 
 
 def _held_out(runs: Sequence[Run], chosen: Chosen, seed: int) -> Losses:

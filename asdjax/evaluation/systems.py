@@ -38,11 +38,9 @@ class System(NamedTuple):
     members: Members
 
 
-def judge_all(
-    config: Config, year: int, models: Models, judged: Sequence[Clip], held_out: Losses, baselines: Models
-) -> dict[str, System]:
-    """Every system by name: the single models that every machine type has, the report's ensembles, those chosen by
-    held-out clips where there are any, the baselines.
+def judge_all(config: Config, year: int, models: Models, judged: Sequence[Clip], held_out: Losses) -> dict[str, System]:
+    """Every system of a seed by name: the single models that every machine type has, the report's ensembles, those
+    chosen by held-out clips where there are any.
 
     The ranking of models goes by the development set's test clips, whichever clips are judged; ensembles that need
     one are left out, and it is said, where a machine type has none.
@@ -59,8 +57,12 @@ def judge_all(
         by_loss = {machine: sorted(names, key=held_out[machine].__getitem__) for machine, names in models.items()}
         chosen |= _best(by_loss, ensembles.TOP_HELD_OUT, ensembles.HELD_OUT)
     chosen[ensembles.ALL] = (ensembles.NO_SELECTION, {machine: tuple(names) for machine, names in models.items()})
-    systems = {name: _system(config, year, models, judged, *choice) for name, choice in chosen.items()}
-    return systems | {
+    return {name: _system(config, year, models, judged, *choice) for name, choice in chosen.items()}
+
+
+def judge_baselines(config: Config, year: int, baselines: Models, judged: Sequence[Clip]) -> dict[str, System]:
+    """Each baseline as a system of its own; they enter no ensemble."""
+    return {
         name: _system(config, year, baselines, judged, ensembles.NO_SELECTION, dict.fromkeys(baselines, (name,)))
         for name in _everywhere(baselines)
     }
@@ -80,8 +82,6 @@ def judge_seeds(config: Config, year: int, by_seed: Mapping[int, Models], judged
 
 def _everywhere(models: Models) -> list[str]:
     """The models that every machine type has, in their order."""
-    if not models:
-        return []
     common = set.intersection(*(set(of_machine) for of_machine in models.values()))
     return [name for name in next(iter(models.values())) if name in common]
 

@@ -14,7 +14,7 @@ from asdjax.corpus.tasks import tasks_of
 from asdjax.errors import InputError
 from asdjax.evaluation import choice
 from asdjax.evaluation.choice import Chosen
-from asdjax.evaluation.evaluate import evaluate
+from asdjax.evaluation.evaluate import Request, evaluate
 from asdjax.evaluation.results import Results
 from asdjax.progress import say
 from asdjax.training.runs import Run, runs_of
@@ -23,7 +23,7 @@ SECONDS_BETWEEN_LOOKS = 5.0
 HISTORY = "history.jsonl"
 
 
-def watch(workdir: Path, *, split: str, overrides: Mapping[str, str] = MappingProxyType({})) -> Iterator[Results]:
+def watch(workdir: Path, request: Request, overrides: Mapping[str, str] = MappingProxyType({})) -> Iterator[Results]:
     """Evaluate whenever a task has new checkpoints, until those that training will end with have been judged.
 
     Before phase 2 has saved anything, phase 1 is judged; tasks that have saved nothing yet are left out. Each
@@ -36,9 +36,7 @@ def watch(workdir: Path, *, split: str, overrides: Mapping[str, str] = MappingPr
     while not (judged and choice.is_complete(config, runs, judged)):
         chosen = _next(config, runs, judged)
         try:
-            results = evaluate(
-                workdir, split=split, choose=lambda config, runs, chosen=chosen: chosen, overrides=overrides
-            )
+            results = evaluate(workdir, request._replace(choose=lambda config, runs, chosen=chosen: chosen), overrides)
         except InputError:
             if choice.newest(config, runs) == chosen:
                 raise

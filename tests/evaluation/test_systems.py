@@ -1,7 +1,6 @@
 """Systems: which models an ensemble averages, and whether labels of the test data chose them."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from asdjax.errors import InputError
 from asdjax.evaluation import systems
 from asdjax.evaluation.metrics import judge
 from asdjax.evaluation.scores import ClipScores
-from asdjax.evaluation.systems import Models, System, judge_all, judge_seeds
+from asdjax.evaluation.systems import Models, System, judge_all, judge_baselines, judge_seeds
 
 NAMES = ("a", "b", "c", "d", "e", "f")
 
@@ -44,8 +43,10 @@ MODELS: Models = {
 JUDGED = [clip for machine in SKILLS for clip in clips(machine)[1]]
 
 
-def judged(models: Models = MODELS, of: list[Clip] = JUDGED, **more: Any) -> dict[str, System]:
-    return judge_all(default(), 2021, models, of, more.get("held_out", {}), more.get("baselines", {}))
+def judged(
+    models: Models = MODELS, of: list[Clip] = JUDGED, held_out: dict[str, dict[str, float]] | None = None
+) -> dict[str, System]:
+    return judge_all(default(), 2021, models, of, held_out or {})
 
 
 def test_models_come_first_then_the_four_submissions():
@@ -131,13 +132,12 @@ def test_held_out_clips_rank_models_without_any_label():
     assert "best_held_out" not in judged(held_out=unknown)
 
 
-def test_baselines_stand_beside_and_enter_no_ensemble():
+def test_baselines_are_systems_of_their_own():
     baselines: Models = {machine: {"crude": scores(machine, 20, 99)} for machine in SKILLS}
-    got, without = judged(baselines=baselines), judged()
-    assert list(got) == [*without, "crude"]
+    got = judge_baselines(default(), 2021, baselines, JUDGED)
+    assert list(got) == ["crude"]
     assert got["crude"].selection == "none"
-    assert got["all_mean"].members == without["all_mean"].members
-    assert got["best_single"].judgement == without["best_single"].judgement
+    assert got["crude"].members == {"fan": ("crude",), "pump": ("crude",)}
     assert got["crude"].judgement.official == 1
 
 

@@ -1,0 +1,83 @@
+"""`asdjax evaluate --baselines`: two systems more, beside the fleet's and in none of its ensembles."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import quick_compiles, train_tiny
+
+from asdjax.cli import main
+
+BASELINES = ["autoencoder", "mean_log_spectrum"]
+QUICK = ("--baselines", "--config.baselines.epochs=2")
+
+
+def evaluate(workdir: Path, *words: str) -> dict:
+    with quick_compiles():
+        assert main(["evaluate", "--workdir", str(workdir), *words]) == 0
+    return json.loads((workdir / "evaluation" / "dev" / "results.json").read_text())
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def beside(trained_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A work directory evaluated with baselines; only to be read."""
+    workdir = Path(shutil.copytree(trained_once, tmp_path_factory.mktemp("baselines") / "run"))
+    evaluate(workdir, *QUICK)
+    return workdir
+
+
+def test_both_stand_beside_systems_that_stay_as_they_are(beside: Path, trained_once: Path):
+    got, without = (
+        json.loads((workdir / "evaluation" / "dev" / "results.json").read_text()) for workdir in (beside, trained_once)
+    )
+    assert list(got["systems"]) == [*without["systems"], *BASELINES]
+    for name in BASELINES:
+        system = got["systems"].pop(name)
+        assert system["selection"] == "none"
+        assert system["members"] == {"fan": [name]}
+        assert system["unscored_training_clips"] == {"fan": 0}
+        assert [limit["clips"] for limit in system["thresholds"]] == [12]
+        assert 0 < system["official"] <= 1
+    settings = got.pop("baselines")
+    assert (settings["epochs"], settings["batch_size"], settings["seed"]) == (2, 512, 0)
+    assert "trained on these clips" in settings["training_scores"]["autoencoder"]
+    assert got == without
+    table = (beside / "evaluation" / "dev" / "table.md").read_text()
+    assert [line.split("|")[1].strip() for line in table.splitlines() if "|" in line][-2:] == BASELINES
+
+
+def test_score_files_and_clip_tables_are_like_every_system_s(beside: Path):
+    folder = beside / "evaluation" / "dev"
+    for name in BASELINES:
+        assert set(contents(folder / "scores" / name)) == set(contents(folder / "scores" / "all_mean"))
+        assert len((folder / "clips" / f"{name}.csv").read_text().splitlines()) == 1 + 24 + 12
+
+
+def test_a_second_evaluation_gives_the_same_bytes_and_one_without_them_leaves_none(
+    beside: Path, trained: Path, trained_once: Path
+):
+    evaluate(trained, *QUICK)
+    assert contents(trained / "evaluation") == contents(beside / "evaluation")
+    evaluate(trained)
+    assert contents(trained / "evaluation") == contents(trained_once / "evaluation")
+
+
+def test_several_seeds_have_the_same_baselines_trained_once(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    workdir = tmp_path / "seeds"
+    with quick_compiles():
+        assert train_tiny(corpus, workdir, seed="3,4", phase1__steps="1", phase2__strategies="") == 0
+    capsys.readouterr()
+    got = evaluate(workdir, *QUICK)
+    assert capsys.readouterr().err.count("fan autoencoder") == 1
+    assert got["baselines"]["seed"] == 3
+    scores = workdir / "evaluation" / "dev" / "scores"
+    for name in BASELINES:
+        assert got["systems"][name]["spread"] == 0
+        assert contents(scores / f"{name}@3") == contents(scores / f"{name}@4")
