@@ -77,16 +77,20 @@ def compiled_embed(spec: FleetSpec):
     """
 
     def embed(model: Model, crops: jax.Array) -> dict[str, jax.Array]:
-        magnitude = signal.magnitudes(signal.as_float(crops), spec.spectrogram)
-        pieces = {
-            height: signal.pieces(magnitude, height, spec.spectrogram).astype(spec.precision)
-            for height in {variants.height_of(variant) for variant in spec.variants}
-        }
-        return {
-            variant: heads.normalise(
-                variants.embed(fleet.backbone(spec, model, variant), pieces[variants.height_of(variant)])
-            )
-            for variant in spec.variants
-        }
+        return of_magnitudes(spec, model, signal.magnitudes(signal.as_float(crops), spec.spectrogram))
 
     return jax.jit(embed)
+
+
+def of_magnitudes(spec: FleetSpec, model: Model, magnitude: jax.Array) -> dict[str, jax.Array]:
+    """The embeddings of pieces given as |STFT|: (b, f, t) -> {variant: (b, d) of unit length}."""
+    pieces = {
+        height: signal.pieces(magnitude, height, spec.spectrogram).astype(spec.precision)
+        for height in {variants.height_of(variant) for variant in spec.variants}
+    }
+    return {
+        variant: heads.normalise(
+            variants.embed(fleet.backbone(spec, model, variant), pieces[variants.height_of(variant)])
+        )
+        for variant in spec.variants
+    }

@@ -20,6 +20,14 @@ def save(folder: Path, task: Task, recordings: Sequence[Recording]) -> None:
     replace_text(folder / FILE, json.dumps(content, indent=1) + "\n")
 
 
+def classes_of(folder: Path) -> int:
+    """How many classes a fleet's task.json names; raises InputError where it does not say."""
+    try:
+        return len(json.loads((folder / FILE).read_text())["classes"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{folder / FILE}: expected a fleet's classes ({error}); run asdjax train again") from error
+
+
 def require_same(folder: Path, task: Task, recordings: Sequence[Recording]) -> None:
     """See that a fleet's task.json, if there is one, tells of these classes and clips, wherever they lie now.
 
