@@ -76,9 +76,13 @@ def _facts(one: Explanation) -> list[tuple[str, str]]:
     return [
         ("Score", f"{row.clip.score:.4f}"),
         ("Threshold", f"{row.threshold:.4f}"),
-        ("Above the threshold by", f"{one.chosen.margin:+.1f} × the spread of the training clips"),
+        ("From the threshold", _distance(one.chosen.margin)),
         ("Nearest normal clip", f"{one.neighbour.name} (cosine {one.cosine:.3f})"),
     ]
+
+
+def _distance(margin: float) -> str:
+    return f"{abs(margin):.1f} × the spread of the training clips' scores {'above' if margin > 0 else 'below'}"
 
 
 def _when(one: Explanation) -> str:
@@ -95,14 +99,12 @@ def _where(one: Explanation) -> str:
     fall = one.bands.fall
     best = int(np.argmax(fall))
     if fall[best] < _NOTHING * abs(one.bands.before):
-        return (
-            "No single frequency band makes the difference: swapping any one for normal sound hardly lowers the score."
-        )
+        return "No single frequency band stands out: swapping any one for normal sound hardly lowers the score."
     strong = np.flatnonzero(fall >= _STANDS_OUT * fall[best])
     names = " and ".join(band_name(one.bands.edges_hz, int(band)) for band in strong[:3])
     return (
-        f"What matters most: {names}. With {band_name(one.bands.edges_hz, best)} swapped for that of the nearest normal "
-        f"clip, the score of the clip's strangest seconds falls from {one.bands.before:.4f} to "
+        f"What matters most: {names}. With {band_name(one.bands.edges_hz, best)} swapped for that of the nearest "
+        f"normal clip, the score of the clip's strangest seconds falls from {one.bands.before:.4f} to "
         f"{one.bands.after[best]:.4f}."
     )
 
@@ -119,7 +121,7 @@ def _clip_picture(one: Explanation, levels: Levels, reach: tuple[float, float]) 
             2, 2, sharex="col", sharey="row", width_ratios=(3.4, 1), height_ratios=(3, 1), squeeze=False
         )
         spectrogram.draw(grid[0, 0], levels, reach)
-        grid[0, 0].set_title("This clip")
+        grid[0, 0].set_title("This clip", pad=9)
         for begin, end in one.anomalous:  # above the picture, whose colours they must not be taken for
             grid[0, 0].plot(
                 [begin, end],
@@ -140,9 +142,7 @@ def _clip_picture(one: Explanation, levels: Levels, reach: tuple[float, float]) 
         3.7,
         alt=f"Spectrogram of {one.chosen.row.clip.name}, its pieces' scores below, the contribution of each frequency "
         f"band beside it; anomalous seconds: {spans}",
-        caption="Above: level over time and frequency; the bar on top marks the seconds whose score is above the "
-        "threshold. Right: how far the score falls when a band is swapped for that of the nearest normal clip. Below: "
-        "the score of each piece of about a second, and the threshold (dashed).",
+        caption="",
     )
 
 
@@ -154,8 +154,8 @@ def _draw_bands(axes: Axes, one: Explanation) -> None:
     colours = [ANOMALY if is_strong else NORMAL for is_strong in strong]
     axes.barh(bottom, fall, top - bottom, align="edge", color=colours, edgecolor="white", lw=0.8)
     axes.axvline(0, color=THRESHOLD, lw=0.8)
-    axes.tick_params(labelleft=False)
-    axes.margins(x=0.12)
+    axes.tick_params(labelleft=False, labelbottom=True)
+    axes.set_xlim(min(1.1 * fall.min(), 0), max(1.1 * fall.max(), 2 * _NOTHING * abs(one.bands.before)))
     axes.locator_params(axis="x", nbins=3)
     axes.set(xlabel="fall of score", title="Bands")
 
@@ -180,10 +180,9 @@ def _neighbour_picture(one: Explanation, levels: Levels, reach: tuple[float, flo
 
     return picture(
         draw,
-        3.7,
+        2.9,
         alt=f"Spectrogram of {one.neighbour.name}, the normal training clip nearest to {one.chosen.row.clip.name}",
-        caption=f"{one.neighbour.name}: of the normal training clips of this section, the one that the models find most "
-        "alike. Same colours, same axes.",
+        caption=one.neighbour.name,
     )
 
 

@@ -35,9 +35,7 @@ def choose(rows: Sequence[Row], number: int) -> list[Chosen]:
     """
     deviation = _deviations(rows)
     test = [row for row in rows if row.split == "test"]
-    by_margin = sorted(
-        test, key=lambda row: (-_margin(row, deviation), row.clip.machine, row.clip.section, row.clip.name)
-    )
+    by_margin = sorted(test, key=lambda row: (-_margin(row, deviation), repr(row.clip)))
     candidates = {
         MOST_ANOMALOUS: by_margin,
         HIGHEST_NORMAL: [row for row in by_margin if row.clip.label == "normal"],

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from asdjax.evaluation.report.figures import COLOURS, THRESHOLD, Picture, label, picture
+from asdjax.evaluation.report.figures import COLOURS, THRESHOLD, Picture, label, legend_below, picture
 
 _MOST = 200
 """Points of a curve; of more, neighbours are averaged."""
@@ -64,9 +64,9 @@ def curves(
             grid[0, j].set_title(label(phase.replace("_", ", ", 1)))
         grid[0, 0].set_ylim(bottom=0)
         grid[1, 0].set_ylim(-3, 103)
-        figure.supxlabel("training step", fontsize=8.5)
-        seen = {text: h for axes in grid.flat for h, text in zip(*axes.get_legend_handles_labels(), strict=True)}
-        figure.legend(seen.values(), seen.keys(), loc="outside lower center", ncols=2)
+        for axes in grid[1]:
+            axes.set_xlabel("training step")
+        legend_below(figure, 2)
 
     extra = " Points: normal clips that were never trained on." if held_out else ""
     return picture(

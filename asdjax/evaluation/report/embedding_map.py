@@ -13,7 +13,17 @@ from scipy.stats import spearmanr
 from sklearn.decomposition import PCA
 
 from asdjax.corpus.clips import Clip
-from asdjax.evaluation.report.figures import ANOMALY, FAINT, NORMAL, PURPLE, TRAINING, Picture, label, picture
+from asdjax.evaluation.report.figures import (
+    ANOMALY,
+    FAINT,
+    NORMAL,
+    PURPLE,
+    TRAINING,
+    Picture,
+    label,
+    legend_below,
+    picture,
+)
 from asdjax.evaluation.report.models import ModelKey, Models, clip_means
 
 _MOST = 600
@@ -102,19 +112,22 @@ def embedding_map(machine: str, model: str, shown: Map) -> Picture:
         for axes in grid.flat[len(sections) :]:
             axes.remove()
         first, second = (round(100 * share) for share in shown.variance)
-        figure.supxlabel(f"first principal axis ({first} % of the variance; no unit)", fontsize=8.5)
-        figure.supylabel(f"second ({second} %)", fontsize=8.5)
-        handles = {text: h for axes in figure.axes for h, text in zip(*axes.get_legend_handles_labels(), strict=True)}
-        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
+        for axes in grid[:, 0]:
+            axes.set_ylabel(f"second axis ({second} %)")
+        for axes in grid.flat[max(len(sections) - columns, 0) : len(sections)]:
+            axes.set_xlabel(f"first axis ({first} %)")
+            axes.tick_params(labelbottom=True)
+        legend_below(figure, 2)
 
     return picture(
         draw,
-        1.1 + 4.2 / columns * rows,
+        1.3 + 4.0 / columns * rows,
         alt=f"Map of embeddings of {machine}: {len(shown.bank)} training and {len(shown.test)} test clips on two "
         f"principal axes, a panel for each of {len(sections)} sections",
         caption=f"Each point is a clip, placed by what the model {model} hears in it: alike sounds lie close together. "
         "Faults should lie away from the normal training clips. That model's scores are the most like the headline "
-        "system's; a map in two dimensions shows only part of what it tells apart.",
+        "system's. The axes are principal axes, without a unit; in % stands the share of the training clips' variance "
+        "that each shows.",
     )
 
 
@@ -130,7 +143,9 @@ def _draw_section(axes: Axes, shown: Map, section: str) -> None:
 
 
 def _scatter(axes: Axes, places: Sequence[Place], look: Look, size: float) -> None:
-    if places:
-        colours = {"facecolors": "none", "edgecolors": look.colour} if look.marker in "o^" else {"color": look.colour}
-        x, y = [place.x for place in places], [place.y for place in places]
-        axes.scatter(x, y, s=size, marker=look.marker, linewidths=1.0, label=look.name, **colours)
+    if not places:
+        return
+    x, y = [place.x for place in places], [place.y for place in places]
+    dots = axes.scatter(x, y, s=size, marker=look.marker, color=look.colour, linewidths=1.0, label=look.name)
+    if look.marker in "o^":
+        dots.set_facecolor("none")

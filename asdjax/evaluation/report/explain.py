@@ -3,7 +3,7 @@
 Letters: p pieces, n bands.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -83,7 +83,7 @@ class _Asked(NamedTuple):
     highest: np.ndarray
 
 
-def joined(spans) -> list[tuple[float, float]]:
+def joined(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
     """Spans in order, (begin, end) each, as few as cover the same."""
     out: list[tuple[float, float]] = []
     for begin, end in spans:
@@ -105,12 +105,10 @@ def explain(workdir: Path, config: Config, of_fleet: Fleet, chosen: Sequence[Cho
     spec = fleet.spec_of(config, record.classes_of(of_fleet.folder), optimizer.GROUPS)
     asked = _asked(workdir, config, models, spec.spectrogram, chosen)
     vectors = _swapped(of_fleet, spec, [pair for one in asked for pair in one.pairs], config.evaluate.batch_size)
-    ends = np.cumsum([len(one.pairs) for one in asked])
+    begins = np.cumsum([0, *(len(one.pairs) for one in asked)])
     return [
-        _explanation(
-            models, one, {key: of_model[end - len(one.pairs) : end] for key, of_model in vectors.items()}, spec
-        )
-        for one, end in zip(asked, ends, strict=True)
+        _explanation(models, one, {key: of_model[begin : begin + len(one.pairs)] for key, of_model in vectors.items()})
+        for one, begin in zip(asked, begins, strict=False)
     ]
 
 
@@ -187,16 +185,17 @@ def _swapped(of_fleet: Fleet, spec: FleetSpec, pairs: Sequence[Pair], batch_size
     return vectors
 
 
-def _explanation(models: Models, one: _Asked, vectors: Mapping[ModelKey, np.ndarray], spec: FleetSpec) -> Explanation:
+def _explanation(models: Models, one: _Asked, vectors: Mapping[ModelKey, np.ndarray]) -> Explanation:
     shape = next(iter(vectors.values())).shape
     flat = {key: of_model.reshape(-1, shape[-1]) for key, of_model in vectors.items()}
     after = models.score(one.clip, flat).reshape(shape[:2]).mean(axis=0)
     before = float(one.pieces.score[one.highest].mean())
+    edges = bands.edges_hz(signal.spectrogram_of(models.config))
     return Explanation(
         one.chosen,
         one.samples,
         one.pieces,
-        Bands(bands.edges_hz(spec.spectrogram), before, after),
+        Bands(edges, before, after),
         one.neighbour,
         one.neighbour_samples,
         one.cosine,

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import matplotlib.style
 from matplotlib import font_manager, ft2font
-from matplotlib.axes import Axes
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
 # Okabe and Ito (2008), which people see apart whatever their colour vision; without the yellow, too pale on white
@@ -82,7 +82,10 @@ def label(text: str) -> str:
     return shown if len(shown) <= _LONGEST_LABEL else f"{shown[: _LONGEST_LABEL - 1]}…"
 
 
-def legend_below(figure: Figure, axes: Axes, columns: int) -> None:
-    """One legend for the whole figure, under it."""
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+def legend_below(figure: Figure, columns: int) -> None:
+    """One legend for the whole figure, under it, each entry once."""
+    seen: dict[str, Artist] = {}
+    for axes in figure.axes:
+        for handle, text in zip(*axes.get_legend_handles_labels(), strict=True):
+            seen.setdefault(text, handle)
+    figure.legend(list(seen.values()), list(seen), loc="outside lower center", ncols=columns)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
 from asdjax.evaluation.clip_table import Row
@@ -16,6 +17,7 @@ from asdjax.evaluation.report.figures import (
     TRAINING,
     Picture,
     label,
+    legend_below,
     picture,
 )
 
@@ -43,7 +45,7 @@ def histograms(machine: str, rows: Sequence[Row]) -> Picture:
     """The figure of a machine type's clips, test and training."""
     sections = list(dict.fromkeys(row.clip.section for row in rows if row.split == "test"))
     domains = _in_order(row.clip.domain for row in rows if row.split == "test")
-    edges = np.histogram_bin_edges([row.clip.score for row in rows], _BINS)
+    edges = np.histogram_bin_edges([row.clip.score for row in rows], _BINS).tolist()
 
     def draw(figure: Figure) -> None:
         grid = figure.subplots(len(sections), len(domains), sharex=True, sharey=True, squeeze=False)
@@ -53,32 +55,31 @@ def histograms(machine: str, rows: Sequence[Row]) -> Picture:
                 others = [row for row in rows if row.clip.section == section]
                 _draw_cell(grid[i, j], cell, others, edges)
                 grid[i, j].set_title(label(" ".join(filter(None, (section, domain)))))
-        figure.supxlabel("score (higher: more anomalous)", fontsize=8.5)
-        figure.supylabel("clips", fontsize=8.5)
-        seen = {
-            text: handle for axes in grid.flat for handle, text in zip(*axes.get_legend_handles_labels(), strict=True)
-        }
-        figure.legend(seen.values(), seen.keys(), loc="outside lower center", ncols=3)
+        for axes in grid[-1]:
+            axes.set_xlabel("score (higher: stranger)")
+        for axes in grid[:, 0]:
+            axes.set_ylabel("clips")
+        legend_below(figure, 2)
 
     return picture(
         draw,
         1.2 + 1.5 * len(sections),
         alt=f"Histograms of the scores of {machine}: {len(sections)} sections by {len(domains)} domains, normal and "
         "anomalous test clips, training clips as an outline, and the threshold as a vertical line",
-        caption="Where two colours lie apart, the models tell faults from normal sound. Right of the dashed line a "
+        caption="Where the two lie apart, the models tell faults from normal sound. Right of the dashed line a "
         "clip is called anomalous. Grey: normal training clips, each scored without itself, at the same height as the "
         "test clips.",
     )
 
 
-def _draw_cell(axes: Axes, cell: Sequence[Row], section: Sequence[Row], edges: np.ndarray) -> None:
+def _draw_cell(axes: Axes, cell: Sequence[Row], section: Sequence[Row], edges: Sequence[float]) -> None:
     number = 0
     for kind in KINDS:
         scores = [row.clip.score for row in cell if (row.split, row.clip.label) == (kind.split, kind.label)]
         if scores:
-            axes.hist(
-                scores, edges, color=kind.colour, alpha=0.55, hatch=kind.hatch, edgecolor=kind.colour, label=kind.name
-            )
+            face = "none" if kind.hatch else to_rgba(kind.colour, 0.45)
+            look = {"facecolor": face, "edgecolor": kind.colour, "hatch": kind.hatch, "lw": 1.2}
+            axes.hist(scores, edges, histtype="stepfilled", label=kind.name, **look)
             number = max(number, len(scores))
     training = [row.clip.score for row in cell if row.split == "train"]
     if training and number:

@@ -86,7 +86,11 @@ def _page(read: Inputs, explained: list[Explanation]) -> Page:
 
 def _facts(read: Inputs) -> list[tuple[str, str]]:
     """What was trained and judged."""
-    steps = [f"{fleet.name} {line}: step {step}" for fleet in read.fleets for line, step in fleet.steps.items()]
+    at: dict[str, list[str]] = {}
+    for fleet in read.fleets:
+        for line, step in fleet.steps.items():
+            at.setdefault(f"{line} at step {step}", []).append(fleet.name)
+    steps = [f"{place} ({', '.join(names)})" for place, names in at.items()]
     return [
         ("Machine types", ", ".join(read.machines)),
         ("Models (variants)", ", ".join(read.config.variants)),

@@ -33,30 +33,31 @@ def curves(year: int, clips: Sequence[ScoredClip]) -> list[Curve]:
 
 def roc(machine: str, shown: Sequence[Curve]) -> Picture:
     """The figure of a machine type's curves."""
-    sections = list(dict.fromkeys(curve.section for curve in shown))
-
-    def draw(figure: Figure) -> None:
-        axes = figure.add_subplot()
-        axes.axvspan(0, 100 * MAX_FALSE_POSITIVE_RATE, color=ORANGE, alpha=0.18, lw=0, label="region of the pAUC")
-        axes.plot([0, 100], [0, 100], color=TRAINING, lw=1, ls=":", label="guessing")
-        for curve in shown:
-            axes.plot(
-                100 * curve.false_alarms,
-                100 * curve.caught,
-                color=COLOURS[sections.index(curve.section) % len(COLOURS)],
-                ls="--" if curve.domain == "target" else "-",
-                lw=1.6,
-                label=label(" ".join(filter(None, (curve.section, curve.domain)))),
-            )
-        axes.set(xlim=(-1, 101), ylim=(-1, 101), xlabel="false alarms: normal clips above the threshold (%)")
-        axes.set(ylabel="faults caught (%)", title="Faults caught against false alarms (ROC)")
-        legend_below(figure, axes, 2)
-
     return picture(
-        draw,
+        lambda figure: draw(figure, shown),
         4.4,
         alt=f"ROC of {machine}: faults caught against false alarms in percent, {len(shown)} curves, one for each "
         "section and domain; false alarms up to 10 % are shaded",
         caption="Every threshold one could choose, as a point of a curve: the further up and to the left, the better. "
         "The pAUC looks only at the shaded region, where at most one normal clip in ten is an alarm.",
     )
+
+
+def draw(figure: Figure, shown: Sequence[Curve]) -> None:
+    """Curves in percent on an empty figure, a colour for each section, the target domain dashed."""
+    sections = list(dict.fromkeys(curve.section for curve in shown))
+    axes = figure.add_subplot()
+    axes.axvspan(0, 100 * MAX_FALSE_POSITIVE_RATE, color=ORANGE, alpha=0.18, lw=0, label="region of the pAUC")
+    axes.plot([0, 100], [0, 100], color=TRAINING, lw=1, ls=":", label="guessing")
+    for curve in shown:
+        axes.plot(
+            100 * curve.false_alarms,
+            100 * curve.caught,
+            color=COLOURS[sections.index(curve.section) % len(COLOURS)],
+            ls="--" if curve.domain == "target" else "-",
+            lw=1.6,
+            label=label(" ".join(filter(None, (curve.section, curve.domain)))),
+        )
+    axes.set(xlim=(-1, 101), ylim=(-1, 101), xlabel="false alarms: normal clips above the threshold (%)")
+    axes.set(ylabel="faults caught (%)", title="Faults caught against false alarms (ROC)")
+    legend_below(figure, 2)

@@ -3,7 +3,7 @@
 Letters: s samples, f frequency bins, t frames, r rows of the picture.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -52,9 +52,9 @@ def row_edges_hz(sample_rate_hz: int) -> np.ndarray:
 def _power(samples: np.ndarray, spectrogram: Spectrogram) -> np.ndarray:
     """(s,) -> (f, t): the squared magnitudes of `signal.magnitudes`, a full-scale sine at 1."""
     n_fft, hop = spectrogram.n_fft, spectrogram.hop_samples
-    window = get_window("hann", n_fft, fftbins=True)
-    padded = np.pad(samples / _FULL_SCALE, n_fft // 2)
-    frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop]
+    window = np.asarray(get_window("hann", n_fft, fftbins=True), np.float64)
+    padded = np.pad(samples.astype(np.float64) / _FULL_SCALE, n_fft // 2)
+    frames: np.ndarray = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop]
     magnitude = [np.abs(np.fft.rfft(part * window)) for part in np.array_split(frames, -(-len(frames) // 512))]
     return np.square(np.concatenate(magnitude) * 2 / window.sum()).T
 
@@ -93,6 +93,6 @@ def draw(axes: Axes, shown: Levels, reach: tuple[float, float]) -> AxesImage:
     return image
 
 
-def height_of[N: (float, np.ndarray)](hertz: N) -> N:
-    """Where a frequency stands on the vertical axis."""
+def height_of(hertz: Any) -> Any:
+    """Where frequencies stand on the vertical axis: number or array."""
     return np.log2(hertz)

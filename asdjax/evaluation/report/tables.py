@@ -15,6 +15,7 @@ _SELECTED = {
     LABELLED_TEST: "its models were chosen by labelled test data, so this is an upper bound, not a result",
     HELD_OUT: "its models were chosen by normal clips held out of training, without any label of a fault",
 }
+_RULES = {thresholds.GAMMA: "gamma distribution", thresholds.EMPIRICAL: "of the scores themselves"}
 _ENSEMBLES = {ALL, ALL_SEEDS, *TOP, *TOP_HELD_OUT}
 
 
@@ -127,12 +128,10 @@ def limits(inputs: Inputs) -> Table:
     for (machine, section, domain), rows in sorted(groups.items(), key=repr):
         fitted = thresholds.fit([row.clip.score for row in rows], percentile)
         place = [machine, section or "all", domain or "all"]
-        rule = (
-            f"{percentile:g}th percentile, {'gamma distribution' if fitted.rule == thresholds.GAMMA else fitted.rule}"
-        )
+        rule = f"{percentile:g}th percentile, {_RULES[fitted.rule]}"
         share = percent(fitted.false_alarms)
-        lines.append(Line([*place, f"{rows[0].threshold:.4f}", rule, str(fitted.clips), share], False))
-    head = ["Machine type", "Section", "Domain", "Threshold", "Rule", "Training clips", "Above it (%)"]
+        lines.append(Line([*place, rule, f"{rows[0].threshold:.4f}", str(fitted.clips), share], False))
+    head = ["Machine type", "Section", "Domain", "Rule", "Threshold", "Training clips", "Above it (%)"]
     below = [
         "A clip whose score is above the threshold is called anomalous. Above it: the share of normal training clips "
         "that would be false alarms, each scored without its own pieces."
@@ -147,8 +146,8 @@ def headline(inputs: Inputs) -> str:
     what = f"{HEADLINE}, the mean of the scores of {_all(number)} of each machine type,"
     if system["official"] is None:
         return (
-            f"{what} was asked about {counts(inputs.rows).clips} clips whose labels are not known, so there are no figures "
-            "to tell how well it does: below are its scores, thresholds and decisions."
+            f"{what} was asked about {counts(inputs.rows).clips} clips whose labels are not known. So no figure can "
+            "tell how well it does; below are its scores, thresholds and decisions."
         )
     interval = f" (95 % interval {as_range(tuple(system['interval'])).replace('-', '–')})" if system["interval"] else ""
     over = f", the mean over {len(inputs.seeds)} seeds" if len(inputs.seeds) > 1 else ""
