@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy.stats import spearmanr
+from scipy.stats import rankdata
 from sklearn.decomposition import PCA
 
 from asdjax.corpus.clips import Clip
@@ -70,9 +70,10 @@ def typical_model(models: Models, machine: str, scores: Mapping[Clip, float]) ->
         own = models.fleet.kept[key.line].scores_of(key.variant, machine).test
         clips = [clip for clip in scores if clip in own]
         values = [own[clip] for clip in clips]
-        if len(set(values)) < 2:
+        if len(set(values)) < 2 or len(set(scores.values())) < 2:
             return -1.0
-        return float(np.nan_to_num(spearmanr(values, [scores[clip] for clip in clips]).statistic, nan=-1.0))
+        ranks = [rankdata(values), rankdata([scores[clip] for clip in clips])]
+        return float(np.nan_to_num(np.corrcoef(ranks)[0, 1], nan=-1.0))
 
     return max(models.keys, key=agreement)
 

@@ -60,11 +60,10 @@ def _power(samples: np.ndarray, spectrogram: Spectrogram) -> np.ndarray:
 
 
 def _pooled(power: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Mean power of the bins in each row, at least the nearest: (f, t), edges in bins (r + 1,) -> (r, t)."""
+    """Power of the strongest bin in each row, of the nearest where a row has none, so that a narrow tone stands out:
+    (f, t), edges in bins (r + 1,) -> (r, t)."""
     begin = np.minimum(np.round(edges[:-1]).astype(int), len(power) - 1)
-    end = np.minimum(np.maximum(np.round(edges[1:]).astype(int), begin + 1), len(power))
-    total = np.concatenate([np.zeros((1, power.shape[1])), np.cumsum(power, axis=0)])
-    return np.maximum(total[end] - total[begin], 0) / (end - begin)[:, None]
+    return np.maximum.reduceat(power, begin, axis=0)
 
 
 def limits(*shown: Levels) -> tuple[float, float]:
