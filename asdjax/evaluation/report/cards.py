@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from asdjax.evaluation.report import sound, spectrogram
-from asdjax.evaluation.report.explain import Explanation
+from asdjax.evaluation.report.explain import Explanation, joined
 from asdjax.evaluation.report.figures import ANOMALY, NORMAL, THRESHOLD, Picture, picture
 from asdjax.evaluation.report.sound import Stretch
 from asdjax.evaluation.report.spectrogram import Levels
@@ -77,12 +77,12 @@ def _facts(one: Explanation) -> list[tuple[str, str]]:
         ("Score", f"{row.clip.score:.4f}"),
         ("Threshold", f"{row.threshold:.4f}"),
         ("From the threshold", _distance(one.chosen.margin)),
-        ("Nearest normal clip", f"{one.neighbour.name} (cosine {one.cosine:.3f})"),
+        ("Likeness to the normal clip", f"cosine {one.cosine:.3f} (1: the same)"),
     ]
 
 
 def _distance(margin: float) -> str:
-    return f"{abs(margin):.1f} × the spread of the training clips' scores {'above' if margin > 0 else 'below'}"
+    return f"{'above' if margin > 0 else 'below'} by {abs(margin):.1f} × the spread of the training clips' scores"
 
 
 def _when(one: Explanation) -> str:
@@ -101,18 +101,18 @@ def _where(one: Explanation) -> str:
     if fall[best] < _NOTHING * abs(one.bands.before):
         return "No single frequency band stands out: swapping any one for normal sound hardly lowers the score."
     strong = np.flatnonzero(fall >= _STANDS_OUT * fall[best])
-    names = " and ".join(band_name(one.bands.edges_hz, int(band)) for band in strong[:3])
+    names = band_names(one.bands.edges_hz, strong.tolist())
     return (
-        f"What matters most: {names}. With {band_name(one.bands.edges_hz, best)} swapped for that of the nearest "
+        f"What matters most: {names}. With {band_names(one.bands.edges_hz, [best])} swapped for that of the nearest "
         f"normal clip, the score of the clip's strangest seconds falls from {one.bands.before:.4f} to "
         f"{one.bands.after[best]:.4f}."
     )
 
 
-def band_name(edges_hz: np.ndarray, band: int) -> str:
-    """For people: 0.25–0.5 kHz."""
-    low, high = edges_hz[band] / 1000, edges_hz[band + 1] / 1000
-    return f"{low:g}–{high:g} kHz"
+def band_names(edges_hz: np.ndarray, of_bands: Sequence[int]) -> str:
+    """For people: 0.25–0.5 kHz and 3–5 kHz, neighbours as one."""
+    spans = joined((edges_hz[band] / 1000, edges_hz[band + 1] / 1000) for band in of_bands)
+    return " and ".join(f"{low:g}–{high:g} kHz" for low, high in spans)
 
 
 def _clip_picture(one: Explanation, levels: Levels, reach: tuple[float, float]) -> Picture:
@@ -155,8 +155,9 @@ def _draw_bands(axes: Axes, one: Explanation) -> None:
     axes.barh(bottom, fall, top - bottom, align="edge", color=colours, edgecolor="white", lw=0.8)
     axes.axvline(0, color=THRESHOLD, lw=0.8)
     axes.tick_params(labelleft=False, labelbottom=True)
-    axes.set_xlim(min(1.1 * fall.min(), 0), max(1.1 * fall.max(), 2 * _NOTHING * abs(one.bands.before)))
-    axes.locator_params(axis="x", nbins=3)
+    right = max(1.1 * fall.max(), 2 * _NOTHING * abs(one.bands.before), 1e-6)
+    axes.set_xlim(min(1.1 * fall.min(), 0), right)
+    axes.set_xticks([0, float(f"{0.8 * right:.1g}")])
     axes.set(xlabel="fall of score", title="Bands")
 
 
