@@ -157,7 +157,8 @@ def _draw_bands(axes: Axes, one: Explanation) -> None:
     axes.tick_params(labelleft=False, labelbottom=True)
     right = max(1.1 * fall.max(), 2 * _NOTHING * abs(one.bands.before), 1e-6)
     axes.set_xlim(min(1.1 * fall.min(), 0), right)
-    axes.set_xticks([0, float(f"{0.8 * right:.1g}")])
+    tick = float(f"{0.8 * right:.1g}")
+    axes.set_xticks([0, tick], ["0", f"{tick:g}"])
     axes.set(xlabel="fall of score", title="Bands")
 
 
