@@ -74,8 +74,8 @@ def _verdict(one: Explanation) -> tuple[str, bool]:
 def _facts(one: Explanation) -> list[tuple[str, str]]:
     row = one.chosen.row
     return [
-        ("Score", f"{row.clip.score:.4f}"),
-        ("Threshold", f"{row.threshold:.4f}"),
+        ("Score", f"{row.clip.score:.4g}"),
+        ("Threshold", f"{row.threshold:.4g}"),
         ("From the threshold", _distance(one.chosen.margin)),
         ("Likeness to the normal clip", f"cosine {one.cosine:.3f} (1: the same)"),
     ]
@@ -104,8 +104,8 @@ def _where(one: Explanation) -> str:
     names = band_names(one.bands.edges_hz, strong.tolist())
     return (
         f"What matters most: {names}. With {band_names(one.bands.edges_hz, [best])} swapped for that of the nearest "
-        f"normal clip, the score of the clip's strangest seconds falls from {one.bands.before:.4f} to "
-        f"{one.bands.after[best]:.4f}."
+        f"normal clip, the score of the clip's strangest seconds falls from {one.bands.before:.4g} to "
+        f"{one.bands.after[best]:.4g}."
     )
 
 

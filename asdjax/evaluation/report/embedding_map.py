@@ -28,7 +28,7 @@ from asdjax.evaluation.report.models import ModelKey, Models, clip_means
 
 _MOST = 600
 """Clips of the bank, and of the test clips, that are drawn; of more, every so many."""
-_COLUMNS = 2
+_COLUMNS = 3
 
 
 class Place(NamedTuple):
@@ -103,7 +103,7 @@ def _thinned(numbers: Sequence[int]) -> list[int]:
 def embedding_map(machine: str, model: str, shown: Map) -> Picture:
     """The figure: a panel for each section, in which the other sections' clips are faint."""
     sections = list(dict.fromkeys(place.clip.section for place in shown.test))
-    columns = min(_COLUMNS, len(sections))
+    columns = 2 if len(sections) == 4 else min(_COLUMNS, len(sections))
     rows = -(-len(sections) // columns)
 
     def draw(figure: Figure) -> None:

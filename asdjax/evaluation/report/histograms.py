@@ -57,6 +57,7 @@ def histograms(machine: str, rows: Sequence[Row]) -> Picture:
                 grid[i, j].set_title(label(" ".join(filter(None, (section, domain)))))
         for axes in grid[-1]:
             axes.set_xlabel("score (higher: stranger)")
+            axes.locator_params(axis="x", nbins=4)
         for axes in grid[:, 0]:
             axes.set_ylabel("clips")
         legend_below(figure, 2)
@@ -66,7 +67,7 @@ def histograms(machine: str, rows: Sequence[Row]) -> Picture:
         1.2 + 1.5 * len(sections),
         alt=f"Histograms of the scores of {machine}: {len(sections)} sections by {len(domains)} domains, normal and "
         "anomalous test clips, training clips as an outline, and the threshold as a vertical line",
-        caption="Where the two lie apart, the models tell faults from normal sound. Right of the dashed line a "
+        caption="Where normal clips and anomalies lie apart, the models tell them apart. Right of the dashed line a "
         "clip is called anomalous. Grey: normal training clips, each scored without itself, at the same height as the "
         "test clips.",
     )

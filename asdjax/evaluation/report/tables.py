@@ -130,7 +130,7 @@ def limits(inputs: Inputs) -> Table:
         place = [machine, section or "all", domain or "all"]
         rule = f"{percentile:g}th percentile, {_RULES[fitted.rule]}"
         share = percent(fitted.false_alarms)
-        lines.append(Line([*place, rule, f"{rows[0].threshold:.4f}", str(fitted.clips), share], False))
+        lines.append(Line([*place, rule, f"{rows[0].threshold:.4g}", str(fitted.clips), share], False))
     head = ["Machine type", "Section", "Domain", "Rule", "Threshold", "Training clips", "Above it (%)"]
     below = [
         "A clip whose score is above the threshold is called anomalous. Above it: the share of normal training clips "
@@ -150,7 +150,7 @@ def headline(inputs: Inputs) -> str:
             "tell how well it does; below are its scores, thresholds and decisions."
         )
     interval = f" (95 % interval {as_range(tuple(system['interval'])).replace('-', '–')})" if system["interval"] else ""
-    over = f", the mean over {len(inputs.seeds)} seeds" if len(inputs.seeds) > 1 else ""
+    over = f", the mean over {len(inputs.seeds)} seeds," if len(inputs.seeds) > 1 else ""
     chosen = _SELECTED.get(system["selection"], "nothing in it was chosen by test labels")
     return (
         f"{what} reaches an official score of {percent(system['official'])} of 100{interval}{over} by the rules of "
@@ -159,4 +159,4 @@ def headline(inputs: Inputs) -> str:
 
 
 def _all(number: int) -> str:
-    return "the one model" if number == 1 else f"all {number} models"
+    return "the one model" if number == 1 else f"the {number} models"

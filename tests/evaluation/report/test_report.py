@@ -140,7 +140,7 @@ def test_figures_are_those_of_the_evaluation(reported: Path):
     for cell in system["cells"]:
         assert f"{100 * cell['auc']:.2f}" in text
     (limit,) = system["thresholds"]
-    assert f"{limit['value']:.4f}" in text
+    assert f"{limit['value']:.4g}" in text
     assert f"{100 * limit['false_alarms']:.2f}" in text
 
 
