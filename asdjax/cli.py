@@ -96,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_check(commands)
     _add_train(commands)
     _add_evaluate(commands)
+    _add_report(commands)
     _add_metrics(commands)
     _add_score(commands)
     _add_export(commands)
@@ -255,6 +256,34 @@ def _evaluate(options: argparse.Namespace) -> int:
     for results in evaluations:
         _print(as_text(results.rows, _width()))
         _print(f"\nresults, table and score files: {results.folder}")
+    return DONE
+
+
+def _add_report(commands: Any) -> None:
+    parser = _add(commands, "report", _report, "write what an evaluation found, and why, as one HTML file to look at")
+    parser.epilog = "--config.data.store=DIR says where the decoded audio lies now."
+    parser.set_defaults(configurable=True)
+    parser.add_argument("--workdir", type=Path, required=True, metavar="W")
+    parser.add_argument("--split", choices=("dev", "eval"), help="default: dev if it was evaluated, else eval")
+    parser.add_argument(
+        "--clips", type=_few, default=3, metavar="N", help="explained of each kind (default: %(default)s)"
+    )
+
+
+def _few(text: str) -> int:
+    """0 to 20; argparse tells what else came."""
+    if text.isdecimal() and int(text) <= 20:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"expected 0 to 20, got {text!r}")
+
+
+def _report(options: argparse.Namespace) -> int:
+    from asdjax import runtime
+    from asdjax.evaluation.report.report import report
+
+    runtime.prepare()
+    path = report(options.workdir, split=options.split, clips=options.clips, overrides=options.overrides)
+    _print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, open it in a browser")
     return DONE
 
 

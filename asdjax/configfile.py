@@ -179,7 +179,7 @@ def read(
         raise InputError(f"{file}: no such file; is {workdir} the --workdir of an `asdjax train`?")
     try:
         config = default()
-        config.update(_tuples(json.loads(file.read_text())))
+        config.update(tuples(json.loads(file.read_text())))
         validate(config)
     except (OSError, ValueError, TypeError, AttributeError, InputError) as error:
         raise InputError(f"{file}: expected a run's configuration, came {error}; restore it or train anew") from None
@@ -193,8 +193,8 @@ def read(
     return config
 
 
-def _tuples(value: Any) -> Any:
+def tuples(value: Any) -> Any:
     """JSON knows lists only; a configuration has tuples."""
     if isinstance(value, dict):
-        return {key: _tuples(item) for key, item in value.items()}
+        return {key: tuples(item) for key, item in value.items()}
     return tuple(value) if isinstance(value, list) else value

@@ -13,7 +13,7 @@ from asdjax import cli
 from asdjax.cli import main
 from asdjax.errors import Diverged, InputError, Stopped
 
-COMMANDS = ("demo", "synthesize", "download", "check", "train", "evaluate", "metrics")
+COMMANDS = ("demo", "synthesize", "download", "check", "train", "evaluate", "report", "metrics")
 
 
 def failing(error: BaseException, monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
@@ -41,7 +41,8 @@ from asdjax.cli import main
 try:
     main(["--help"])
 finally:
-    print(sorted({"jax", "flax", "librosa", "orbax", "sklearn", "scipy"} & set(sys.modules)), file=sys.stderr)
+    heavy = {"jax", "flax", "librosa", "orbax", "sklearn", "scipy", "matplotlib", "jinja2"}
+    print(sorted(heavy & set(sys.modules)), file=sys.stderr)
 """
     ran = python(code)
     assert ran.returncode == 0

@@ -102,6 +102,27 @@ def open_store(
     return WaveStore(home, tuple(clips), store.flat, offsets, lengths, tuple(place.sha256 for place in places))
 
 
+def samples_of(folder: Path, machine: str, paths: Sequence[Path]) -> list[np.ndarray]:
+    """What the store of `machine` under `folder` holds of clips, int16 (s,) each, views of the mapped file.
+
+    Neither the clips, which may be gone, nor the store are touched. Raises InputError where the store is missing,
+    damaged, or does not hold one of them.
+    """
+    home = Path(folder) / machine
+    store = _load(home, {"version": VERSION})
+    places = {origin.path: place for origin, place in store.places.items()}
+    return [_held(home, store, places, path) for path in paths]
+
+
+def _held(home: Path, store: "_Index", places: "dict[str, _Place]", path: Path) -> np.ndarray:
+    if str(path) not in places:
+        raise InputError(f"{home}: expected the sound of {path}, which it does not hold; run asdjax evaluate again")
+    samples = store.samples(places[str(path)])
+    if hashlib.sha256(samples).hexdigest() != places[str(path)].sha256:
+        raise InputError(f"{home}: damaged, what it holds of {path} is not what was decoded; remove {home}")
+    return samples
+
+
 @dataclass(frozen=True, slots=True)
 class _Origin:
     """A file in the state in which it was decoded: path as given, bytes, nanoseconds."""

@@ -3,10 +3,12 @@ come from."""
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple, cast
 
-from asdjax.corpus.clips import Clip
+from asdjax.corpus.clips import Clip, Domain, Label
+from asdjax.errors import InputError
 from asdjax.evaluation.metrics import ScoredClip
 from asdjax.evaluation.systems import System
 from asdjax.evaluation.thresholds import GROUPS
@@ -15,6 +17,15 @@ from asdjax.files import replace_text
 HEADER = ("split", "machine", "section", "domain", "label", "clip", "score", "threshold", "decision")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet takes for the beginning of a formula."""
+_APOSTROPHE = "'"
+
+
+class Row(NamedTuple):
+    """A line: the clip with its score and decision, of which split it is, and the threshold that decided."""
+
+    split: str
+    clip: ScoredClip
+    threshold: float
 
 
 def write(path: Path, system: System, per: str) -> None:
@@ -44,5 +55,35 @@ def _row(split: str, clip: Clip | ScoredClip, score: float, system: System, per:
 
 
 def harmless(text: str) -> str:
-    """The text, with an apostrophe in front where a spreadsheet would take it for a formula."""
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    """The text, with an apostrophe in front where a spreadsheet would take it for a formula, or where it has one."""
+    return f"{_APOSTROPHE}{text}" if text.startswith((*_FORMULA, _APOSTROPHE)) else text
+
+
+def read(path: Path) -> list[Row]:
+    """The lines of a table as they were before they were written, names and all.
+
+    Raises InputError where it is missing or is no such table.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            header, *lines = csv.reader(file)
+        if tuple(header) != HEADER:
+            raise ValueError(f"expected the header {','.join(HEADER)}")
+        return [_parsed(line) for line in lines]
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"{path}: expected a table of clips ({error}); run asdjax evaluate again") from error
+
+
+def _parsed(line: Sequence[str]) -> Row:
+    split, *told, score, threshold, decision = line
+    machine, section, domain, label, name = (text.removeprefix(_APOSTROPHE) for text in told)
+    clip = ScoredClip(
+        name,
+        machine,
+        section,
+        cast("Domain | None", domain or None),
+        cast("Label | None", label or None),
+        float(score),
+        decision == "1",
+    )
+    return Row(split, clip, float(threshold))

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from asdjax import signal
+from asdjax import configfile, signal
 from asdjax.config import Config
 from asdjax.corpus.clips import Clip, Domain
 from asdjax.errors import InputError
@@ -126,7 +126,7 @@ def open_detector(
     """
     evaluation = workdir / "evaluation" / split
     results = read_results(evaluation)
-    config.evaluate.update(_tuples(results["settings"]))
+    config.evaluate.update(configfile.tuples(results["settings"]))
     name, described = _chosen(results["systems"], system)
     clip = Clip(Path("clip"), machine, section, "test", domain, None)
     _require_domain(config, domain)
@@ -213,8 +213,3 @@ def _restored(spec: FleetSpec, line: Path, step: int) -> Model:
         return checkpoints.restore(line, step, {"model": fleet.abstract_model(spec)})["model"]
     except checkpoints.Damaged as damage:
         raise InputError(f"{damage}; run asdjax evaluate again") from None
-
-
-def _tuples(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON knows lists only; a configuration has tuples."""
-    return {field: tuple(value) if isinstance(value, list) else value for field, value in settings.items()}

@@ -28,7 +28,7 @@ def as_markdown(rows: Sequence[Row]) -> str:
     head, *body = _texts(rows)
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
     lines += ["| " + " | ".join(texts) + " |" for texts in body]
-    return "\n".join([*lines, "", *_notes(rows), ""])
+    return "\n".join([*lines, "", *notes(rows), ""])
 
 
 def as_text(rows: Sequence[Row], width: int = 80) -> str:
@@ -41,7 +41,7 @@ def as_text(rows: Sequence[Row], width: int = 80) -> str:
             cells = [f"{texts[i]:<{widths[i]}}" if i == 0 else f"{texts[i]:>{widths[i]}}" for i in columns]
             blocks.append("  ".join(cells).rstrip())
         blocks.append("")
-    return "\n".join([*blocks, *_notes(rows)])
+    return "\n".join([*blocks, *notes(rows)])
 
 
 def _blocks(widths: Sequence[int], width: int) -> list[list[int]]:
@@ -70,20 +70,21 @@ def _texts(rows: Sequence[Row]) -> list[list[str]]:
     return [[_TITLE, *machines, _OFFICIAL, _INTERVAL], *body]
 
 
-def _notes(rows: Sequence[Row]) -> list[str]:
-    notes = [
+def notes(rows: Sequence[Row]) -> list[str]:
+    """What stands below the table, a sentence or two each."""
+    lines = [
         "By machine type: harmonic means over its sections and domains; official: the year's mean over all.",
         "Interval: of the official score over other test clips (bootstrap), not over other trainings.",
     ]
     selections = {row.selection for row in rows}
     if LABELLED_TEST in selections:
-        notes.append(f"{MARKS[LABELLED_TEST]} models chosen by labelled test data: an upper bound, not a result.")
+        lines.append(f"{MARKS[LABELLED_TEST]} models chosen by labelled test data: an upper bound, not a result.")
     if HELD_OUT in selections:
-        notes.append(f"{MARKS[HELD_OUT]} models chosen by normal clips held out of training, without any label.")
+        lines.append(f"{MARKS[HELD_OUT]} models chosen by normal clips held out of training, without any label.")
     if any(row.undefined for row in rows):
         number = max(row.undefined for row in rows)
-        notes.append(f"{number} cells are undefined (one class only or no labels) and enter no mean.")
-    return notes
+        lines.append(f"{number} cells are undefined (one class only or no labels) and enter no mean.")
+    return lines
 
 
 def as_range(interval: tuple[float, float] | None) -> str:

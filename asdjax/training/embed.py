@@ -80,7 +80,11 @@ def embed(spec: FleetSpec, model: Model, crops: jax.Array) -> dict[str, jax.Arra
 
     One STFT serves all variants and both heights.
     """
-    magnitude = signal.magnitudes(signal.as_float(crops), spec.spectrogram)
+    return of_magnitudes(spec, model, signal.magnitudes(signal.as_float(crops), spec.spectrogram))
+
+
+def of_magnitudes(spec: FleetSpec, model: Model, magnitude: jax.Array) -> dict[str, jax.Array]:
+    """The embeddings of pieces given as |STFT|: (b, f, t) -> {variant: (b, d) of unit length}."""
     pieces = {
         height: signal.pieces(magnitude, height, spec.spectrogram).astype(spec.precision)
         for height in {variants.height_of(variant) for variant in spec.variants}

@@ -21,7 +21,7 @@ from asdjax.corpus import store as store_module
 from asdjax.corpus.audio import decode
 from asdjax.corpus.clips import Clip
 from asdjax.corpus.layouts import read_corpus
-from asdjax.corpus.store import WaveStore, open_store
+from asdjax.corpus.store import WaveStore, open_store, samples_of
 from asdjax.errors import InputError
 from asdjax.files import locked_folder
 
@@ -153,6 +153,31 @@ def test_one_file_under_two_clips_is_stored_once(tmp_path: Path):
     store = opened(tmp_path / "store", [one, one])
     assert store.flat.size == 50
     np.testing.assert_array_equal(store.samples(0), store.samples(1))
+
+
+def test_samples_are_served_without_the_clips_and_without_a_change(tmp_path: Path):
+    clips = record(tmp_path / "clips", [100, 200])
+    store = opened(tmp_path / "store", clips)
+    before = contents(tmp_path / "store")
+    for one in clips:
+        one.path.unlink()
+    held = samples_of(tmp_path / "store", clips[0].machine, [clips[1].path, clips[0].path])
+    assert [samples.tolist() for samples in held] == [store.samples(1).tolist(), store.samples(0).tolist()]
+    assert contents(tmp_path / "store") == before
+    with pytest.raises(InputError, match=r"expected the sound of .*other\.wav, which it does not hold"):
+        samples_of(tmp_path / "store", clips[0].machine, [tmp_path / "other.wav"])
+    with pytest.raises(InputError, match="which it does not hold"):
+        samples_of(tmp_path / "nowhere", clips[0].machine, [clips[0].path])
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_samples_that_were_changed_on_disk_are_not_served(tmp_path: Path):
+    clips = record(tmp_path / "clips", [100])
+    store = opened(tmp_path / "store", clips)
+    (file,) = store.home.glob("samples-*.int16")
+    file.write_bytes(b"\xff" + file.read_bytes()[1:])
+    with pytest.raises(InputError, match="is not what was decoded"):
+        samples_of(tmp_path / "store", clips[0].machine, [clips[0].path])
 
 
 def test_conversion_is_what_decode_does(tmp_path: Path, shared_data: Path):

@@ -1,0 +1,202 @@
+"""Why a clip was judged as it was: when, at which frequencies, and what the closest normal clip is.
+
+Letters: p pieces, n bands.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from asdjax import signal
+from asdjax.config import Config
+from asdjax.corpus import store
+from asdjax.corpus.clips import Clip
+from asdjax.errors import InputError
+from asdjax.evaluation.report import bands
+from asdjax.evaluation.report.bands import Pair
+from asdjax.evaluation.report.choice import Chosen
+from asdjax.evaluation.report.inputs import Fleet
+from asdjax.evaluation.report.models import ModelKey, Models
+from asdjax.progress import progress
+from asdjax.signal import Spectrogram
+from asdjax.training import checkpoints, embed, fleet, optimizer, record
+from asdjax.training.fleet import FleetSpec
+
+SWAPPED_PIECES = 4
+"""Of a clip, the highest-scoring, in which bands are swapped: each band takes all models once more."""
+
+
+class Pieces(NamedTuple):
+    """A clip's pieces: when each begins and ends, in seconds, and its score, (p,) each."""
+
+    begin: np.ndarray
+    end: np.ndarray
+    score: np.ndarray
+
+
+class Bands(NamedTuple):
+    """What bands contribute to the highest-scoring pieces: `edges_hz` (n + 1,), the pieces' mean score `before`, and
+    `after` (n,), what it is with each band swapped for normal sound."""
+
+    edges_hz: np.ndarray
+    before: float
+    after: np.ndarray
+
+    @property
+    def fall(self) -> np.ndarray:
+        """What the score falls by with each band swapped, (n,); below 0 where it rises."""
+        return self.before - self.after
+
+
+class Explanation(NamedTuple):
+    """A clip explained, with its samples and those of the `neighbour`, the nearest normal training clip, int16 (s,),
+    whose mean embedding has this `cosine` to the clip's."""
+
+    chosen: Chosen
+    samples: np.ndarray
+    pieces: Pieces
+    bands: Bands
+    neighbour: Clip
+    neighbour_samples: np.ndarray
+    cosine: float
+
+    @property
+    def anomalous(self) -> list[tuple[float, float]]:
+        """The seconds of the pieces whose score is above the clip's threshold, joined where they touch."""
+        above = self.pieces.score > self.chosen.row.threshold
+        return joined(zip(self.pieces.begin[above].tolist(), self.pieces.end[above].tolist(), strict=True))
+
+
+class _Asked(NamedTuple):
+    """A clip before its bands are known."""
+
+    chosen: Chosen
+    clip: Clip
+    samples: np.ndarray
+    pieces: Pieces
+    neighbour: Clip
+    neighbour_samples: np.ndarray
+    cosine: float
+    pairs: list[Pair]
+    highest: np.ndarray
+
+
+def joined(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Spans in order, (begin, end) each, as few as cover the same."""
+    out: list[tuple[float, float]] = []
+    for begin, end in spans:
+        if out and begin <= out[-1][1]:
+            out[-1] = (out[-1][0], max(end, out[-1][1]))
+        else:
+            out.append((begin, end))
+    return out
+
+
+def explain(workdir: Path, config: Config, of_fleet: Fleet, chosen: Sequence[Chosen]) -> list[Explanation]:
+    """Explain clips of a fleet's machine types.
+
+    Raises InputError where the sound of a clip, or the judged checkpoint, is no longer there.
+    """
+    if not chosen:
+        return []
+    models = Models(of_fleet, config)
+    spec = fleet.spec_of(config, record.number_of_classes(of_fleet.folder), optimizer.GROUPS)
+    asked = _asked(workdir, config, models, spec.spectrogram, chosen)
+    vectors = _swapped(of_fleet, spec, [pair for one in asked for pair in one.pairs], config.evaluate.batch_size)
+    begins = np.cumsum([0, *(len(one.pairs) for one in asked)])
+    return [
+        _explanation(models, one, {key: of_model[begin : begin + len(one.pairs)] for key, of_model in vectors.items()})
+        for one, begin in zip(asked, begins, strict=False)
+    ]
+
+
+def _asked(
+    workdir: Path, config: Config, models: Models, spectrogram: Spectrogram, chosen: Sequence[Chosen]
+) -> list[_Asked]:
+    numbers = [
+        models.number_of(one.row.clip.machine, one.row.clip.section, one.row.clip.domain, one.row.clip.name)
+        for one in chosen
+    ]
+    nearest = [models.nearest(number) for number in numbers]
+    own = [models.test_clips[number] for number in numbers]
+    neighbours = [models.bank_clips[number] for number, _ in nearest]
+    samples = _samples(workdir, config, own + neighbours)
+    out = []
+    for one, number, clip, neighbour, (_, cosine) in zip(chosen, numbers, own, neighbours, nearest, strict=True):
+        sound, other = samples[clip], samples[neighbour]
+        score = models.score(clip, models.vectors_of(number))
+        pieces = pieces_of(len(sound), score, spectrogram, config.evaluate.stride_frames)
+        highest = np.sort(np.argsort(-score, kind="stable")[:SWAPPED_PIECES])
+        pairs = _pairs(sound, other, highest, spectrogram, config.evaluate.stride_frames)
+        out.append(_Asked(one, clip, sound, pieces, neighbour, other, cosine, pairs, highest))
+    return out
+
+
+def _samples(workdir: Path, config: Config, clips: Sequence[Clip]) -> dict[Clip, np.ndarray]:
+    folder = Path(config.data.store) if config.data.store else workdir / "store"
+    found: dict[Clip, np.ndarray] = {}
+    for machine in {clip.machine: None for clip in clips}:
+        of_machine = [clip for clip in clips if clip.machine == machine]
+        held = store.samples_of(folder, machine, [clip.path for clip in of_machine])
+        found |= dict(zip(of_machine, held, strict=True))
+    return found
+
+
+def pieces_of(samples: int, score: np.ndarray, spectrogram: Spectrogram, stride_frames: int) -> Pieces:
+    """The pieces of a clip of so many samples with their scores (p,): piece k begins at frame k * stride and lasts
+    `piece_frames`, or to the end of the clip."""
+    frame_seconds = spectrogram.hop_samples / spectrogram.sample_rate_hz
+    begin = np.array(embed.piece_starts(samples, spectrogram, stride_frames)) * frame_seconds
+    end = np.minimum(begin + spectrogram.piece_frames * frame_seconds, samples / spectrogram.sample_rate_hz)
+    return Pieces(begin, end, score)
+
+
+def _pairs(
+    own: np.ndarray, normal: np.ndarray, highest: np.ndarray, spectrogram: Spectrogram, stride_frames: int
+) -> list[Pair]:
+    """The samples under pieces of a clip, and under those of the same time of a normal one, which is repeated where it
+    is shorter."""
+    starts, others = (embed.piece_starts(len(samples), spectrogram, stride_frames) for samples in (own, normal))
+    length = spectrogram.piece_samples
+    return [
+        Pair(
+            signal.crop(own, signal.first_sample(starts[k], spectrogram), length),
+            signal.crop(normal, signal.first_sample(others[k % len(others)], spectrogram), length),
+        )
+        for k in highest.tolist()
+    ]
+
+
+def _swapped(of_fleet: Fleet, spec: FleetSpec, pairs: Sequence[Pair], batch_size: int) -> Mapping[ModelKey, np.ndarray]:
+    """Embeddings (q, n, d) of every model that was judged, at the steps that were judged."""
+    vectors: dict[ModelKey, np.ndarray] = {}
+    with progress(f"{of_fleet.name} explain", len(of_fleet.steps), "checkpoint") as shown:
+        for line, step in of_fleet.steps.items():
+            try:
+                shapes = {"model": fleet.abstract_model(spec)}
+                model = checkpoints.restore(of_fleet.folder / line, step, shapes)["model"]
+            except checkpoints.Damaged as damage:
+                raise InputError(f"{damage}; run asdjax evaluate again, or report with --clips 0") from None
+            for variant, of_variant in bands.swapped(spec, model, pairs, batch_size).items():
+                vectors[ModelKey(line, variant)] = of_variant
+            shown.advance()
+    return vectors
+
+
+def _explanation(models: Models, one: _Asked, vectors: Mapping[ModelKey, np.ndarray]) -> Explanation:
+    shape = next(iter(vectors.values())).shape
+    flat = {key: of_model.reshape(-1, shape[-1]) for key, of_model in vectors.items()}
+    after = models.score(one.clip, flat).reshape(shape[:2]).mean(axis=0)
+    before = float(one.pieces.score[one.highest].mean())
+    edges = bands.edges_hz(signal.spectrogram_of(models.config))
+    return Explanation(
+        one.chosen,
+        one.samples,
+        one.pieces,
+        Bands(edges, before, after),
+        one.neighbour,
+        one.neighbour_samples,
+        one.cosine,
+    )

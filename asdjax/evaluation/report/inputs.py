@@ -1,0 +1,122 @@
+"""What a report goes on from: an evaluation's results, its clips, what it kept of the models, what training told."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from asdjax import configfile, journal
+from asdjax.config import Config
+from asdjax.errors import InputError
+from asdjax.evaluation import clip_table, embeddings
+from asdjax.evaluation.clip_table import Row
+from asdjax.evaluation.embeddings import Checkpointed
+from asdjax.evaluation.ensembles import ALL
+
+HEADLINE = ALL
+"""The system that figures and clips are shown of: it selects nothing."""
+
+SPLITS = ("dev", "eval")
+
+
+class Fleet(NamedTuple):
+    """A run whose models were judged: name, folder, by checkpoint line the judged step and what the evaluation kept of
+    it, and the rows of its metrics.jsonl."""
+
+    name: str
+    folder: Path
+    steps: dict[str, int]
+    kept: dict[str, Checkpointed]
+    told: list[dict[str, Any]]
+
+    @property
+    def machines(self) -> tuple[str, ...]:
+        """Its machine types, sorted."""
+        first = next(iter(self.kept.values()))
+        return tuple(sorted({clip.machine for clip in first.bank.clips}))
+
+
+class Inputs(NamedTuple):
+    """An evaluation as it lies on disk.
+
+    `results` is results.json, `config` the run's with the evaluation's settings; `seed` the one that is shown, of
+    `seeds`; `rows` the headline system's clips, `fleets` that seed's runs.
+    """
+
+    folder: Path
+    results: dict[str, Any]
+    config: Config
+    seeds: tuple[int, ...]
+    seed: int
+    rows: list[Row]
+    fleets: list[Fleet]
+
+    @property
+    def machines(self) -> tuple[str, ...]:
+        """Machine types with test clips, sorted."""
+        return tuple(sorted({row.clip.machine for row in self.rows if row.split == "test"}))
+
+    def fleet_of(self, machine: str) -> Fleet:
+        """The run that a machine type belongs to."""
+        return next(fleet for fleet in self.fleets if machine in fleet.machines)
+
+
+def read(workdir: Path, split: str | None, overrides: Mapping[str, str]) -> Inputs:
+    """Read an evaluation; of `split` None the labelled one, if there is one.
+
+    Raises InputError where nothing was evaluated, or something of it is missing.
+    """
+    for field in overrides:
+        if field.startswith("evaluate."):
+            raise InputError(f"--config.{field}: settled by the evaluation; give it to asdjax evaluate, then report")
+    config = configfile.read(workdir, overrides)
+    folder = _evaluation(workdir, split)
+    results = read_results(folder)
+    config.evaluate.update(configfile.tuples(results["settings"]))
+    seeds = tuple(config.seed)
+    name = HEADLINE if len(seeds) == 1 else f"{HEADLINE}@{seeds[0]}"
+    rows = clip_table.read(folder / "clips" / f"{name}.csv")
+    fleets = _fleets(workdir, folder, results["checkpoints"], config, seeds)
+    return Inputs(folder, results, config, seeds, seeds[0], rows, fleets)
+
+
+def _evaluation(workdir: Path, split: str | None) -> Path:
+    folders = [workdir / "evaluation" / name for name in ([split] if split else SPLITS)]
+    for folder in folders:
+        if (folder / "results.json").is_file():
+            return folder
+    words = f" --split {split}" if split else ""
+    raise InputError(f"{folders[0]}: nothing was evaluated yet; run asdjax evaluate --workdir {workdir}{words} first")
+
+
+def read_results(folder: Path) -> dict[str, Any]:
+    """results.json of an evaluation; raises InputError where it is gone or damaged."""
+    try:
+        results = json.loads((folder / "results.json").read_text())
+        missing = {"year", "split", "checkpoints", "settings", "systems"} - results.keys()
+        if missing or HEADLINE not in results["systems"]:
+            raise ValueError(f"without {min(missing, default=HEADLINE)}")
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise InputError(f"{folder / 'results.json'}: damaged ({error}); run asdjax evaluate again") from error
+    return results
+
+
+def _fleets(
+    workdir: Path, folder: Path, checkpoints: Mapping[str, int], config: Config, seeds: tuple[int, ...]
+) -> list[Fleet]:
+    """The first seed's runs."""
+    steps: dict[str, dict[str, int]] = {}
+    for place, step in checkpoints.items():
+        run, line = place.rsplit("/", 1)
+        if len(seeds) == 1 or run.endswith(f"@{seeds[0]}"):
+            steps.setdefault(run, {})[line] = step
+    return [
+        Fleet(
+            run,
+            workdir / run,
+            lines,
+            {line: embeddings.load(folder, run, line, config.variants) for line in lines},
+            journal.read(workdir / run / journal.FILE),
+        )
+        for run, lines in steps.items()
+    ]
