@@ -97,7 +97,7 @@ class Watch:
                 share={what: round(share, 4) for what, share in lap.shares.items()},
             )
             rows.append(row)
-        pieces = len(lanes) * len(self._spec.variants) * self._spec.batch_size * self._steps / lap.seconds
+        pieces = len(lanes) * len(self._spec.variants) * self._spec.batch_size * self._steps / max(lap.of_steps, 1e-9)
         self._steps = 0
         loss, accuracy = (
             self._by_variant(np.mean([row[what] for row in rows], axis=0)) for what in ("loss", "accuracy")
