@@ -147,22 +147,41 @@ def save(config: Config, workdir: Path) -> None:
 def require_same_run(config: Config, workdir: Path) -> None:
     """See that W/config.json, if there is one and anything was trained by it, asks for the same run.
 
-    Raises InputError naming the fields that differ and would change what is computed.
+    Seeds may be added where there are several. Raises InputError naming the fields that differ and would change what
+    is computed.
     """
     file = workdir / FILE
     if not file.exists() or not any(workdir.glob("*/*/[0-9]*.json")):
         return
     theirs = fields_of(read(workdir))
+    _require_seeds(file, theirs["seed"], config.seed)
     differing = [
         f"{field} (there {theirs[field]!r}, now {value!r})"
         for field, value in fields_of(config).items()
-        if theirs[field] != value and field not in FREE_ON_RESUME and not field.startswith(OF_EVALUATION)
+        if theirs[field] != value and field not in FREE_ON_RESUME and not field.startswith((*OF_EVALUATION, "seed"))
     ]
     if differing:
         raise InputError(
             f"{file}: the run there differs in {', '.join(differing)}; give the same values to go on, "
             "or another --workdir to begin anew"
         )
+
+
+def _require_seeds(file: Path, theirs: tuple[int, ...], ours: tuple[int, ...]) -> None:
+    """Each of several seeds has a folder of its own, so that more of them disturb none."""
+    if theirs == ours or (len(theirs) > 1 and set(theirs) <= set(ours)):
+        return
+    if (len(theirs) > 1) != (len(ours) > 1):
+        why = "folders of one seed are called <task>, of several <task>@<seed>"
+    elif len(theirs) > 1:
+        why = "seeds can be added, not taken away"
+    else:
+        why = "a run begun with one seed keeps it"
+    there, now = (",".join(map(str, seeds)) for seeds in (theirs, ours))
+    raise InputError(
+        f"{file}: the run there has seed {there}, now {now}: {why}; give --config.seed={there} to go on, or another "
+        "--workdir for other seeds"
+    )
 
 
 def read(

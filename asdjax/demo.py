@@ -6,6 +6,7 @@ from asdjax import configfile, runtime
 from asdjax.corpus.synthesis import Recipe, synthesize
 from asdjax.evaluation.evaluate import Request, evaluate
 from asdjax.evaluation.table import as_text
+from asdjax.training import checkpoints
 from asdjax.training.train import train
 
 MACHINES = ("gearbox",)
@@ -17,6 +18,7 @@ def demo(workdir: Path, width: int) -> str:
 
     Goes on where an earlier demo in the same work directory was ended.
     """
+    checkpoints.require_savable(workdir)
     data = workdir / "data"
     config = configfile.load("demo", {})
     config.data.root = (str(data),)

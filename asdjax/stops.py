@@ -20,7 +20,8 @@ from asdjax.errors import Stopped
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 STOPPED = 75
 """Exit code: ended by a signal, and the same command goes on from what is saved (EX_TEMPFAIL)."""
-ALL_IS_SAVED = "stopped; all is saved; run the same command again to go on"
+GO_ON = "run the same command again to go on"
+ALL_IS_SAVED = f"stopped; all is saved; {GO_ON}"
 
 _asked = False
 """Whether a signal came while there was work to save, or `ask` was called."""
@@ -136,7 +137,7 @@ def _listen(receiving: int) -> None:
             if at_work:
                 ask()
         if signals > 1 or not at_work:
-            _end("stopped; run the same command again to go on")
+            _end(f"stopped; {GO_ON}")
         _tell("stopping as soon as this is saved; a second signal ends at once")
     os.close(receiving)
 

@@ -32,6 +32,10 @@ def renamed(clip: Path) -> None:
     clip.rename(clip.with_name("monday morning.wav"))
 
 
+def copied_into_the_other_section(clip: Path) -> None:
+    shutil.copy(clip, min(clip.parent.glob("section_01_source*")))
+
+
 def copied_into_test(clip: Path) -> None:
     shutil.copy(clip, min((clip.parent.parent / "target_test").iterdir()))
 
@@ -48,10 +52,14 @@ REFUSED = {
     "another rate": (recorded(noise(3 * SAMPLES), 44_100), "44100 Hz; expected mono 16-bit PCM at 16000 Hz"),
     "stereo": (recorded(noise(channels=2)), "2 channels; expected mono 16-bit PCM"),
     "FLAC": (recorded(noise(), format="FLAC"), "expected a WAV file, came FLAC"),
-    "HTML": (lambda clip: clip.write_text("<!doctype html>"), "expected a WAV file, came HTML"),
+    "HTML": (lambda clip: clip.write_text("<!doctype html>"), "expected a WAV file, came HTML or XML; download it"),
     "shorter than a piece": (recorded(noise(15_871)), "shorter than a piece: expected 0.99 s or more"),
     "a name that says nothing": (renamed, "expected a dcase2021 name"),
     "unreadable": (linked, "there is no regular file"),
+    "a clip of another section too": (
+        copied_into_the_other_section,
+        "same contents among the training clips of two sections",
+    ),
     "a test clip too": (copied_into_test, "same contents among training and test clips"),
 }
 CONVERTED = {
@@ -110,6 +118,17 @@ def test_the_same_name_twice_is_refused(spoilt: Path, capsys: pytest.CaptureFixt
     assert tree(spoilt.parent) == before
 
 
+def test_a_machine_type_that_orbax_would_take_for_a_pattern_is_refused(
+    spoilt: Path, capsys: pytest.CaptureFixture[str]
+):
+    (spoilt / "fan").rename(spoilt / "fan[1]")
+    before = tree(spoilt.parent)
+    assert train_tiny(spoilt, spoilt.parent / "run") == 2
+    assert "a machine type cannot be called fan[1]: its checkpoints" in capsys.readouterr().err
+    assert main(["check", "--config", "dcase2021", *overrides(spoilt)]) == 2
+    assert tree(spoilt.parent) == before
+
+
 def test_one_section_alone_is_refused_and_told_what_would_help(spoilt: Path, capsys: pytest.CaptureFixture[str]):
     for clip in spoilt.rglob("section_01_*"):
         clip.unlink()
@@ -119,7 +138,19 @@ def test_one_section_alone_is_refused_and_told_what_would_help(spoilt: Path, cap
     before = tree(spoilt.parent)
     assert train_tiny(spoilt, spoilt.parent / "run") == 2
     assert "add a second section or machine type, or give the clips attributes" in capsys.readouterr().err
+    assert main(["check", "--config", "dcase2021", *overrides(spoilt)]) == 2
+    assert "needs at least two classes" in " ".join(capsys.readouterr().out.split())
     assert tree(spoilt.parent) == before
+
+
+def without(root: Path, pattern: str) -> None:
+    """Its first section is then a third, so that there are two to tell apart all the same."""
+    for clip in (root / "fan").rglob("section_00_*"):
+        shutil.copy(clip, clip.with_name(clip.name.replace("section_00", "section_02")))
+        values, rate_hz = soundfile.read(clip)
+        soundfile.write(clip, 0.5 * values, rate_hz)
+    for clip in (root / "fan" / "train").glob(pattern):
+        clip.unlink()
 
 
 WARNED = {
@@ -132,9 +163,13 @@ WARNED = {
         lambda root: [clip.unlink() for clip in (root / "fan" / "train").glob("section_01_target*")],
         "no target training clips",
     ),
-    "an empty section": (
-        lambda root: [clip.unlink() for clip in (root / "fan" / "train").glob("section_01_*")],
+    "a section without training clips": (
+        lambda root: without(root, "section_01_*"),
         "no training clips: its test clips cannot be scored",
+    ),
+    "a section of target clips": (
+        lambda root: without(root, "section_01_source_*"),
+        "no source training clips, only target ones",
     ),
     "the same clip twice": (
         lambda root: shutil.copy(first_clip(root), sorted((root / "fan" / "train").iterdir())[1]),

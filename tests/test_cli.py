@@ -174,6 +174,31 @@ def test_a_corpus_that_is_not_there_is_refused_and_leaves_nothing(tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["v[1]", "v*", "v?", "a[b]/v"])
+@pytest.mark.parametrize("command", ["train", "demo"])
+def test_a_work_directory_that_orbax_would_take_for_a_pattern_is_refused(
+    command: str, name: str, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    workdir = tmp_path / name
+    if command == "train":
+        assert train_tiny(corpus, workdir) == 2
+    else:
+        assert main(["demo", "--workdir", str(workdir)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"asdjax {command}: --workdir {workdir}: expected a path without * ? [ (Orbax, ")
+    assert line.endswith("; choose another")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_where_the_user_is_counts_too(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "here[1]").mkdir()
+    monkeypatch.chdir(tmp_path / "here[1]")
+    assert train_tiny(corpus, Path("run")) == 2
+    assert f"came {tmp_path / 'here[1]' / 'run'}; choose another" in capsys.readouterr().err
+
+
 def test_check_lists_a_corpus(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     words = ["--config", str(PROJECT / "configs" / "dcase2021.py"), f"--config.data.root={corpus}"]
     assert main(["check", *words, "--json", str(tmp_path / "check.json")]) == 0

@@ -1,5 +1,6 @@
 """Configurations from files and flags, and the one that a work directory keeps."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,46 @@ def test_going_on_with_another_cadence_or_evaluation_is_allowed_and_kept(tmp_pat
     require_same_run(config, tmp_path)
     save(config, tmp_path)
     assert read(tmp_path).train.checkpoint_every_steps == 5
+
+
+@pytest.fixture
+def begun(tmp_path: Path) -> Callable[[str], Path]:
+    """A work directory in which something was trained with these seeds."""
+
+    def begin(seeds: str) -> Path:
+        save(load("dcase2021", {"seed": seeds}), tmp_path)
+        (tmp_path / "fan" / "phase1").mkdir(parents=True)
+        (tmp_path / "fan" / "phase1" / "20.json").touch()
+        return tmp_path
+
+    return begin
+
+
+@pytest.mark.parametrize("now", ["1,2", "2,1", "1,2,3", "0,2,1"])
+def test_seeds_may_be_added_to_several(begun: Callable[[str], Path], now: str) -> None:
+    require_same_run(load("dcase2021", {"seed": now}), begun("1,2"))
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "why"),
+    [
+        ("1", "1,2", "folders of one seed are called <task>, of several <task>@<seed>"),
+        ("1,2", "1", "folders of one seed are called <task>, of several <task>@<seed>"),
+        ("1,2,3", "1,2", "seeds can be added, not taken away"),
+        ("1,2", "2,3", "seeds can be added, not taken away"),
+        ("1", "2", "a run begun with one seed keeps it"),
+    ],
+)
+def test_other_seeds_are_refused_with_why_and_what_to_do(
+    begun: Callable[[str], Path], then: str, now: str, why: str
+) -> None:
+    with pytest.raises(InputError, match="seed") as refusal:
+        require_same_run(load("dcase2021", {"seed": now}), begun(then))
+    assert f"has seed {then}, now {now}: {why}; give --config.seed={then} to go on" in str(refusal.value)
+
+
+def test_own_recordings_are_converted_only_where_that_is_asked_for() -> None:
+    assert load("own_machines", {}).data.on_mismatch == "error"
 
 
 def test_after_training_the_evaluation_and_the_folders_may_change(tmp_path: Path) -> None:

@@ -17,7 +17,6 @@ from asdjax.errors import InputError
 Encoding = Literal["pcm16", "pcm24", "pcm32", "float32", "float64"]
 OnMismatch = Literal["error", "convert"]
 
-CONVERT = "pass --config.data.on_mismatch=convert to have it converted (and --config.data.channel=1 for one channel)"
 MEAN = "mean"
 """All channels mixed down to one."""
 
@@ -44,6 +43,12 @@ _OTHER_CODECS = {
     0x0050: "MPEG audio",
     0x0055: "MP3",
 }
+_EMPTY = "an empty file"
+_HTML = "HTML or XML"
+_LFS = "a Git LFS pointer, not the file it stands for"
+_ZIP = "a zip archive"
+_UNKNOWN = "no known kind of audio"
+"""Not a byte of it is told: a manifest may name any file, secret ones too."""
 _OTHER_FORMATS = {
     b"fLaC": "FLAC",
     b"OggS": "Ogg",
@@ -53,10 +58,18 @@ _OTHER_FORMATS = {
     b".snd": "Sun audio",
     b"RF64": "64-bit RIFF (RF64)",
     b"RIFX": "big-endian RIFF (RIFX)",
-    b"PK\x03\x04": "a zip archive",
-    b"version https://git-lfs": "a Git LFS pointer, not the file it stands for",
-    b"<": "HTML or XML",
+    b"PK\x03\x04": _ZIP,
+    b"version https://git-lfs": _LFS,
+    b"<": _HTML,
 }
+_REMEDIES = {
+    _EMPTY: "copy or record it again",
+    _HTML: "download it again",
+    _LFS: "fetch it with git lfs pull",
+    _ZIP: "unpack it",
+    _UNKNOWN: "check the path",
+}
+"""Where `convert it to WAV` is not what helps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +136,12 @@ def mismatches(header: WavHeader, sample_rate_hz: int) -> tuple[str, ...]:
     return tuple(found)
 
 
+def convert_remedy(header: WavHeader) -> str:
+    """What to do about a mismatch."""
+    channel = " (and --config.data.channel=1 for one channel)" if header.channels > 1 else ""
+    return f"pass --config.data.on_mismatch=convert to have it converted{channel}"
+
+
 def decode(path: str | Path, *, sample_rate_hz: int, on_mismatch: OnMismatch, channel: str = MEAN) -> np.ndarray:
     """Clip at `path` as int16, shape (s,), at `sample_rate_hz`; full scale is 32768.
 
@@ -137,7 +156,8 @@ def decode(path: str | Path, *, sample_rate_hz: int, on_mismatch: OnMismatch, ch
     different = mismatches(header, sample_rate_hz)
     if different and on_mismatch == "error":
         came = ", ".join(different)
-        raise InputError(f"{path}: expected mono 16-bit PCM at {sample_rate_hz} Hz, came {came}; {CONVERT}")
+        remedy = convert_remedy(header)
+        raise InputError(f"{path}: expected mono 16-bit PCM at {sample_rate_hz} Hz, came {came}; {remedy}")
     samples = read_samples(path, header)
     if not different:
         return samples[:, 0].astype(np.int16, copy=False)
@@ -196,7 +216,8 @@ def _to_int16(unit: np.ndarray) -> np.ndarray:
 def _parse(path: Path, stream: BinaryIO) -> WavHeader:
     head = stream.read(32)
     if head[:4] != b"RIFF" or head[8:12] != b"WAVE":
-        raise InputError(f"{path}: expected a WAV file, came {_name_format(head)}; convert it to WAV")
+        came = _name_format(head)
+        raise InputError(f"{path}: expected a WAV file, came {came}; {_REMEDIES.get(came, 'convert it to WAV')}")
     size = stream.seek(0, 2)
     fmt, start, length = _find_chunks(path, stream, size)
     if start + length > size:
@@ -252,10 +273,10 @@ def _read_format(path: Path, fmt: bytes) -> tuple[int, int, int, Encoding]:
 
 def _name_format(head: bytes) -> str:
     if not head:
-        return "an empty file"
+        return _EMPTY
     begin = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     names = (name for magic, name in _OTHER_FORMATS.items() if begin.startswith(magic))
-    return next(names, f"something that begins with {head[:4]!r}")
+    return next(names, _UNKNOWN)
 
 
 def _unreadable(path: Path, error: OSError) -> InputError:

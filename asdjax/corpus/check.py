@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from asdjax.corpus.audio import (
-    CONVERT,
     MEAN,
     OnMismatch,
     WavHeader,
+    convert_remedy,
     converted_length,
     mismatches,
     mono_of,
@@ -129,7 +129,7 @@ def _of_header(clip: Clip, header: WavHeader, demands: _Demands) -> Iterator[Fin
     if different := mismatches(header, demands.sample_rate_hz):
         what = f"{', '.join(different)}; expected mono 16-bit PCM at {demands.sample_rate_hz} Hz"
         if demands.on_mismatch == "error":
-            yield Finding("error", str(clip.path), what, CONVERT)
+            yield Finding("error", str(clip.path), what, convert_remedy(header))
         else:
             yield Finding("note", str(clip.path), what, "nothing to do: it is converted")
     if converted_length(header, demands.sample_rate_hz) < demands.least_samples:
@@ -150,8 +150,8 @@ def _of_names(found: Scan) -> Iterator[Finding]:
     for where, why in found.unparsed:
         yield Finding("error", where, why, "rename, mend or remove it")
     for one, other in found.twins:
-        what = f"same machine type, section and name as {one.path}"
-        yield Finding("error", str(other.path), what, "rename or remove one, or leave out one root")
+        where, what = f"{other.place} = {one.place}", "same machine type, section and name"
+        yield Finding("error", where, what, "rename or remove one, or leave out one root")
     for path in found.left_out:
         yield Finding("note", str(path), "not part of the layout: left out", "nothing to do if it should be")
 
@@ -166,6 +166,9 @@ def _of_sections(found: Scan) -> Iterator[Finding]:
         if not train:
             what = "no training clips: its test clips cannot be scored"
             yield Finding("warning", where, what, "add the training data, or leave the section out")
+        elif all(clip.domain == "target" for clip in train):
+            what = "no source training clips, only target ones: phase 1 does without this section"
+            yield Finding("warning", where, what, "add source training clips, or leave the section out")
         elif not any(clip.domain == "target" for clip in train):
             yield Finding("note", where, "no target training clips", "phase 2 does without this section")
 
@@ -176,7 +179,7 @@ def _of_tasks(found: Scan, classes: str) -> Iterator[Finding]:
         tasks_of(Corpus(found.layout, found.clips), classes)
     except InputError as error:
         what, _, remedy = str(error).rpartition("; ")
-        yield Finding("warning", "training", what, remedy)
+        yield Finding("error", "training", what, remedy)
 
 
 def _of_cells(found: Scan) -> Iterator[Finding]:
@@ -199,12 +202,26 @@ def _duplicates(clips: Sequence[Clip], reports: Sequence[_Report]) -> Iterator[F
     for clip, report in zip(clips, reports, strict=True):
         if report.digest is not None:
             alike[report.digest].append(clip)
-    for first, *others in alike.values():
-        splits = {clip.split for clip in (first, *others)}
-        for other in others:
-            where = f"{other.path} = {first.path}"
-            if len(splits) == 2:
-                what = "same contents among training and test clips: its score means nothing"
-                yield Finding("error", where, what, "remove one")
-            else:
-                yield Finding("warning", where, "same contents twice", "remove one")
+    for same in alike.values():
+        seen: dict[tuple[str, str, Split], Clip] = {}
+        for clip in same:
+            if seen:
+                yield _duplicate(clip, seen.values())
+            seen.setdefault((clip.machine, clip.section, clip.split), clip)
+
+
+def _duplicate(clip: Clip, others: Iterable[Clip]) -> Finding:
+    """A clip whose contents others have too, beside the one with which that is worst."""
+
+    def same_section(other: Clip) -> bool:
+        return (other.machine, other.section) == (clip.machine, clip.section)
+
+    other = min(others, key=lambda other: (other.split == clip.split, same_section(other)))
+    where = f"{clip.place} = {other.place}"
+    if other.split != clip.split:
+        what = "same contents among training and test clips: its score means nothing"
+        return Finding("error", where, what, "remove one")
+    if clip.split == "train" and not same_section(other):
+        what = "same contents among the training clips of two sections, which are to be told apart"
+        return Finding("error", where, what, "remove the one that is not where it belongs")
+    return Finding("warning", where, "same contents twice", "remove one")

@@ -1,7 +1,7 @@
 """Clip and Corpus: the one table that every layout yields."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +17,8 @@ class Clip:
 
     `domain` and `label` are None where nothing says. A `blind` test clip is one of an evaluation set: its name (or
     table row) tells no label, and a label that it has all the same comes from the organisers' truth. From 2022 on a
-    test clip's domain and attributes stand in its name for judging only: they are no inputs to a score.
+    test clip's domain and attributes stand in its name for judging only: they are no inputs to a score. `row` says
+    where a table lists it, such as "manifest.csv line 3", and is no part of what the clip is.
     """
 
     path: Path
@@ -28,6 +29,13 @@ class Clip:
     label: Label | None
     attributes: tuple[tuple[str, str], ...] = ()
     blind: bool = False
+    row: str = field(default="", compare=False)
+
+    @property
+    def place(self) -> str:
+        """Its path, and where a table lists it, as what."""
+        listed = f" ({self.row}: {self.machine} {self.section}, {self.split})" if self.row else ""
+        return f"{self.path}{listed}"
 
     @property
     def name(self) -> str:

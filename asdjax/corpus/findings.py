@@ -1,5 +1,6 @@
 """What a check found, and how people (80 columns) and programs (JSON) read it."""
 
+import re
 import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,9 @@ WIDTH = 80
 EXAMPLES = 3
 """Places named of findings that are alike; the rest is counted, and is in the JSON."""
 
+_VARIES = re.compile(r"""('[^']*'|"[^"]*"|\d+(?:[.,]\d+)*)""")
+"""What findings that are alike may differ in: numbers, and what is quoted."""
+
 _COLUMNS = ("machine type", "section", "split", "domain")
 _NAMES_WIDTH = 32
 """Characters that machine type and section share."""
@@ -25,8 +29,7 @@ _LABELS = (("normal", "normal"), ("anomaly", "anomaly"), (None, "unlabelled"))
 class Finding:
     """Something to know about `where`.
 
-    `train` refuses an error; a warning costs quality, or leaves nothing to train though every file is sound; a note
-    informs.
+    `train` refuses an error; a warning costs quality; a note informs.
     """
 
     severity: Severity
@@ -105,17 +108,30 @@ def _cut(text: str, width: int) -> str:
 
 
 def _finding_lines(findings: Sequence[Finding]) -> Iterator[str]:
-    alike: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    kinds: dict[tuple, list[Finding]] = defaultdict(list)
     for finding in findings:
-        alike[finding.severity, finding.what, finding.remedy].append(finding.where)
-    for (severity, what, remedy), places in alike.items():
-        yield from _wrap(f"{severity}: {what}", "", "  ")
+        kinds[finding.severity, _wording(finding.what), _wording(finding.remedy)].append(finding)
+    for alike in kinds.values():
+        what, remedy = (_in_common(texts) for texts in zip(*((f.what, f.remedy) for f in alike), strict=True))
+        yield from _wrap(f"{alike[0].severity}: {what}", "", "  ")
         yield from _wrap(f"to do: {remedy}", "  ", "    ")
-        for place in places[:EXAMPLES]:
-            yield from _wrap(place, "  - ", "    ")
-        if len(places) > EXAMPLES:
-            yield f"  and {len(places) - EXAMPLES} more"
+        for finding in alike[:EXAMPLES]:
+            own = "" if finding.what == what else f": {finding.what}"
+            yield from _wrap(f"{finding.where}{own}", "  - ", "    ")
+        if len(alike) > EXAMPLES:
+            yield f"  and {len(alike) - EXAMPLES} more: --json lists all"
         yield ""
+
+
+def _wording(text: str) -> tuple[str, ...]:
+    """All of a text but what varies."""
+    return tuple(_VARIES.split(text)[::2])
+
+
+def _in_common(texts: Sequence[str]) -> str:
+    """Texts of one wording as one, with … for what differs."""
+    parts = zip(*map(_VARIES.split, texts), strict=True)
+    return "".join(part[0] if len(set(part)) == 1 else "…" for part in parts)
 
 
 def _wrap(text: str, first: str, rest: str) -> list[str]:

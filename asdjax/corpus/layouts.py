@@ -53,7 +53,7 @@ def read_corpus(
     if scan_.twins:
         one, other = scan_.twins[0]
         raise InputError(
-            f"{other.path}: the same machine type, section and name as {one.path} "
+            f"{other.place}: the same machine type, section and name as {one.place} "
             f"({len(scan_.twins)} such); remove or rename one, or leave out one root"
         )
     return Corpus(scan_.layout, scan_.clips)

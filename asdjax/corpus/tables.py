@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import cast, get_args
 
@@ -28,7 +29,7 @@ def read_manifest(root: Path) -> tuple[list[Clip], list[tuple[str, str]]]:
     clips, unparsed = [], []
     for line, row in rows:
         try:
-            clips.append(_clip(root, header, row))
+            clips.append(replace(_clip(root, header, row), row=f"{MANIFEST} line {line}"))
         except ValueError as error:
             unparsed.append((f"{table} line {line}", str(error)))
     return clips, unparsed

@@ -14,6 +14,9 @@ TOGETHER = "all"
 RESERVED = ("store", "evaluation", "config.json")
 """What else a work directory holds besides a folder for each task."""
 
+UNSAVABLE = frozenset("*?[")
+"""Not in the path of a checkpoint: Orbax looks for what it has just written by patterns."""
+
 Class = tuple[str, ...]
 
 
@@ -136,6 +139,11 @@ def _task(name: str, clips: Sequence[Clip], kind: str) -> Task:
         raise InputError(
             f"config.data.root: a machine type cannot be called {name}, which means something else in every work "
             "directory; rename it"
+        )
+    if UNSAVABLE & set(name):
+        raise InputError(
+            f"config.data.root: a machine type cannot be called {name}: its checkpoints lie in a folder of that name, "
+            "and Orbax, which saves them, takes * ? [ for patterns; rename it"
         )
     class_of = CLASSES[kind]
     classes = sorted({class_of(clip) for clip in clips})

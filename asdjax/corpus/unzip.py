@@ -53,7 +53,9 @@ def unpack(archive: Path, folder: Path) -> None:
         wanted = [member for member in members if member.filename.lower().endswith(KINDS)]
         if len(wanted) < len(members):
             other = next(member.filename for member in members if member not in wanted)
-            say(f"{archive.name}: left out {len(members) - len(wanted)} files, no recordings (such as {other!r})")
+            left_out = len(members) - len(wanted)
+            files = "1 file, no recording" if left_out == 1 else f"{left_out} files, no recordings"
+            say(f"{archive.name}: left out {files} (such as {other!r})")
         for member in track(wanted, f"unpack {archive.name}", len(wanted), "file"):
             _unpack_one(content, member, folder / member.filename)
 

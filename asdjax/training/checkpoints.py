@@ -21,6 +21,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from asdjax.corpus.tasks import UNSAVABLE
 from asdjax.errors import InputError
 from asdjax.files import replace_text
 from asdjax.progress import say
@@ -33,6 +34,15 @@ logging.getLogger("absl").setLevel(logging.ERROR)
 
 class Damaged(Exception):
     """A saved step whose arrays are not those that were saved."""
+
+
+def require_savable(workdir: Path) -> None:
+    """Raise InputError for a work directory whose checkpoints could never be read again."""
+    if UNSAVABLE & set(str(workdir.absolute())):
+        raise InputError(
+            f"--workdir {workdir}: expected a path without * ? [ (Orbax, which saves checkpoints, takes them for "
+            f"patterns), came {workdir.absolute()}; choose another"
+        )
 
 
 def steps(line: Path) -> list[int]:

@@ -10,8 +10,8 @@ from jax.sharding import Mesh
 from asdjax import parallel
 from asdjax.config import Config
 from asdjax.errors import Stopped
-from asdjax.progress import progress
-from asdjax.stops import Deferral
+from asdjax.progress import progress, say
+from asdjax.stops import GO_ON, Deferral
 from asdjax.training import fleet, holdout, lanes
 from asdjax.training.clock import Clock
 from asdjax.training.feed import DeviceFeed, Dispatch, HostFeed, Room, steps_at_once
@@ -41,6 +41,8 @@ def train_phase(config: Config, stack: Sequence[Lane], feed: DeviceFeed | HostFe
     program = fleet.compiled_steps(spec, mesh)
     dispatches = list(dispatches_of(config, first, last, spec.steps_per_dispatch))
     name = f"{'+'.join(lane.run.name for lane in stack)} {phase.name}"
+    if any(first):
+        say(f"{name}: going on from step {sum(first)} of {sum(last)}")
     with (
         closing(feed.audio(spec, plan, keys, dispatches)) as audio,
         progress(name, sum(last), "step", sum(first)) as shown,
@@ -75,7 +77,7 @@ def train_phase(config: Config, stack: Sequence[Lane], feed: DeviceFeed | HostFe
                     lanes.save(stack[i], now[i], _of_lane(on_host, i), config.train.keep)
             # 4. Stop where all is saved, else see what the held-out clips say: that can be told later too.
             if saved == moved and stop.asked:
-                raise Stopped(f"{name}: stopped at step {max(now)} of {max(last)}; all is saved")
+                raise Stopped(f"{name}: stopped at step {max(now)} of {max(last)}; all is saved; {GO_ON}")
             with clock.on("holdout"), stop.saved() if saved == moved else nullcontext():
                 for i in saved:
                     _tell_held_out(spec, stack[i], now[i], _of_lane(on_host, i), mesh)

@@ -34,6 +34,7 @@ def train(config: Config, workdir: Path) -> None:
     loss is no longer a number.
     """
     # 1. See what is there and what it asks for, before anything is written.
+    checkpoints.require_savable(workdir)
     configfile.make_absolute(config)
     meshes = parallel.data_meshes(config.parallel.tasks_at_once)
     parallel.require_divisible(config.train.batch_size, meshes[0])

@@ -151,15 +151,15 @@ def test_a_mismatch_names_the_file_what_came_and_the_flag(tmp_path: Path, change
     ("content", "named"),
     [
         (b"", "an empty file"),
-        (b"fLaC\0\0\0\x22", "FLAC"),
+        (b"fLaC\0\0\0\x22", "FLAC; convert it to WAV"),
         (b"OggS\0\x02", "Ogg"),
         (b"ID3\x04", "MP3"),
         (b"FORM\0\0\0\0AIFF", "AIFF"),
-        (b"\n<!DOCTYPE html><html>404</html>", "HTML"),
-        (b"version https://git-lfs.github.com/spec/v1\noid", "Git LFS pointer"),
-        (b"PK\x03\x04", "zip"),
-        (b"\0" * 64, "begins with"),
-        (b"RIFF\0\0\0\0AVI LIST", "begins with"),
+        (b"\n<!DOCTYPE html><html>404</html>", "HTML or XML; download it again"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "fetch it with git lfs pull"),
+        (b"PK\x03\x04", "a zip archive; unpack it"),
+        (b"\0" * 64, "no known kind of audio; check the path"),
+        (b"RIFF\0\0\0\0AVI LIST", "no known kind of audio"),
         (wav_bytes(fmt_body(tag=0x11, bits=4), b"\0" * 64), "IMA ADPCM"),
         (wav_bytes(fmt_body(tag=7, bits=8), b"\0" * 64), "mu-law"),
         (wav_bytes(fmt_body(bits=8), b"\0" * 64), "8-bit PCM"),
@@ -183,6 +183,13 @@ def test_what_is_no_such_wav_is_named(tmp_path: Path, content: bytes, named: str
         converted(path)
     assert str(refused.value).startswith(f"{path}: ")
     assert named in str(refused.value)
+
+
+def test_nothing_of_a_file_that_is_no_audio_is_told(tmp_path: Path):
+    (tmp_path / "passwd").write_text("root:x:0:0:root:/root:/bin/bash\n")
+    with pytest.raises(InputError) as refused:
+        converted(tmp_path / "passwd")
+    assert "root" not in str(refused.value).removeprefix(str(tmp_path))
 
 
 def test_chunks_of_odd_length_before_the_samples_are_stepped_over(tmp_path: Path):
@@ -230,3 +237,6 @@ def test_stereo_is_refused_with_the_choice_there_is(tmp_path: Path):
     path = write(tmp_path / "stereo.wav", noise(channels=2))
     with pytest.raises(InputError, match=r"came 2 channels; pass .*convert .*data.channel=1 for one channel"):
         strict(path)
+    mono = write(tmp_path / "mono.wav", noise(), subtype="FLOAT")
+    with pytest.raises(InputError, match=r"encoding float32; pass .*=convert to have it converted$"):
+        strict(mono)

@@ -151,7 +151,57 @@ def test_the_same_contents_twice_are_a_warning_and_across_training_and_test_an_e
     assert finding.severity == "warning"
     assert finding.where == f"{root / TRAIN.format(1)} = {root / TRAIN.format(0)}"
     soundfile.write(root / NAMES[5], noise(0), 16_000)
-    assert [finding.severity for finding in checked(root).findings] == ["error", "error"]
+    across, twice = checked(root).findings
+    assert (across.severity, across.where) == ("error", f"{root / NAMES[5]} = {root / TRAIN.format(0)}")
+    assert twice == finding
+
+
+def test_the_same_contents_in_training_clips_of_two_sections_are_an_error_that_names_both(root: Path):
+    other = root / TRAIN.format(3).replace("section_00", "section_01")
+    soundfile.write(other, noise(0), 16_000)
+    (error,) = checked(root).errors
+    assert error.where == f"{other} = {root / TRAIN.format(0)}"
+    assert "training clips of two sections" in error.what
+
+
+MANIFEST = """path,machine,section,domain,split
+a.wav,fan,left,,train
+b.wav,fan,right,,train
+a.wav,fan,right,,train
+b.wav,fan,right,,test
+c.wav,fan,left,,train
+c.wav,fan,left,,train
+"""
+
+
+def test_what_a_manifest_lists_twice_is_named_by_lines(tmp_path: Path):
+    (tmp_path / "manifest.csv").write_text(MANIFEST)
+    for seed, name in enumerate("abc"):
+        soundfile.write(tmp_path / f"{name}.wav", noise(seed), 16_000)
+    a, b, c = (tmp_path / f"{name}.wav" for name in "abc")
+    found = {(f.where, f.what.split(":")[0]) for f in checked(tmp_path).errors}
+    assert found == {
+        (
+            f"{a} (manifest.csv line 4: fan right, train) = {a} (manifest.csv line 2: fan left, train)",
+            "same contents among the training clips of two sections, which are to be told apart",
+        ),
+        (
+            f"{b} (manifest.csv line 5: fan right, test) = {b} (manifest.csv line 3: fan right, train)",
+            "same contents among training and test clips",
+        ),
+        (
+            f"{c} (manifest.csv line 7: fan left, train) = {c} (manifest.csv line 6: fan left, train)",
+            "same machine type, section and name",
+        ),
+    }
+
+
+def test_a_section_of_target_training_clips_only_is_a_warning_of_its_own(root: Path):
+    soundfile.write(root / "fan/train/section_02_target_train_normal_0000_x.wav", noise(9), 16_000)
+    finding = the_finding(checked(root))
+    assert (finding.severity, finding.where) == ("warning", "fan section 02")
+    assert "no source training clips" in finding.what
+    assert finding.remedy.startswith("add source training clips")
 
 
 def test_sections_without_training_or_target_clips(root: Path):
@@ -170,7 +220,7 @@ def test_sections_without_training_or_target_clips(root: Path):
     assert {(f.severity, f.where) for f in checked(root).findings} == {
         ("warning", "fan section 03"),
         ("warning", "fan section 00"),
-        ("warning", "training"),
+        ("error", "training"),
     }
 
 
@@ -199,7 +249,7 @@ def test_from_2022_a_cell_has_the_anomalies_of_both_domains(tmp_path: Path):
 
 def test_what_would_stop_training_is_told_beforehand(root: Path):
     finding = the_finding(checked(root, classes="section"))
-    assert (finding.severity, finding.where) == ("warning", "training")
+    assert (finding.severity, finding.where) == ("error", "training")
     assert "at least two classes" in finding.what
     assert finding.remedy.startswith("add a second section")
 
@@ -215,9 +265,25 @@ def test_errors_come_first_and_alike_findings_stand_together(root: Path):
     soundfile.write(root / TRAIN.format(1), 0 * noise(9), 16_000)
     text = format_table(checked(root))
     assert text.count("HTML") == 1
-    assert "and 3 more" in text
+    assert "and 3 more: --json lists all" in text
     assert text.index("error:") < text.index("warning:")
     assert text.endswith("6 errors, 1 warning, 0 notes")
+
+
+def test_findings_that_differ_in_numbers_or_names_only_stand_together(root: Path):
+    for number in range(10, 16):
+        path = root / TRAIN.format(number)
+        soundfile.write(path, noise(number), 16_000)
+        path.write_bytes(path.read_bytes()[: -10 * number])
+    soundfile.write(root / TRAIN.format(0), noise(0), 44_100)
+    soundfile.write(root / TRAIN.format(1), noise(1), 48_000)
+    result = checked(root)
+    text = " ".join(format_table(result).split())
+    assert text.count("error: truncated: its header says 4000 bytes of samples, the file holds … ") == 1
+    assert "wav: truncated: its header says 4000 bytes of samples, the file holds 3900" in text
+    assert text.count("and 3 more: --json lists all") == 1
+    assert text.count("error: … Hz; expected mono 16-bit PCM at 16000 Hz") == 1
+    assert len({finding["what"] for finding in as_json(result)["findings"]}) == 6 + 2 + 1
 
 
 def test_the_table_fits_80_columns(tmp_path: Path):
@@ -227,7 +293,7 @@ def test_the_table_fits_80_columns(tmp_path: Path):
     soundfile.write(folder / "section_00_source_train_normal_0000_x.wav", noise(0), 16_000)
     text = format_table(checked(folder.parents[1]))
     assert max(map(len, text.splitlines())) <= 80
-    assert "1 error, 1 warning, 1 note" in text
+    assert "2 errors, 0 warnings, 1 note" in text
 
 
 def test_the_table_counts_as_the_result_does(root: Path):

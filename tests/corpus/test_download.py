@@ -326,5 +326,5 @@ def test_other_files_are_left_out_and_it_is_said(zenodo: Zenodo, tmp_path: Path,
     zipped(tmp_path / "dev_data_fan.zip", {"fan/train/evil.exe": b"x", "fan/attributes_00.csv": b"file_name\n"})
     with pytest.raises(InputError, match="expected folders of machine types"):
         module.unpack_zips(tmp_path / "out", tmp_path)
-    assert "left out 1 files, no recordings (such as 'fan/train/evil.exe')" in capsys.readouterr().err
+    assert "left out 1 file, no recording (such as 'fan/train/evil.exe')" in capsys.readouterr().err
     assert list(files(tmp_path / "out")) == ["dev_data/fan/attributes_00.csv"]

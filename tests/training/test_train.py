@@ -54,9 +54,9 @@ def rows(workdir: Path, machine: str = "fan") -> list[dict]:
     return [json.loads(line) for line in (workdir / machine / "metrics.jsonl").read_text().splitlines()]
 
 
-def figures(workdir: Path) -> list[tuple]:
+def figures(workdir: Path, run: str = "fan") -> list[tuple]:
     """All that was logged of losses, as bits."""
-    return [(row["phase"], row["step"], row["loss_hex"], row["accuracy"]) for row in rows(workdir) if "loss" in row]
+    return [(r["phase"], r["step"], r["loss_hex"], r["accuracy"]) for r in rows(workdir, run) if "loss" in r]
 
 
 def assert_same_bits(workdir: Path, uninterrupted: Path) -> None:
@@ -134,8 +134,11 @@ def test_killed_in_phase_1_and_stopped_in_phase_2_ends_with_the_same_bits(
     with monkeypatch.context() as patch:
         patch.setattr(Journal, "metrics", stopping)
         assert train_tiny(corpus, workdir) == 75
-    assert "stopped at step 1 of 3; all is saved" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "stopped at step 1 of 3; all is saved; run the same command again to go on" in told
+    assert "fan phase1: going on from step 4 of 6" in told
     assert train_tiny(corpus, workdir) == 0
+    assert "fan phase2_last_block: going on from step 1 of 3" in capsys.readouterr().err
     assert_same_bits(workdir, trained_once)
     events = [row for row in rows(workdir) if "event" in row]
     assert events == [
@@ -330,6 +333,24 @@ def test_what_is_finished_is_not_trained_again(
     assert train_tiny(corpus, trained) == 0
     assert "fan: already trained" in capsys.readouterr().err
     assert figures(trained) == before
+
+
+def test_seeds_are_added_to_several_and_those_there_are_not_trained_again(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    short = {"phase1__steps": "2", "phase2__strategies": ""}
+    assert train_tiny(corpus, tmp_path / "run", seed="1,2", **short) == 0
+    before = figures(tmp_path / "run", "fan@2")
+    capsys.readouterr()
+    assert train_tiny(corpus, tmp_path / "run", seed="1,2,3", **short) == 0
+    told = capsys.readouterr().err
+    assert "fan@1: already trained" in told
+    assert "fan@2: already trained" in told
+    assert checkpoints.steps(tmp_path / "run" / "fan@3" / "phase1") == [2]
+    assert figures(tmp_path / "run", "fan@2") == before
+    assert configfile.read(tmp_path / "run").seed == (1, 2, 3)
+    assert train_tiny(corpus, tmp_path / "run", seed="1", **short) == 2
+    assert "folders of one seed are called <task>, of several <task>@<seed>" in capsys.readouterr().err
 
 
 def test_rows_of_metrics(trained_once: Path):
