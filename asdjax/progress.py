@@ -19,6 +19,8 @@ _LINE = "{desc} {n_fmt}/{total_fmt}%s {elapsed}<{remaining}, {rate_noinv_fmt}"
 _BAR, _BARE = _LINE % " {bar}", _LINE % ""
 _LEAST_BAR = 4
 """Columns, with the space before it."""
+_ECHO = 2
+"""Columns left free behind a bar for the ^C that a terminal shows, which would wrap."""
 
 
 def say(line: str) -> None:
@@ -48,6 +50,7 @@ class _Bar(tqdm):
         """What tqdm fills its line with."""
         told = {**super().format_dict, "rate": self._rate()}
         if told.get("ncols"):
+            told["ncols"] -= _ECHO
             others = len(self.format_meter(**{**told, "prefix": "", "bar_format": _BARE, "ncols": None}))
             told["prefix"] = _shortened(self.desc, max(told["ncols"] - others - _LEAST_BAR, 8))
         return told
