@@ -96,10 +96,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_check(commands)
     _add_train(commands)
     _add_evaluate(commands)
-    _add_report(commands)
-    _add_metrics(commands)
     _add_score(commands)
+    _add_report(commands)
     _add_export(commands)
+    _add_metrics(commands)
     return parser
 
 

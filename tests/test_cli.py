@@ -13,7 +13,18 @@ from asdjax import cli
 from asdjax.cli import main
 from asdjax.errors import Diverged, InputError, Stopped
 
-COMMANDS = ("demo", "synthesize", "download", "check", "train", "evaluate", "report", "metrics")
+COMMANDS = (
+    "demo",
+    "synthesize",
+    "download",
+    "check",
+    "train",
+    "evaluate",
+    "score",
+    "report",
+    "export",
+    "metrics",
+)
 
 
 def failing(error: BaseException, monkeypatch: pytest.MonkeyPatch, *words: str) -> int:

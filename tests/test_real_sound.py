@@ -29,6 +29,7 @@ def results(workdir: Path) -> dict:
     return json.loads((workdir / "evaluation" / "dev" / "results.json").read_text())
 
 
+@pytest.mark.slow
 def test_uav_trains_both_phases_and_is_judged(shared_data: Path, tmp_path: Path):
     root = shared_data / "sounds" / "uav"
     assert run("train", root, "--workdir", str(tmp_path)) == 0
@@ -50,6 +51,7 @@ def test_uav_trains_both_phases_and_is_judged(shared_data: Path, tmp_path: Path)
     assert 0 < system["official"] < 1
 
 
+@pytest.mark.slow
 def test_dcase2023_is_one_fleet_of_phase_1_with_undefined_cells(
     shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

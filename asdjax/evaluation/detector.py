@@ -4,7 +4,6 @@ Reads the evaluation's folder, the checkpoints that it judged and each fleet's t
 models were trained on need not be there any more.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,11 +14,12 @@ from asdjax import configfile, signal
 from asdjax.config import Config
 from asdjax.corpus.clips import Clip, Domain
 from asdjax.errors import InputError
-from asdjax.evaluation import embeddings, ensembles
+from asdjax.evaluation import embeddings, ensembles, results
 from asdjax.evaluation.backends import Scorer, scorer_of
 from asdjax.evaluation.bank import Bank, Scoring, bank_of, grouped
 from asdjax.evaluation.ensembles import SCALES, Scale
 from asdjax.evaluation.scores import pooled
+from asdjax.evaluation.spans import Pieces, Spans, pieces_of
 from asdjax.evaluation.thresholds import Threshold, threshold_of
 from asdjax.training import checkpoints, embed, fleet, optimizer, record
 from asdjax.training.fleet import FleetSpec, Model
@@ -48,18 +48,21 @@ class Part(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What a detector says of a clip: score and threshold, the scores of its pieces (p,), and the seconds, from and to,
-    of those that lie above the threshold."""
+    """What a detector says of a clip: score, threshold, and its pieces with theirs."""
 
     score: float
     threshold: float
-    pieces: np.ndarray
-    seconds: list[tuple[float, float]]
+    pieces: Pieces
 
     @property
     def anomalous(self) -> bool:
         """The decision."""
         return self.score > self.threshold
+
+    @property
+    def seconds(self) -> Spans:
+        """When the pieces lie above the threshold."""
+        return self.pieces.above(self.threshold)
 
 
 class Detector(NamedTuple):
@@ -75,9 +78,9 @@ class Detector(NamedTuple):
         """Score a clip int16 (s,) of any length that has a piece."""
         of_members = [distances for part in self.parts for distances in self._distances(part, samples)]
         clip = np.mean([float(scale(np.array([pooled(pieces, self.scoring)]))[0]) for pieces, scale in of_members])
-        pieces = np.mean([scale(pieces.astype(np.float64)) for pieces, scale in of_members], axis=0)
-        seconds = self._seconds(pieces > self.threshold.value, len(samples))
-        return Verdict(float(clip), self.threshold.value, pieces, seconds)
+        scores = np.mean([scale(pieces.astype(np.float64)) for pieces, scale in of_members], axis=0)
+        pieces = pieces_of(len(samples), scores, self.spectrogram, self.stride_frames)
+        return Verdict(float(clip), self.threshold.value, pieces)
 
     def _distances(self, part: Part, samples: np.ndarray) -> list[tuple[np.ndarray, Scale]]:
         embedded = embed.embed_clips(
@@ -91,30 +94,6 @@ class Detector(NamedTuple):
         )
         return [(member.scorer(embedded.vectors[member.variant]), member.scale) for member in part.members]
 
-    def _seconds(self, above: np.ndarray, samples: int) -> list[tuple[float, float]]:
-        """Where the pieces that are above lie, those that touch as one."""
-        rate, hop = self.spectrogram.sample_rate_hz, self.spectrogram.hop_samples
-        ranges: list[tuple[float, float]] = []
-        for frame in np.flatnonzero(above) * self.stride_frames:
-            begin = frame * hop / rate
-            end = min((frame + self.spectrogram.piece_frames) * hop, samples) / rate
-            if ranges and begin <= ranges[-1][1]:
-                ranges[-1] = (ranges[-1][0], end)
-            else:
-                ranges.append((begin, end))
-        return ranges
-
-
-def read_results(evaluation: Path) -> dict[str, Any]:
-    """What results.json says; raises InputError where nothing was evaluated."""
-    file = evaluation / "results.json"
-    try:
-        return json.loads(file.read_text())
-    except FileNotFoundError:
-        raise InputError(f"{file}: no such file; run asdjax evaluate first") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file}: expected an evaluation's results, came {error}; run asdjax evaluate again") from None
-
 
 def open_detector(
     config: Config, workdir: Path, split: str, system: str | None, machine: str, section: str, domain: Domain | None
@@ -125,18 +104,18 @@ def open_detector(
     were evaluated. `domain` is needed only where banks or thresholds go by it. Raises InputError for what is not there.
     """
     evaluation = workdir / "evaluation" / split
-    results = read_results(evaluation)
-    config.evaluate.update(configfile.tuples(results["settings"]))
-    name, described = _chosen(results["systems"], system)
+    found = results.read(evaluation)
+    config.evaluate.update(configfile.tuples(found["settings"]))
+    name, described = _chosen(found["systems"], system)
     clip = Clip(Path("clip"), machine, section, "test", domain, None)
     _require_domain(config, domain)
-    members = _members(described, results["models"], machine, name)
+    members = _members(described, found["models"], machine, name)
     ensemble = config.evaluate.ensemble if len(members) > 1 else "score"
     by_checkpoint: dict[tuple[str, str], list[str]] = {}
     for run, line, variant in members:
         by_checkpoint.setdefault((run, line), []).append(variant)
     parts = [
-        _part(config, workdir, evaluation, run, line, results["checkpoints"][f"{run}/{line}"], variants, clip, ensemble)
+        _part(config, workdir, evaluation, run, line, found["checkpoints"][f"{run}/{line}"], variants, clip, ensemble)
         for (run, line), variants in by_checkpoint.items()
     ]
     limit = threshold_of(clip, _thresholds(described), config.evaluate.threshold_per)

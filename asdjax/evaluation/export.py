@@ -22,9 +22,9 @@ from jax import export as jax_export
 from asdjax import signal
 from asdjax.config import Config
 from asdjax.errors import InputError
-from asdjax.evaluation import embeddings
+from asdjax.evaluation import embeddings, results
 from asdjax.evaluation.backends import Gaussian, Neighbours
-from asdjax.evaluation.detector import Detector, Part, open_detector, read_results
+from asdjax.evaluation.detector import Detector, Part, open_detector
 from asdjax.evaluation.ensembles import Linear
 from asdjax.evaluation.scores import POOLINGS
 from asdjax.progress import track
@@ -49,14 +49,14 @@ def export(
     """
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
         raise InputError(f"--out {out}: expected a new or empty folder, came one with files; choose another")
-    results = read_results(workdir / "evaluation" / split)
-    chosen = machines or tuple(results["models"])
+    found = results.read(workdir / "evaluation" / split)
+    chosen = machines or tuple(found["models"])
     partial = out.with_name(f"{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         files = []
         for machine in track(chosen, "export", len(chosen), "machine type"):
-            sections = _sections(workdir / "evaluation" / split, results, machine)
+            sections = _sections(workdir / "evaluation" / split, found, machine)
             detectors = {s: open_detector(config, workdir, split, system, machine, s, None) for s in sections}
             files.append(_write(partial / _file_name(machine), detectors, seconds).relative_to(partial))
         shutil.copy(Path(__file__).with_name("export_example.py"), partial / EXAMPLE)
@@ -68,10 +68,10 @@ def export(
     return [out / file for file in files]
 
 
-def _sections(evaluation: Path, results: Mapping[str, Any], machine: str) -> list[str]:
-    if machine not in results["models"]:
-        raise InputError(f"--machines {machine}: expected any of {', '.join(results['models'])}")
-    run, line, variant = next(iter(results["models"][machine].values()))
+def _sections(evaluation: Path, found: Mapping[str, Any], machine: str) -> list[str]:
+    if machine not in found["models"]:
+        raise InputError(f"--machines {machine}: expected any of {', '.join(found['models'])}")
+    run, line, variant = next(iter(found["models"][machine].values()))
     clips = embeddings.load(evaluation, run, line, [variant]).bank.clips
     return sorted({clip.section for clip in clips if clip.machine == machine})
 

@@ -9,7 +9,8 @@ from statistics import mean, stdev
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from asdjax.evaluation import bootstrap, clip_table, embeddings, submission
+from asdjax.errors import InputError
+from asdjax.evaluation import bootstrap, clip_table, embeddings, ensembles, submission
 from asdjax.evaluation.bootstrap import Interval
 from asdjax.evaluation.metrics import FIGURES, Cell
 from asdjax.evaluation.systems import System, machine_figures
@@ -65,6 +66,21 @@ def write(
     replace_text(folder / "table.md", as_markdown(rows))
     replace_text(folder / "results.json", json.dumps({**about, "systems": described}, indent=1) + "\n")
     return Results(folder, rows)
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """results.json of an evaluation; raises InputError where nothing was evaluated, or it is damaged."""
+    file = folder / "results.json"
+    try:
+        content = json.loads(file.read_text())
+        missing = {"year", "split", "checkpoints", "settings", "models", "systems"} - content.keys()
+        if missing or ensembles.ALL not in content["systems"]:
+            raise ValueError(f"without {min(missing, default=ensembles.ALL)}")
+    except FileNotFoundError:
+        raise InputError(f"{file}: no such file, nothing was evaluated yet; run asdjax evaluate first") from None
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise InputError(f"{file}: damaged ({error}); run asdjax evaluate again") from error
+    return content
 
 
 def _write_files(folder: Path, year: int, systems: Mapping[str, System], per: str) -> None:

@@ -82,9 +82,9 @@ def test_the_example_needs_no_asdjax(trained_once: Path, corpus: Path, tmp_path:
     "settings",
     [
         {"backend": "knn_density", "bank": "either_domain", "pooling": "top"},
-        {"backend": "kmeans", "prototypes": "2", "pooling": "max"},
         {"backend": "mahalanobis"},
-        {"smote_ratio": "1.0", "stride_frames": "8"},
+        pytest.param({"backend": "kmeans", "prototypes": "2", "pooling": "max"}, marks=pytest.mark.slow),
+        pytest.param({"smote_ratio": "1.0", "stride_frames": "8"}, marks=pytest.mark.slow),
     ],
     ids=str,
 )

@@ -14,6 +14,7 @@ from conftest import train_tiny
 from asdjax import configfile
 from asdjax.cli import main
 from asdjax.evaluation.detector import Detector, open_detector
+from asdjax.evaluation.spans import pieces_of
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
@@ -84,18 +85,18 @@ def test_the_training_recordings_need_not_be_there(trained: Path, corpus: Path, 
 def test_anomalous_seconds_are_where_pieces_lie_above_the_threshold(detector: Detector):
     samples = (32768 * noise(5.3)).astype(np.int16)
     verdict = detector.judge(samples)
-    assert len(verdict.pieces) == 5
+    assert len(verdict.pieces.score) == 5
     for above, expected in (
         ([0, 0, 0, 0, 0], []),
         ([1, 1, 0, 0, 1], [(0, 2.048), (4.096, 5.12)]),
         ([1, 1, 1, 1, 1], [(0, 5.12)]),
     ):
-        ranges = detector._seconds(np.array(above, bool), len(samples))
+        ranges = pieces_of(len(samples), np.array(above), detector.spectrogram, 32).above(0.5)
         np.testing.assert_allclose(np.reshape(ranges, (-1, 2)), np.reshape(expected, (-1, 2)))
     for begin, end in verdict.seconds:
-        assert verdict.pieces[round(begin * RATE / 512 / 32)] > verdict.threshold
+        assert verdict.pieces.score[round(begin * RATE / 512 / 32)] > verdict.threshold
         assert end <= 5.3
-    assert verdict.score == pytest.approx(verdict.pieces.mean(), abs=1e-6)
+    assert verdict.score == pytest.approx(verdict.pieces.score.mean(), abs=1e-6)
 
 
 @pytest.mark.parametrize("seconds", [1.1, 10.0, 61.0])

@@ -474,7 +474,7 @@ def test_audio_that_cannot_be_decoded_leaves_no_work_directory(
     corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     shutil.copytree(corpus, tmp_path / "corpus")
-    shutil.copytree(corpus / "fan", tmp_path / "corpus" / "pump")
+    synthesize(tmp_path / "corpus", RECIPE, machines=("pump",))
     clip = sorted((tmp_path / "corpus" / "pump" / "train").iterdir())[3]
     clip.write_bytes(clip.read_bytes()[:-10])
     assert train_tiny(tmp_path / "corpus", tmp_path / "run") == 2

@@ -8,10 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from asdjax.evaluation.report import sound, spectrogram
-from asdjax.evaluation.report.explain import Explanation, joined
+from asdjax.evaluation.report.explain import Explanation
 from asdjax.evaluation.report.figures import ANOMALY, NORMAL, THRESHOLD, Picture, picture
 from asdjax.evaluation.report.sound import Stretch
 from asdjax.evaluation.report.spectrogram import Levels
+from asdjax.evaluation.spans import joined
 from asdjax.signal import Spectrogram
 
 _STANDS_OUT = 0.5

@@ -3,7 +3,7 @@
 Letters: p pieces, n bands.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ from asdjax.evaluation.report.bands import Pair
 from asdjax.evaluation.report.choice import Chosen
 from asdjax.evaluation.report.inputs import Fleet
 from asdjax.evaluation.report.models import ModelKey, Models
+from asdjax.evaluation.spans import Pieces, Spans, pieces_of
 from asdjax.progress import progress
 from asdjax.signal import Spectrogram
 from asdjax.training import checkpoints, embed, fleet, optimizer, record
@@ -26,14 +27,6 @@ from asdjax.training.fleet import FleetSpec
 
 SWAPPED_PIECES = 4
 """Of a clip, the highest-scoring, in which bands are swapped: each band takes all models once more."""
-
-
-class Pieces(NamedTuple):
-    """A clip's pieces: when each begins and ends, in seconds, and its score, (p,) each."""
-
-    begin: np.ndarray
-    end: np.ndarray
-    score: np.ndarray
 
 
 class Bands(NamedTuple):
@@ -63,10 +56,9 @@ class Explanation(NamedTuple):
     cosine: float
 
     @property
-    def anomalous(self) -> list[tuple[float, float]]:
+    def anomalous(self) -> Spans:
         """The seconds of the pieces whose score is above the clip's threshold, joined where they touch."""
-        above = self.pieces.score > self.chosen.row.threshold
-        return joined(zip(self.pieces.begin[above].tolist(), self.pieces.end[above].tolist(), strict=True))
+        return self.pieces.above(self.chosen.row.threshold)
 
 
 class _Asked(NamedTuple):
@@ -81,17 +73,6 @@ class _Asked(NamedTuple):
     cosine: float
     pairs: list[Pair]
     highest: np.ndarray
-
-
-def joined(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Spans in order, (begin, end) each, as few as cover the same."""
-    out: list[tuple[float, float]] = []
-    for begin, end in spans:
-        if out and begin <= out[-1][1]:
-            out[-1] = (out[-1][0], max(end, out[-1][1]))
-        else:
-            out.append((begin, end))
-    return out
 
 
 def explain(workdir: Path, config: Config, of_fleet: Fleet, chosen: Sequence[Chosen]) -> list[Explanation]:
@@ -142,15 +123,6 @@ def _samples(workdir: Path, config: Config, clips: Sequence[Clip]) -> dict[Clip,
         held = store.samples_of(folder, machine, [clip.path for clip in of_machine])
         found |= dict(zip(of_machine, held, strict=True))
     return found
-
-
-def pieces_of(samples: int, score: np.ndarray, spectrogram: Spectrogram, stride_frames: int) -> Pieces:
-    """The pieces of a clip of so many samples with their scores (p,): piece k begins at frame k * stride and lasts
-    `piece_frames`, or to the end of the clip."""
-    frame_seconds = spectrogram.hop_samples / spectrogram.sample_rate_hz
-    begin = np.array(embed.piece_starts(samples, spectrogram, stride_frames)) * frame_seconds
-    end = np.minimum(begin + spectrogram.piece_frames * frame_seconds, samples / spectrogram.sample_rate_hz)
-    return Pieces(begin, end, score)
 
 
 def _pairs(

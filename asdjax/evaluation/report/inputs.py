@@ -1,6 +1,5 @@
 """What a report goes on from: an evaluation's results, its clips, what it kept of the models, what training told."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,7 +7,7 @@ from typing import Any, NamedTuple
 from asdjax import configfile, journal
 from asdjax.config import Config
 from asdjax.errors import InputError
-from asdjax.evaluation import clip_table, embeddings
+from asdjax.evaluation import clip_table, embeddings, results
 from asdjax.evaluation.clip_table import Row
 from asdjax.evaluation.embeddings import Checkpointed
 from asdjax.evaluation.ensembles import ALL
@@ -71,13 +70,13 @@ def read(workdir: Path, split: str | None, overrides: Mapping[str, str]) -> Inpu
             raise InputError(f"--config.{field}: settled by the evaluation; give it to asdjax evaluate, then report")
     config = configfile.read(workdir, overrides)
     folder = _evaluation(workdir, split)
-    results = read_results(folder)
-    config.evaluate.update(configfile.tuples(results["settings"]))
+    found = results.read(folder)
+    config.evaluate.update(configfile.tuples(found["settings"]))
     seeds = tuple(config.seed)
     name = HEADLINE if len(seeds) == 1 else f"{HEADLINE}@{seeds[0]}"
     rows = clip_table.read(folder / "clips" / f"{name}.csv")
-    fleets = _fleets(workdir, folder, results["checkpoints"], config, seeds)
-    return Inputs(folder, results, config, seeds, seeds[0], rows, fleets)
+    fleets = _fleets(workdir, folder, found["checkpoints"], config, seeds)
+    return Inputs(folder, found, config, seeds, seeds[0], rows, fleets)
 
 
 def _evaluation(workdir: Path, split: str | None) -> Path:
@@ -87,18 +86,6 @@ def _evaluation(workdir: Path, split: str | None) -> Path:
             return folder
     words = f" --split {split}" if split else ""
     raise InputError(f"{folders[0]}: nothing was evaluated yet; run asdjax evaluate --workdir {workdir}{words} first")
-
-
-def read_results(folder: Path) -> dict[str, Any]:
-    """results.json of an evaluation; raises InputError where it is gone or damaged."""
-    try:
-        results = json.loads((folder / "results.json").read_text())
-        missing = {"year", "split", "checkpoints", "settings", "systems"} - results.keys()
-        if missing or HEADLINE not in results["systems"]:
-            raise ValueError(f"without {min(missing, default=HEADLINE)}")
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise InputError(f"{folder / 'results.json'}: damaged ({error}); run asdjax evaluate again") from error
-    return results
 
 
 def _fleets(

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import auc, roc_auc_score, roc_curve
 
 from asdjax import signal
+from asdjax.evaluation import spans
 from asdjax.evaluation.clip_table import Row
 from asdjax.evaluation.metrics import ScoredClip
 from asdjax.evaluation.report import bands, choice, curves, explain, inputs, roc, sound, spectrogram
@@ -219,5 +220,5 @@ def test_players_share_a_budget_and_play_the_strangest_part():
 
 
 def test_spans_are_joined_where_they_touch_or_overlap():
-    assert explain.joined([(0.0, 1.0), (1.0, 2.0), (1.5, 3.0), (4.0, 5.0)]) == [(0.0, 3.0), (4.0, 5.0)]
-    assert explain.joined([]) == []
+    assert spans.joined([(0.0, 1.0), (1.0, 2.0), (1.5, 3.0), (4.0, 5.0)]) == [(0.0, 3.0), (4.0, 5.0)]
+    assert spans.joined([]) == []
