@@ -125,7 +125,7 @@ def _listen(receiving: int) -> None:
             continue
         signals += 1
         if signals > 1 or not _saving:
-            _end(f"stopped; {GO_ON}")
+            _end("stopped; run the same command again to go on")
         ask()
         _tell("stopping as soon as this is saved; a second signal ends at once")
     os.close(receiving)
