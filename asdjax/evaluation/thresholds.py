@@ -59,7 +59,8 @@ def threshold_of(clip: Clip | ScoredClip, limits: Thresholds, per: str) -> Thres
 
 
 def fit(training_scores: Sequence[float], percentile: float) -> Threshold:
-    """The percentile of a gamma distribution (loc 0) fitted to training scores, as the challenge's baselines do.
+    """The percentile of a gamma distribution fitted to training scores, as the challenge's baselines have it, but with
+    its location held at 0: fitted along, it goes astray now and then.
 
     Where no gamma distribution can be fitted (scores that hardly differ, or one that is not positive) the
     percentile of the scores themselves, and the rule says so. Raises ValueError for no scores.
