@@ -84,7 +84,7 @@ def oversampled(bank: Bank, ratio: float) -> Bank:
     (Chawla et al. 2002). Nothing is added to fewer than two target pieces. The same bank gives the same pieces.
     """
     real = np.flatnonzero(bank.target)
-    number = round(ratio * np.sum(~bank.target)) - len(real)
+    number = int(ratio * np.sum(~bank.target) + 1e-9) - len(real)  # 0.29 * 100 is 28.999...
     if number <= 0 or len(real) < 2:
         return bank
     of_target = bank.vectors[real]
