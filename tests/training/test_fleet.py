@@ -116,6 +116,7 @@ def first_loss_fed_by_the_host() -> list[list[float]]:
     return ready.run(0).loss[:, 0].tolist()
 
 
+@pytest.mark.slow
 def test_eight_devices_give_the_losses_of_one():
     """With all audio on each of them, and with each one's share of the crops from the host."""
     code = """

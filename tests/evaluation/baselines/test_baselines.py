@@ -12,6 +12,8 @@ from asdjax.cli import main
 BASELINES = ["autoencoder", "mean_log_spectrum"]
 QUICK = ("--baselines", "--config.baselines.epochs=2")
 
+pytestmark = pytest.mark.slow
+
 
 def evaluate(workdir: Path, *words: str) -> dict:
     with quick_compiles():
