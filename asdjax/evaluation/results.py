@@ -58,7 +58,8 @@ def write(
         for name, system in systems.items()
     } | dict(joint)
     _write_files(folder, year, files, about["settings"]["threshold_per"])
-    (folder / "results.json").unlink(missing_ok=True)
+    for told_of_before in ("results.json", "report.html"):
+        (folder / told_of_before).unlink(missing_ok=True)
     for name in FOLDERS:
         if (folder / f"{name}.partial").is_dir():
             shutil.rmtree(folder / name, ignore_errors=True)

@@ -77,6 +77,12 @@ def test_results_json_of_one_seed(tmp_path: Path):
     assert (tmp_path / "scores" / "a" / "anomaly_score_fan_section_00_source_test.csv").is_file()
 
 
+def test_the_report_of_an_earlier_evaluation_goes_with_it(tmp_path: Path):
+    (tmp_path / "report.html").write_text("of other numbers")
+    results.write(tmp_path, 2021, {0: {"a": system(0)}}, ABOUT)
+    assert not (tmp_path / "report.html").exists()
+
+
 def test_several_seeds_give_means_with_their_spread_and_interval(tmp_path: Path):
     by_seed = {seed: {"all_mean": system(seed)} for seed in (3, 4, 5)}
     results.write(tmp_path, 2021, by_seed, ABOUT)
