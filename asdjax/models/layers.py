@@ -48,7 +48,7 @@ class Conv(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = jnp.asarray(self.kernel[...], self.dtype)
         if kernel.shape[:2] == (1, 1):
-            return jnp.einsum("bftc,cd->bftd", x[:, :: self.stride, :: self.stride], kernel[0, 0])
+            return product(x[:, :: self.stride, :: self.stride], kernel[0, 0])
         pad = (kernel.shape[0] - 1) // 2
         return jax.lax.conv_general_dilated(
             x,
@@ -57,6 +57,28 @@ class Conv(nnx.Module):
             ((pad, pad), (pad, pad)),
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
+
+
+@jax.custom_vjp
+def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """1x1 convolution: (b, f, t, c), (c, d) -> (b, f, t, d)."""
+    return jnp.einsum("bftc,cd->bftd", x, kernel)
+
+
+def _product_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return product(x, kernel), (x, kernel)
+
+
+def _product_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, kernel = saved
+    c, d = kernel.shape
+    rows = jax.lax.optimization_barrier(gradient).reshape(-1, d)
+    to_x = (rows @ kernel.T).reshape(x.shape)
+    to_kernel = jax.lax.dot_general(x.reshape(-1, c), rows, (((0,), (0,)), ((), ())))
+    return to_x, to_kernel
+
+
+product.defvjp(_product_forward, _product_backward)
 
 
 class DepthwiseConv(nnx.Module):
