@@ -331,9 +331,47 @@ class PReLU(nnx.Module):
 
 
 def max_pool(x: jax.Array) -> jax.Array:
-    """3x3 maximum at stride 2, padded by 1: (b, f, t, c) -> (b, f / 2, t / 2, c)."""
-    window, strides, padding = (1, 3, 3, 1), (1, 2, 2, 1), ((0, 0), (1, 1), (1, 1), (0, 0))
-    return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, window, strides, padding)
+    """3x3 maximum at stride 2, padded by 1: (b, f, t, c) -> (b, f / 2, t / 2, c), rounded up."""
+    return max_of_three(max_of_three(x, 1), 2)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def max_of_three(x: jax.Array, axis: int) -> jax.Array:
+    """Maximum of each three neighbours along an axis, at stride 2, padded by 1.
+
+    The gradient goes to the first of equals. Slices in both directions: the gradient of `lax.reduce_window` looks for
+    each maximum's place again and scatters, on two x86 cores 60 of the 1250 ms of a ResNet-50's whole step.
+    """
+    return functools.reduce(jnp.maximum, _threes(x, axis))
+
+
+def _threes(x: jax.Array, axis: int) -> list[jax.Array]:
+    """What comes first, second and third of each three."""
+    pad = [(0, 0, 0)] * x.ndim
+    pad[axis] = (1, 1, 0)
+    padded = jax.lax.pad(x, jnp.array(-jnp.inf, x.dtype), pad)
+    last = 2 * (conv_output(x.shape[axis], 3, 2) - 1)
+    return [jax.lax.slice_in_dim(padded, i, i + last + 1, 2, axis) for i in range(3)]
+
+
+def _max_forward(x: jax.Array, axis: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    y = max_of_three(x, axis)
+    return y, (x, y)
+
+
+def _max_backward(axis: int, saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array]:
+    x, y = saved
+    total, taken = jnp.zeros_like(x), jnp.zeros(y.shape, bool)
+    for i, values in enumerate(_threes(x, axis)):
+        chosen = (values == y) & ~taken
+        taken |= chosen
+        place = [(0, 0, 0)] * x.ndim
+        place[axis] = (i - 1, x.shape[axis] - 2 * y.shape[axis] + 2 - i, 1)
+        total += jax.lax.pad(jnp.where(chosen, gradient, 0), jnp.zeros((), gradient.dtype), place)
+    return (total,)
+
+
+max_of_three.defvjp(_max_forward, _max_backward)
 
 
 def global_average_pool(x: jax.Array) -> jax.Array:
