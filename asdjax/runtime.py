@@ -48,4 +48,4 @@ def _keep_memory() -> None:
 
 _ONE_ARENA, _NO_MAPS, _NO_TRIM = (-8, 1), (-4, 0), (-1, -1)
 _KEPT = (_ONE_ARENA, _NO_MAPS, _NO_TRIM)
-"""M_ARENA_MAX, M_MMAP_MAX and M_TRIM_THRESHOLD of glibc's malloc.h: only its first arena, a heap that grows, is kept."""
+"""M_ARENA_MAX, M_MMAP_MAX and M_TRIM_THRESHOLD of glibc's malloc.h: its first arena alone, a heap, is kept."""
