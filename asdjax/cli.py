@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 from asdjax import __version__
-from asdjax.commands import corpus, demo, deployment, evaluation, training
+from asdjax.commands import bench, corpus, demo, deployment, evaluation, training
 from asdjax.commands.console import BAD_INPUT, FAILED
 from asdjax.errors import Diverged, InputError, Stopped
 from asdjax.progress import say
@@ -28,6 +28,7 @@ _COMMANDS = (
     evaluation.add_report,
     deployment.add_export,
     evaluation.add_metrics,
+    bench.add_bench,
 )
 """What adds each command, in the order of --help."""
 
