@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from conftest import PROJECT, python, train_tiny
 
-from asdjax import cli
 from asdjax.cli import main
+from asdjax.commands import evaluation
 from asdjax.errors import Diverged, InputError, Stopped
 
 COMMANDS = (
@@ -33,7 +33,7 @@ def failing(error: BaseException, monkeypatch: pytest.MonkeyPatch, *words: str) 
     def run(_):
         raise error
 
-    monkeypatch.setattr(cli, "_evaluate", run)
+    monkeypatch.setattr(evaluation, "_evaluate", run)
     return main(["evaluate", "--workdir", "w", *words])
 
 

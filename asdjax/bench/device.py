@@ -1,0 +1,93 @@
+"""What the device could do at most, and which versions of what run on it."""
+
+import os
+import platform
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from asdjax.bench.measure import clocked, in_turn
+
+PACKAGES = ("asdjax", "jax", "jaxlib", "flax", "optax", "numpy")
+MATRIX = 2048
+"""Rows and columns of the product whose rate is measured: large enough for full speed on a processor."""
+COPIED = 2**26
+"""float32 values copied to measure bandwidth: 256 MiB, more than any cache."""
+
+
+class Peak(NamedTuple):
+    """FLOP/s and bytes/s at most, and where the figures are from."""
+
+    flops_per_s: float
+    bytes_per_s: float
+    source: str
+
+
+DATASHEETS = {
+    "H200": (989.4e12, 4.8e12),
+    "H100 80GB HBM3": (989.4e12, 3.35e12),
+    "H100 PCIe": (756.5e12, 2.0e12),
+    "A100-SXM4-80GB": (312e12, 2.039e12),
+    "A100-SXM4-40GB": (312e12, 1.555e12),
+    "L40S": (362e12, 0.864e12),
+    "L4": (121e12, 0.3e12),
+    "TPU v4": (275e12, 1.228e12),
+    "TPU v5 lite": (197e12, 0.819e12),
+    "TPU v5p": (459e12, 2.765e12),
+    "TPU v5": (459e12, 2.765e12),
+    "TPU v6 lite": (918e12, 1.64e12),
+}
+"""Dense bfloat16 FLOP/s and bytes/s by the end of the device kind: NVIDIA's and Google Cloud's data sheets."""
+
+
+def peak(precision: str) -> Peak:
+    """The data sheet's figures for bfloat16 on known accelerators, else what a product and a copy reach here."""
+    kind = jax.devices()[0].device_kind
+    for name, figures in DATASHEETS.items():
+        if precision == "bfloat16" and kind.endswith(name):
+            return Peak(*figures, "data sheet")
+    return Peak(_product_rate(precision), _copy_rate(), "measured")
+
+
+def _product_rate(precision: str) -> float:
+    x = jnp.ones((MATRIX, MATRIX), precision)
+    product = jax.jit(jnp.matmul)
+    timing = in_turn({"product": clocked(lambda: product(x, x).block_until_ready())}, 5)["product"]
+    return 2 * MATRIX**3 / min(timing.seconds)
+
+
+def _copy_rate() -> float:
+    """Read and written in place: a fresh array's pages would be asked of the system first."""
+    add_one = jax.jit(lambda x: x + 1, donate_argnums=0)
+    held = [jnp.ones(COPIED, jnp.float32)]
+
+    def copy() -> None:
+        held.append(add_one(held.pop()))
+        held[0].block_until_ready()
+
+    timing = in_turn({"copy": clocked(copy)}, 5)["copy"]
+    return 2 * held[0].nbytes / min(timing.seconds)
+
+
+def threads() -> int:
+    """Processor cores that this process may use, and PyTorch beside it."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def describe() -> dict[str, Any]:
+    """The device and the machine it is in, as JSON."""
+    first = jax.devices()[0]
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    return {"kind": first.device_kind, "platform": first.platform, "cores": threads(), "load": load}
+
+
+def memory_peak() -> int | None:
+    """Bytes of the device that this process has had in use at most, where the device counts them."""
+    return (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+
+
+def versions() -> dict[str, str]:
+    """Of Python and the packages that matter here."""
+    return {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}}

@@ -1,0 +1,28 @@
+"""PyTorch as published systems feed it: a DataLoader that reads and transforms whole clips for each piece."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import soundfile
+
+from asdjax.bench import device
+from asdjax.bench.measure import LEAST_REPEATS, in_turn
+from asdjax.bench.step import CLASSES, clips
+from asdjax.bench.torch_peer import TorchPeer
+from asdjax.config import default
+
+EAGER = "eager"
+
+
+def loader_rate(peer: TorchPeer, variant: str, batch: int) -> dict[str, Any]:
+    """Samples a second of eager training of one variant that is fed so."""
+    peer.ask("prepare", variants=[variant], batch=batch, way=EAGER)
+    with tempfile.TemporaryDirectory() as folder:
+        for i, samples in enumerate(clips()):
+            path = Path(folder, f"section_{i % CLASSES:02d}_source_train_normal_{i:04d}.wav")
+            soundfile.write(path, samples, default().signal.sample_rate_hz)
+        peer.ask("load", folder=folder, workers=device.threads())
+        timing = in_turn({"loader": peer.way("train_loaded")}, LEAST_REPEATS)["loader"]
+        peer.ask("unload")
+    return {"batch": batch, "samples_per_s": timing.per_second(batch)}

@@ -1,0 +1,108 @@
+"""The trainer's own compiled step on synthetic audio, ready to be timed.
+
+Letters: v variants, b batch.
+"""
+
+import functools
+import math
+from collections.abc import Sequence
+from time import perf_counter
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from asdjax import parallel
+from asdjax.config import default
+from asdjax.training import fleet, optimizer, sampler
+from asdjax.training.feed import waves_of
+from asdjax.training.fleet import FleetSpec, Turn
+
+CLASSES, CLIPS, CLIP_SAMPLES = 6, 192, 160_000
+"""One machine type's sections, and so many clips of 10 s: 61 MB, more than a cache holds."""
+
+
+@functools.cache
+def clips() -> list[np.ndarray]:
+    """Noise, int16 (s,) each."""
+    noise = np.random.default_rng(0).integers(-3000, 3000, (CLIPS, CLIP_SAMPLES), np.int16)
+    return list(noise)
+
+
+def spec_of(variants: Sequence[str], batch: int, width: float) -> FleetSpec:
+    """The report's settings for these variants."""
+    config = default()
+    config.variants, config.train.batch_size, config.width = tuple(variants), batch, width
+    return fleet.spec_of(config, CLASSES, optimizer.GROUPS)
+
+
+class Step:
+    """A fleet's program in training: as many steps as are asked for, on one device."""
+
+    def __init__(self, spec: FleetSpec) -> None:
+        mesh = parallel.data_meshes(len(jax.devices()))[0]
+        frames = spec.spectrogram.frames(CLIP_SAMPLES)
+        class_of_clip = np.repeat(np.arange(CLASSES), CLIPS // CLASSES)
+        plan = sampler.plan(class_of_clip.tolist(), [False] * CLIPS, [frames] * CLIPS, list(range(CLASSES)))
+        keys = sampler.streams(0, "bench", spec.variants, "phase1")[None]
+        state = fleet.stacked([fleet.begin(spec, fleet.initial_model(spec, 0, "bench"))])
+        self.spec, self._done, self._rate = spec, 0, default().optimizer.learning_rate
+        self._state, self._audio, self._plan, self._keys = parallel.replicated(
+            (state, waves_of(clips()), sampler.stacked([plan]), keys), mesh
+        )
+        arguments = (self._state, self._audio, self._plan, self._keys, self._turn(1))
+        begun = perf_counter()
+        lowered = cast(jax.stages.Wrapped, fleet.compiled_steps(spec, mesh)).lower(*arguments)
+        self._program = lowered.compile()
+        self.compile_s = perf_counter() - begun
+        self.flops = cast(dict[str, float], lowered.cost_analysis())["flops"]
+        self._signal = jax.jit(functools.partial(_pieces, spec))
+
+    def _turn(self, steps: int) -> Turn:
+        size = self.spec.steps_per_dispatch
+        first = jnp.full(1, self._done, jnp.int32)
+        return Turn(jnp.int32(steps), first, first + steps, jnp.full((1, size), self._rate, jnp.float32))
+
+    def run(self, steps: int) -> float:
+        """Seconds of so many training steps; the host waits for the last one only."""
+        begun = perf_counter()
+        left = steps
+        while left:
+            now = min(left, self.spec.steps_per_dispatch)
+            turn = self._turn(now)
+            self._state, _ = self._program(self._state, self._audio, self._plan, self._keys, turn)
+            self._done, left = self._done + now, left - now
+        jax.block_until_ready(self._state)
+        return perf_counter() - begun
+
+    def run_signal(self, steps: int) -> float:
+        """Seconds of the signal stage of so many steps: draw, cut, mix, transform, standardise."""
+        plan, keys = jax.tree.map(lambda leaf: leaf[0], (self._plan, self._keys))
+        begun = perf_counter()
+        made = None
+        for i in range(steps):
+            made = self._signal(self._audio, plan, keys, jnp.int32(self._done + i))
+        jax.block_until_ready(made)
+        return perf_counter() - begun
+
+    def parameters(self) -> dict[str, int]:
+        """Of each backbone, the head left out."""
+        return {
+            variant: sum(math.prod(leaf.shape) for leaf in fleet.declare(self.spec, variant).parameters.values())
+            for variant in self.spec.variants
+        }
+
+    def bytes_accessed(self) -> float:
+        """Memory traffic of a step, by XLA's count of the compiled program."""
+        return cast(dict[str, float], self._program.cost_analysis())["bytes accessed"]
+
+    def memory(self) -> dict[str, int]:
+        """Bytes by XLA's count: what goes in and comes out, and what the step needs besides."""
+        analysis: Any = self._program.memory_analysis()
+        held = analysis.argument_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+        return {"arguments": held, "temporaries": analysis.temp_size_in_bytes}
+
+
+def _pieces(spec: FleetSpec, audio: fleet.Audio, plan: sampler.Plan, keys: jax.Array, step: jax.Array):
+    return fleet.make_pieces(spec, audio, fleet.draw_batches(spec, plan, keys, step))

@@ -1,0 +1,94 @@
+"""The PyTorch counterpart: a process of its own, under the interpreter in $TORCH_PYTHON, that is asked line by line."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from asdjax.bench.measure import Way
+from asdjax.errors import InputError
+
+INTERPRETER = "TORCH_PYTHON"
+SCRIPT = Path(__file__).parents[2] / "tests" / "peers" / "torch_training.py"
+
+
+def command(threads: int) -> list[str]:
+    """How the counterpart is started.
+
+    Raises InputError where there is no interpreter, or no counterpart, as in an installed package.
+    """
+    interpreter = os.environ.get(INTERPRETER, "")
+    if not interpreter or not shutil.which(interpreter):
+        came = f"came {interpreter}" if interpreter else "it is not set"
+        raise InputError(
+            f"--against torch: expected in {INTERPRETER} the path of a Python interpreter that has torch, {came}; "
+            "make one by: python -m venv torch && torch/bin/pip install torch librosa"
+        )
+    if not SCRIPT.is_file():
+        raise InputError(
+            "--against torch: the PyTorch counterpart lies in tests/peers/ of the source, which is not beside this "
+            "installed package; run asdjax from a clone of the repository"
+        )
+    return [interpreter, str(SCRIPT), str(threads)]
+
+
+class TorchPeer:
+    """A counterpart that runs; see tests/peers/torch_training.py for what it can be asked."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.about = self._answer()
+
+    @property
+    def pid(self) -> int:
+        """Of its process."""
+        return self._process.pid
+
+    def ask(self, what: str, **how: Any) -> dict[str, Any]:
+        """Raises InputError with what it says where it cannot do it, or has ended."""
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # the answer, which is none, says so
+            self._process.stdin.write(json.dumps({"do": what, **how}) + "\n")
+            self._process.stdin.flush()
+        return self._answer()
+
+    def way(self, what: str, **how: Any) -> Way:
+        """What it times itself: so many `steps` of something."""
+        return lambda steps: self.ask(what, steps=steps, **how)["seconds"]
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise InputError(
+                f"--against torch: {self._process.args[0]} ended with exit code {self._process.wait()}; "  # pyright: ignore
+                "its last words are above"
+            )
+        answer = json.loads(line)
+        if "error" in answer:
+            raise InputError(f"--against torch: PyTorch's counterpart failed: {answer['error']}")
+        return answer
+
+    def close(self) -> None:
+        """End it."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        self._process.kill()
+        self._process.wait()
+        with suppress(BrokenPipeError):  # what it was told last it may never have read
+            self._process.stdin.close()
+
+
+@contextmanager
+def started(words: Sequence[str]) -> Iterator[TorchPeer]:
+    """A counterpart that is ended whatever happens."""
+    peer = TorchPeer(words)
+    try:
+        yield peer
+    finally:
+        peer.close()

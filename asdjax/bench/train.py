@@ -1,0 +1,162 @@
+"""`asdjax bench train`: each variant alone and all six in one program, at full width, and PyTorch's beside them."""
+
+import os
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any, NamedTuple
+
+from asdjax import parallel
+from asdjax.bench import device, embed, torch_peer
+from asdjax.bench.device import Peak
+from asdjax.bench.loader import loader_rate
+from asdjax.bench.measure import LEAST_REPEATS, Timing, in_turn, ratio
+from asdjax.bench.other_work import OtherWork
+from asdjax.bench.step import Step, spec_of
+from asdjax.bench.torch_peer import TorchPeer
+from asdjax.config import VARIANTS
+from asdjax.errors import InputError
+from asdjax.progress import say
+
+FLEET = "fleet"
+OURS = "asdjax"
+
+
+class Request(NamedTuple):
+    """What to measure: variants by name, `fleet` for all six in one program; batches, where empty the usual ones;
+    turns, where None as many as time allows."""
+
+    subjects: tuple[str, ...]
+    batches: tuple[int, ...]
+    against_torch: bool
+    repeats: int | None
+    width: float = 1.0
+
+
+def bench(request: Request) -> dict[str, Any]:
+    """Everything that the JSON holds.
+
+    Raises InputError where the PyTorch counterpart is asked for and cannot run.
+    """
+    words = torch_peer.command(device.threads()) if request.against_torch else None
+    with torch_peer.started(words) if words else nullcontext() as peer:
+        about = device.describe()
+        say("measuring what the device could do at most")
+        work = OtherWork([os.getpid(), *([peer.pid] if peer else [])])
+        precision = spec_of(VARIANTS, 1, request.width).precision
+        peak = device.peak(precision)
+        result: dict[str, Any] = {
+            "device": {**about, "precision": precision, **peak._asdict()},
+            "versions": device.versions() | ({"torch": peer.about["torch"]} if peer else {}),
+            "variants": {},
+            FLEET: None,
+        }
+        if peer:
+            result["device"]["torch"] = peer.about
+        for name in request.subjects:
+            of_fleet = name == FLEET
+            members = VARIANTS if of_fleet else (name,)
+            batches = _batches(request.batches, of_fleet)
+            measured = _subject(name, members, batches, request, peer, peak)
+            if of_fleet:
+                result[FLEET] = measured
+            else:
+                result["variants"][name] = measured
+        result["device"] |= {"memory_peak_bytes": device.memory_peak(), "others_share": work.share()}
+        return result
+
+
+def _batches(asked: tuple[int, ...], of_fleet: bool) -> tuple[int, ...]:
+    """A CPU holds one variant's activations at batch 48, not those of six: 21 GiB."""
+    if parallel.on_accelerator():
+        return asked or (48,)
+    batches = asked or (8, 48)
+    return (min(batches),) if of_fleet else batches
+
+
+def _subject(
+    name: str, members: Sequence[str], batches: Sequence[int], request: Request, peer: TorchPeer | None, peak: Peak
+) -> dict[str, Any]:
+    """All figures of one program: of its largest batch, and by batch; `ratio` is the worst of all batches."""
+    by_batch = {batch: _batch(name, members, batch, request, peer, peak) for batch in batches}
+    largest = max(by_batch)
+    figures = {"batch": largest, **by_batch[largest]}
+    if peer:
+        figures["ratio"] = min(of_batch["ratio"] for of_batch in by_batch.values())
+    say(f"{name}: embedding")
+    figures["embed"] = embed.measure(spec_of(members, largest, request.width), peer, request.repeats)
+    if peer and len(members) == 1:
+        say(f"{name}: PyTorch with a DataLoader")
+        figures["torch_loader"] = loader_rate(peer, members[0], min(batches))
+    return {**figures, "batches": {str(batch): of_batch for batch, of_batch in by_batch.items()}}
+
+
+def _batch(
+    name: str, members: Sequence[str], batch: int, request: Request, peer: TorchPeer | None, peak: Peak
+) -> dict[str, Any]:
+    say(f"{name}, batch {batch}: compiling, then measuring")
+    step = Step(spec_of(members, batch, request.width))
+    samples = batch * len(members)
+    if peer is None:
+        return _figures(step, in_turn({OURS: step.run}, request.repeats)[OURS], samples, peak)
+    return _against(step, members, batch, request, peer, peak)
+
+
+def _against(
+    step: Step, members: Sequence[str], batch: int, request: Request, peer: TorchPeer, peak: Peak
+) -> dict[str, Any]:
+    """Ours in turn with each of PyTorch's ways; `ratio` is to the fastest of them."""
+    samples = batch * len(members)
+    rounds: dict[str, tuple[Timing, Timing]] = {}
+    prepared: dict[str, Any] = {}
+    for way in peer.about["ways"]:
+        prepared = peer.ask("prepare", variants=list(members), batch=batch, way=way)
+        _require_same_size(step, prepared["parameters"], request.width)
+        times = in_turn({OURS: step.run, way: peer.way("train")}, request.repeats)
+        rounds[way] = (times[OURS], times[way])
+    ours = Timing(tuple(seconds for of_ours, _ in rounds.values() for seconds in of_ours.seconds))
+    ratios = {way: ratio(*pair) for way, pair in rounds.items()}
+    theirs = {
+        way: {
+            "samples_per_s": timing.per_second(samples),
+            **spread_ms(timing),
+            "ratio": ratios[way],
+        }
+        for way, (_, timing) in rounds.items()
+    }
+    figures = _figures(step, ours, samples, peak)
+    return {**figures, "ratio": min(ratios.values()), "torch": theirs, "torch_layouts": prepared.get("layouts")}
+
+
+def _require_same_size(step: Step, theirs: dict[str, int], width: float) -> None:
+    """Raises InputError where PyTorch's models are not ours."""
+    for variant, ours in step.parameters().items():
+        if width == 1 and theirs[variant] != ours:
+            raise InputError(f"--against torch: {variant} has {ours} parameters here and {theirs[variant]} there")
+
+
+def _figures(step: Step, timing: Timing, samples: int, peak: Peak) -> dict[str, Any]:
+    signal = in_turn({"signal": step.run_signal}, LEAST_REPEATS)["signal"]
+    flops_per_s = step.flops / timing.median
+    bytes_per_s = step.bytes_accessed() / timing.median
+    return {
+        "samples_per_s": timing.per_second(samples),
+        **spread_ms(timing),
+        "repeats": len(timing.seconds),
+        "steps_per_dispatch": step.spec.steps_per_dispatch,
+        "flops_per_step": step.flops,
+        "flops_utilisation": flops_per_s / peak.flops_per_s,
+        "bytes_per_step": step.bytes_accessed(),
+        "bandwidth_bytes_per_s": bytes_per_s,
+        "bandwidth_utilisation": bytes_per_s / peak.bytes_per_s,
+        "memory_bytes": step.memory(),
+        "compile_s": step.compile_s,
+        "signal_share": signal.median / timing.median,
+    }
+
+
+def spread_ms(timing: Timing) -> dict[str, Any]:
+    """Milliseconds a step: the median, and the least and the most."""
+    return {
+        "ms_per_step": 1e3 * timing.median,
+        "ms_per_step_spread": [1e3 * min(timing.seconds), 1e3 * max(timing.seconds)],
+    }

@@ -1,0 +1,95 @@
+"""asdjax bench: its parts, each with what it is compared with."""
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from asdjax.commands import console
+from asdjax.commands.console import DONE
+from asdjax.config import VARIANTS
+from asdjax.errors import InputError
+
+_FLEET = "fleet"
+
+
+def add_bench(commands: Any) -> None:
+    parser = commands.add_parser("bench", help="measure how fast training, signal, search and storage are here")
+    parser.description = "Measure how fast this machine is at what takes time; run it while nothing else runs."
+    parts = parser.add_subparsers(dest="part", required=True, metavar="part")
+    _add_train(parts)
+
+
+def _add(parts: Any, name: str, run: Callable[[argparse.Namespace], int], what: str) -> argparse.ArgumentParser:
+    parser = console.add_command(parts, name, run, what)
+    parser.add_argument("--json", type=Path, metavar="F", help="write the figures as JSON")
+    parser.add_argument("--repeats", metavar="N", help="turns of each rival (default: by time, 3 or more)")
+    return parser
+
+
+def _add_train(parts: Any) -> None:
+    parser = _add(parts, "train", _train, "training steps and embedding, of each variant alone and of all six")
+    parser.epilog = (
+        "Programs are compiled anew each time; JAX_COMPILATION_CACHE_DIR=DIR keeps them, and compile times then tell "
+        "how long reading takes."
+    )
+    parser.add_argument("--batch", metavar="N,N", help="pieces of a step (default: 48, on a CPU 8,48)")
+    parser.add_argument(
+        "--variants", type=console.names, metavar="A,B", help=f"any of the six, and {_FLEET} for all in one program"
+    )
+    _add_against(parser)
+
+
+def _add_against(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--against", choices=("torch",), help="PyTorch in turn with it, under $TORCH_PYTHON")
+
+
+def _train(options: argparse.Namespace) -> int:
+    every = (*VARIANTS, _FLEET)
+    chosen = every if options.variants is None else tuple(dict.fromkeys(options.variants))
+    unknown = [name for name in chosen if name not in every]
+    if unknown or not chosen:
+        raise InputError(f"--variants: expected any of {', '.join(every)}, got {', '.join(unknown) or 'none'}")
+    batches = tuple(sorted({_number("--batch", word) for word in options.batch.split(",")})) if options.batch else ()
+
+    def measure() -> dict[str, Any]:
+        from asdjax.bench import train
+
+        return train.bench(train.Request(chosen, batches, options.against == "torch", _repeats(options)))
+
+    return _report(options, measure, "of_training")
+
+
+def _report(options: argparse.Namespace, measure: Callable[[], dict[str, Any]], as_text: str) -> int:
+    """Measure, print the table that asdjax.bench.table makes by the function `as_text`, write the JSON."""
+    if options.json:
+        _require_writable(options.json)
+    if getattr(options, "against", None):  # two processes share an accelerator's memory
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    _repeats(options)
+    result = measure()
+
+    from asdjax.bench import table
+
+    console.write(getattr(table, as_text)(result))
+    if options.json:
+        console.write_json(options.json, result)
+    return DONE
+
+
+def _require_writable(path: Path) -> None:
+    """Not only after minutes of measuring."""
+    place = path if path.exists() else path.parent
+    if path.is_dir() or not place.exists() or not os.access(place, os.W_OK):
+        raise InputError(f"--json {path}: cannot be written; choose another place")
+
+
+def _repeats(options: argparse.Namespace) -> int | None:
+    return _number("--repeats", options.repeats) if options.repeats else None
+
+
+def _number(flag: str, text: str) -> int:
+    if text.isascii() and text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise InputError(f"{flag}: expected a whole number above 0, got {text!r}")

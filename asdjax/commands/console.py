@@ -1,0 +1,62 @@
+"""What all commands share towards whoever typed them: a parser, what is printed, a file of JSON, exit codes."""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from asdjax.errors import InputError
+
+DONE, FAILED, BAD_INPUT = 0, 1, 2
+"""Exit codes; asdjax.stops has the one of an end by a signal."""
+
+_CONFIG = "a .py file with get_config(), or dcase2021, own_machines, demo; --config.FIELD=VALUE overrides a field"
+
+
+def add_command(
+    commands: Any, name: str, run: Callable[[argparse.Namespace], int], what: str
+) -> argparse.ArgumentParser:
+    """The parser of a new command, to add arguments to; `run` takes what was parsed and returns the exit code."""
+    parser = commands.add_parser(name, help=what, description=what[0].upper() + what[1:] + ".")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.set_defaults(run=run, configurable=False)
+    return parser
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """--config C, and --config.FIELD=VALUE with it."""
+    parser.add_argument("--config", required=True, metavar="C", help=_CONFIG)
+    parser.set_defaults(configurable=True)
+
+
+def names(text: str) -> tuple[str, ...]:
+    """An argument of the form A,B."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def width() -> int:
+    """Characters in a line of the terminal."""
+    return shutil.get_terminal_size().columns
+
+
+def write(text: str) -> None:
+    """What a command has to say; whoever read it may have had enough of it."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def write_json(path: Path, content: Any) -> None:
+    """The file of --json.
+
+    Raises InputError where it cannot be written.
+    """
+    try:
+        path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+    except OSError as error:
+        raise InputError(f"--json {path}: cannot be written ({error.strerror}); choose another place") from error

@@ -1,0 +1,22 @@
+"""Everything at once, small."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from asdjax.commands import console
+from asdjax.commands.console import DONE
+
+
+def add_demo(commands: Any) -> None:
+    parser = console.add_command(
+        commands, "demo", _demo, "synthesize small machines, train six variants in both phases, evaluate"
+    )
+    parser.add_argument("--workdir", type=Path, default=Path("asdjax-demo"), help="default: %(default)s")
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from asdjax.demo import demo
+
+    console.write(demo(options.workdir, console.width()))
+    return DONE

@@ -1,0 +1,69 @@
+"""What was evaluated put to use: new clips scored here, functions to score them elsewhere."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from asdjax.commands import console
+from asdjax.commands.console import BAD_INPUT, DONE
+
+
+def add_score(commands: Any) -> None:
+    parser = console.add_command(
+        commands, "score", _score, "score new clips of a machine with what was evaluated: one line a clip"
+    )
+    parser.epilog = "Other sampling rates and several channels: --config.data.on_mismatch=convert"
+    parser.set_defaults(configurable=True)
+    parser.add_argument("clips", nargs="+", metavar="CLIP", help="WAV files; - reads paths from standard input")
+    parser.add_argument("--workdir", type=Path, required=True, metavar="W")
+    parser.add_argument("--machine", required=True, metavar="M", help="machine type")
+    parser.add_argument("--section", required=True, metavar="S")
+    parser.add_argument("--domain", choices=("source", "target"), help="only where banks or thresholds go by it")
+    parser.add_argument("--system", metavar="NAME", help="of table.md (default: all models)")
+    parser.add_argument("--split", choices=("dev", "eval"), default="dev", help="whose evaluation to go on from")
+    parser.add_argument("--json", action="store_true", help="a JSON object a line")
+
+
+def _score(options: argparse.Namespace) -> int:
+    from asdjax import configfile, runtime
+    from asdjax.evaluation.detector import open_detector
+    from asdjax.evaluation.score import from_stdin, score_all
+
+    runtime.prepare()
+    config = configfile.read(options.workdir, options.overrides, ("data.on_mismatch", "data.channel"))
+    place = (options.machine, options.section, options.domain)
+    detector = open_detector(config, options.workdir, options.split, options.system, *place)
+    failed = score_all(config, detector, from_stdin(options.clips), options.json, console.write)
+    return BAD_INPUT if failed else DONE
+
+
+def add_export(commands: Any) -> None:
+    parser = console.add_command(
+        commands, "export", _export, "write what was evaluated as functions that need only JAX"
+    )
+    parser.add_argument("--workdir", type=Path, required=True, metavar="W")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
+    parser.add_argument(
+        "--machines", type=console.names, default=(), metavar="A,B", help="default: all that were evaluated"
+    )
+    parser.add_argument("--seconds", type=float, default=10.0, help="length of the clips (default: %(default)s)")
+    parser.add_argument("--system", metavar="NAME", help="of table.md (default: all models)")
+    parser.add_argument("--split", choices=("dev", "eval"), default="dev", help="whose evaluation to go on from")
+
+
+def _export(options: argparse.Namespace) -> int:
+    from asdjax import configfile, runtime
+    from asdjax.evaluation.export import EXAMPLE, export
+
+    runtime.prepare()
+    files = export(
+        configfile.read(options.workdir),
+        options.workdir,
+        options.out,
+        split=options.split,
+        system=options.system,
+        machines=options.machines,
+        seconds=options.seconds,
+    )
+    console.write(f"{len(files)} functions in {options.out}; {options.out / EXAMPLE} shows how to call them")
+    return DONE

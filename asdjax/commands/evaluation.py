@@ -1,0 +1,99 @@
+"""How good it is: a work directory judged and explained, anybody's score files judged."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from asdjax.commands import console
+from asdjax.commands.console import DONE
+
+
+def add_evaluate(commands: Any) -> None:
+    parser = console.add_command(
+        commands, "evaluate", _evaluate, "score and judge the test clips with the models of a work directory"
+    )
+    parser.epilog = (
+        "--config.evaluate.FIELD=VALUE overrides how clips are scored, --config.data.root where they lie, "
+        "--config.baselines.FIELD how the auto-encoder of --baselines is trained."
+    )
+    parser.set_defaults(configurable=True)
+    parser.add_argument("--workdir", type=Path, required=True, metavar="W")
+    parser.add_argument("--split", choices=("dev", "eval"), default="dev", help="labelled or unlabelled test clips")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--step", type=int, metavar="N", help="judge this checkpoint (default: the newest)")
+    which.add_argument("--watch", action="store_true", help="judge each new checkpoint until training has ended")
+    parser.add_argument(
+        "--baselines", action="store_true", help="beside them: an auto-encoder, trained here, and mean log-spectra"
+    )
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from functools import partial
+
+    from asdjax import runtime
+    from asdjax.evaluation import choice
+    from asdjax.evaluation.evaluate import Request, evaluate
+    from asdjax.evaluation.table import as_text
+    from asdjax.evaluation.watch import watch
+
+    runtime.prepare()
+    request = Request(options.split, partial(choice.trained, step=options.step), options.baselines)
+    evaluations = (
+        watch(options.workdir, request, options.overrides)
+        if options.watch
+        else [evaluate(options.workdir, request, options.overrides)]
+    )
+    for results in evaluations:
+        console.write(as_text(results.rows, console.width()))
+        console.write(f"\nresults, table and score files: {results.folder}")
+    return DONE
+
+
+def add_report(commands: Any) -> None:
+    parser = console.add_command(
+        commands, "report", _report, "write what an evaluation found, and why, as one HTML file to look at"
+    )
+    parser.epilog = "--config.data.store=DIR says where the decoded audio lies now."
+    parser.set_defaults(configurable=True)
+    parser.add_argument("--workdir", type=Path, required=True, metavar="W")
+    parser.add_argument("--split", choices=("dev", "eval"), help="default: dev if it was evaluated, else eval")
+    parser.add_argument(
+        "--clips", type=_few, default=3, metavar="N", help="explained of each kind (default: %(default)s)"
+    )
+
+
+def _few(text: str) -> int:
+    """0 to 20; argparse tells what else came."""
+    if text.isdecimal() and int(text) <= 20:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"expected 0 to 20, got {text!r}")
+
+
+def _report(options: argparse.Namespace) -> int:
+    from asdjax import runtime
+    from asdjax.evaluation.report.report import report
+
+    runtime.prepare()
+    path = report(options.workdir, split=options.split, clips=options.clips, overrides=options.overrides)
+    console.write(f"{path}: {path.stat().st_size / 1e6:.1f} MB, open it in a browser")
+    return DONE
+
+
+def add_metrics(commands: Any) -> None:
+    parser = console.add_command(
+        commands, "metrics", _metrics, "judge anybody's folder of score files like the challenge"
+    )
+    parser.add_argument("--year", type=int, required=True, metavar="Y", help="2020 to 2026")
+    parser.add_argument("--scores", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--truth", type=Path, metavar="DIR", help="truth of an evaluation set")
+    parser.add_argument("--json", type=Path, metavar="F", help="write the figures as JSON")
+
+
+def _metrics(options: argparse.Namespace) -> int:
+    from asdjax.evaluation.judging import as_json, format_table, judge_folder
+
+    judged = judge_folder(options.year, options.scores, options.truth)
+    console.write(format_table(judged, console.width()))
+    if options.json:
+        console.write_json(options.json, as_json(judged))
+    return DONE

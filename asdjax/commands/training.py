@@ -1,0 +1,30 @@
+"""From a corpus to a work directory."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from asdjax.commands import console
+from asdjax.commands.console import DONE
+
+
+def add_train(commands: Any) -> None:
+    parser = console.add_command(
+        commands, "train", _train, "train every machine type's fleet; goes on where an earlier run ended"
+    )
+    console.add_config(parser)
+    parser.add_argument("--workdir", type=Path, required=True, metavar="W")
+
+
+def _train(options: argparse.Namespace) -> int:
+    from asdjax import configfile
+
+    config = configfile.load(options.config, options.overrides)
+
+    from asdjax import runtime
+    from asdjax.training.train import train
+
+    runtime.prepare()
+    train(config, options.workdir)
+    console.write(f"trained; next: asdjax evaluate --workdir {options.workdir}")
+    return DONE

@@ -1,0 +1,116 @@
+"""Pieces in PyTorch: of crops on the device, and of whole clips by a DataLoader as published systems do.
+
+Letters: b batch, n clips, s samples, f frequency bins, t frames. The numbers are method.md's.
+"""
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+RATE_HZ, N_FFT, HOP, FRAMES, FLOOR = 16_000, 2046, 512, 32, 1e-6
+CROP = (FRAMES - 1) * HOP + N_FFT
+MAX_WEIGHT = 0.5
+
+
+def stft(samples: torch.Tensor, *, center: bool) -> torch.Tensor:
+    """|STFT|, (b, s) -> (b, f, t)."""
+    window = torch.hann_window(N_FFT, device=samples.device)
+    return torch.stft(
+        samples, N_FFT, HOP, window=window, center=center, pad_mode="constant", return_complex=True
+    ).abs()  # fmt: skip
+
+
+def pieces(magnitude: torch.Tensor, height: int) -> torch.Tensor:
+    """Pooled, logarithm, standardised: (b, f, t) -> (b, 1, height, t)."""
+    b, f, t = magnitude.shape
+    values = magnitude.reshape(b, height, f // height, t).mean(2).clamp_min(FLOOR).log()
+    values = values - values.mean((1, 2), keepdim=True)
+    return (values / values.std((1, 2), keepdim=True, correction=0).clamp_min(1e-5))[:, None]
+
+
+class Batch:
+    """Mixed samples under pieces (b, s), classes of both clips (b,), the second's weights (b,)."""
+
+    def __init__(self, samples: torch.Tensor, a: torch.Tensor, b: torch.Tensor, weight: torch.Tensor) -> None:
+        self.samples, self.a, self.b, self.weight = samples, a, b, weight
+
+
+class Resident:
+    """Clips on the device, half a window of zeros at both ends, drawn and mixed there."""
+
+    def __init__(self, clips: int, seconds: float, classes: int, device: torch.device) -> None:
+        samples = int(seconds * RATE_HZ)
+        waves = torch.randint(-3000, 3000, (clips, samples), dtype=torch.int16, device=device)
+        self.waves = torch.nn.functional.pad(waves, (N_FFT // 2, N_FFT // 2))
+        self.starts = 1 + samples // HOP - FRAMES + 1
+        self.classes, self.device = classes, device
+        self.under_piece = torch.arange(CROP, device=device)
+
+    def crops(self, batch: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """int16 (b, s) of both clips, their classes and the second's weight."""
+        of_class = len(self.waves) // self.classes
+        a = torch.randint(self.classes, (batch,), device=self.device)
+        b = (a + torch.randint(1, self.classes, (batch,), device=self.device)) % self.classes
+        start = HOP * torch.randint(self.starts, (batch,), device=self.device)
+        index = start[:, None] + self.under_piece
+        cut = [
+            self.waves[(k * of_class + torch.randint(of_class, (batch,), device=self.device))[:, None], index]
+            for k in (a, b)
+        ]
+        return cut[0], cut[1], a, b, MAX_WEIGHT * torch.rand(batch, device=self.device)
+
+    def draw(self, batch: int) -> Batch:
+        first, second, a, b, weight = self.crops(batch)
+        w = weight[:, None]
+        return Batch((1 - w) * (first.float() / 32768) + w * (second.float() / 32768), a, b, weight)
+
+
+def training_pieces(batch: Batch, height: int) -> torch.Tensor:
+    return pieces(stft(batch.samples, center=False), height)
+
+
+class WholeClips(Dataset):
+    """One random piece of the spectrogram of a mix of two whole clips, read from disk by librosa."""
+
+    def __init__(self, folder: str, height: int) -> None:
+        self.paths = sorted(Path(folder).rglob("*.wav"))
+        self.class_of = [int(path.name.split("_")[1]) for path in self.paths]
+        self.height = height
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, i: int) -> tuple[torch.Tensor, int, int, float]:
+        j = random.choice([j for j, k in enumerate(self.class_of) if k != self.class_of[i]])
+        a, b = (self._load(self.paths[which]) for which in (i, j))
+        weight = MAX_WEIGHT * random.random()
+        magnitude = stft(((1 - weight) * a + weight * b)[None], center=True)
+        begin = random.randint(0, magnitude.shape[-1] - FRAMES)
+        piece = pieces(magnitude[..., begin : begin + FRAMES], self.height)[0]
+        return piece, self.class_of[i], self.class_of[j], weight
+
+    @staticmethod
+    def _load(path: Path) -> torch.Tensor:
+        import librosa  # only here: the other ways do without
+
+        return torch.from_numpy(librosa.load(path, sr=None)[0])
+
+
+def loaded(folder: str, height: int, batch: int, workers: int) -> Iterator[list[torch.Tensor]]:
+    """Batches without end: pieces (b, 1, f, t), classes of both clips, weights."""
+    clips = WholeClips(folder, height)
+    sampler = torch.utils.data.RandomSampler(clips, replacement=True, num_samples=10**9)
+    return iter(
+        DataLoader(
+            clips,
+            batch,
+            sampler=sampler,
+            num_workers=workers,
+            pin_memory=torch.cuda.is_available(),
+            multiprocessing_context="spawn",
+            persistent_workers=True,
+        )
+    )

@@ -1,0 +1,226 @@
+"""The trainer's work in PyTorch, asked for line by line: what `asdjax bench --against torch` runs beside its own.
+
+Started by asdjax with the interpreter in $TORCH_PYTHON. Reads one JSON object a line from standard input and answers
+each with one on standard output; anything printed goes to standard error. The first line out says what there is.
+"""
+
+import gc
+import json
+import os
+import platform
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import nullcontext
+from math import cos, pi, sin
+from time import perf_counter
+from typing import Any
+
+import torch
+import torch_backbones
+import torch_signal
+from torch import nn
+from torch.nn import functional
+from torch_signal import Batch
+
+MARGIN, SCALE, LEARNING_RATE, MOMENTUM = 0.05, 30.0, 0.05, 0.9
+EAGER, COMPILED = "eager", "compiled"
+FORMATS = (torch.channels_last, torch.contiguous_format)
+TRIED_STEPS = 2
+
+
+class ArcFace(nn.Module):
+    """Cosines to class centres, and their loss with a margin on the target, in radians."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(torch.empty(classes, torch_backbones.EMBEDDING))
+        nn.init.xavier_uniform_(self.weights)
+
+    def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
+        return functional.linear(functional.normalize(embeddings.float()), functional.normalize(self.weights))
+
+    @staticmethod
+    def loss(cosine: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        sine = (1 - cosine.square()).clamp_min(1e-7).sqrt()
+        with_margin = cosine * cos(MARGIN) - sine * sin(MARGIN)
+        with_margin = torch.where(cosine > cos(pi - MARGIN), with_margin, cosine - MARGIN * sin(MARGIN))
+        is_target = functional.one_hot(target, cosine.shape[1]).bool()
+        return functional.cross_entropy(SCALE * torch.where(is_target, with_margin, cosine), target, reduction="none")
+
+
+class Learner:
+    """One variant: its backbone, its centres, its optimiser."""
+
+    def __init__(self, variant: str, classes: int, way: str, layout: torch.memory_format, device: torch.device) -> None:
+        self.height, self.device, self.layout = torch_backbones.height_of(variant), device, layout
+        self.backbone = torch_backbones.build(variant).to(device, memory_format=layout)
+        self.parameters = sum(p.numel() for p in self.backbone.parameters())
+        self.head = ArcFace(classes).to(device)
+        weights = [*self.backbone.parameters(), *self.head.parameters()]
+        self.optimizer = torch.optim.SGD(weights, LEARNING_RATE, MOMENTUM, fused=device.type == "cuda" or None)
+        self.run = torch.compile(self.backbone) if way == COMPILED else self.backbone
+
+    def embed(self, pieces: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cuda", torch.bfloat16) if self.device.type == "cuda" else nullcontext():
+            return self.run(pieces.contiguous(memory_format=self.layout))
+
+    def step(self, pieces: torch.Tensor, a: torch.Tensor, b: torch.Tensor, weight: torch.Tensor) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        cosine = self.head(self.embed(pieces))
+        loss = ((1 - weight) * self.head.loss(cosine, a) + weight * self.head.loss(cosine, b)).mean()
+        loss.backward()
+        self.optimizer.step()
+
+    def train(self, batch: Batch) -> None:
+        self.step(torch_signal.training_pieces(batch, self.height), batch.a, batch.b, batch.weight)
+
+
+class Peer:
+    """What was prepared last, and how to run it."""
+
+    def __init__(self) -> None:
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.learners: list[Learner] = []
+        self.batches: Any = None
+        self.layouts: dict[str, torch.memory_format] = {}
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "device": torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu",
+            "threads": torch.get_num_threads(),
+            "ways": [EAGER, COMPILED] if self.device.type == "cuda" else [EAGER],
+        }
+
+    def prepare(
+        self, variants: list[str], batch: int, way: str = EAGER, clips: int = 192, seconds: float = 10, classes: int = 6
+    ) -> dict[str, Any]:
+        """Models and audio; answers with each model's parameters and memory layout, and how long a warm step took."""
+        self._forget()
+        self.batch = batch
+        self.audio = torch_signal.Resident(clips, seconds, classes, self.device)
+        layouts = {variant: self._layout_of(variant, classes, min(batch, 8)) for variant in variants}
+        self.learners = [Learner(v, classes, way, layouts[v], self.device) for v in variants]
+        for learner in self.learners:
+            learner.backbone.train()
+        first = self._timed(self.train_once, 1)
+        if self.device.type == "cuda":
+            self._timed(self.train_once, 3)
+        return {
+            "parameters": {v: learner.parameters for v, learner in zip(variants, self.learners, strict=True)},
+            "layouts": {v: str(layout).removeprefix("torch.") for v, layout in layouts.items()},
+            "first_step_s": first,
+        }
+
+    def _layout_of(self, variant: str, classes: int, batch: int) -> torch.memory_format:
+        """On a CPU, whichever is faster."""
+        if self.device.type == "cuda":
+            return torch.channels_last
+        if variant not in self.layouts:
+            times = {}
+            for layout in FORMATS:
+                learner = Learner(variant, classes, EAGER, layout, self.device)
+                learner.train(self.audio.draw(batch))
+                times[layout] = self._timed(lambda learner=learner: learner.train(self.audio.draw(batch)), TRIED_STEPS)
+            self.layouts[variant] = min(times, key=lambda layout: times[layout])
+        return self.layouts[variant]
+
+    def _forget(self) -> None:
+        self.learners, self.batches = [], None
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.compiler.reset()
+            torch.cuda.empty_cache()
+
+    def train(self, steps: int) -> dict[str, float]:
+        """Everything on the device already."""
+        return {"seconds": self._timed(self.train_once, steps)}
+
+    def train_once(self) -> None:
+        for learner in self.learners:
+            learner.train(self.audio.draw(self.batch))
+
+    def load(self, folder: str, workers: int) -> dict[str, Any]:
+        """From now on whole clips come from WAV files below a folder; only for one variant."""
+        self.batches = torch_signal.loaded(folder, self.learners[0].height, self.batch, workers)
+        self.train_loaded(1)
+        return {}
+
+    def train_loaded(self, steps: int) -> dict[str, float]:
+        def once() -> None:
+            pieces, *labels = (field.to(self.device, non_blocking=True) for field in next(self.batches))
+            self.learners[0].step(pieces, *labels)
+
+        return {"seconds": self._timed(once, steps)}
+
+    def unload(self) -> dict[str, Any]:
+        """No more clips from files: ends the processes that read them."""
+        self.batches = None
+        gc.collect()
+        return {}
+
+    def embed(self, pieces: int, batch: int, steps: int = 1) -> dict[str, float]:
+        """Seconds to embed so many pieces so many times; one STFT serves all models."""
+        crops = torch.randint(-3000, 3000, (batch, torch_signal.CROP), dtype=torch.int16)
+        for learner in self.learners:
+            learner.backbone.eval()
+
+        def once() -> None:
+            samples = crops.to(self.device, non_blocking=True).float() / 32768
+            magnitude = torch_signal.stft(samples, center=False)
+            for learner in self.learners:
+                rows = learner.embed(torch_signal.pieces(magnitude, learner.height))
+                functional.normalize(rows.float()).cpu()
+
+        with torch.inference_mode():
+            seconds = self._timed(once, steps * -(-pieces // batch))
+        for learner in self.learners:
+            learner.backbone.train()
+        return {"seconds": seconds}
+
+    def signal(self, batch: int, steps: int, height: int = 1024) -> dict[str, float]:
+        """Seconds to cut, mix and transform so many batches of crops."""
+        if not hasattr(self, "audio"):
+            self.audio = torch_signal.Resident(192, 10.0, 6, self.device)
+        with torch.inference_mode():
+            return {"seconds": self._timed(lambda: torch_signal.training_pieces(self.audio.draw(batch), height), steps)}
+
+    def _timed(self, run: Callable[[], object], times: int) -> float:
+        self._synchronize()
+        begun = perf_counter()
+        for _ in range(times):
+            run()
+        self._synchronize()
+        return perf_counter() - begun
+
+    def _synchronize(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+
+def serve(threads: int) -> None:
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.benchmark = True
+    peer = Peer()
+
+    def answer(content: dict[str, Any]) -> None:
+        answers.write(json.dumps(content) + "\n")
+        answers.flush()
+
+    answer(peer.describe())
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            answer(getattr(peer, request.pop("do"))(**request))
+        except Exception as error:
+            traceback.print_exc()
+            answer({"error": f"{type(error).__name__}: {error}"})
+
+
+if __name__ == "__main__":
+    serve(int(sys.argv[1]))
