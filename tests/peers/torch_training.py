@@ -97,7 +97,7 @@ class Peer:
     def prepare(
         self, variants: list[str], batch: int, way: str = EAGER, clips: int = 192, seconds: float = 10, classes: int = 6
     ) -> dict[str, Any]:
-        """Models and audio; answers with each model's parameters and memory layout, and how long a warm step took."""
+        """Models and audio, warmed up; answers with each model's parameters and memory layout."""
         self._forget()
         self.batch = batch
         self.audio = torch_signal.Resident(clips, seconds, classes, self.device)
@@ -105,13 +105,10 @@ class Peer:
         self.learners = [Learner(v, classes, way, layouts[v], self.device) for v in variants]
         for learner in self.learners:
             learner.backbone.train()
-        first = self._timed(self.train_once, 1)
-        if self.device.type == "cuda":
-            self._timed(self.train_once, 3)
+        self.train(3 if self.device.type == "cuda" else 1)
         return {
             "parameters": {v: learner.parameters for v, learner in zip(variants, self.learners, strict=True)},
             "layouts": {v: str(layout).removeprefix("torch.") for v, layout in layouts.items()},
-            "first_step_s": first,
         }
 
     def _layout_of(self, variant: str, classes: int, batch: int) -> torch.memory_format:
