@@ -93,7 +93,6 @@ def _against(
     """Ours in turn with each of PyTorch's ways; `ratio` is to the fastest of them."""
     samples = batch * len(members)
     rounds: dict[str, tuple[Timing, Timing]] = {}
-    prepared: dict[str, Any] = {}
     for way in peer.about["ways"]:
         prepared = peer.ask("prepare", variants=list(members), batch=batch, way=way)
         _require_same_size(step, prepared["parameters"], request.width)
@@ -110,7 +109,7 @@ def _against(
         for way, (_, timing) in rounds.items()
     }
     figures = _figures(step, ours, samples, peak)
-    return {**figures, "ratio": min(ratios.values()), "torch": theirs, "torch_layouts": prepared.get("layouts")}
+    return {**figures, "ratio": min(ratios.values()), "torch": theirs}
 
 
 def _require_same_size(step: Step, theirs: dict[str, int], width: float) -> None:

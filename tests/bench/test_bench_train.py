@@ -23,7 +23,7 @@ print(json.dumps({{"torch": "0.0", "ways": ["eager"], "threads": int(sys.argv[1]
 for line in sys.stdin:
     request = json.loads(line)
     if request["do"] == "prepare":
-        answer = {{"parameters": {{variant: 1 for variant in request["variants"]}}, "layouts": {{}}}}
+        answer = {{"parameters": {{variant: 1 for variant in request["variants"]}}}}
     elif request["do"] == "fail":
         answer = {{"error": "RuntimeError: no room"}}
     elif request["do"] == "die":
