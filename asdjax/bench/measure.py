@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from statistics import median
 from time import perf_counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 LEAST_REPEATS = 3
 MOST_REPEATS = 20
@@ -65,3 +65,11 @@ def clocked(run: Callable[[], object]) -> Way:
 def ratio(ours: Timing, theirs: Timing) -> float:
     """How many times as fast ours is: the median over repeats of each pair of turns, which saw the same machine."""
     return median(their / our for our, their in zip(ours.seconds, theirs.seconds, strict=True))
+
+
+def rate(timing: Timing, things: float) -> dict[str, Any]:
+    """Things a second of a run that gets so many done: the median, and the least and the most."""
+    return {
+        "per_s": timing.per_second(things),
+        "per_s_spread": [things / max(timing.seconds), things / min(timing.seconds)],
+    }

@@ -7,11 +7,12 @@ import functools
 import math
 from collections.abc import Sequence
 from time import perf_counter
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from asdjax import parallel
 from asdjax.config import default
@@ -37,27 +38,62 @@ def spec_of(variants: Sequence[str], batch: int, width: float) -> FleetSpec:
     return fleet.spec_of(config, CLASSES, optimizer.GROUPS)
 
 
+class Inputs(NamedTuple):
+    """What a step is given besides its state and turn, of one task, on one device."""
+
+    mesh: Mesh
+    audio: fleet.Audio
+    plan: sampler.Plan
+    keys: jax.Array
+
+
+def inputs_of(spec: FleetSpec) -> Inputs:
+    """The clips on the device, and what is drawn from them."""
+    mesh = parallel.data_meshes(len(jax.devices()))[0]
+    frames = spec.spectrogram.frames(CLIP_SAMPLES)
+    class_of_clip = np.repeat(np.arange(CLASSES), CLIPS // CLASSES)
+    plan = sampler.plan(class_of_clip.tolist(), [False] * CLIPS, [frames] * CLIPS, list(range(CLASSES)))
+    keys = sampler.streams(0, "bench", spec.variants, "phase1")[None]
+    return Inputs(mesh, *parallel.replicated((waves_of(clips()), sampler.stacked([plan]), keys), mesh))
+
+
+class SignalStage:
+    """The first part of a step: draw, cut, mix, transform, standardise."""
+
+    def __init__(self, spec: FleetSpec, inputs: Inputs) -> None:
+        plan, keys = jax.tree.map(lambda leaf: leaf[0], (inputs.plan, inputs.keys))
+        make = jax.jit(functools.partial(_pieces, spec))
+        self._make = functools.partial(make, inputs.audio, plan, keys)
+
+    def run(self, steps: int) -> float:
+        """Seconds of so many steps' pieces."""
+        begun = perf_counter()
+        made = None
+        for i in range(steps):
+            made = self._make(jnp.int32(i))
+        jax.block_until_ready(made)
+        return perf_counter() - begun
+
+
+def _pieces(spec: FleetSpec, audio: fleet.Audio, plan: sampler.Plan, keys: jax.Array, step: jax.Array):
+    return fleet.make_pieces(spec, audio, fleet.draw_batches(spec, plan, keys, step))
+
+
 class Step:
     """A fleet's program in training: as many steps as are asked for, on one device."""
 
     def __init__(self, spec: FleetSpec) -> None:
-        mesh = parallel.data_meshes(len(jax.devices()))[0]
-        frames = spec.spectrogram.frames(CLIP_SAMPLES)
-        class_of_clip = np.repeat(np.arange(CLASSES), CLIPS // CLASSES)
-        plan = sampler.plan(class_of_clip.tolist(), [False] * CLIPS, [frames] * CLIPS, list(range(CLASSES)))
-        keys = sampler.streams(0, "bench", spec.variants, "phase1")[None]
+        self.spec, self._inputs = spec, inputs_of(spec)
+        self._done, self._rate = 0, default().optimizer.learning_rate
         state = fleet.stacked([fleet.begin(spec, fleet.initial_model(spec, 0, "bench"))])
-        self.spec, self._done, self._rate = spec, 0, default().optimizer.learning_rate
-        self._state, self._audio, self._plan, self._keys = parallel.replicated(
-            (state, waves_of(clips()), sampler.stacked([plan]), keys), mesh
-        )
-        arguments = (self._state, self._audio, self._plan, self._keys, self._turn(1))
+        self._state = parallel.replicated(state, self._inputs.mesh)
         begun = perf_counter()
-        lowered = cast(jax.stages.Wrapped, fleet.compiled_steps(spec, mesh)).lower(*arguments)
+        steps = cast(jax.stages.Wrapped, fleet.compiled_steps(spec, self._inputs.mesh))
+        lowered = steps.lower(self._state, *self._inputs[1:], self._turn(1))
         self._program = lowered.compile()
         self.compile_s = perf_counter() - begun
         self.flops = cast(dict[str, float], lowered.cost_analysis())["flops"]
-        self._signal = jax.jit(functools.partial(_pieces, spec))
+        self.signal = SignalStage(spec, self._inputs)
 
     def _turn(self, steps: int) -> Turn:
         size = self.spec.steps_per_dispatch
@@ -71,19 +107,9 @@ class Step:
         while left:
             now = min(left, self.spec.steps_per_dispatch)
             turn = self._turn(now)
-            self._state, _ = self._program(self._state, self._audio, self._plan, self._keys, turn)
+            self._state, _ = self._program(self._state, *self._inputs[1:], turn)
             self._done, left = self._done + now, left - now
         jax.block_until_ready(self._state)
-        return perf_counter() - begun
-
-    def run_signal(self, steps: int) -> float:
-        """Seconds of the signal stage of so many steps: draw, cut, mix, transform, standardise."""
-        plan, keys = jax.tree.map(lambda leaf: leaf[0], (self._plan, self._keys))
-        begun = perf_counter()
-        made = None
-        for i in range(steps):
-            made = self._signal(self._audio, plan, keys, jnp.int32(self._done + i))
-        jax.block_until_ready(made)
         return perf_counter() - begun
 
     def parameters(self) -> dict[str, int]:
@@ -102,7 +128,3 @@ class Step:
         analysis: Any = self._program.memory_analysis()
         held = analysis.argument_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
         return {"arguments": held, "temporaries": analysis.temp_size_in_bytes}
-
-
-def _pieces(spec: FleetSpec, audio: fleet.Audio, plan: sampler.Plan, keys: jax.Array, step: jax.Array):
-    return fleet.make_pieces(spec, audio, fleet.draw_batches(spec, plan, keys, step))

@@ -7,20 +7,20 @@ QUIET = 0.05
 """Of all cores, what other programs may take without spoiling the figures."""
 
 
-def columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def columns(head: Sequence[str], rows: Sequence[Sequence[str]], gap: str = "  ") -> str:
     """A table: the first column flush left, the others flush right."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     lines = []
     for row in (head, *rows):
         first, *others = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-        lines.append("  ".join([row[0].ljust(len(first)), *others]).rstrip())
+        lines.append(gap.join([row[0].ljust(len(first)), *others]).rstrip())
     return "\n".join(lines)
 
 
-def of_training(result: dict[str, Any]) -> str:
-    """One line a variant and batch."""
-    named = {**result["variants"], **({"fleet": result["fleet"]} if result["fleet"] else {})}
-    head = ["variant", "batch", "per s", "ms/step", "+-%", "FLOP%", "GB/s", "MiB", "build s", "STFT%", "ratio"]
+def of_training(record: dict[str, Any]) -> str:
+    """A line a variant and batch."""
+    named = {**record["variants"], **({"fleet": record["fleet"]} if record["fleet"] else {})}
+    head = ["variant", "b", "per s", "ms/step", "+-%", "FLOP%", "GB/s", "GiB", "build", "sig%", "ratio"]
     rows = [
         _training_row(name, batch, of_batch)
         for name, figures in named.items()
@@ -28,16 +28,49 @@ def of_training(result: dict[str, Any]) -> str:
     ]
     embed_head = ["embedding", "pieces/s", "clips/s", "torch pieces/s", "ratio"]
     embed_rows = [_embed_row(name, figures["embed"]) for name, figures in named.items()]
-    return "\n\n".join([_about(result), columns(head, rows), columns(embed_head, embed_rows), *_warning(result)])
+    return _page(record, columns(head, rows, gap=" "), columns(embed_head, embed_rows))
 
 
-def _warning(result: dict[str, Any]) -> list[str]:
-    share = result["device"]["others_share"]
+def of_signal(record: dict[str, Any]) -> str:
+    """A line a batch and rival."""
+    of_batches = [rates_table(f"batch {batch}", "per s", rates) for batch, rates in record["batches"].items()]
+    return _page(record, *of_batches)
+
+
+def of_knn(record: dict[str, Any]) -> str:
+    """A line a way to find neighbours."""
+    return _page(
+        record, rates_table("{queries} queries in {bank}".format(**record["size"]), "queries/s", record["ways"])
+    )
+
+
+def of_store(record: dict[str, Any]) -> str:
+    """A line a way to read clips, and one of the crops."""
+    clips = "{clips} clips of {seconds} s".format(**record["size"])
+    crops = "{crops} crops".format(**record["size"])
+    return _page(record, rates_table(clips, "clips/s", record["clips"]), rates_table(crops, "crops/s", record["crops"]))
+
+
+def rates_table(what: str, unit: str, rates: dict[str, dict[str, Any]]) -> str:
+    """Rates by name, as measure.rate has them, with ours over each."""
+    rows = [
+        [name, f"{of['per_s']:,.0f}", *(f"{end:,.0f}" for end in of["per_s_spread"]), _or_dash(of.get("ratio"), ".2f")]
+        for name, of in rates.items()
+    ]
+    return columns([what, unit, "least", "most", "ratio"], rows)
+
+
+def _page(record: dict[str, Any], *tables: str) -> str:
+    return "\n\n".join([_about(record), *tables, *_warning(record)])
+
+
+def _warning(record: dict[str, Any]) -> list[str]:
+    share = record["device"]["others_share"]
     if share is None or share < QUIET:
         return []
     return [
-        f"Other programs took {100 * share:.0f} % of the cores meanwhile: no figure here counts, a ratio least\n"
-        "of all, as PyTorch's threads wait for each other. Repeat it on a quiet machine."
+        f"Other programs took {100 * share:.0f} % of the cores meanwhile: no figure here counts,\n"
+        "those of PyTorch least, whose threads wait for each other. Repeat it when quiet."
     ]
 
 
@@ -51,7 +84,7 @@ def _training_row(name: str, batch: str, figures: dict[str, Any]) -> list[str]:
         f"{100 * (most - least) / 2 / figures['ms_per_step']:.0f}",
         f"{100 * figures['flops_utilisation']:.0f}",
         f"{figures['bandwidth_bytes_per_s'] / 1e9:.1f}",
-        f"{sum(figures['memory_bytes'].values()) / 2**20:.0f}",
+        f"{sum(figures['memory_bytes'].values()) / 2**30:.2f}",
         f"{figures['compile_s']:.0f}",
         f"{100 * figures['signal_share']:.1f}",
         _or_dash(figures.get("ratio"), ".2f"),
@@ -72,8 +105,11 @@ def _or_dash(value: float | None, how: str) -> str:
     return "-" if value is None else format(value, how)
 
 
-def _about(result: dict[str, Any]) -> str:
-    device, versions = result["device"], result["versions"]
-    at_most = f"{device['flops_per_s'] / 1e9:.4g} GFLOP/s and {device['bytes_per_s'] / 1e9:.4g} GB/s"
+def _about(record: dict[str, Any]) -> str:
+    device, versions = record["device"], record["versions"]
     packages = ", ".join(f"{name} {versions[name]}" for name in ("jax", "torch") if name in versions)
-    return f"{device['kind']}, {device['cores']} cores, {packages}\n{at_most} at most ({device['source']})"
+    first = f"{device['kind']}, {device['cores']} cores, {packages}"
+    if "flops_per_s" not in device:
+        return first
+    at_most = f"{device['flops_per_s'] / 1e9:.4g} GFLOP/s and {device['bytes_per_s'] / 1e9:.4g} GB/s"
+    return f"{first}\n{at_most} at most ({device['source']})"

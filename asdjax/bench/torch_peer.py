@@ -85,9 +85,15 @@ class TorchPeer:
 
 
 @contextmanager
-def started(words: Sequence[str]) -> Iterator[TorchPeer]:
-    """A counterpart that is ended whatever happens."""
-    peer = TorchPeer(words)
+def wanted(against_torch: bool, threads: int) -> Iterator[TorchPeer | None]:
+    """A counterpart that runs on so many threads and is ended whatever happens, where it is asked for.
+
+    Raises InputError where it cannot be started.
+    """
+    if not against_torch:
+        yield None
+        return
+    peer = TorchPeer(command(threads))
     try:
         yield peer
     finally:

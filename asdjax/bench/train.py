@@ -1,8 +1,6 @@
 """`asdjax bench train`: each variant alone and all six in one program, at full width, and PyTorch's beside them."""
 
-import os
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 from asdjax import parallel
@@ -10,7 +8,7 @@ from asdjax.bench import device, embed, torch_peer
 from asdjax.bench.device import Peak
 from asdjax.bench.loader import loader_rate
 from asdjax.bench.measure import LEAST_REPEATS, Timing, in_turn, ratio
-from asdjax.bench.other_work import OtherWork
+from asdjax.bench.record import recorded
 from asdjax.bench.step import Step, spec_of
 from asdjax.bench.torch_peer import TorchPeer
 from asdjax.config import VARIANTS
@@ -37,32 +35,20 @@ def bench(request: Request) -> dict[str, Any]:
 
     Raises InputError where the PyTorch counterpart is asked for and cannot run.
     """
-    words = torch_peer.command(device.threads()) if request.against_torch else None
-    with torch_peer.started(words) if words else nullcontext() as peer:
-        about = device.describe()
+    precision = spec_of(VARIANTS, 1, request.width).precision
+    with torch_peer.wanted(request.against_torch, device.threads()) as peer, recorded(peer) as record:
         say("measuring what the device could do at most")
-        work = OtherWork([os.getpid(), *([peer.pid] if peer else [])])
-        precision = spec_of(VARIANTS, 1, request.width).precision
         peak = device.peak(precision)
-        result: dict[str, Any] = {
-            "device": {**about, "precision": precision, **peak._asdict()},
-            "versions": device.versions() | ({"torch": peer.about["torch"]} if peer else {}),
-            "variants": {},
-            FLEET: None,
-        }
-        if peer:
-            result["device"]["torch"] = peer.about
+        record["device"] |= {"precision": precision, **peak._asdict()}
+        record |= {"variants": {}, FLEET: None}
         for name in request.subjects:
-            of_fleet = name == FLEET
-            members = VARIANTS if of_fleet else (name,)
-            batches = _batches(request.batches, of_fleet)
-            measured = _subject(name, members, batches, request, peer, peak)
-            if of_fleet:
-                result[FLEET] = measured
+            if name == FLEET:
+                batches = _batches(request.batches, of_fleet=True)
+                record[FLEET] = _subject(name, VARIANTS, batches, request, peer, peak)
             else:
-                result["variants"][name] = measured
-        result["device"] |= {"memory_peak_bytes": device.memory_peak(), "others_share": work.share()}
-        return result
+                batches = _batches(request.batches, of_fleet=False)
+                record["variants"][name] = _subject(name, (name,), batches, request, peer, peak)
+    return record
 
 
 def _batches(asked: tuple[int, ...], of_fleet: bool) -> tuple[int, ...]:
@@ -107,7 +93,6 @@ def _against(
     """Ours in turn with each of PyTorch's ways; `ratio` is to the fastest of them."""
     samples = batch * len(members)
     rounds: dict[str, tuple[Timing, Timing]] = {}
-    prepared: dict[str, Any] = {}
     for way in peer.about["ways"]:
         prepared = peer.ask("prepare", variants=list(members), batch=batch, way=way)
         _require_same_size(step, prepared["parameters"], request.width)
@@ -124,7 +109,7 @@ def _against(
         for way, (_, timing) in rounds.items()
     }
     figures = _figures(step, ours, samples, peak)
-    return {**figures, "ratio": min(ratios.values()), "torch": theirs, "torch_layouts": prepared.get("layouts")}
+    return {**figures, "ratio": min(ratios.values()), "torch": theirs}
 
 
 def _require_same_size(step: Step, theirs: dict[str, int], width: float) -> None:
@@ -135,7 +120,7 @@ def _require_same_size(step: Step, theirs: dict[str, int], width: float) -> None
 
 
 def _figures(step: Step, timing: Timing, samples: int, peak: Peak) -> dict[str, Any]:
-    signal = in_turn({"signal": step.run_signal}, LEAST_REPEATS)["signal"]
+    signal = in_turn({"signal": step.signal.run}, LEAST_REPEATS)["signal"]
     flops_per_s = step.flops / timing.median
     bytes_per_s = step.bytes_accessed() / timing.median
     return {

@@ -19,6 +19,11 @@ def add_bench(commands: Any) -> None:
     parser.description = "Measure how fast this machine is at what takes time; run it while nothing else runs."
     parts = parser.add_subparsers(dest="part", required=True, metavar="part")
     _add_train(parts)
+    signal = _add(parts, "signal", _signal, "crops to pieces, mixup included, against librosa.stft on whole clips")
+    _add_batch(signal)
+    _add_against(signal)
+    _add(parts, "knn", _knn, "nearest neighbours, against scikit-learn and, where it is installed, faiss")
+    _add(parts, "store", _store, "decoding clips into a store and cutting crops, against librosa and soundfile")
 
 
 def _add(parts: Any, name: str, run: Callable[[argparse.Namespace], int], what: str) -> argparse.ArgumentParser:
@@ -34,11 +39,15 @@ def _add_train(parts: Any) -> None:
         "Programs are compiled anew each time; JAX_COMPILATION_CACHE_DIR=DIR keeps them, and compile times then tell "
         "how long reading takes."
     )
-    parser.add_argument("--batch", metavar="N,N", help="pieces of a step (default: 48, on a CPU 8,48)")
+    _add_batch(parser)
     parser.add_argument(
         "--variants", type=console.names, metavar="A,B", help=f"any of the six, and {_FLEET} for all in one program"
     )
     _add_against(parser)
+
+
+def _add_batch(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--batch", metavar="N,N", help="pieces of a step (default: 48, on a CPU 8,48)")
 
 
 def _add_against(parser: argparse.ArgumentParser) -> None:
@@ -51,30 +60,59 @@ def _train(options: argparse.Namespace) -> int:
     unknown = [name for name in chosen if name not in every]
     if unknown or not chosen:
         raise InputError(f"--variants: expected any of {', '.join(every)}, got {', '.join(unknown) or 'none'}")
-    batches = tuple(sorted({_number("--batch", word) for word in options.batch.split(",")})) if options.batch else ()
+    batches = _batches(options)
 
-    def measure() -> dict[str, Any]:
+    def measure(repeats: int | None) -> dict[str, Any]:
         from asdjax.bench import train
 
-        return train.bench(train.Request(chosen, batches, options.against == "torch", _repeats(options)))
+        return train.bench(train.Request(chosen, batches, options.against == "torch", repeats))
 
     return _report(options, measure, "of_training")
 
 
-def _report(options: argparse.Namespace, measure: Callable[[], dict[str, Any]], as_text: str) -> int:
+def _signal(options: argparse.Namespace) -> int:
+    batches = _batches(options)
+
+    def measure(repeats: int | None) -> dict[str, Any]:
+        from asdjax.bench import signal
+
+        return signal.bench(batches, options.against == "torch", repeats)
+
+    return _report(options, measure, "of_signal")
+
+
+def _knn(options: argparse.Namespace) -> int:
+    def measure(repeats: int | None) -> dict[str, Any]:
+        from asdjax.bench import knn
+
+        return knn.bench(repeats)
+
+    return _report(options, measure, "of_knn")
+
+
+def _store(options: argparse.Namespace) -> int:
+    def measure(repeats: int | None) -> dict[str, Any]:
+        from asdjax.bench import store
+
+        return store.bench(repeats)
+
+    return _report(options, measure, "of_store")
+
+
+def _report(options: argparse.Namespace, measure: Callable[[int | None], dict[str, Any]], as_text: str) -> int:
     """Measure, print the table that asdjax.bench.table makes by the function `as_text`, write the JSON."""
+    repeats = _number("--repeats", options.repeats) if options.repeats else None
     if options.json:
         _require_writable(options.json)
     if getattr(options, "against", None):  # two processes share an accelerator's memory
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    _repeats(options)
-    result = measure()
+    record = measure(repeats)
 
     from asdjax.bench import table
 
-    console.write(getattr(table, as_text)(result))
+    console.write(getattr(table, as_text)(record))
     if options.json:
-        console.write_json(options.json, result)
+        console.write_json(options.json, record)
     return DONE
 
 
@@ -85,8 +123,8 @@ def _require_writable(path: Path) -> None:
         raise InputError(f"--json {path}: cannot be written; choose another place")
 
 
-def _repeats(options: argparse.Namespace) -> int | None:
-    return _number("--repeats", options.repeats) if options.repeats else None
+def _batches(options: argparse.Namespace) -> tuple[int, ...]:
+    return tuple(sorted({_number("--batch", word) for word in options.batch.split(",")})) if options.batch else ()
 
 
 def _number(flag: str, text: str) -> int:

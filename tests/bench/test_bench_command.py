@@ -1,0 +1,85 @@
+"""`asdjax bench`: what it refuses, and the parts that compare whole libraries, at sizes of a second."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asdjax.bench import knn, measure, signal, store, table, torch_peer
+from asdjax.cli import main
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "--variants", "vgg_512"], "--variants: expected any of mobilefacenet_1024"),
+        (["train", "--variants", ","], "got none"),
+        (["train", "--batch", "8,0"], "--batch: expected a whole number above 0, got '0'"),
+        (["signal", "--batch", "many"], "--batch: expected a whole number above 0, got 'many'"),
+        (["knn", "--repeats", "0"], "--repeats: expected a whole number above 0, got '0'"),
+        (["store", "--json", "nowhere/o.json"], "--json nowhere/o.json: cannot be written; choose another place"),
+        (["knn", "--json", "."], "--json .: cannot be written"),
+        (["train", "--against", "torch"], "expected in TORCH_PYTHON the path of a Python interpreter that has torch"),
+        (["signal", "--against", "torch"], "it is not set"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_in_one_line(
+    words: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.delenv(torch_peer.INTERPRETER, raising=False)
+    assert main(["bench", *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("asdjax bench: ")
+    assert message in line
+
+
+def test_an_interpreter_that_is_none_and_a_package_without_the_counterpart_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv(torch_peer.INTERPRETER, str(tmp_path / "python"))
+    assert main(["bench", "train", "--against", "torch"]) == 2
+    assert f"came {tmp_path / 'python'}" in capsys.readouterr().err
+    monkeypatch.setenv(torch_peer.INTERPRETER, "python")
+    monkeypatch.setattr(torch_peer, "SCRIPT", tmp_path / "torch_training.py")
+    assert main(["bench", "train", "--against", "torch"]) == 2
+    assert "run asdjax from a clone of the repository" in capsys.readouterr().err
+
+
+@pytest.fixture(autouse=True)
+def _short_turns(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(measure, "SECONDS_A_TURN", 0.01)
+
+
+def require_rates(rates: dict[str, dict[str, Any]], ours: str) -> None:
+    """Each rate lies in its spread, and ours is as fast as ours."""
+    for figures in rates.values():
+        least, most = figures["per_s_spread"]
+        assert 0 < least <= figures["per_s"] <= most
+    assert rates[ours].get("ratio", 1.0) == 1.0
+
+
+def test_knn_finds_what_its_rivals_find():
+    record = knn.bench(1, knn.Size(queries=50, bank=400, k=3))
+    require_rates(record["ways"], knn.OURS)
+    assert {"asdjax", "scikit-learn, cosine", "scikit-learn, sqeuclidean"} <= set(record["ways"])
+    assert "50 queries in 400" in table.of_knn(record)
+
+
+def test_store_reads_clips_and_cuts_crops():
+    record = store.bench(1, store.Size(clips=6, seconds=2, crops=50))
+    require_rates(record["clips"], store.OURS)
+    require_rates(record["crops"], store.CROPS)
+    printed = table.of_store(record)
+    assert "librosa.load" in printed
+    assert all(len(line) <= 80 for line in printed.splitlines())
+
+
+def test_signal_is_compared_with_librosa_by_crops_over_clips(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(signal, "CLIPS", 2)
+    record = signal.bench((2,), against_torch=False, repeats=1)
+    rates = record["batches"]["2"]
+    require_rates(rates, signal.OURS)
+    librosa = rates[signal.LIBROSA]
+    assert librosa["ratio"] == pytest.approx(rates[signal.OURS]["per_s"] / librosa["per_s"])
+    assert json.loads(json.dumps(record)) == record

@@ -1,0 +1,156 @@
+"""`asdjax bench train`: what its record holds, against a PyTorch that is a few lines of this file."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import quick_compiles
+
+from asdjax.bench import device, loader, table, torch_peer, train
+from asdjax.cli import main
+from asdjax.config import VARIANTS
+from asdjax.errors import InputError
+
+VARIANT, WIDTH, BATCH = "resnet50_512", 0.125, 2
+SECONDS_OF_STEP = 0.25
+
+FAKE = f"""
+import json, sys
+print(json.dumps({{"torch": "0.0", "ways": ["eager"], "threads": int(sys.argv[1])}}), flush=True)
+for line in sys.stdin:
+    request = json.loads(line)
+    if request["do"] == "prepare":
+        answer = {{"parameters": {{variant: 1 for variant in request["variants"]}}}}
+    elif request["do"] == "fail":
+        answer = {{"error": "RuntimeError: no room"}}
+    elif request["do"] == "die":
+        sys.exit(3)
+    else:
+        answer = {{"seconds": {SECONDS_OF_STEP} * request.get("steps", 0)}}
+    print(json.dumps(answer), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def patched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A PyTorch that always takes SECONDS_OF_STEP, and a device whose peak is found at once."""
+    script = tmp_path_factory.mktemp("peer") / "torch_training.py"
+    script.write_text(FAKE)
+    with pytest.MonkeyPatch.context() as patch, quick_compiles():
+        patch.setenv(torch_peer.INTERPRETER, sys.executable)
+        patch.setattr(torch_peer, "SCRIPT", script)
+        patch.setattr(device, "MATRIX", 64)
+        patch.setattr(device, "COPIED", 2**16)
+        patch.setattr(loader, "clips", list)
+        yield
+
+
+@pytest.fixture(scope="module")
+def record(patched: None) -> dict[str, Any]:
+    return train.bench(train.Request((VARIANT,), (BATCH,), against_torch=True, repeats=1, width=WIDTH))
+
+
+def test_a_record_holds_the_variants_benched_and_only_them(record: dict[str, Any]):
+    assert set(record) == {"device", "versions", "variants", "fleet"}
+    assert list(record["variants"]) == [VARIANT]
+    assert record["fleet"] is None
+    assert {"jax", "asdjax", "torch"} <= set(record["versions"])
+    assert record["device"]["torch"]["threads"] == device.threads() == record["device"]["cores"]
+    assert json.loads(json.dumps(record, allow_nan=False)) == record
+
+
+def test_figures_go_together(record: dict[str, Any]):
+    figures = record["variants"][VARIANT]
+    assert figures["batch"] == BATCH
+    assert list(figures["batches"]) == [str(BATCH)]
+    assert figures.items() >= figures["batches"][str(BATCH)].items()
+    seconds = figures["ms_per_step"] / 1e3
+    assert figures["samples_per_s"] == pytest.approx(BATCH / seconds)
+    least, most = figures["ms_per_step_spread"]
+    assert least <= figures["ms_per_step"] <= most
+    for what, at_most in (("flops", "flops_per_s"), ("bytes", "bytes_per_s")):
+        utilisation = figures["flops_utilisation" if what == "flops" else "bandwidth_utilisation"]
+        assert utilisation == pytest.approx(figures[f"{what}_per_step"] / seconds / record["device"][at_most])
+    assert figures["bytes_per_step"] > figures["memory_bytes"]["arguments"] > 0
+    assert figures["compile_s"] > 0
+    assert figures["signal_share"] > 0
+
+
+def test_the_ratio_is_to_pytorch_in_the_same_run(record: dict[str, Any]):
+    figures = record["variants"][VARIANT]
+    assert figures["torch"]["eager"]["samples_per_s"] == pytest.approx(BATCH / SECONDS_OF_STEP)
+    assert figures["ratio"] == pytest.approx(1e3 * SECONDS_OF_STEP / figures["ms_per_step"])
+    embed = figures["embed"]
+    assert embed["ratio"] == pytest.approx(embed["pieces_per_s"] / embed["torch_pieces_per_s"])
+    assert embed["pieces_per_s"] == pytest.approx(9 * embed["clips_per_s"])
+    assert figures["torch_loader"] == {"batch": BATCH, "samples_per_s": pytest.approx(BATCH / SECONDS_OF_STEP)}
+
+
+def test_a_variant_has_the_ratio_of_its_worst_batch_and_the_figures_of_its_largest(
+    patched: None, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(train, "_batch", lambda name, members, batch, *_: {"ratio": batch / 8, "samples_per_s": batch})
+    monkeypatch.setattr(train.embed, "measure", lambda *_: {})
+    found = train.bench(train.Request((VARIANT,), (8, 48), against_torch=True, repeats=1, width=WIDTH))
+    figures = found["variants"][VARIANT]
+    assert (figures["batch"], figures["samples_per_s"], figures["ratio"]) == (48, 48, 1.0)
+    assert {batch: of_batch["ratio"] for batch, of_batch in figures["batches"].items()} == {"8": 1.0, "48": 6.0}
+
+
+def test_the_command_prints_a_table_that_fits_and_writes_the_record(
+    record: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    named = dict.fromkeys(VARIANTS, record["variants"][VARIANT])
+    whole = {**record, "variants": named, "fleet": record["variants"][VARIANT]}
+    asked = []
+    monkeypatch.setattr(train, "bench", lambda request: asked.append(request) or whole)
+    words = ["--batch", "48,8", "--variants", VARIANT, "--repeats", "2", "--against", "torch"]
+    assert main(["bench", "train", *words, "--json", str(tmp_path / "o.json")]) == 0
+    assert asked == [train.Request((VARIANT,), (8, 48), against_torch=True, repeats=2)]
+    printed = capsys.readouterr().out
+    assert all(len(line) <= 80 for line in printed.splitlines())
+    assert all(name in printed for name in (*VARIANTS, "fleet"))
+    assert json.loads((tmp_path / "o.json").read_text()) == json.loads(json.dumps(whole))
+
+
+def test_on_a_cpu_the_fleet_runs_at_the_smallest_batch_only(record: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
+    asked = []
+
+    def subject(name: str, members: tuple[str, ...], batches: tuple[int, ...], *_: object) -> dict[str, Any]:
+        asked.append((name, members, batches))
+        return record["variants"][VARIANT]
+
+    monkeypatch.setattr(train, "_subject", subject)
+    found = train.bench(train.Request((VARIANT, train.FLEET), (), against_torch=False, repeats=1, width=WIDTH))
+    assert asked == [(VARIANT, (VARIANT,), (8, 48)), (train.FLEET, VARIANTS, (8,))]
+    assert list(found["variants"]) == [VARIANT]
+    assert found["fleet"] == record["variants"][VARIANT]
+
+
+def test_models_of_another_size_are_not_compared(patched: None):
+    class Ours:
+        def parameters(self) -> dict[str, int]:
+            return {VARIANT: 2}
+
+    with pytest.raises(InputError, match=f"{VARIANT} has 2 parameters here and 1 there"):
+        train._require_same_size(Ours(), {VARIANT: 1}, 1.0)  # pyright: ignore[reportArgumentType]
+
+
+def test_what_a_counterpart_cannot_do_is_told_in_one_line(patched: None):
+    with torch_peer.wanted(True, 1) as peer:
+        assert peer
+        assert peer.way("train")(3) == pytest.approx(3 * SECONDS_OF_STEP)
+        with pytest.raises(InputError, match="failed: RuntimeError: no room"):
+            peer.ask("fail")
+        with pytest.raises(InputError, match="ended with exit code 3"):
+            peer.ask("die")
+
+
+def test_a_busy_machine_is_told_of(record: dict[str, Any]):
+    quiet = {**record, "device": {**record["device"], "others_share": 0.01}}
+    busy = {**record, "device": {**record["device"], "others_share": 0.4}}
+    assert "Other programs" not in table.of_training(quiet)
+    assert "Other programs took 40 % of the cores" in table.of_training(busy)
