@@ -12,7 +12,7 @@ from asdjax.config import Config
 from asdjax.errors import Stopped
 from asdjax.progress import progress, say
 from asdjax.stops import GO_ON, Deferral
-from asdjax.training import fleet, holdout, lanes
+from asdjax.training import fleet, holdout, lanes, train_step
 from asdjax.training.clock import Clock
 from asdjax.training.feed import DeviceFeed, Dispatch, HostFeed, Room, steps_at_once
 from asdjax.training.fleet import FleetSpec, FleetState
@@ -38,7 +38,7 @@ def train_phase(config: Config, stack: Sequence[Lane], feed: DeviceFeed | HostFe
         if owed:  # not at a step saved by a stop alone, of which a run without a stop would not tell
             _tell_held_out(spec, lane, step, _of_lane(begun, place), mesh)
     state, (plan, keys) = parallel.replicated((begun, lanes.draws_of(spec, stack, room)), mesh)
-    program = fleet.compiled_steps(spec, mesh)
+    program = train_step.compiled_steps(spec, mesh)
     dispatches = list(dispatches_of(config, first, last, spec.steps_per_dispatch))
     name = f"{'+'.join(lane.run.name for lane in stack)} {phase.name}"
     if any(first):
