@@ -17,8 +17,9 @@ from asdjax import parallel, signal
 from asdjax.config import Config
 from asdjax.errors import InputError
 from asdjax.progress import say
-from asdjax.training import fleet
-from asdjax.training.fleet import Audio, FleetSpec
+from asdjax.training import batches
+from asdjax.training.batches import Audio
+from asdjax.training.fleet import FleetSpec
 from asdjax.training.sampler import Draw, Plan
 
 PAGE_SAMPLES = 512
@@ -147,7 +148,7 @@ def host_draws(spec: FleetSpec, plan: Plan, keys: jax.Array) -> HostDraws:
 
     def draws(steps: Sequence[int]) -> Draw:
         with jax.default_device(cpu):
-            return jax.device_get(fleet.compiled_draws(spec)(plan, keys, jnp.asarray(steps, jnp.int32)))
+            return jax.device_get(batches.compiled_draws(spec)(plan, keys, jnp.asarray(steps, jnp.int32)))
 
     return draws
 

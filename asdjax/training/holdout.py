@@ -8,9 +8,9 @@ import numpy as np
 
 from asdjax.corpus.tasks import Task
 from asdjax.models import heads
-from asdjax.training import fleet, optimizer
+from asdjax.training import objective, optimizer
 from asdjax.training.embed import embed_clips
-from asdjax.training.fleet import FleetSpec, Model
+from asdjax.training.fleet import CENTRES, FleetSpec, Model
 
 
 def judge(
@@ -34,8 +34,8 @@ def judge(
     target = jnp.asarray(np.asarray(task.class_of_clip, np.int32)[embedded.clip])
     head = heads.head_of(spec.head)
     loss, accuracy = {}, {}
-    for variant, scale in zip(spec.variants, fleet.scales_of(spec, model.statistics), strict=True):
-        centres = model.parameters[variant][fleet.CENTRES]
+    for variant, scale in zip(spec.variants, objective.scales_of(spec, model.statistics), strict=True):
+        centres = model.parameters[variant][CENTRES]
         cosine = heads.cosines(jnp.asarray(embedded.vectors[variant]), jnp.asarray(centres), spec.head.subcentres)
         loss[variant] = float(jnp.mean(head.loss(cosine, target, scale)))
         accuracy[variant] = float(jnp.mean(jnp.argmax(heads.nearest(cosine), axis=-1) == target))

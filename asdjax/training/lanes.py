@@ -11,10 +11,11 @@ from asdjax.corpus.tasks import Task
 from asdjax.journal import Journal
 from asdjax.training import checkpoints, fleet, sampler
 from asdjax.training.feed import Dispatch, Room
-from asdjax.training.fleet import FleetSpec, FleetState, Turn
+from asdjax.training.fleet import FleetSpec, FleetState
 from asdjax.training.phases import Phase
 from asdjax.training.runs import Run
 from asdjax.training.sampler import Plan
+from asdjax.training.train_step import Turn
 
 
 class Clips(NamedTuple):

@@ -12,7 +12,7 @@ from asdjax.config import Config
 from asdjax.errors import Stopped
 from asdjax.progress import progress, say
 from asdjax.stops import GO_ON, Deferral
-from asdjax.training import fleet, holdout, lanes
+from asdjax.training import fleet, holdout, lanes, train_step
 from asdjax.training.clock import Clock
 from asdjax.training.feed import DeviceFeed, Dispatch, HostFeed, Room, steps_at_once
 from asdjax.training.fleet import FleetSpec, FleetState
@@ -25,22 +25,14 @@ def train_phase(config: Config, stack: Sequence[Lane], feed: DeviceFeed | HostFe
 
     Raises Stopped after a signal with everything saved, Diverged where a loss or a gradient is not finite.
     """
-    phase, last = stack[0].phase, [lane.phase.steps for lane in stack]
-    spec = fleet.spec_of(config, len(stack[0].run.task.classes), phase.trainable)
-    if isinstance(feed, HostFeed):
-        spec = spec._replace(steps_per_dispatch=steps_at_once(spec, len(stack)))
+    last = [lane.phase.steps for lane in stack]
+    spec = _spec_of(config, stack, feed)
     # 1. Go on from the newest checkpoint, or begin.
-    first, begun = lanes.begin(spec, stack)
-    for place, (lane, step) in enumerate(zip(stack, first, strict=True)):
-        owed = due(step, config.train.checkpoint_every_steps, lane.phase.steps) and lanes.owes(lane, step)
-        if step < lane.phase.steps or owed:
-            lane.journal.begin(phase.name, step)
-        if owed:  # not at a step saved by a stop alone, of which a run without a stop would not tell
-            _tell_held_out(spec, lane, step, _of_lane(begun, place), mesh)
+    first, begun = _begin(config, spec, stack, mesh)
     state, (plan, keys) = parallel.replicated((begun, lanes.draws_of(spec, stack, room)), mesh)
-    program = fleet.compiled_steps(spec, mesh)
+    program = train_step.compiled_steps(spec, mesh)
     dispatches = list(dispatches_of(config, first, last, spec.steps_per_dispatch))
-    name = f"{'+'.join(lane.run.name for lane in stack)} {phase.name}"
+    name = f"{'+'.join(lane.run.name for lane in stack)} {stack[0].phase.name}"
     if any(first):
         say(f"{name}: going on from step {sum(first)} of {sum(last)}")
     with (
@@ -81,6 +73,26 @@ def train_phase(config: Config, stack: Sequence[Lane], feed: DeviceFeed | HostFe
             with clock.on("holdout"), stop.saved() if saved == moved else nullcontext():
                 for i in saved:
                     _tell_held_out(spec, stack[i], now[i], _of_lane(on_host, i), mesh)
+
+
+def _spec_of(config: Config, stack: Sequence[Lane], feed: DeviceFeed | HostFeed) -> FleetSpec:
+    """What the stack's program is made to: of fewer steps where the host cuts their crops."""
+    spec = fleet.spec_of(config, len(stack[0].run.task.classes), stack[0].phase.trainable)
+    if isinstance(feed, HostFeed):
+        return spec._replace(steps_per_dispatch=steps_at_once(spec, len(stack)))
+    return spec
+
+
+def _begin(config: Config, spec: FleetSpec, stack: Sequence[Lane], mesh: Mesh) -> tuple[tuple[int, ...], FleetState]:
+    """The step that each lane is at, and their states stacked, on the host; what a journal lacks of it is told."""
+    first, begun = lanes.begin(spec, stack)
+    for place, (lane, step) in enumerate(zip(stack, first, strict=True)):
+        owed = due(step, config.train.checkpoint_every_steps, lane.phase.steps) and lanes.owes(lane, step)
+        if step < lane.phase.steps or owed:
+            lane.journal.begin(lane.phase.name, step)
+        if owed:  # not at a step saved by a stop alone, of which a run without a stop would not tell
+            _tell_held_out(spec, lane, step, _of_lane(begun, place), mesh)
+    return first, begun
 
 
 def _logged(config: Config, watch: Watch, moved: Sequence[int], now: Sequence[int], last: Sequence[int]) -> Told:

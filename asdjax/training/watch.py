@@ -9,12 +9,13 @@ import numpy as np
 
 from asdjax.errors import Diverged
 from asdjax.models.variants import height_of
-from asdjax.training import fleet
+from asdjax.training import batches
 from asdjax.training.clock import Clock
 from asdjax.training.feed import Dispatch
-from asdjax.training.fleet import FleetSpec, Metrics
+from asdjax.training.fleet import FleetSpec
 from asdjax.training.lanes import Lane
 from asdjax.training.sampler import Plan
+from asdjax.training.train_step import Metrics
 
 
 class Unseen(NamedTuple):
@@ -68,7 +69,7 @@ class Watch:
     def _diverged(self, what: str, task: int, variant: int, step: int) -> None:
         lane, name = self._lanes[task], self._spec.variants[variant]
         steps = jnp.full(len(self._lanes), step, jnp.int32)
-        draws = jax.device_get(fleet.compiled_draws(self._spec)(self._plan, self._keys, steps))
+        draws = jax.device_get(batches.compiled_draws(self._spec)(self._plan, self._keys, steps))
         clips = [str(clip.path) for of in self._lanes for clip in of.trained.task.clips]
         pairs = [
             [clips[a], clips[b]] for a, b in zip(draws.clip_a[task, variant], draws.clip_b[task, variant], strict=True)

@@ -18,9 +18,9 @@ from asdjax import parallel
 from asdjax.cli import main as asdjax
 from asdjax.config import VARIANTS, default
 from asdjax.corpus.synthesis import Recipe, synthesize
-from asdjax.training import fleet, optimizer, sampler
+from asdjax.training import fleet, optimizer, sampler, train_step
 from asdjax.training.feed import waves_of
-from asdjax.training.fleet import Metrics, Turn
+from asdjax.training.train_step import Metrics, Turn
 
 STEPS = 10_000
 
@@ -35,7 +35,7 @@ def compiled(names: Sequence[str], batch: int) -> tuple[float, float, float]:
     keys = sampler.streams(0, "fan", spec.variants, "phase1")[None]
     turn = Turn(jnp.int32(1), jnp.zeros(1, jnp.int32), jnp.ones(1, jnp.int32), jnp.zeros((1, 1)))
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype), fleet.abstract_state(spec))
-    steps: jax.stages.Wrapped = fleet.compiled_steps.__wrapped__(spec, parallel.data_mesh())  # pyright: ignore
+    steps: jax.stages.Wrapped = train_step.compiled_steps.__wrapped__(spec, parallel.data_mesh())  # pyright: ignore
     begun = perf_counter()
     memory = steps.lower(shapes, waves, plan, keys, turn).compile().memory_analysis()
     state = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
@@ -49,7 +49,7 @@ def python_seconds(steps_per_dispatch: int) -> float:
         nothing = np.zeros((steps_per_dispatch, 1, len(spec.variants)), np.float32)
         return lambda state, *_: (state, Metrics(nothing, nothing, nothing))
 
-    with tempfile.TemporaryDirectory() as folder, mock.patch.object(fleet, "compiled_steps", standing_still):
+    with tempfile.TemporaryDirectory() as folder, mock.patch.object(train_step, "compiled_steps", standing_still):
         data, times = Path(folder, "data"), []
         synthesize(
             data, Recipe(source_clips=4, target_clips=2, test_clips=1, sections=2, seconds=2.0), machines=("fan",)

@@ -10,7 +10,7 @@ import pytest
 
 from asdjax import parallel, signal
 from asdjax.config import default
-from asdjax.training import feed, fleet, optimizer, sampler
+from asdjax.training import batches, feed, fleet, optimizer, sampler
 from asdjax.training.feed import DeviceFeed, Dispatch, HostFeed, Room, is_resident, room_for, steps_at_once, waves_of
 from asdjax.training.fleet import FleetSpec
 from asdjax.training.sampler import Plan
@@ -54,7 +54,7 @@ def test_the_host_cuts_what_the_device_gathers():
         assert isinstance(crops, signal.Crops)
         assert crops.samples.shape == (3, 1, 2, 2, 8, of.spectrogram.piece_samples)
         for place in range(dispatch.steps):
-            draws = fleet.draw_batches(of, plan_of(samples, of), keys[0], jnp.int32(dispatch.first[0] + place))
+            draws = batches.draw_batches(of, plan_of(samples, of), keys[0], jnp.int32(dispatch.first[0] + place))
             start = signal.first_sample(draws.frame, of.spectrogram)
             for which, clips in enumerate((draws.clip_a, draws.clip_b)):
                 for v in range(2):
@@ -82,12 +82,12 @@ def test_a_stack_is_fed_what_each_task_alone_would_be():
 def test_pieces_are_the_same_either_way():
     samples, of, mesh = recordings(), spec(1), parallel.data_mesh()
     plan, keys = stack_of(samples, of, "fan")
-    draws = fleet.draw_batches(of, plan_of(samples, of), keys[0], jnp.int32(2))
+    draws = batches.draw_batches(of, plan_of(samples, of), keys[0], jnp.int32(2))
     made = []
     for kind in (DeviceFeed, HostFeed):
         (audio,) = kind(samples, mesh).audio(of, plan, keys, [Dispatch((2,), 1)])
         of_step = signal.Crops(audio.samples[0, 0]) if isinstance(audio, signal.Crops) else audio
-        pieces = jax.jit(fleet.make_pieces, static_argnums=0)(of, of_step, draws)
+        pieces = jax.jit(batches.make_pieces, static_argnums=0)(of, of_step, draws)
         made.append([np.asarray(of_variant) for of_variant in pieces])
     for on_device, on_host in zip(*made, strict=True):
         np.testing.assert_array_equal(on_host, on_device)

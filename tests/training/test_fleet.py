@@ -15,10 +15,11 @@ from asdjax.config import VARIANTS, Config, default
 from asdjax.errors import InputError
 from asdjax.models import layers, variants
 from asdjax.models.resnet import EXPANSION, ResidualBlock, Stem
-from asdjax.training import fleet, optimizer, sampler
+from asdjax.training import batches, fleet, optimizer, sampler, train_step
 from asdjax.training.feed import NO_ROOM, Dispatch, HostFeed, room_for, waves_of
-from asdjax.training.fleet import FleetSpec, FleetState, Metrics, Turn
+from asdjax.training.fleet import FleetSpec, FleetState
 from asdjax.training.sampler import Plan
+from asdjax.training.train_step import Metrics, Turn
 
 ONE, TWO = ("small_512",), ("small_512", "small_1024")
 OTHER_ORDER = 1e-3  # relative, of losses: the same sums in another order, over a few steps
@@ -89,7 +90,7 @@ class Fleet:
         self.state: FleetState = parallel.replicated(fleet.stacked(states), mesh)
         plans = sampler.stacked([plan] * len(tasks))
         self.audio, self.plan, self.keys = parallel.replicated((waves_of(clips * len(tasks)), plans, keys), mesh)
-        self.program = fleet.compiled_steps(self.spec, mesh)
+        self.program = train_step.compiled_steps(self.spec, mesh)
 
     def run(self, *first: int, steps: int = 1, last: int = 1000) -> Metrics:
         """So many steps in one dispatch, each task's from its `first` on."""
@@ -254,8 +255,8 @@ def test_bfloat16_computes_and_keeps_float32_parameters():
     config = tiny()
     config.train.precision = "bfloat16"
     ready = Fleet(config)
-    draws = fleet.draw_batches(ready.spec, made_up_corpus()[1], ready.keys[0], jnp.int32(0))
-    (pieces,) = fleet.make_pieces(ready.spec, ready.audio, draws)
+    draws = batches.draw_batches(ready.spec, made_up_corpus()[1], ready.keys[0], jnp.int32(0))
+    (pieces,) = batches.make_pieces(ready.spec, ready.audio, draws)
     assert pieces.dtype == jnp.bfloat16
     assert np.isfinite(losses(ready, 2)).all()
     assert {leaf.dtype for _, leaf in flat(ready.state)} == {jnp.dtype("float32")}

@@ -24,7 +24,7 @@ from asdjax.errors import Diverged
 from asdjax.files import locked_folder
 from asdjax.journal import Journal, read
 from asdjax.stops import Deferral
-from asdjax.training import checkpoints, fleet, holdout
+from asdjax.training import checkpoints, holdout, train_step
 from asdjax.training.train import on_each, train
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
@@ -329,7 +329,7 @@ def test_what_is_finished_is_not_trained_again(
     def nothing_to_compile(*_):
         raise AssertionError("a step was asked for")
 
-    monkeypatch.setattr(fleet, "compiled_steps", nothing_to_compile)
+    monkeypatch.setattr(train_step, "compiled_steps", nothing_to_compile)
     assert train_tiny(corpus, trained) == 0
     assert "fan: already trained" in capsys.readouterr().err
     assert figures(trained) == before
@@ -396,9 +396,9 @@ def test_without_target_clips_phase_2_is_left_out(
 
     def standing_still(spec, _):
         nothing = np.zeros((1, 1, len(spec.variants)))
-        return lambda state, *_: (state, fleet.Metrics(nothing, nothing, nothing))
+        return lambda state, *_: (state, train_step.Metrics(nothing, nothing, nothing))
 
-    monkeypatch.setattr(fleet, "compiled_steps", standing_still)
+    monkeypatch.setattr(train_step, "compiled_steps", standing_still)
     assert train_tiny(tmp_path / "corpus", tmp_path / "run") == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if "phase 2 is left out" in line]
     assert len(lines) == 1
@@ -411,7 +411,7 @@ def test_a_stop_between_two_checkpoints_leaves_no_trace_in_what_held_out_clips_s
 ):
     def standing_still(spec, _):
         nothing = np.zeros((1, 1, len(spec.variants)))
-        return lambda state, *_: (state, fleet.Metrics(nothing, nothing, nothing))
+        return lambda state, *_: (state, train_step.Metrics(nothing, nothing, nothing))
 
     def stopping(self, phase: str, step: int, *args, **more) -> None:
         log(self, phase, step, *args, **more)
@@ -419,7 +419,7 @@ def test_a_stop_between_two_checkpoints_leaves_no_trace_in_what_held_out_clips_s
             os.kill(os.getpid(), signal.SIGTERM)
 
     log = Journal.metrics
-    monkeypatch.setattr(fleet, "compiled_steps", standing_still)
+    monkeypatch.setattr(train_step, "compiled_steps", standing_still)
     monkeypatch.setattr(holdout, "judge", lambda *_, **__: ({VARIANTS[0]: 0.0}, {VARIANTS[0]: 0.0}))
     changes = {"train__holdout_fraction": "0.25", "phase2__strategies": ""}
     with monkeypatch.context() as patch:
@@ -444,7 +444,7 @@ def test_what_is_not_finite_ends_the_run_and_leaves_the_checkpoints(
     line = trained / "fan" / "phase2_full"
     shutil.rmtree(line)
     phase1 = sorted(path.name for path in (trained / "fan" / "phase1").iterdir())
-    compiled = fleet.compiled_steps
+    compiled = train_step.compiled_steps
 
     def diverging(*args):
         def run(state, waves, plan, keys, turn):
@@ -454,7 +454,7 @@ def test_what_is_not_finite_ends_the_run_and_leaves_the_checkpoints(
 
         return run
 
-    monkeypatch.setattr(fleet, "compiled_steps", diverging)
+    monkeypatch.setattr(train_step, "compiled_steps", diverging)
     assert train_tiny(corpus, trained, train__log_every_steps="3", train__checkpoint_every_steps="2") == 1
     message = capsys.readouterr().err.splitlines()[-1]
     assert f"fan phase2_full step 2: the {what} of resnet50_512 is not finite; its batch mixed " in message
@@ -510,14 +510,14 @@ def test_where_nothing_was_trained_other_clips_are_free_and_checked(
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(fleet, "compiled_steps", ended)
+        patch.setattr(train_step, "compiled_steps", ended)
         assert train_tiny(corpus, tmp_path / "run") == 1
     assert (tmp_path / "run" / "fan" / "task.json").is_file()
     shutil.copytree(corpus, tmp_path / "corpus")
     clips = sorted((tmp_path / "corpus" / "fan" / "train").iterdir())
     clips[0].unlink()
     with monkeypatch.context() as patch:
-        patch.setattr(fleet, "compiled_steps", ended)
+        patch.setattr(train_step, "compiled_steps", ended)
         assert train_tiny(tmp_path / "corpus", tmp_path / "run") == 1
     shutil.copy(clips[1], min((tmp_path / "corpus" / "fan" / "source_test").iterdir()))
     assert train_tiny(tmp_path / "corpus", tmp_path / "run") == 2

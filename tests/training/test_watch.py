@@ -8,7 +8,7 @@ import pytest
 
 from asdjax.training.clock import Lap
 from asdjax.training.feed import Dispatch
-from asdjax.training.fleet import Metrics
+from asdjax.training.train_step import Metrics
 from asdjax.training.watch import Watch
 
 

@@ -1,0 +1,145 @@
+"""The fleet's one compiled step, for one task or several stacked, and the metrics that come of it.
+
+Letters: m tasks in a stack, v variants, b batch.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from asdjax import parallel, signal
+from asdjax.training import optimizer
+from asdjax.training.batches import Audio, draw_batches, make_pieces
+from asdjax.training.fleet import FleetSpec, FleetState
+from asdjax.training.objective import objective
+from asdjax.training.sampler import Plan
+
+
+class Metrics(NamedTuple):
+    """Per step of a dispatch, task and variant, (steps, m, v) float32: mixup loss; share of rows whose nearest centre
+    is the heavier clip's class; norm of the gradient before it is clipped."""
+
+    loss: jax.Array
+    accuracy: jax.Array
+    gradient_norm: jax.Array
+
+
+class Turn(NamedTuple):
+    """What a dispatch runs: so many steps, from `first` (m,) on, each task's up to its `last` (m,), with the learning
+    rates `rates` (m, steps_per_dispatch)."""
+
+    steps: jax.Array
+    first: jax.Array
+    last: jax.Array
+    rates: jax.Array
+
+
+RunSteps = Callable[[FleetState, Audio, Plan, jax.Array, Turn], tuple[FleetState, Metrics]]
+Step = Callable[..., tuple[FleetState, Metrics]]
+"""`train_step` of a spec and a mesh."""
+
+
+@functools.cache
+def compiled_steps(spec: FleetSpec, mesh: Mesh) -> RunSteps:
+    """The jitted `run(state, audio, plan, keys, turn) -> (state, metrics)`; state is donated.
+
+    State, plan and keys (m, v) are of a stack of m tasks. Runs `turn.steps` <= spec.steps_per_dispatch steps in one
+    dispatch, whose loop is on the device, so that Python and the host are out of it; `metrics` has
+    spec.steps_per_dispatch rows of which the first `turn.steps` count. Steps and rates are arguments like any other,
+    so that the step compiles once. One step a dispatch has no loop around it: on a CPU a loop body with real
+    convolutions runs an order of magnitude slower.
+    """
+    step = functools.partial(_stack_step, spec, mesh)
+    size = spec.steps_per_dispatch
+
+    def run(state: FleetState, audio: Audio, plan: Plan, keys: jax.Array, turn: Turn) -> tuple[FleetState, Metrics]:
+        if size == 1:
+            state, metrics = step(state, audio, plan, keys, turn, 0)
+            return state, jax.tree.map(lambda row: row[None], metrics)
+
+        def body(i: jax.Array, carry: tuple[FleetState, Metrics]) -> tuple[FleetState, Metrics]:
+            state, rows = carry
+            state, metrics = step(state, audio, plan, keys, turn, i)
+            return state, jax.tree.map(lambda all_rows, row: all_rows.at[i].set(row), rows, metrics)
+
+        empty = jnp.zeros((size, *keys.shape))
+        return jax.lax.fori_loop(0, turn.steps, body, (state, Metrics(empty, empty, empty)))
+
+    return jax.jit(run, donate_argnums=0)
+
+
+def _stack_step(
+    spec: FleetSpec,
+    mesh: Mesh,
+    state: FleetState,
+    audio: Audio,
+    plan: Plan,
+    keys: jax.Array,
+    turn: Turn,
+    place: int | jax.Array,
+) -> tuple[FleetState, Metrics]:
+    """One step of every task, `place` steps into the dispatch; metrics are (m, v)."""
+    step = functools.partial(train_step, spec, mesh)
+    if isinstance(audio, signal.Crops):
+        audio = signal.Crops(audio.samples[place])
+    each = (plan, keys, turn.first + place, turn.rates[:, place])
+    if len(keys) == 1:
+        return _alone(step, state, audio, each)
+    return _side_by_side(step, state, audio, each, turn.last)
+
+
+def _alone(step: Step, state: FleetState, audio: Audio, each: tuple) -> tuple[FleetState, Metrics]:
+    """The one task of a stack, not mapped: on a CPU a mapped convolution, which is a grouped one, is slow."""
+    crops = audio if isinstance(audio, signal.Waves) else _only(audio)
+    return jax.tree.map(lambda leaf: leaf[None], step(_only(state), crops, *_only(each)))
+
+
+def _side_by_side(
+    step: Step, state: FleetState, audio: Audio, each: tuple, last: jax.Array
+) -> tuple[FleetState, Metrics]:
+    """All tasks of a stack, mapped; one whose last step is done stays as it is."""
+
+    def one(state: FleetState, audio: Audio, each: tuple, last: jax.Array) -> tuple[FleetState, Metrics]:
+        new, metrics = step(state, audio, *each)
+        return jax.tree.map(functools.partial(jnp.where, each[2] < last), new, state), metrics
+
+    of_audio = None if isinstance(audio, signal.Waves) else 0
+    return jax.vmap(one, in_axes=(0, of_audio, 0, 0))(state, audio, each, last)
+
+
+def _only[Tree](tree: Tree) -> Tree:
+    """A stack of one without its leading axis."""
+    return jax.tree.map(lambda leaf: leaf[0], tree)
+
+
+def train_step(
+    spec: FleetSpec,
+    mesh: Mesh,
+    state: FleetState,
+    audio: Audio,
+    plan: Plan,
+    keys: jax.Array,
+    step: jax.Array,
+    rate: jax.Array,
+) -> tuple[FleetState, Metrics]:
+    """One step of a task's variants: draw, make pieces, backbones, one vmapped head, gradients, SGD.
+
+    keys: (v,), one random stream a variant; audio: all clips, or this step's crops. Metrics are (v,).
+    """
+    draws = parallel.split_batch(draw_batches(spec, plan, keys, step), mesh)
+    pieces = make_pieces(spec, audio, draws)
+    of_trainable = jax.grad(functools.partial(objective, spec), has_aux=True)
+    gradients, outcome = of_trainable(state.trainable, state, pieces, draws)
+    norms = jnp.stack([optax.tree.norm(gradients[variant]) for variant in spec.variants])
+    trainable, velocity = {}, {}
+    for variant in spec.variants:
+        trainable[variant], velocity[variant] = optimizer.descend(
+            spec.sgd, gradients[variant], state.velocity[variant], state.trainable[variant], rate
+        )
+    after = FleetState(trainable, state.frozen, outcome.statistics, velocity)
+    return after, Metrics(outcome.loss, outcome.accuracy, norms)
