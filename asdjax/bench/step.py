@@ -16,9 +16,11 @@ from jax.sharding import Mesh
 
 from asdjax import parallel
 from asdjax.config import default
-from asdjax.training import fleet, optimizer, sampler
+from asdjax.training import batches, fleet, optimizer, sampler, train_step
+from asdjax.training.batches import Audio
 from asdjax.training.feed import waves_of
-from asdjax.training.fleet import FleetSpec, Turn
+from asdjax.training.fleet import FleetSpec
+from asdjax.training.train_step import Turn
 
 CLASSES, CLIPS, CLIP_SAMPLES = 6, 192, 160_000
 """One machine type's sections, and so many clips of 10 s: 61 MB, more than a cache holds."""
@@ -42,7 +44,7 @@ class Inputs(NamedTuple):
     """What a step is given besides its state and turn, of one task, on one device."""
 
     mesh: Mesh
-    audio: fleet.Audio
+    audio: Audio
     plan: sampler.Plan
     keys: jax.Array
 
@@ -75,8 +77,8 @@ class SignalStage:
         return perf_counter() - begun
 
 
-def _pieces(spec: FleetSpec, audio: fleet.Audio, plan: sampler.Plan, keys: jax.Array, step: jax.Array):
-    return fleet.make_pieces(spec, audio, fleet.draw_batches(spec, plan, keys, step))
+def _pieces(spec: FleetSpec, audio: Audio, plan: sampler.Plan, keys: jax.Array, step: jax.Array):
+    return batches.make_pieces(spec, audio, batches.draw_batches(spec, plan, keys, step))
 
 
 class Step:
@@ -88,7 +90,7 @@ class Step:
         state = fleet.stacked([fleet.begin(spec, fleet.initial_model(spec, 0, "bench"))])
         self._state = parallel.replicated(state, self._inputs.mesh)
         begun = perf_counter()
-        steps = cast(jax.stages.Wrapped, fleet.compiled_steps(spec, self._inputs.mesh))
+        steps = cast(jax.stages.Wrapped, train_step.compiled_steps(spec, self._inputs.mesh))
         lowered = steps.lower(self._state, *self._inputs[1:], self._turn(1))
         self._program = lowered.compile()
         self.compile_s = perf_counter() - begun
