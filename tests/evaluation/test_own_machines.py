@@ -14,8 +14,13 @@ from jax import export as jax_export
 
 from asdjax import configfile
 from asdjax.cli import main
-from asdjax.evaluation import export, results
+from asdjax.config import default
+from asdjax.corpus.clips import Clip, Corpus
+from asdjax.corpus.tasks import Task
+from asdjax.evaluation import evaluate, export, results
 from asdjax.evaluation.detector import open_detector
+from asdjax.training import checkpoints
+from asdjax.training.runs import Run
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
@@ -85,13 +90,21 @@ def test_without_test_clips_there_are_banks_and_thresholds_but_no_figures(normal
 
 
 def test_two_models_score_and_are_exported_alike_without_test_clips(
-    normal_only: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    normal_only: Path,
+    corpus: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ):
+    """Both are of one checkpoint, which is loaded once for all sections."""
     clips = sorted((corpus / "fan" / "source_test").glob("section_00_*"))
     expected = scored(normal_only, capsys, clips)
     assert len(set(expected)) == len(clips)
+    loaded, restore = [], checkpoints.restore
+    monkeypatch.setattr(checkpoints, "restore", lambda *of: loaded.append(of) or restore(*of))
     out = tmp_path / "out"
     assert main(["export", "--workdir", str(normal_only), "--out", str(out), "--seconds", "2"]) == 0
+    assert len(loaded) == 1
     assert called(out, "weights", clips) == pytest.approx(expected, abs=1e-5)
 
 
@@ -121,6 +134,22 @@ def test_the_callers_configuration_stays_as_it_is(two_seeds: Path):
     config.evaluate.k = 3
     open_detector(config, two_seeds, None, "all_mean@1", "fan", "01", None)
     assert config.evaluate.k == 3
+
+
+@pytest.mark.parametrize(("split", "expected"), [("dev", [False]), ("eval", [False, True])])
+def test_clips_of_the_other_split_are_embedded_only_where_they_rank_models(
+    split: str, expected: list[bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("open_stores", "recordings_of"):
+        monkeypatch.setattr(evaluate, name, lambda *_: [])
+    clips = [
+        Clip(tmp_path / f"{blind}.wav", "fan", "00", "test", "source", None if blind else "normal", blind=blind)
+        for blind in (False, True)
+    ]
+    task = Task("fan", ("fan",), (), (), (), ())
+    run = Run("fan", task, 0, tmp_path)
+    recorded = evaluate._recorded(default(), tmp_path, Corpus("manifest", tuple(clips)), run, split)
+    assert [clip.blind for clip in recorded["test"].clips] == expected
 
 
 def test_a_machine_type_cannot_take_the_examples_place():
