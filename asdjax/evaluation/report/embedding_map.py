@@ -98,7 +98,7 @@ def map_of(models: Models, key: ModelKey, machine: str, shown: Sequence[Clip]) -
 
 
 def _thinned(numbers: Sequence[int]) -> list[int]:
-    return list(numbers[:: -(-len(numbers) // _MOST)])
+    return list(numbers[:: max(-(-len(numbers) // _MOST), 1)])
 
 
 def embedding_map(machine: str, model: str, shown: Map) -> Picture:
