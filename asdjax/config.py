@@ -113,7 +113,7 @@ def default() -> Config:
     config.evaluate.top_pieces = 3  # pooling=top: how many
     config.evaluate.stride_frames = 32  # between the starts of a clip's pieces, in the bank too; OPEN
     config.evaluate.lines = ()  # checkpoint lines that make the models; empty: the first strategy, else phase1
-    config.evaluate.ensemble = "score"  # what ensembles average: score | rank | zscore
+    config.evaluate.ensemble = "score"  # what ensembles average: score | rank | zscore; both among training scores
     config.evaluate.threshold_percentile = 90.0  # of the gamma distribution of training scores, %; method: baselines
     config.evaluate.threshold_per = "machine"  # machine: baselines | section | section_domain (until 2021)
     config.evaluate.batch_size = 64  # pieces embedded at once

@@ -6,6 +6,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from time import sleep
 
 from asdjax.errors import InputError
 from asdjax.progress import say
@@ -66,6 +67,21 @@ def locked_folder(folder: Path, *, wait: bool = True) -> Iterator[None]:
         raise InputError(f"{where}: {error.strerror}; {_REMEDIES[error.errno]}, or choose another folder") from error
 
 
+def is_locked(folder: Path) -> bool:
+    """Whether a process is at work in a folder, as `locked_folder` has it."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
 def _lock(folder: Path, wait: bool) -> int:
     """The folder, made where missing, open and locked: the system frees the lock when a process dies."""
     while True:
@@ -82,10 +98,11 @@ def _lock(folder: Path, wait: bool) -> int:
 
 
 def _take(handle: int, folder: Path, wait: bool) -> None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        if not wait:
-            raise InputError(f"{folder}: another asdjax process is at work in it; wait for it, or end it") from None
-        say(f"{folder}: another process is at work in it; waiting until it has ended")
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    for wait_seconds in (0.1, 0.0):  # who looks whether it is free, see `is_locked`, has it for an instant
+        with contextlib.suppress(BlockingIOError):
+            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        sleep(wait_seconds)
+    if not wait:
+        raise InputError(f"{folder}: another asdjax process is at work in it; wait for it, or end it")
+    say(f"{folder}: another process is at work in it; waiting until it has ended")
+    return fcntl.flock(handle, fcntl.LOCK_EX)

@@ -6,14 +6,20 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import jax
 import pytest
 
+from asdjax import configfile
 from asdjax.cli import main
+from asdjax.corpus.access import open_corpus, open_stores, recordings_of
 from asdjax.corpus.synthesis import Recipe, synthesize
+from asdjax.corpus.tasks import tasks_of
+from asdjax.training import checkpoints, fleet, optimizer, record
+from asdjax.training.phases import lines_of
+from asdjax.training.runs import runs_of
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -84,14 +90,36 @@ def quickly_compiled() -> Iterator[None]:
 
 def overrides(corpus: Path, **changes: str) -> list[str]:
     """TINY on a corpus as words of the command line; `changes` with __ for the dot: phase1__steps="2"."""
-    values = {**TINY, "data.root": str(corpus), **{key.replace("__", "."): text for key, text in changes.items()}}
-    return [f"--config.{field}={value}" for field, value in values.items()]
+    return [f"--config.{field}={value}" for field, value in _values(corpus, changes).items()]
+
+
+def _values(corpus: Path, changes: Mapping[str, str]) -> dict[str, str]:
+    return {**TINY, "data.root": str(corpus), **{key.replace("__", "."): text for key, text in changes.items()}}
 
 
 def train_tiny(corpus: Path, workdir: Path, **changes: str) -> int:
     """`asdjax train` in this process; returns the exit code."""
     config = str(PROJECT / "configs" / "dcase2021.py")
     return main(["train", "--config", config, "--workdir", str(workdir), *overrides(corpus, **changes)])
+
+
+def untrained(corpus: Path, workdir: Path, **changes: str) -> Path:
+    """A work directory as training leaves it, its fleets as they were initialised: what goes on from checkpoints need
+    not wait for one. The changes are as in `overrides`."""
+    config = configfile.load(str(PROJECT / "configs" / "dcase2021.py"), _values(corpus, changes))
+    configfile.make_absolute(config)
+    clips = open_corpus(config)
+    workdir.mkdir()
+    for run in runs_of(config, workdir, tasks_of(clips, config.data.classes)):
+        stores = open_stores(config, workdir, clips, run.task.machines)
+        record.save(run.folder, run.task, recordings_of(stores, run.task.clips))
+        model = fleet.initial_model(
+            fleet.spec_of(config, len(run.task.classes), optimizer.GROUPS), run.seed, run.task.name
+        )
+        for line, step in lines_of(config, run.task).items():
+            checkpoints.save(run.folder / line, step, {"model": model}, keep=2)
+    configfile.save(config, workdir)
+    return workdir
 
 
 def python(code: str, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:

@@ -20,7 +20,7 @@ def add_score(commands: Any) -> None:
     parser.add_argument("--section", required=True, metavar="S")
     parser.add_argument("--domain", choices=("source", "target"), help="only where banks or thresholds go by it")
     parser.add_argument("--system", metavar="NAME", help="of table.md (default: all models)")
-    parser.add_argument("--split", choices=("dev", "eval"), default="dev", help="whose evaluation to go on from")
+    parser.add_argument("--split", choices=("dev", "eval"), help="default: dev if it was evaluated, else eval")
     parser.add_argument("--json", action="store_true", help="a JSON object a line")
 
 
@@ -39,7 +39,7 @@ def _score(options: argparse.Namespace) -> int:
 
 def add_export(commands: Any) -> None:
     parser = console.add_command(
-        commands, "export", _export, "write what was evaluated as functions that need only JAX"
+        commands, "export", _export, "write what was evaluated as functions that need JAX, not asdjax"
     )
     parser.add_argument("--workdir", type=Path, required=True, metavar="W")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
@@ -48,7 +48,7 @@ def add_export(commands: Any) -> None:
     )
     parser.add_argument("--seconds", type=float, default=10.0, help="length of the clips (default: %(default)s)")
     parser.add_argument("--system", metavar="NAME", help="of table.md (default: all models)")
-    parser.add_argument("--split", choices=("dev", "eval"), default="dev", help="whose evaluation to go on from")
+    parser.add_argument("--split", choices=("dev", "eval"), help="default: dev if it was evaluated, else eval")
 
 
 def _export(options: argparse.Namespace) -> int:

@@ -42,7 +42,7 @@ class Gaussian(NamedTuple):
 
 class Scorer(NamedTuple):
     """The least of the distances `of` several banks, or of one: unit embeddings (q, d) float32 -> (q,), higher = more
-    anomalous; NaN where the banks were empty, and with `knn_density` where they were of one clip."""
+    anomalous; NaN where the banks were empty, and with `knn_density` where none had two clips."""
 
     of: tuple[Neighbours | Gaussian, ...]
 
@@ -71,13 +71,12 @@ def _knn(bank: Bank, scoring: Scoring) -> Neighbours:
 def _knn_density(bank: Bank, scoring: Scoring) -> Neighbours:
     """As `knn`, each distance divided by how far the bank piece's own density_k nearest pieces of other clips lie on
     average: where recordings are few, as in the target domain, distances count less (Wilkinghoff et al. 2025, the
-    ratio form; with k = 1 their score). One clip alone has no density."""
+    ratio form; with k = 1 their score). One clip alone has no density: NaN, see `_lent`."""
     spacing = knn.mean_distance(
         bank.vectors, bank.vectors, scoring.density_k, query_clips=bank.clips, bank_clips=bank.clips
     )
-    known = np.isfinite(spacing)
-    vectors, spacing = bank.vectors[known], np.maximum(spacing[known], _LEAST_DISTANCE)
-    return Neighbours(vectors, scoring.k, spacing)
+    known = np.isfinite(spacing) if np.isfinite(spacing).any() else np.ones(len(bank), bool)
+    return Neighbours(bank.vectors[known], scoring.k, np.maximum(spacing[known], _LEAST_DISTANCE))
 
 
 def _kmeans(bank: Bank, scoring: Scoring) -> Neighbours:
@@ -120,7 +119,24 @@ BACKENDS: dict[str, Backend] = {
 
 def scorer_of(bank: Bank, scoring: Scoring) -> Scorer:
     """What scores pieces that the bank does not hold, as the settings say."""
-    return Scorer(tuple(BACKENDS[scoring.backend](part, scoring) for part in _parts(bank, scoring)))
+    of = [BACKENDS[scoring.backend](part, scoring) for part in _parts(bank, scoring)]
+    return Scorer(tuple(_lent(of) if scoring.backend == "knn_density" else of))
+
+
+def _lent(of: Sequence[Neighbours | Gaussian]) -> list[Neighbours | Gaussian]:
+    """Where one of two domains has a single clip, and so no density of its own, it is taken to be as dense as the other
+    on average, so that distances to both are of one scale; where neither has any, nothing is near."""
+    spacings = [one.spacing for one in of if isinstance(one, Neighbours) and one.spacing is not None]
+    known = np.concatenate([spacing[np.isfinite(spacing)] for spacing in spacings])
+    if not len(known):
+        return [Neighbours(one.vectors[:0], one.k) if isinstance(one, Neighbours) else one for one in of]
+    lent = known.mean(dtype=np.float32)
+    return [
+        one._replace(spacing=np.where(np.isfinite(one.spacing), one.spacing, lent))
+        if isinstance(one, Neighbours) and one.spacing is not None
+        else one
+        for one in of
+    ]
 
 
 def scores_within(bank: Bank, scoring: Scoring) -> np.ndarray:

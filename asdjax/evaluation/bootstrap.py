@@ -8,7 +8,8 @@ Letters: r resamples, n clips.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,6 +18,8 @@ from asdjax.evaluation.metrics import FLOOR, MAX_FALSE_POSITIVE_RATE, ScoredClip
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95
+CELLS_AT_ONCE = 1 << 20
+"""Resamples times clips that are looked at together, 8 MB: memory stays bounded however many clips there are."""
 
 Interval = tuple[float, float]
 """Lower and upper end of the 95 % interval of a figure, as fractions."""
@@ -38,39 +41,58 @@ def interval(year: int, of_seeds: Sequence[Sequence[ScoredClip]]) -> Interval | 
 
 def _official(year: int, clips: Sequence[ScoredClip]) -> np.ndarray | None:
     """The official score of each resample: (r,), over the cells that are defined; None where none is."""
-    counts = _counts(clips)
-    columns = []
     parts = list(parts_of(year, clips))
-    columns += [_areas(part.judged, counts) for part in parts if judgeable(part.judged)]
     together = [part.jointly for part in parts]
     if rules_of(year) == 2022:  # the joint pAUC counts once per section
         together = list({(clips[0].machine, clips[0].section): clips for clips in together}.values())
-    columns += [_areas(clips, counts, MAX_FALSE_POSITIVE_RATE) for clips in together if judgeable(clips)]
-    if not columns:
+    number = {clip: i for i, clip in enumerate(clips)}
+    cells = [_cell(part.judged, number, None) for part in parts if judgeable(part.judged)]
+    cells += [_cell(clips, number, MAX_FALSE_POSITIVE_RATE) for clips in together if judgeable(clips)]
+    if not cells:
         return None
-    values = np.stack(columns)
+    return np.concatenate([_mean(year, cells, counts) for counts in _counts(clips)])
+
+
+class _Cell(NamedTuple):
+    """The clips that a figure goes by, given by number, their scores, which are anomalies, and the figure: all (n,)."""
+
+    numbers: np.ndarray
+    scores: np.ndarray
+    anomalous: np.ndarray
+    max_fpr: float | None
+
+
+def _cell(clips: Sequence[ScoredClip], number: Mapping[ScoredClip, int], max_fpr: float | None) -> _Cell:
+    return _Cell(
+        np.array([number[clip] for clip in clips]),
+        np.array([clip.score for clip in clips]),
+        np.array([clip.label == "anomaly" for clip in clips]),
+        max_fpr,
+    )
+
+
+def _mean(year: int, cells: Sequence[_Cell], counts: np.ndarray) -> np.ndarray:
+    """The year's mean over cells of some resamples: counts (r, n) -> (r,)."""
+    values = np.stack([roc_areas(cell.scores, cell.anomalous, counts[:, cell.numbers], cell.max_fpr) for cell in cells])
     return np.mean(values, axis=0) if rules_of(year) == 2020 else 1 / np.mean(1 / np.maximum(values, FLOOR), axis=0)
 
 
-def _counts(clips: Sequence[ScoredClip]) -> dict[ScoredClip, np.ndarray]:
-    """How often each resample drew a clip: (r,) whole numbers, from a stream that the stratum's names choose."""
-    strata: dict[str, list[ScoredClip]] = {}
-    for clip in sorted(clips, key=lambda clip: clip.name):
-        strata.setdefault(repr((clip.machine, clip.section, clip.domain, clip.label)), []).append(clip)
-    counts = {}
-    for names, members in strata.items():
-        rng = np.random.default_rng(np.frombuffer(hashlib.sha256(names.encode()).digest(), np.uint32))
-        drawn = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), RESAMPLES)
-        counts.update(zip(members, drawn.T, strict=True))
-    return counts
-
-
-def _areas(
-    clips: Sequence[ScoredClip], counts: dict[ScoredClip, np.ndarray], max_fpr: float | None = None
-) -> np.ndarray:
-    of_clips = np.stack([counts[clip] for clip in clips], axis=1)
-    scores = np.array([clip.score for clip in clips])
-    return roc_areas(scores, np.array([clip.label == "anomaly" for clip in clips]), of_clips, max_fpr)
+def _counts(clips: Sequence[ScoredClip]) -> Iterator[np.ndarray]:
+    """How often each resample drew each clip: (r, n) whole numbers, some resamples at a time, from a stream for each
+    stratum, which its names choose."""
+    strata: dict[str, list[int]] = {}
+    for i in sorted(range(len(clips)), key=lambda i: clips[i].name):
+        clip = clips[i]
+        strata.setdefault(repr((clip.machine, clip.section, clip.domain, clip.label)), []).append(i)
+    seeds = [np.frombuffer(hashlib.sha256(names.encode()).digest(), np.uint32) for names in strata]
+    streams = [np.random.default_rng(seed) for seed in seeds]
+    at_once = max(CELLS_AT_ONCE // max(len(clips), 1), 1)
+    for begin in range(0, RESAMPLES, at_once):
+        counts = np.zeros((min(at_once, RESAMPLES - begin), len(clips)), np.int64)
+        for rng, members in zip(streams, strata.values(), strict=True):
+            even = np.full(len(members), 1 / len(members))
+            counts[:, members] = rng.multinomial(len(members), even, len(counts))
+        yield counts
 
 
 def roc_areas(scores: np.ndarray, anomalous: np.ndarray, counts: np.ndarray, max_fpr: float | None) -> np.ndarray:

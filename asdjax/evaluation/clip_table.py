@@ -15,7 +15,7 @@ from asdjax.evaluation.thresholds import GROUPS
 from asdjax.files import replace_text
 
 HEADER = ("split", "machine", "section", "domain", "label", "clip", "score", "threshold", "decision")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r")
 """What a spreadsheet takes for the beginning of a formula."""
 _APOSTROPHE = "'"
 

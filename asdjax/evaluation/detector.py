@@ -4,6 +4,7 @@ Reads the evaluation's folder, the checkpoints that it judged and each fleet's t
 models were trained on need not be there any more.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,10 +18,12 @@ from asdjax.errors import InputError
 from asdjax.evaluation import embeddings, ensembles, results
 from asdjax.evaluation.backends import Scorer, scorer_of
 from asdjax.evaluation.bank import Bank, Scoring, bank_of, grouped
+from asdjax.evaluation.embeddings import Checkpointed
 from asdjax.evaluation.ensembles import SCALES, Scale
 from asdjax.evaluation.scores import pooled
 from asdjax.evaluation.spans import Pieces, Spans, pieces_of
-from asdjax.evaluation.thresholds import Threshold, threshold_of
+from asdjax.evaluation.thresholds import Threshold, Thresholds, threshold_of
+from asdjax.progress import say
 from asdjax.training import checkpoints, embed, fleet, optimizer, record
 from asdjax.training.fleet import FleetSpec, Model
 
@@ -75,10 +78,12 @@ class Detector(NamedTuple):
     stride_frames: int
 
     def judge(self, samples: np.ndarray) -> Verdict:
-        """Score a clip int16 (s,) of any length that has a piece."""
+        """Score a clip int16 (s,) of any length that has a piece; raises InputError where the score is not finite."""
         of_members = [distances for part in self.parts for distances in self._distances(part, samples)]
         clip = np.mean([float(scale(np.array([pooled(pieces, self.scoring)]))[0]) for pieces, scale in of_members])
         scores = np.mean([scale(pieces.astype(np.float64)) for pieces, scale in of_members], axis=0)
+        if not np.isfinite([clip, *scores]).all():
+            raise InputError(f"expected a finite score, got {clip}; evaluate another checkpoint or with larger banks")
         pieces = pieces_of(len(samples), scores, self.spectrogram, self.stride_frames)
         return Verdict(float(clip), self.threshold.value, pieces)
 
@@ -95,96 +100,138 @@ class Detector(NamedTuple):
         return [(member.scorer(embedded.vectors[member.variant]), member.scale) for member in part.members]
 
 
+class _Checkpoint(NamedTuple):
+    """A checkpoint of a system: what it is called, its models, which of them are members, what was kept of them."""
+
+    name: str
+    spec: FleetSpec
+    model: Model
+    variants: Sequence[str]
+    kept: Checkpointed
+
+
+class Opened(NamedTuple):
+    """A system for all sections of one machine type, its checkpoints loaded; `limits` are its thresholds."""
+
+    config: Config
+    machine: str
+    ensemble: str
+    limits: Thresholds
+    checkpoints: Sequence[_Checkpoint]
+
+    @property
+    def places(self) -> list[tuple[str, Domain | None]]:
+        """The sections that have a bank, sorted; each with its domains where banks or thresholds go by them."""
+        clips = [clip for clip in self.checkpoints[0].kept.bank.clips if clip.machine == self.machine]
+        by_domain = _by_domain(self.config) is not None
+        return sorted({(clip.section, clip.domain if by_domain else None) for clip in clips}, key=repr)
+
+    def detector(self, section: str, domain: Domain | None) -> Detector:
+        """For clips of a section; raises InputError where it has no bank or threshold, or the domain is asked for."""
+        field = _by_domain(self.config)
+        if field and domain is None:
+            raise InputError(f"--domain: expected source or target, as config.evaluate.{field} goes by it, got none")
+        clip = Clip(Path("clip"), self.machine, section, "test", domain, None)
+        parts = [self._part(checkpoint, clip) for checkpoint in self.checkpoints]
+        evaluate = self.config.evaluate
+        limit = threshold_of(clip, self.limits, evaluate.threshold_per)
+        spectrogram = signal.spectrogram_of(self.config)
+        return Detector(parts, Scoring.of(self.config), limit, spectrogram, evaluate.stride_frames)
+
+    def _part(self, checkpoint: _Checkpoint, clip: Clip) -> Part:
+        name, spec, model, variants, kept = checkpoint
+        scoring = Scoring.of(self.config)
+        numbers = grouped(kept.bank.clips, scoring.bank).get(next(iter(grouped([clip], scoring.bank))), [])
+        if not numbers:
+            sections = dict.fromkeys(section for section, _ in self.places)
+            raise InputError(f"--section {clip.section}: expected one of {', '.join(sections)} of {clip.machine}")
+        members = []
+        for variant in variants:
+            bank = bank_of(kept.bank.clips, numbers, kept.bank.pieces, variant)
+            scale = SCALES[self.ensemble](kept.scores_of(variant, clip.machine))
+            members.append(Member(variant, bank, scorer_of(bank, scoring), scale))
+        return Part(name, spec._replace(variants=tuple(variants)), model, members)
+
+
 def open_detector(
-    config: Config, workdir: Path, split: str, system: str | None, machine: str, section: str, domain: Domain | None
+    config: Config,
+    workdir: Path,
+    split: str | None,
+    system: str | None,
+    machine: str,
+    section: str,
+    domain: Domain | None,
 ) -> Detector:
     """Put a system of an evaluation together for clips of one machine type and section.
 
-    `system`: by default all models. `config` is the work directory's; how clips are scored is as it was when they
-    were evaluated. `domain` is needed only where banks or thresholds go by it. Raises InputError for what is not there.
+    `domain` is needed only where banks or thresholds go by it; the rest as in `open_system`.
     """
-    evaluation = workdir / "evaluation" / split
+    return open_system(config, workdir, split, system, machine).detector(section, domain)
+
+
+def open_system(config: Config, workdir: Path, split: str | None, system: str | None, machine: str) -> Opened:
+    """Load a system of an evaluation for clips of one machine type.
+
+    `split`: as in `results.folder_of`. `system`: by default all models; with several seeds `<name>@<seed>`, or the
+    first seed's. `config` is the work directory's, and stays as it is; how clips are scored is as it was when they were
+    evaluated. Raises InputError for what is not there.
+    """
+    evaluation = results.folder_of(workdir, split)
     found = results.read(evaluation)
+    config = copy.deepcopy(config)
     config.evaluate.update(configfile.tuples(found["settings"]))
-    name, described = _chosen(found["systems"], system)
-    clip = Clip(Path("clip"), machine, section, "test", domain, None)
-    _require_domain(config, domain)
-    members = _members(described, found["models"], machine, name)
-    ensemble = config.evaluate.ensemble if len(members) > 1 else "score"
+    described = _chosen(found["systems"], found["models"], system)
+    if machine not in described["members"]:
+        raise InputError(f"--machine {machine}: expected one of {', '.join(described['members'])}")
     by_checkpoint: dict[tuple[str, str], list[str]] = {}
-    for run, line, variant in members:
+    for run, line, variant in (found["models"][machine][name] for name in described["members"][machine]):
         by_checkpoint.setdefault((run, line), []).append(variant)
-    parts = [
-        _part(config, workdir, evaluation, run, line, found["checkpoints"][f"{run}/{line}"], variants, clip, ensemble)
+    loaded = [
+        _loaded(config, workdir, evaluation, run, line, found["checkpoints"][f"{run}/{line}"], variants)
         for (run, line), variants in by_checkpoint.items()
     ]
-    limit = threshold_of(clip, _thresholds(described), config.evaluate.threshold_per)
-    spectrogram = signal.spectrogram_of(config)
-    return Detector(parts, Scoring.of(config), limit, spectrogram, config.evaluate.stride_frames)
+    ensemble = config.evaluate.ensemble if len(described["members"][machine]) > 1 else "score"
+    return Opened(config, machine, ensemble, _thresholds(described), loaded)
 
 
-def _chosen(systems: Mapping[str, Any], system: str | None) -> tuple[str, Mapping[str, Any]]:
-    usable = [name for name, described in systems.items() if described.get("members")]
-    name = system or next(name for name in (ensembles.ALL_SEEDS, ensembles.ALL) if name in usable)
+def _chosen(systems: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]], system: str | None) -> Mapping:
+    """What tells of a system's members and thresholds; baselines are none, as their models are not kept."""
+    usable: dict[str, Mapping[str, Any]] = {}
+    for name, described in systems.items():
+        for seed in described.get("by_seed", [None]):
+            of_seed = results.of_seed(described, seed)
+            if all(set(names) <= models.get(machine, {}).keys() for machine, names in of_seed["members"].items()):
+                usable[f"{name}@{seed}" if seed else name] = of_seed
+    name = system or (ensembles.ALL_SEEDS if ensembles.ALL_SEEDS in usable else ensembles.ALL)
+    if name not in usable and name in systems and "by_seed" in systems[name]:
+        first, *others = (f"{name}@{seed}" for seed in systems[name]["by_seed"])
+        say(f"--system {name}: taking {first}; there are {', '.join(others)} too")
+        name = first
     if name not in usable:
         raise InputError(f"--system {name}: expected one of {', '.join(usable)}")
-    return name, systems[name]
+    return usable[name]
 
 
-def _require_domain(config: Config, domain: Domain | None) -> None:
-    asked = [
-        field
-        for field, value in (("bank", "same_domain"), ("threshold_per", "section_domain"))
-        if config.evaluate[field] == value
-    ]
-    if asked and domain is None:
-        raise InputError(f"--domain: expected source or target, as config.evaluate.{asked[0]} goes by it, got none")
+def _by_domain(config: Config) -> str | None:
+    """The field of `config.evaluate`, if any, that makes banks or thresholds go by domains."""
+    fields = (("bank", "same_domain"), ("threshold_per", "section_domain"))
+    return next((field for field, value in fields if config.evaluate[field] == value), None)
 
 
-def _thresholds(described: Mapping[str, Any]) -> dict:
+def _thresholds(described: Mapping[str, Any]) -> Thresholds:
     return {
         (row["machine"], row["section"], row["domain"]): Threshold(*(row[field] for field in Threshold._fields))
         for row in described["thresholds"]
     }
 
 
-def _members(
-    described: Mapping[str, Any], models: Mapping[str, Mapping[str, list[str]]], machine: str, system: str
-) -> list[tuple[str, str, str]]:
-    """Run, line and variant of each model of a system."""
-    if machine not in described["members"]:
-        raise InputError(f"--machine {machine}: expected one of {', '.join(described['members'])}")
-    names = described["members"][machine]
-    if unknown := [name for name in names if name not in models[machine]]:
-        raise InputError(f"--system {system}: {unknown[0]} is a baseline, whose model is not kept; choose another")
-    return [(run, line, variant) for run, line, variant in (models[machine][name] for name in names)]
-
-
-def _part(
-    config: Config,
-    workdir: Path,
-    evaluation: Path,
-    run: str,
-    line: str,
-    step: int,
-    variants: Sequence[str],
-    clip: Clip,
-    ensemble: str,
-) -> Part:
+def _loaded(
+    config: Config, workdir: Path, evaluation: Path, run: str, line: str, step: int, variants: Sequence[str]
+) -> _Checkpoint:
     kept = embeddings.load(evaluation, run, line, variants)
-    scoring = Scoring.of(config)
     spec = fleet.spec_of(config, record.number_of_classes(workdir / run), optimizer.GROUPS)
     model = _restored(spec, workdir / run / line, step)
-    numbers = grouped(kept.bank.clips, scoring.bank).get(next(iter(grouped([clip], scoring.bank))), [])
-    if not numbers:
-        sections = sorted({other.section for other in kept.bank.clips if other.machine == clip.machine})
-        raise InputError(f"--section {clip.section}: expected one of {', '.join(sections)} of {clip.machine}")
-    members = []
-    for variant in variants:
-        bank = bank_of(kept.bank.clips, numbers, kept.bank.pieces, variant)
-        scale = SCALES[ensemble](kept.scores_of(variant, clip.machine))
-        members.append(Member(variant, bank, scorer_of(bank, scoring), scale))
-    return Part(f"{run}/{line}", spec._replace(variants=tuple(variants)), model, members)
+    return _Checkpoint(f"{run}/{line}", spec, model, variants, kept)
 
 
 def _restored(spec: FleetSpec, line: Path, step: int) -> Model:

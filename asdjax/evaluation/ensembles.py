@@ -29,7 +29,7 @@ Scale = Callable[[np.ndarray], np.ndarray]
 def average(models: Sequence[ClipScores], how: str) -> ClipScores:
     """The mean over models, clip by clip, of what `how` (see SCALES) makes of their scores.
 
-    All models must be of one machine type: ranks and z-scores are taken over its clips.
+    All models must be of one machine type: ranks and z-scores are taken over its training clips.
     """
     scales = [SCALES[how](model) for model in models]
     train = _mean([_scaled(model.train, scale) for model, scale in zip(models, scales, strict=True)])
@@ -61,13 +61,16 @@ def _as_they_are(model: ClipScores) -> Scale:
 
 
 def _ranks(model: ClipScores) -> Scale:
-    """Share of all clips that the model scored, training and test, that score no higher, equal ones counted half: in
-    (0, 1]."""
-    reference = np.sort([*model.train.values(), *model.test.values()])
+    """Share of the training clips that score no higher, equal ones counted half: no test clip's score hangs on others.
+    Above the highest and below the lowest it goes on by the share of the range from one to the other, so that what lies
+    there keeps its order."""
+    reference = np.sort(list(model.train.values()) or [0.0])
+    low, high = reference[0], reference[-1]
+    reach = float(high - low) or 1.0
 
     def rank(scores: np.ndarray) -> np.ndarray:
         below, up_to = (np.searchsorted(reference, scores, side) for side in ("left", "right"))
-        return (below + (up_to - below + 1) / 2) / len(reference)
+        return (below + (up_to - below + 1) / 2) / len(reference) + (scores - np.clip(scores, low, high)) / reach
 
     return rank
 

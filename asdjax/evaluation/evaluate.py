@@ -47,14 +47,8 @@ def evaluate(workdir: Path, request: Request, overrides: Mapping[str, str] = Map
     config = configfile.read(workdir, overrides)
     corpus = open_corpus(config)
     _require_allowed(config, corpus)
-    judged = [clip for clip in corpus if clip.split == "test" and clip.blind == (request.split == "eval")]
-    if not judged:
-        kind, other = ("labelled", "eval") if request.split == "dev" else ("unlabelled", "dev")
-        raise InputError(
-            f"config.data.root: expected {kind} test clips for --split {request.split}, found none; the others are "
-            f"judged by --split {other}"
-        )
-    judged = _scorable(config, corpus, judged, request.split)
+    _require_density(config, corpus)
+    judged = _scorable(config, corpus, _of_split(corpus, request.split), request.split)
     folder = workdir / "evaluation" / request.split
     with locked_folder(folder, wait=False):
         results.fresh(folder, embeddings.FOLDER)
@@ -73,7 +67,7 @@ def _evaluated(
     runs = [run for run in runs if run.name in chosen]
     machines = {machine for run in runs for machine in run.task.machines}
     judged = [clip for clip in judged if clip.machine in machines]
-    prepared = [(run, _recorded(config, workdir, corpus, run)) for run in runs]
+    prepared = [(run, _recorded(config, workdir, corpus, run, request.split)) for run in runs]
     by_seed: dict[int, Models] = {}
     for run, recorded in prepared:
         models = _scored(config, run, chosen[run.name], recorded, folder / f"{embeddings.FOLDER}.partial")
@@ -97,6 +91,39 @@ def _evaluated(
         **({"baselines": score.described(config)} if request.baselines else {}),
     }
     return results.write(folder, year, judgements, about, joint)
+
+
+def _of_split(corpus: Corpus, split: str) -> list[Clip]:
+    """The test clips of a split; none, and it is said, where the corpus has no test clip at all: then there is a
+    detector to make, and nothing to judge it by."""
+    test = corpus.select(split="test")
+    judged = [clip for clip in test if clip.blind == (split == "eval")]
+    if test and not judged:
+        kind, other = ("labelled", "eval") if split == "dev" else ("unlabelled", "dev")
+        raise InputError(
+            f"config.data.root: expected {kind} test clips for --split {split}, found none; the others are judged by "
+            f"--split {other}"
+        )
+    if not test:
+        say("no test clips, so nothing is judged; score, export and report go on from banks and thresholds")
+    return judged
+
+
+def _require_density(config: Config, corpus: Corpus) -> None:
+    """See that every bank has two clips, without which none can tell how dense it is; of two domains one may lend its
+    density to the other."""
+    if config.evaluate.backend != "knn_density":
+        return
+    by_domain = "same_domain" if config.evaluate.bank == "either_domain" else config.evaluate.bank
+    most: dict[tuple[str | None, ...], int] = {}
+    for (machine, section, domain), clips in grouped(corpus.select(split="train"), by_domain).items():
+        key = (machine, section, None if config.evaluate.bank == "either_domain" else domain)
+        most[key] = max(most.get(key, 0), len(clips))
+    if alone := sorted(" ".join(filter(None, key)) for key, number in most.items() if number < 2):
+        raise InputError(
+            f"config.evaluate.backend: knn_density needs two training clips in every bank, found one for "
+            f"{', '.join(alone)}; add some, or set it to knn"
+        )
 
 
 def _require_allowed(config: Config, corpus: Corpus) -> None:
@@ -126,10 +153,12 @@ class Recorded(NamedTuple):
     recordings: list[Recording]
 
 
-def _recorded(config: Config, workdir: Path, corpus: Corpus, run: Run) -> dict[str, Recorded]:
-    """The training clips, which make the banks, and the test clips of a run's machine types."""
+def _recorded(config: Config, workdir: Path, corpus: Corpus, run: Run, split: str) -> dict[str, Recorded]:
+    """The training clips of a run's machine types, which make the banks, and their test clips: the labelled ones, which
+    rank models, and of the split `eval` the others too."""
     stores = open_stores(config, workdir, corpus, run.task.machines)
-    test = [clip for clip in corpus if clip.split == "test" and clip.machine in run.task.machines]
+    wanted = [clip for clip in corpus.select(split="test") if split == "eval" or not clip.blind]
+    test = [clip for clip in wanted if clip.machine in run.task.machines]
     recorded = {
         what: Recorded(clips, recordings_of(stores, clips))
         for what, clips in (("bank", list(run.task.clips)), ("test", test))

@@ -1,14 +1,16 @@
-"""`asdjax export`: a system as functions that need only JAX, with its weights, banks and thresholds.
+"""`asdjax export`: a system as functions that need only JAX and flatbuffers, with its weights, banks and thresholds.
 
 For each machine type a folder with `function.jaxexport`, the serialized function of clips of one length in any number,
-for CPU, CUDA and TPU; `weights.npz`; and for each section `<section>.npz`, its banks, and `<section>.json`, its
-threshold. `example.py` beside them loads and calls one.
+for CPU, CUDA and TPU; `weights.npz`; and for each section `section_<section>.npz`, its banks, and
+`section_<section>.json`, its threshold. Where banks or thresholds go by domains, each domain has files of its own,
+`section_<section>_source` and `_target`. `example.py` beside them loads and calls one.
 
 Letters: b clips, s samples, p pieces of a clip, n bank pieces, d embedding.
 """
 
 import functools
 import json
+import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,9 +24,9 @@ from jax import export as jax_export
 from asdjax import signal
 from asdjax.config import Config
 from asdjax.errors import InputError
-from asdjax.evaluation import embeddings, results
+from asdjax.evaluation import results
 from asdjax.evaluation.backends import Gaussian, Neighbours
-from asdjax.evaluation.detector import Detector, Part, open_detector
+from asdjax.evaluation.detector import Detector, Part, open_system
 from asdjax.evaluation.ensembles import Linear
 from asdjax.evaluation.scores import POOLINGS
 from asdjax.progress import track
@@ -40,25 +42,35 @@ Arrays = dict[str, Any]
 
 
 def export(
-    config: Config, workdir: Path, out: Path, *, split: str, system: str | None, machines: Sequence[str], seconds: float
+    config: Config,
+    workdir: Path,
+    out: Path,
+    *,
+    split: str | None,
+    system: str | None,
+    machines: Sequence[str],
+    seconds: float,
 ) -> list[Path]:
     """Write a system of an evaluation into a new folder, for clips of so many seconds; returns the functions' files.
 
-    `system` and the rest as in `detector.open_detector`. Raises InputError for what is not there or cannot be
+    `split` and `system` as in `detector.open_system`. Raises InputError for what is not there or cannot be
     exported, before anything is written.
     """
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
         raise InputError(f"--out {out}: expected a new or empty folder, came one with files; choose another")
-    found = results.read(workdir / "evaluation" / split)
+    samples = _samples(config, seconds)
+    found = results.read(results.folder_of(workdir, split))
     chosen = machines or tuple(found["models"])
+    if unknown := sorted(set(chosen) - found["models"].keys()):
+        raise InputError(f"--machines {unknown[0]}: expected any of {', '.join(found['models'])}")
     partial = out.with_name(f"{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         files = []
         for machine in track(chosen, "export", len(chosen), "machine type"):
-            sections = _sections(workdir / "evaluation" / split, found, machine)
-            detectors = {s: open_detector(config, workdir, split, system, machine, s, None) for s in sections}
-            files.append(_write(partial / _file_name(machine), detectors, seconds).relative_to(partial))
+            opened = open_system(config, workdir, split, system, machine)
+            detectors = {_named(*place): opened.detector(*place) for place in opened.places}
+            files.append(_write(partial / _file_name(machine), detectors, samples).relative_to(partial))
         shutil.copy(Path(__file__).with_name("export_example.py"), partial / EXAMPLE)
         if out.exists():
             out.rmdir()
@@ -68,22 +80,27 @@ def export(
     return [out / file for file in files]
 
 
-def _sections(evaluation: Path, found: Mapping[str, Any], machine: str) -> list[str]:
-    if machine not in found["models"]:
-        raise InputError(f"--machines {machine}: expected any of {', '.join(found['models'])}")
-    run, line, variant = next(iter(found["models"][machine].values()))
-    clips = embeddings.load(evaluation, run, line, [variant]).bank.clips
-    return sorted({clip.section for clip in clips if clip.machine == machine})
+def _samples(config: Config, seconds: float) -> int:
+    spectrogram = signal.spectrogram_of(config)
+    samples = round(seconds * spectrogram.sample_rate_hz) if math.isfinite(seconds) else 0
+    if samples < spectrogram.least_samples:
+        raise InputError(f"--seconds {seconds}: expected a piece's length or more")
+    return samples
 
 
 def _file_name(name: str) -> str:
-    if not name or Path(name).name != name:
+    if name.casefold() in ("", "..", EXAMPLE) or Path(name).name != name:
         raise InputError(f"{name!r}: expected a machine type or section that can name a file; rename it and train anew")
     return name
 
 
-def _write(folder: Path, detectors: Mapping[str, Detector], seconds: float) -> Path:
-    """Write a machine type's folder; returns the function's file."""
+def _named(section: str, domain: str | None) -> str:
+    """What the files of a section, or of one of its domains, are called; never as anything else in the folder."""
+    return _file_name("_".join(filter(None, ("section", section, domain))))
+
+
+def _write(folder: Path, detectors: Mapping[str, Detector], samples: int) -> Path:
+    """Write a machine type's folder, a detector's files by their name; returns the function's file."""
     folder.mkdir(parents=True)
     detector = next(iter(detectors.values()))
     if not all(isinstance(member.scale, Linear) for part in detector.parts for member in part.members):
@@ -91,12 +108,9 @@ def _write(folder: Path, detectors: Mapping[str, Detector], seconds: float) -> P
             "config.evaluate.ensemble: averages of ranks cannot be exported; evaluate with score or zscore, or give "
             "--system a single model"
         )
-    samples = round(seconds * detector.spectrogram.sample_rate_hz)
-    if samples < detector.spectrogram.least_samples:
-        raise InputError(f"--seconds {seconds}: expected a piece's length or more")
     weights = {name: np.asarray(leaf) for part in detector.parts for name, leaf in _weights(part).items()}
     longest = max(_longest(detector) for detector in detectors.values())
-    banks = {section: _banks(detector, longest) for section, detector in detectors.items()}
+    banks = {name: _banks(detector, longest) for name, detector in detectors.items()}
     shapes = {
         name: jax.ShapeDtypeStruct(a.shape, a.dtype) for name, a in {**weights, **next(iter(banks.values()))}.items()
     }
@@ -105,9 +119,9 @@ def _write(folder: Path, detectors: Mapping[str, Detector], seconds: float) -> P
     exported = jax_export.export(function, platforms=PLATFORMS)(shapes, jax.ShapeDtypeStruct((b, samples), jnp.int16))
     (folder / FUNCTION).write_bytes(exported.serialize())
     _save(folder / WEIGHTS, weights)
-    for section, detector in detectors.items():
-        _save(folder / f"{_file_name(section)}.npz", banks[section])
-        (folder / f"{section}.json").write_text(json.dumps(_about(detector, samples), indent=1) + "\n")
+    for name, detector in detectors.items():
+        _save(folder / f"{name}.npz", banks[name])
+        (folder / f"{name}.json").write_text(json.dumps(_about(detector, samples), indent=1) + "\n")
     return folder / FUNCTION
 
 

@@ -1,6 +1,7 @@
 """Score WAV files with what `asdjax export` wrote:  python example.py MACHINE SECTION CLIP.wav ...
 
-Needs jax, flatbuffers, numpy and soundfile, not asdjax.
+SECTION is such as 00, or 00_source where there are files for each domain. Needs jax, flatbuffers, numpy and soundfile,
+not asdjax.
 """
 
 import json
@@ -14,8 +15,8 @@ from jax import export
 
 machine, section, *clips = sys.argv[1:]
 folder = Path(__file__).parent / machine
-about = json.loads((folder / f"{section}.json").read_text())
-arrays = {**np.load(folder / "weights.npz"), **np.load(folder / f"{section}.npz")}
+about = json.loads((folder / f"section_{section}.json").read_text())
+arrays = {**np.load(folder / "weights.npz"), **np.load(folder / f"section_{section}.npz")}
 function = export.deserialize(bytearray((folder / "function.jaxexport").read_bytes()))
 score = jax.jit(function.call)
 for clip in clips:

@@ -16,13 +16,14 @@ from asdjax.evaluation.metrics import FIGURES, Cell
 from asdjax.evaluation.systems import System, machine_figures
 from asdjax.evaluation.table import Row, as_markdown
 from asdjax.files import replace_text
-from asdjax.progress import track
+from asdjax.progress import say, track
 
 BySeed = Mapping[int, Mapping[str, System]]
 
 NO_SYSTEMS: Mapping[str, System] = MappingProxyType({})
 
 _WRITTEN = ("scores", "clips")
+SPLITS = ("dev", "eval")
 FOLDERS = (*_WRITTEN, embeddings.FOLDER)
 """What an evaluation replaces whole: each is written as `<name>.partial` first."""
 
@@ -40,14 +41,17 @@ def write(
     """Write into an evaluation's folder, which is there; results.json comes last: where it is, the rest is whole.
 
     `about` is what results.json begins with. With several seeds a system's figures are means over them, and every
-    seed has files of its own; `joint` are systems of all seeds together. What else was prepared as a folder
+    seed has files of its own; a system that not all of them have is left out, and it is said; `joint` are systems of
+    all seeds together. What else was prepared as a folder
     `<name>.partial`, see FOLDERS, takes its place too. Raises InputError for names that no score file can hold; an
     earlier evaluation then stands, as it does where files cannot be written.
     """
+    by_seed = _of_all_seeds(by_seed)
     of_seeds = {name: [systems[name] for systems in by_seed.values()] for name in next(iter(by_seed.values()))}
     of_seeds |= {name: [system] for name, system in joint.items()}
     intervals = _intervals(year, of_seeds)
-    rows = [_row(name, systems, intervals[name]) for name, systems in of_seeds.items()]
+    split = about.get("split", "dev")
+    rows = [_row(name, systems, intervals[name], split) for name, systems in of_seeds.items()]
     described = {
         name: _described(systems, list(by_seed) if name not in joint else [], intervals[name])
         for name, systems in of_seeds.items()
@@ -69,6 +73,24 @@ def write(
     return Results(folder, rows)
 
 
+def folder_of(workdir: Path, split: str | None) -> Path:
+    """Where an evaluation of a split lies; of `split` None the labelled one, if it was evaluated, else the other.
+
+    Raises InputError where nothing was evaluated.
+    """
+    folders = [workdir / "evaluation" / name for name in ([split] if split else SPLITS)]
+    for folder in folders:
+        if (folder / "results.json").is_file():
+            return folder
+    words = f" --split {split}" if split else ""
+    raise InputError(f"{folders[0]}: nothing was evaluated yet; run asdjax evaluate --workdir {workdir}{words} first")
+
+
+def of_seed(described: Mapping[str, Any], seed: int | None) -> Mapping[str, Any]:
+    """What results.json tells of a system's thresholds and members: its own, or with several seeds those of one."""
+    return described["by_seed"][str(seed)] if "by_seed" in described else described
+
+
 def read(folder: Path) -> dict[str, Any]:
     """results.json of an evaluation; raises InputError where nothing was evaluated, or it is damaged."""
     file = folder / "results.json"
@@ -82,6 +104,17 @@ def read(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise InputError(f"{file}: damaged ({error}); run asdjax evaluate again") from error
     return content
+
+
+def _of_all_seeds(by_seed: BySeed) -> BySeed:
+    """The systems that every seed has; says which are left out."""
+    for name in dict.fromkeys(name for systems in by_seed.values() for name in systems):
+        if lacking := [str(seed) for seed, systems in by_seed.items() if name not in systems]:
+            say(f"{name}: left out, seed {', '.join(lacking)} lacks it")
+    return {
+        seed: {name: system for name, system in systems.items() if all(name in other for other in by_seed.values())}
+        for seed, systems in by_seed.items()
+    }
 
 
 def _write_files(folder: Path, year: int, systems: Mapping[str, System], per: str) -> None:
@@ -128,16 +161,23 @@ def _described(of_seeds: Sequence[System], seeds: Sequence[int], interval: Inter
         "machines": _machines(of_seeds),
         "cells": [asdict(cell) for cell in _mean_cells([system.judgement.cells for system in of_seeds])],
     }
-    if len(of_seeds) == 1:  # else each seed has its own
-        entry["thresholds"] = [
-            {"machine": machine, "section": section, "domain": domain, **limit._asdict()}
-            for (machine, section, domain), limit in first.thresholds.items()
-        ]
-        entry["unscored_training_clips"] = first.unscored
-        entry["members"] = first.members
-    if len(seeds) > 1:
-        entry |= {"seeds": list(seeds), "spread": _spread([system.judgement.official for system in of_seeds])}
-    return entry
+    if len(seeds) <= 1:
+        return entry | _detector(first, "")
+    return entry | {
+        "seeds": list(seeds),
+        "spread": _spread([system.judgement.official for system in of_seeds]),
+        "by_seed": {seed: _detector(system, f"@{seed}") for seed, system in zip(seeds, of_seeds, strict=True)},
+    }
+
+
+def _detector(system: System, suffix: str) -> dict[str, Any]:
+    """What a system decides by, which each seed has of its own; `suffix`: of its models' names."""
+    limits = [
+        {"machine": machine, "section": section, "domain": domain, **limit._asdict()}
+        for (machine, section, domain), limit in system.thresholds.items()
+    ]
+    members = {machine: [f"{name}{suffix}" for name in names] for machine, names in system.members.items()}
+    return {"thresholds": limits, "unscored_training_clips": system.unscored, "members": members}
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -167,8 +207,8 @@ def _machines(of_seeds: Sequence[System]) -> dict[str, dict[str, float | None]]:
     }
 
 
-def _row(name: str, of_seeds: Sequence[System], interval: Interval | None) -> Row:
+def _row(name: str, of_seeds: Sequence[System], interval: Interval | None, split: str) -> Row:
     by_machine = {machine: (means["auc"], means["pauc"]) for machine, means in _machines(of_seeds).items()}
     official = _mean([system.judgement.official for system in of_seeds])
     undefined = of_seeds[0].judgement.undefined
-    return Row(name, by_machine, official, interval, of_seeds[0].selection, undefined)
+    return Row(name, by_machine, official, interval, of_seeds[0].selection, undefined, split)

@@ -34,7 +34,8 @@ def score_all(
             verdict = detector.judge(_decoded(config, detector, Path(clip)))
         except InputError as error:
             failed += 1
-            say(f"asdjax score: {error}")
+            named = "" if clip in str(error) else f"{clip}: "
+            say(f"asdjax score: {named}{error}")
             continue
         show(_as_json(clip, verdict) if as_json else _as_line(clip, verdict))
     return failed

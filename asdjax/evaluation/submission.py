@@ -25,12 +25,14 @@ from asdjax.corpus.official import (
     parse_file_name,
     place_of,
     read_tables,
+    rules_of,
     template,
 )
 from asdjax.corpus.truth import read_truth
 from asdjax.errors import InputError
 from asdjax.evaluation.metrics import ScoredClip
 from asdjax.files import replace_text
+from asdjax.progress import say
 
 _SCORES = Kind("anomaly_score", finite, "name,score with a finite number")
 _DECISIONS = Kind("decision_result", code(False, True), "name,decision with 0 or 1")
@@ -80,7 +82,8 @@ def read(folder: Path, year: int, truth: Path | None = None) -> list[ScoredClip]
     """Read anybody's submission; the clips come sorted by file and name, however the rows lie.
 
     Without `truth`, labels and domains are read from the development clips' names; evaluation clips have no
-    label then. A missing row shows only where the decision file holds it.
+    label then. A missing row shows only where the decision file holds it, a missing file not at all: it is said which
+    files have no partner.
 
     With `truth`, a folder as in `truth.read_truth`, its clips and the submission's must be the same. Names and truth
     must agree, and from 2022 on tell the domain.
@@ -93,11 +96,25 @@ def read(folder: Path, year: int, truth: Path | None = None) -> list[ScoredClip]
     if not scores:
         raise InputError(f"{folder}: expected files {template(_SCORES.prefix, year)}, got none; check the path")
     _expect_places(decisions, scores, "a score file beside it")
+    _say_alone(scores, decisions, year, known=truth is not None)
     truths = read_truth(truth, year) if truth else []
     for told in truths:
         _expect_places(scores, told, f"its truth in {truth}")
         _expect_places(told, scores, f"a score file for it in {folder}")
     return [clip for place in scores for clip in _clips(place, scores, decisions, truths, year)]
+
+
+def _say_alone(scores: Tables[float], decisions: Tables[bool], year: int, *, known: bool) -> None:
+    """Which score files have no decision file and, in 2021, none of the section's other domain."""
+    alone = [table.path.name for place, table in scores.items() if place not in decisions]
+    if alone:
+        unseen = "" if known else ", and a missing row would not show without --truth"
+        say(f"no decision file, so no precision, recall and F1{unseen}: {', '.join(alone)}")
+    if rules_of(year) == 2021 and not known:
+        domains = {place: "target" if place.domain == "source" else "source" for place in scores}
+        lone = [t.path.name for place, t in scores.items() if place._replace(domain=domains[place]) not in scores]
+        if lone:
+            say(f"no score file of the section's other domain: {', '.join(lone)}")
 
 
 def _clips(

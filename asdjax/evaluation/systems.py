@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from asdjax.config import Config
 from asdjax.corpus.clips import Clip
+from asdjax.errors import InputError
 from asdjax.evaluation import ensembles, thresholds
 from asdjax.evaluation.metrics import Judgement, ScoredClip, judge, machine_means
 from asdjax.evaluation.scores import ClipScores
@@ -24,9 +25,10 @@ Members = dict[str, tuple[str, ...]]
 class System(NamedTuple):
     """What a system said and what it is worth.
 
-    `selection`: "none", "held-out normals", or "labelled test" where its models were chosen by labels of the clips it
-    is judged on. `training`: the training clips' scores; by machine type how many of them are `unscored` and thus did
-    not enter the thresholds, and the `members`, the models that it averages.
+    `selection`: "none", "held-out normals", or "labelled test" where its models were chosen by labels of the
+    development set's test clips: of the split `dev` the clips that it is judged on, of `eval` others. `training`: the
+    training clips' scores; by machine type how many of them are `unscored` and thus did not enter the thresholds, and
+    the `members`, the models that it averages.
     """
 
     selection: str
@@ -43,7 +45,8 @@ def judge_all(config: Config, year: int, models: Models, judged: Sequence[Clip],
     chosen by held-out clips where there are any.
 
     The ranking of models goes by the development set's test clips, whichever clips are judged; ensembles that need
-    one are left out, and it is said, where a machine type has none.
+    one are left out, and it is said, where a machine type has none; so are those that go by held-out clips, where
+    training has some but has not told of them.
     """
     chosen: dict[str, tuple[str, Members]] = {
         name: (ensembles.NO_SELECTION, dict.fromkeys(models, (name,))) for name in _everywhere(models)
@@ -53,7 +56,13 @@ def judge_all(config: Config, year: int, models: Models, judged: Sequence[Clip],
         say(f"{', '.join(ensembles.TOP)}: left out, {', '.join(unranked)} cannot be ranked by labelled test clips")
     else:
         chosen |= _best(ranking, ensembles.TOP, ensembles.LABELLED_TEST)
-    if all(set(of_machine) <= set(held_out.get(machine, ())) for machine, of_machine in models.items()):
+    untold = [machine for machine, names in models.items() if not names.keys() <= held_out.get(machine, {}).keys()]
+    if untold and (any(held_out.values()) or config.train.holdout_fraction > 0):
+        say(
+            f"{', '.join(ensembles.TOP_HELD_OUT)}: left out, of {', '.join(untold)} nothing was told of held-out clips "
+            "at the judged checkpoints; asdjax train makes up for it"
+        )
+    elif not untold:
         by_loss = {machine: sorted(names, key=held_out[machine].__getitem__) for machine, names in models.items()}
         chosen |= _best(by_loss, ensembles.TOP_HELD_OUT, ensembles.HELD_OUT)
     chosen[ensembles.ALL] = (ensembles.NO_SELECTION, {machine: tuple(names) for machine, names in models.items()})
@@ -122,6 +131,7 @@ def _system(
         training |= scores.train
         unscored[machine] = len(scores.unscored)
         of_machine = [clip for clip in judged if clip.machine == machine]
+        _require_scores(scores, of_machine)
         values = [thresholds.threshold_of(clip, limits, per).value for clip in of_machine]
         clips += _scored_clips(
             scores,
@@ -129,6 +139,14 @@ def _system(
             [scores.test[clip] > value for clip, value in zip(of_machine, values, strict=True)],
         )
     return System(selection, tuple(clips), judge(year, clips), limits, training, unscored, members)
+
+
+def _require_scores(scores: ClipScores, clips: Sequence[Clip]) -> None:
+    if missing := [clip for clip in clips if clip not in scores.test]:
+        raise InputError(
+            f"{missing[0].place}: expected a score, got none that is finite (as {len(missing)} clips in all); judge "
+            "another checkpoint, or add training clips of its section"
+        )
 
 
 def _scored_clips(scores: ClipScores, clips: Sequence[Clip], decisions: Sequence[bool | None]) -> list[ScoredClip]:

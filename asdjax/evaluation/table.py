@@ -10,10 +10,16 @@ _TITLE = "AUC/pAUC in %"
 MARKS = {LABELLED_TEST: "*", HELD_OUT: "+"}
 """Behind the name of a system whose models were chosen, by what chose them."""
 
+CHOSEN_BY_LABELS = {
+    "dev": "labelled test data: an upper bound, not a result",
+    "eval": "labels of the development set's test clips, and judged on other clips",
+}
+"""What LABELLED_TEST says of a split."""
+
 
 class Row(NamedTuple):
     """A system's line: (AUC, pAUC) by machine type, the official score and its 95 % interval, what chose its models,
-    and how many cells are undefined. Figures are fractions, None where undefined."""
+    how many cells are undefined, and of which split the clips are. Figures are fractions, None where undefined."""
 
     system: str
     figures: Mapping[str, tuple[float | None, float | None]]
@@ -21,11 +27,12 @@ class Row(NamedTuple):
     interval: tuple[float, float] | None
     selection: str
     undefined: int
+    split: str = "dev"
 
 
 def as_markdown(rows: Sequence[Row]) -> str:
     """The table for table.md."""
-    head, *body = _texts(rows)
+    head, *body = [[text.replace("|", r"\|") for text in texts] for texts in _texts(rows)]
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
     lines += ["| " + " | ".join(texts) + " |" for texts in body]
     return "\n".join([*lines, "", *notes(rows), ""])
@@ -78,7 +85,7 @@ def notes(rows: Sequence[Row]) -> list[str]:
     ]
     selections = {row.selection for row in rows}
     if LABELLED_TEST in selections:
-        lines.append(f"{MARKS[LABELLED_TEST]} models chosen by labelled test data: an upper bound, not a result.")
+        lines.append(f"{MARKS[LABELLED_TEST]} models chosen by {CHOSEN_BY_LABELS[rows[0].split]}.")
     if HELD_OUT in selections:
         lines.append(f"{MARKS[HELD_OUT]} models chosen by normal clips held out of training, without any label.")
     if any(row.undefined for row in rows):

@@ -15,6 +15,8 @@ GAMMA, EMPIRICAL = "gamma", "empirical"
 # standard deviation over mean, below which a gamma distribution's shape passes what float64 can solve for
 _ALIKE = 1e-5
 
+_OR_WIDER = ", or set config.evaluate.threshold_per=machine"
+
 Group = tuple[str, str | None, str | None]
 """Machine type, section, domain; None where a threshold is for all of them."""
 
@@ -52,8 +54,8 @@ def threshold_of(clip: Clip | ScoredClip, limits: Thresholds, per: str) -> Thres
     group = GROUPS[per](clip)
     if group not in limits:
         raise InputError(
-            f"{' '.join(filter(None, group))}: no training clip has another one to be scored against, so no threshold "
-            "can be fitted; add training clips, or set config.evaluate.threshold_per=machine"
+            f"{' '.join(filter(None, group))}: no training clip has a score, for which it needs others to be held "
+            f"against, so no threshold can be fitted; add training clips{_OR_WIDER if per != 'machine' else ''}"
         )
     return limits[group]
 

@@ -16,6 +16,7 @@ from asdjax.evaluation import choice
 from asdjax.evaluation.choice import Chosen
 from asdjax.evaluation.evaluate import Request, evaluate
 from asdjax.evaluation.results import Results
+from asdjax.files import is_locked
 from asdjax.progress import say
 from asdjax.training.runs import Run, runs_of
 
@@ -24,17 +25,21 @@ HISTORY = "history.jsonl"
 
 
 def watch(workdir: Path, request: Request, overrides: Mapping[str, str] = MappingProxyType({})) -> Iterator[Results]:
-    """Evaluate whenever a task has new checkpoints, until those that training will end with have been judged.
+    """Evaluate whenever a task has new checkpoints, until those that training will end with have been judged, or
+    nothing trains any more in the work directory, which training locks.
 
     Before phase 2 has saved anything, phase 1 is judged; tasks that have saved nothing yet are left out. Each
     evaluation replaces the one before, and a line of W/evaluation/<split>/history.jsonl keeps its official scores:
     {"time", "checkpoints", "official": {system: x}}. Raises InputError as `evaluate` does.
     """
+    _wait_for_config(workdir)
     config = configfile.read(workdir, overrides)
     runs = runs_of(config, workdir, tasks_of(open_corpus(config), config.data.classes))
     judged: Chosen = {}
     while not (judged and choice.is_complete(config, runs, judged)):
-        chosen = _next(config, runs, judged)
+        chosen = _next(workdir, config, runs, judged)
+        if chosen is None:
+            return
         try:
             results = evaluate(workdir, request._replace(choose=lambda config, runs, chosen=chosen: chosen), overrides)
         except InputError:
@@ -46,13 +51,31 @@ def watch(workdir: Path, request: Request, overrides: Mapping[str, str] = Mappin
         yield results
 
 
-def _next(config: Config, runs: Sequence[Run], judged: Chosen) -> Chosen:
-    """Wait for checkpoints that have not been judged."""
-    if not choice.newest(config, runs):
-        say("no checkpoint yet; waiting for the first")
-    while (chosen := choice.newest(config, runs)) == judged:
+def _wait_for_config(workdir: Path) -> None:
+    """A training that has begun writes its configuration once it has decoded the audio."""
+    if is_locked(workdir) and not (workdir / configfile.FILE).exists():
+        say("training is at its beginning; waiting for its configuration")
+    while is_locked(workdir) and not (workdir / configfile.FILE).exists():
         sleep(SECONDS_BETWEEN_LOOKS)
-    return chosen
+
+
+def _next(workdir: Path, config: Config, runs: Sequence[Run], judged: Chosen) -> Chosen | None:
+    """Wait for checkpoints that have not been judged; None, and it is said, where training has ended without any."""
+    if not choice.newest(config, runs) and is_locked(workdir):
+        say("no checkpoint yet; waiting for the first")
+    while True:
+        training = is_locked(workdir)  # asked first: what it saves last is there when it no longer is
+        if (chosen := choice.newest(config, runs)) != judged:
+            return chosen
+        if not training:
+            break
+        sleep(SECONDS_BETWEEN_LOOKS)
+    if not judged:
+        raise InputError(
+            f"{workdir}: expected checkpoints or a training at work, found neither; run asdjax train first"
+        )
+    say("no training is at work any more, and it has not come to its end; nothing is left to judge")
+    return None
 
 
 def _remember(folder: Path, results: Results) -> None:

@@ -270,8 +270,7 @@ def test_a_lone_target_piece_draws_in_what_is_near_it_and_nothing_else(backend: 
     alone = scorer_of(bank_of(source, 1), how)(queries)
     both = scorer_of(bank_of(np.concatenate([source, lone]), 1, target_clips=1), how)
     np.testing.assert_allclose(both(queries), alone, **CLOSE)
-    if backend != "knn_density":
-        assert both(lone)[0] < 1e-3
+    assert both(lone)[0] < 1e-3
 
 
 @EVERY

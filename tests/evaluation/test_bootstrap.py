@@ -36,7 +36,7 @@ def test_areas_are_those_of_weighted_clips(max_fpr: float | None, distinct: int)
 
 @pytest.mark.parametrize("year", [2020, 2021, 2022, 2025])
 def test_drawn_as_they_are_the_clips_give_the_official_score(year: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(bootstrap, "_counts", lambda clips: {clip: np.ones(2, int) for clip in clips})
+    monkeypatch.setattr(bootstrap, "_counts", lambda clips: [np.ones((2, len(clips)), int)])
     clips = [*drawn(0, 9), *(replace(clip, machine="pump", label="normal") for clip in drawn(1, 4))]
     low, high = bootstrap.interval(year, [clips]) or (None, None)
     assert low == high == pytest.approx(judge(year, clips).official, abs=1e-12)
@@ -44,7 +44,7 @@ def test_drawn_as_they_are_the_clips_give_the_official_score(year: int, monkeypa
 
 def test_a_resample_keeps_the_number_of_clips_of_each_kind():
     of_kind = defaultdict(list)
-    for clip, times_drawn in bootstrap._counts(drawn(0, 7)).items():
+    for clip, times_drawn in zip(drawn(0, 7), np.concatenate(list(bootstrap._counts(drawn(0, 7)))).T, strict=True):
         of_kind[clip.section, clip.domain, clip.label].append(times_drawn)
     assert len(of_kind) == 8
     for times_drawn in of_kind.values():
@@ -65,6 +65,13 @@ def test_it_is_a_function_of_the_clips_in_any_order():
     clips = drawn(0)
     assert bootstrap.interval(2022, [clips]) == bootstrap.interval(2022, [clips[::-1]])
     assert bootstrap.interval(2022, [clips]) != bootstrap.interval(2022, [drawn(1)])
+
+
+def test_blocks_of_any_size_draw_the_same(monkeypatch: pytest.MonkeyPatch):
+    whole = bootstrap.interval(2021, [drawn(0, 9)])
+    monkeypatch.setattr(bootstrap, "CELLS_AT_ONCE", 1000)
+    assert max(map(len, bootstrap._counts(drawn(0, 9)))) == 1000 // len(drawn(0, 9))
+    assert bootstrap.interval(2021, [drawn(0, 9)]) == whole
 
 
 def test_more_clips_or_more_seeds_narrow_it():

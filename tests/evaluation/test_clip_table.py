@@ -116,6 +116,8 @@ def test_text_that_a_spreadsheet_would_run_is_made_harmless(tmp_path: Path, text
 
 def test_a_carriage_return_begins_a_formula_too():
     assert clip_table.harmless("\rx") == "'\rx"
+    for sign in "＝＋－＠":  # full width, which some spreadsheets take for the usual ones
+        assert clip_table.harmless(f"{sign}cmd()") == f"'{sign}cmd()"
 
 
 @pytest.mark.parametrize("text", ["a=b", "1-2", "section_00.wav", " =x", "ü", "", "x+1@y"])

@@ -30,10 +30,24 @@ def test_scores_are_averaged_as_they_are():
     assert_is(average(MODELS[:1], "score"), TRAIN_SCORES[0], TEST_SCORES[0])
 
 
-def test_ranks_are_shares_of_all_clips_that_score_no_higher():
-    everything = np.concatenate([TRAIN_SCORES, TEST_SCORES], axis=1)
-    shares = (everything[:, None, :] <= everything[:, :, None]).mean(axis=2).mean(axis=0)
-    assert_is(average(MODELS, "rank"), shares[:5], shares[5:])
+def test_ranks_are_shares_of_the_training_clips_that_score_no_higher():
+    shares = (TRAIN_SCORES[:, None, :] <= TRAIN_SCORES[:, :, None]).mean(axis=2).mean(axis=0)
+    got = average(MODELS, "rank")
+    np.testing.assert_allclose([got.train[clip] for clip in TRAIN], shares)
+    between = MODELS[0]._replace(test={TEST[0]: float(np.sort(TRAIN_SCORES[0])[1:3].mean())})
+    assert average([between], "rank").test[TEST[0]] == pytest.approx(2.5 / 5)
+
+
+@pytest.mark.parametrize("how", ["score", "rank", "zscore"])
+def test_a_clips_score_hangs_on_no_other_test_clip_and_keeps_its_order(how: str):
+    together = average(MODELS, how).test
+    for clip in TEST:
+        alone = average([model._replace(test={clip: model.test[clip]}) for model in MODELS], how).test
+        assert alone[clip] == pytest.approx(together[clip])
+    (model,) = MODELS[2:]  # its test clips all lie above its training clips
+    got = average([model], how).test
+    assert sorted(TEST, key=got.__getitem__) == sorted(TEST, key=model.test.__getitem__)
+    assert len(set(got.values())) == len(TEST)
 
 
 def test_z_scores_are_in_deviations_of_the_training_scores():

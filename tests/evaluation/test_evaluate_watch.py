@@ -12,6 +12,7 @@ from conftest import PROJECT, overrides
 
 from asdjax.cli import main
 from asdjax.evaluation import watch
+from asdjax.files import locked_folder
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
@@ -40,7 +41,8 @@ def test_each_new_checkpoint_is_judged_until_the_last(
 ):
     monkeypatch.setattr(watch, "sleep", looking(trained))
     capsys.readouterr()
-    assert main(["evaluate", "--workdir", str(trained), "--watch"]) == 0
+    with locked_folder(trained):
+        assert main(["evaluate", "--workdir", str(trained), "--watch"]) == 0
     captured = capsys.readouterr()
     assert captured.err.count("no checkpoint yet") == 1
     assert captured.out.count("results, table and score files") == len(STATES)
@@ -54,6 +56,35 @@ def test_each_new_checkpoint_is_judged_until_the_last(
     assert all(0 <= row["official"]["all_mean"] <= 1 for row in rows)
     results = Path("evaluation", "dev", "results.json")
     assert (trained / results).read_bytes() == (trained_once / results).read_bytes()
+
+
+def test_it_ends_where_training_was_stopped(trained: Path, capsys: pytest.CaptureFixture[str]):
+    (trained / "fan" / "phase2_full" / "3.json").unlink()
+    assert main(["evaluate", "--workdir", str(trained), "--watch"]) == 0
+    assert [row["checkpoints"] for row in history(trained)] == [{"fan/phase2_full": 2}]
+    assert "no training is at work any more" in capsys.readouterr().err
+
+
+def test_without_a_training_or_a_checkpoint_it_says_what_to_do(trained: Path, capsys: pytest.CaptureFixture[str]):
+    looking(trained)
+    assert main(["evaluate", "--workdir", str(trained), "--watch"]) == 2
+    assert "expected checkpoints or a training, found neither" in capsys.readouterr().err
+    (trained / "config.json").unlink()
+    assert main(["evaluate", "--workdir", str(trained), "--watch"]) == 2
+    assert "config.json: no such file" in capsys.readouterr().err
+
+
+def test_it_waits_for_a_training_that_has_begun_to_write_its_configuration(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    config = trained / "config.json"
+    content = config.read_text()
+    config.unlink()
+    monkeypatch.setattr(watch, "sleep", lambda _: config.write_text(content))
+    with locked_folder(trained):
+        watch._wait_for_config(trained)
+    assert config.exists()
+    assert "waiting for its configuration" in capsys.readouterr().err
 
 
 def test_a_checkpoint_that_is_damaged_ends_it(trained: Path, capsys: pytest.CaptureFixture[str]):

@@ -31,7 +31,7 @@ def exported(workdir: Path, out: Path, *words: str) -> int:
 
 def called(out: Path, section: str, clips: np.ndarray) -> dict[str, np.ndarray]:
     folder = out / "fan"
-    arrays = {**np.load(folder / "weights.npz"), **np.load(folder / f"{section}.npz")}
+    arrays = {**np.load(folder / "weights.npz"), **np.load(folder / f"section_{section}.npz")}
     function = export.deserialize(bytearray((folder / "function.jaxexport").read_bytes()))
     assert function.platforms == ("cpu", "cuda", "tpu")
     return jax.jit(function.call)(arrays, clips)
@@ -61,7 +61,7 @@ def test_the_function_gives_the_scores_of_the_evaluation(trained_once: Path, cor
     np.testing.assert_allclose(np.linalg.norm(embedding, axis=-1), 1, rtol=1e-5)
     results = json.loads((trained_once / "evaluation" / "dev" / "results.json").read_text())
     (limit,) = results["systems"]["all_mean"]["thresholds"]
-    assert json.loads((out / "fan" / "01.json").read_text())["threshold"] == limit["value"]
+    assert json.loads((out / "fan" / "section_01.json").read_text())["threshold"] == limit["value"]
 
 
 def test_the_example_needs_no_asdjax(trained_once: Path, corpus: Path, tmp_path: Path):
@@ -103,7 +103,7 @@ def test_refusals_leave_nothing_behind(trained: Path, tmp_path: Path, capsys: py
         (["--machines", "pump"], "--machines pump: expected any of fan"),
         (["--system", "x"], "--system x: expected one of"),
         (["--seconds", "0.5"], "--seconds 0.5: expected a piece's length"),
-        (["--split", "eval"], "run asdjax evaluate first"),
+        (["--split", "eval"], "nothing was evaluated yet; run asdjax evaluate"),
     ):
         capsys.readouterr()
         assert exported(trained, out, *words) == 2

@@ -13,7 +13,7 @@ from asdjax.errors import InputError
 from asdjax.evaluation import bootstrap, results
 from asdjax.evaluation.metrics import ScoredClip, judge
 from asdjax.evaluation.systems import System
-from asdjax.evaluation.table import Row, as_text
+from asdjax.evaluation.table import Row, as_markdown, as_text
 from asdjax.evaluation.thresholds import Threshold
 
 BY_MACHINE = ("machines", "thresholds", "unscored_training_clips", "members")
@@ -95,6 +95,44 @@ def test_several_seeds_give_means_with_their_spread_and_interval(tmp_path: Path)
     aucs = [[cell.auc for cell in of["all_mean"].judgement.cells] for of in by_seed.values()]
     assert [cell["auc"] for cell in entry["cells"]] == pytest.approx(np.mean(np.array(aucs, float), axis=0))
     assert {path.name for path in (tmp_path / "scores").iterdir()} == {f"all_mean@{seed}" for seed in (3, 4, 5)}
+
+
+def test_each_seeds_thresholds_and_members_are_told(tmp_path: Path):
+    results.write(tmp_path, 2021, {seed: {"all_mean": system(seed)} for seed in (3, 1)}, ABOUT)
+    entry = written(tmp_path)["systems"]["all_mean"]
+    assert list(entry["by_seed"]) == ["3", "1"]
+    of_seed = results.of_seed(entry, 1)
+    assert of_seed["members"] == {"fan": ["a@1", "b@1"]}
+    assert of_seed["thresholds"][0]["false_alarms"] == 0.1
+
+
+def test_a_system_that_a_seed_lacks_is_left_out_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    whole = {"all_mean": system(0), "best_held_out": system(1, "held-out normals")}
+    results.write(tmp_path, 2021, {1: whole, 2: {"all_mean": system(2)}}, ABOUT)
+    assert list(written(tmp_path)["systems"]) == ["all_mean"]
+    assert "best_held_out: left out, seed 2 lacks it" in capsys.readouterr().err
+
+
+def test_what_labels_chose_is_an_upper_bound_only_where_it_is_judged_on_the_same_clips():
+    for split, expected in (("dev", "an upper bound, not a result"), ("eval", "judged on other clips")):
+        (row,) = [row._replace(split=split) for row in rows() if row.selection == "labelled test"]
+        assert expected in as_text([row])
+        assert ("upper bound" in as_text([row])) == (split == "dev")
+
+
+def test_a_bar_in_a_name_does_not_split_a_cell_of_table_md():
+    table = as_markdown([Row("a|b", {"fan|2": (0.5, 0.5)}, 0.5, None, "none", 0)])
+    assert r"| a\|b |" in table
+    assert r"| fan\|2 |" in table
+
+
+@pytest.mark.parametrize("there", ["dev", "eval"])
+def test_by_default_it_is_dev_if_it_was_evaluated(there: str, tmp_path: Path):
+    (tmp_path / "evaluation" / there).mkdir(parents=True)
+    (tmp_path / "evaluation" / there / "results.json").write_text("{}")
+    assert results.folder_of(tmp_path, None).name == there
+    with pytest.raises(InputError, match="nothing was evaluated yet"):
+        results.folder_of(tmp_path, "dev" if there == "eval" else "eval")
 
 
 def test_undefined_figures_are_null(tmp_path: Path):

@@ -165,7 +165,7 @@ def test_a_table_for_people(trained_once: Path, corpus: Path, capsys: pytest.Cap
         (["--machine", "pump"], "--machine pump: expected one of fan"),
         (["--section", "07"], "--section 07: expected one of 00, 01 of fan"),
         (["--system", "best"], "--system best: expected one of resnet50_512, best_single"),
-        (["--split", "eval"], "run asdjax evaluate first"),
+        (["--split", "eval"], "nothing was evaluated yet; run asdjax evaluate"),
         (["--config.evaluate.k=3"], "--config.evaluate.k: settled earlier"),
     ],
 )

@@ -299,3 +299,16 @@ def test_truth_and_submission_hold_the_same_files(tmp_path: Path) -> None:
         read(tmp_path / "scores", 2023, truth)
     with pytest.raises(InputError, match="expected a folder of ground_truth files"):
         read(tmp_path / "scores", 2023, tmp_path / "nowhere")
+
+
+def test_files_without_a_partner_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is missing from them could not be seen."""
+    read(submission(tmp_path), 2021)
+    assert capsys.readouterr().err == ""
+    (tmp_path / DECISIONS).unlink()
+    (tmp_path / "anomaly_score_fan_section_01_target_test.csv").unlink()
+    (tmp_path / "decision_result_fan_section_01_target_test.csv").unlink()
+    read(tmp_path, 2021)
+    alone, lone = capsys.readouterr().err.splitlines()
+    assert alone.endswith(f"a missing row would not show without --truth: {SCORES}")
+    assert lone.endswith("no score file of the section's other domain: anomaly_score_fan_section_01_source_test.csv")

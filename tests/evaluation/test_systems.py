@@ -116,7 +116,7 @@ def test_labelled_clips_rank_models_for_unlabelled_ones():
 
 
 def test_a_machine_type_without_a_threshold_is_named():
-    with pytest.raises(InputError, match="fan: no training clip has another one"):
+    with pytest.raises(InputError, match="fan: no training clip has a score"):
         judged({"fan": {"a": ClipScores({}, MODELS["fan"]["a"].test)}}, clips("fan")[1])
 
 
@@ -128,8 +128,21 @@ def test_held_out_clips_rank_models_without_any_label():
     assert got["top3_held_out"].selection == got["best_held_out"].selection == "held-out normals"
     assert got["top3_held_out"].members == {"fan": NAMES[:3], "pump": NAMES[:2:-1]}
     assert got["best_held_out"].members == {"fan": NAMES[:1], "pump": NAMES[-1:]}
-    unknown = {"fan": held_out["fan"], "pump": {"a": 1.0}}
-    assert "best_held_out" not in judged(held_out=unknown)
+
+
+def test_what_held_out_clips_do_not_tell_is_left_out_and_said(capsys: pytest.CaptureFixture[str]):
+    told = {"fan": dict.fromkeys(NAMES, 1.0), "pump": {"a": 1.0}}
+    assert "best_held_out" not in judged(held_out=told)
+    assert "best_held_out, top3_held_out: left out, of pump nothing was told" in capsys.readouterr().err
+    assert "best_held_out" not in judged()
+    assert "held_out" not in capsys.readouterr().err
+
+
+def test_a_clip_without_a_finite_score_is_named():
+    fan = MODELS["fan"]["a"]
+    lacking = fan._replace(test=dict(list(fan.test.items())[1:]))
+    with pytest.raises(InputError, match=r"source_normal_0\.wav: expected a score"):
+        judged({"fan": {"a": lacking}}, clips("fan")[1], {"fan": {"a": 1.0}})
 
 
 def test_baselines_are_systems_of_their_own():

@@ -79,5 +79,5 @@ def test_each_group_has_a_threshold_of_its_own(per: str, fields: int):
 
 def test_a_group_without_training_scores_is_named():
     stranger = Clip(Path("new.wav"), "fan", "07", "test", "target", None)
-    with pytest.raises(InputError, match="fan 07: no training clip has another one"):
+    with pytest.raises(InputError, match=r"fan 07: no training clip has a score.*threshold_per=machine"):
         threshold_of(stranger, fit_all(training(), "section", 90.0), "section")

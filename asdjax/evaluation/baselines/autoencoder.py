@@ -187,6 +187,8 @@ def _loss(
 
 def errors(learned: Learned, log_mels: LogMels) -> np.ndarray:
     """Each clip's mean squared error over its vectors, (n,) float64."""
+    if len(log_mels.first) == 1:  # no clips
+        return np.zeros(0)
     vectors, starts = vectors_of(log_mels), vector_starts(log_mels)
     padded = np.resize(starts, -(-len(starts) // _SCORED_AT_ONCE) * _SCORED_AT_ONCE)
     parts = [np.asarray(_errors(learned, vectors[rows])) for rows in padded.reshape(-1, _SCORED_AT_ONCE)]

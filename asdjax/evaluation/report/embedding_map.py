@@ -86,9 +86,10 @@ def map_of(models: Models, key: ModelKey, machine: str, shown: Sequence[Clip]) -
     wanted = set(shown)
     test = _thinned([i for i, clip in enumerate(models.test_clips) if clip in wanted])
     vectors = clip_means(kept.bank, key.variant, bank).astype(np.float64)
-    axes = PCA(2, svd_solver="full").fit(vectors)
-    of_test = axes.transform(clip_means(kept.test, key.variant, test).astype(np.float64))
-    first, second = axes.explained_variance_ratio_.tolist()
+    with np.errstate(invalid="ignore"):  # clips that are all the same have no variance to share
+        axes = PCA(2, svd_solver="full").fit(vectors)
+    of_test = axes.transform(clip_means(kept.test, key.variant, test).astype(np.float64)) if test else np.empty((0, 2))
+    first, second = np.nan_to_num(axes.explained_variance_ratio_).tolist()
     return Map(
         [Place(models.bank_clips[i], *at) for i, at in zip(bank, axes.transform(vectors).tolist(), strict=True)],
         [Place(models.test_clips[i], *at) for i, at in zip(test, of_test.tolist(), strict=True)],
@@ -97,12 +98,12 @@ def map_of(models: Models, key: ModelKey, machine: str, shown: Sequence[Clip]) -
 
 
 def _thinned(numbers: Sequence[int]) -> list[int]:
-    return list(numbers[:: -(-len(numbers) // _MOST)])
+    return list(numbers[:: max(-(-len(numbers) // _MOST), 1)])
 
 
 def embedding_map(machine: str, model: str, shown: Map) -> Picture:
     """The figure: a panel for each section, in which the other sections' clips are faint."""
-    sections = list(dict.fromkeys(place.clip.section for place in shown.test))
+    sections = list(dict.fromkeys(place.clip.section for place in shown.test or shown.bank))
     columns = 2 if len(sections) == 4 else min(_COLUMNS, len(sections))
     rows = -(-len(sections) // columns)
 

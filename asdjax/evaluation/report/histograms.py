@@ -43,8 +43,9 @@ KINDS = (
 
 def histograms(machine: str, rows: Sequence[Row]) -> Picture:
     """The figure of a machine type's clips, test and training."""
-    sections = list(dict.fromkeys(row.clip.section for row in rows if row.split == "test"))
-    domains = _in_order(row.clip.domain for row in rows if row.split == "test")
+    shown = [row for row in rows if row.split == "test"] or rows
+    sections = list(dict.fromkeys(row.clip.section for row in shown))
+    domains = _in_order(row.clip.domain for row in shown)
     edges = np.histogram_bin_edges([row.clip.score for row in rows], _BINS).tolist()
 
     def draw(figure: Figure) -> None:
@@ -83,8 +84,8 @@ def _draw_cell(axes: Axes, cell: Sequence[Row], section: Sequence[Row], edges: S
             axes.hist(scores, edges, histtype="stepfilled", label=kind.name, **look)
             number = max(number, len(scores))
     training = [row.clip.score for row in cell if row.split == "train"]
-    if training and number:
-        weights = np.full(len(training), number / len(training))
+    if training and (number or not any(row.split == "test" for row in section)):
+        weights = np.full(len(training), (number or len(training)) / len(training))
         axes.hist(training, edges, weights=weights, histtype="step", color=TRAINING, lw=1.3, label="training (scaled)")
     for threshold in {row.threshold for row in cell or section}:
         axes.axvline(threshold, color=THRESHOLD, ls="--", lw=1.3, label="threshold")

@@ -15,8 +15,6 @@ from asdjax.evaluation.ensembles import ALL
 HEADLINE = ALL
 """The system that figures and clips are shown of: it selects nothing."""
 
-SPLITS = ("dev", "eval")
-
 
 class Fleet(NamedTuple):
     """A run whose models were judged: name, folder, by checkpoint line the judged step and what the evaluation kept of
@@ -52,8 +50,14 @@ class Inputs(NamedTuple):
 
     @property
     def machines(self) -> tuple[str, ...]:
-        """Machine types with test clips, sorted."""
-        return tuple(sorted({row.clip.machine for row in self.rows if row.split == "test"}))
+        """Machine types with test clips, or all where none has any, sorted."""
+        with_test = {row.clip.machine for row in self.rows if row.split == "test"}
+        return tuple(sorted(with_test or {row.clip.machine for row in self.rows}))
+
+    @property
+    def detector(self) -> Mapping[str, Any]:
+        """The headline system's thresholds and members in results.json, of the seed that is shown."""
+        return results.of_seed(self.results["systems"][HEADLINE], self.seed)
 
     def fleet_of(self, machine: str) -> Fleet:
         """The run that a machine type belongs to."""
@@ -69,23 +73,14 @@ def read(workdir: Path, split: str | None, overrides: Mapping[str, str]) -> Inpu
         if field.startswith("evaluate."):
             raise InputError(f"--config.{field}: settled by the evaluation; give it to asdjax evaluate, then report")
     config = configfile.read(workdir, overrides)
-    folder = _evaluation(workdir, split)
+    folder = results.folder_of(workdir, split)
     found = results.read(folder)
     config.evaluate.update(configfile.tuples(found["settings"]))
-    seeds = tuple(config.seed)
+    seeds = tuple(found["systems"][HEADLINE].get("seeds", config.seed))  # training may have begun others since
     name = HEADLINE if len(seeds) == 1 else f"{HEADLINE}@{seeds[0]}"
     rows = clip_table.read(folder / "clips" / f"{name}.csv")
     fleets = _fleets(workdir, folder, found["checkpoints"], config, seeds)
     return Inputs(folder, found, config, seeds, seeds[0], rows, fleets)
-
-
-def _evaluation(workdir: Path, split: str | None) -> Path:
-    folders = [workdir / "evaluation" / name for name in ([split] if split else SPLITS)]
-    for folder in folders:
-        if (folder / "results.json").is_file():
-            return folder
-    words = f" --split {split}" if split else ""
-    raise InputError(f"{folders[0]}: nothing was evaluated yet; run asdjax evaluate --workdir {workdir}{words} first")
 
 
 def _fleets(

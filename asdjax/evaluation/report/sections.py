@@ -29,7 +29,7 @@ class Machine(NamedTuple):
 def machine(inputs: Inputs, models: Models, name: str) -> Machine:
     """A machine type's part, of the headline system and the seed that is shown."""
     rows = [row for row in inputs.rows if row.clip.machine == name]
-    means = inputs.results["systems"][HEADLINE]["machines"][name]
+    means = inputs.results["systems"][HEADLINE]["machines"].get(name, {"auc": None, "pauc": None})
     known = means["auc"] is not None
     return Machine(
         name,

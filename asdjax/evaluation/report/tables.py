@@ -5,17 +5,14 @@ from typing import Any, NamedTuple
 
 from asdjax.evaluation import thresholds
 from asdjax.evaluation.clip_table import Row
-from asdjax.evaluation.ensembles import ALL, ALL_SEEDS, HELD_OUT, LABELLED_TEST, TOP, TOP_HELD_OUT
+from asdjax.evaluation.ensembles import ALL, ALL_SEEDS, TOP, TOP_HELD_OUT
 from asdjax.evaluation.metrics import Cell
 from asdjax.evaluation.report.inputs import HEADLINE, Inputs
 from asdjax.evaluation.table import MARKS, as_range, notes, percent
 from asdjax.evaluation.table import Row as SystemRow
 
-_SELECTED = {
-    LABELLED_TEST: "its models were chosen by labelled test data, so this is an upper bound, not a result",
-    HELD_OUT: "its models were chosen by normal clips held out of training, without any label of a fault",
-}
 _RULES = {thresholds.GAMMA: "gamma distribution", thresholds.EMPIRICAL: "of the scores themselves"}
+_AVERAGED = {"score": "scores", "rank": "ranks among training scores", "zscore": "z-scores by training scores"}
 _ENSEMBLES = {ALL, ALL_SEEDS, *TOP, *TOP_HELD_OUT}
 
 
@@ -64,6 +61,7 @@ def system_rows(results: Mapping[str, Any]) -> list[SystemRow]:
             None if system["interval"] is None else tuple(system["interval"]),
             system["selection"],
             system["undefined_cells"],
+            results["split"],
         )
         for name, system in results["systems"].items()
     ]
@@ -119,18 +117,22 @@ def _cells(inputs: Inputs) -> list[Cell]:
 
 def limits(inputs: Inputs) -> Table:
     """The thresholds of the headline system, of the seed that is shown, and what they mean for training clips."""
-    per, percentile = inputs.config.evaluate.threshold_per, inputs.config.evaluate.threshold_percentile
-    groups: dict[thresholds.Group, list[Row]] = {}
-    for row in inputs.rows:
-        if row.split == "train":
-            groups.setdefault(thresholds.GROUPS[per](row.clip), []).append(row)
-    lines = []
-    for (machine, section, domain), rows in sorted(groups.items(), key=repr):
-        fitted = thresholds.fit([row.clip.score for row in rows], percentile)
-        place = [machine, section or "all", domain or "all"]
-        rule = f"{percentile:g}th percentile, {_RULES[fitted.rule]}"
-        share = percent(fitted.false_alarms)
-        lines.append(Line([*place, rule, f"{rows[0].threshold:.4g}", str(fitted.clips), share], False))
+    percentile = inputs.config.evaluate.threshold_percentile
+    lines = [
+        Line(
+            [
+                limit["machine"],
+                limit["section"] or "all",
+                limit["domain"] or "all",
+                f"{percentile:g}th percentile, {_RULES[limit['rule']]}",
+                f"{limit['value']:.4g}",
+                str(limit["clips"]),
+                percent(limit["false_alarms"]),
+            ],
+            False,
+        )
+        for limit in inputs.detector["thresholds"]
+    ]
     head = ["Machine type", "Section", "Domain", "Rule", "Threshold", "Training clips", "Above it (%)"]
     below = [
         "A clip whose score is above the threshold is called anomalous. Above it: the share of normal training clips "
@@ -140,23 +142,45 @@ def limits(inputs: Inputs) -> Table:
 
 
 def headline(inputs: Inputs) -> str:
-    """The official score, its interval and how it was selected, in one sentence."""
+    """The official score, its interval and how it was selected; without one, why, and what is known all the same."""
     system = inputs.results["systems"][HEADLINE]
-    number = len(inputs.fleets[0].steps) * len(inputs.config.variants)
-    what = f"{HEADLINE}, the mean of the scores of {_all(number)} of each machine type,"
+    what = f"{HEADLINE}, {_what(inputs)} of each machine type,"
     if system["official"] is None:
-        return (
-            f"{what} was asked about {counts(inputs.rows).clips} clips whose labels are not known. So no figure can "
-            "tell how well it does; below are its scores, thresholds and decisions."
-        )
+        return f"{what} {_unjudged(counts(inputs.rows))}"
     interval = f" (95 % interval {as_range(tuple(system['interval'])).replace('-', '–')})" if system["interval"] else ""
     over = f", the mean over {len(inputs.seeds)} seeds," if len(inputs.seeds) > 1 else ""
-    chosen = _SELECTED.get(system["selection"], "nothing in it was chosen by test labels")
     return (
         f"{what} reaches an official score of {percent(system['official'])} of 100{interval}{over} by the rules of "
-        f"{inputs.results['year']}; {chosen}."
+        f"{inputs.results['year']}; nothing in it was chosen by test labels."
     )
 
 
-def _all(number: int) -> str:
-    return "the one model" if number == 1 else f"the {number} models"
+def _what(inputs: Inputs) -> str:
+    """What the headline system averages, of how many models."""
+    numbers = sorted({len(names) for names in inputs.detector["members"].values()})
+    if numbers == [1]:
+        return "the score of the one model"
+    models = f"{numbers[0]} models" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]} models"
+    return f"the mean of the {_AVERAGED[inputs.config.evaluate.ensemble]} of the {models}"
+
+
+def _unjudged(told: Counts) -> str:
+    """What can be said without an official score."""
+    if not told.clips:
+        return "has had no test clips to judge. Below are its training clips' scores and thresholds."
+    if not told.normals + told.anomalies:
+        return (
+            f"was asked about {told.clips} clips whose labels are not known. So no figure can tell how well it does; "
+            "below are its scores, thresholds and decisions."
+        )
+    if not told.anomalies and told.normals == told.clips:
+        share = percent(told.alarms / told.normals)
+        return (
+            f"was asked about {told.clips} clips, all of them normal, and calls {told.alarms} of them anomalous: a "
+            f"false-alarm rate of {share} %. How many faults it catches cannot be told without any."
+        )
+    return (
+        f"was asked about {told.clips} clips, {told.normals} known to be normal and {told.anomalies} to be anomalies, "
+        f"but no section and domain has both and all its labels. It calls {told.alarms} of these normal clips and "
+        f"{told.caught} of these anomalies anomalous."
+    )

@@ -1,0 +1,208 @@
+"""One's own machines: no test clips at all, or only normal ones; several seeds; what goes on from there."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import soundfile
+from conftest import quick_compiles, untrained
+from jax import export as jax_export
+
+from asdjax import configfile
+from asdjax.cli import main
+from asdjax.config import default
+from asdjax.corpus.clips import Clip, Corpus
+from asdjax.corpus.tasks import Task
+from asdjax.evaluation import evaluate, export, results
+from asdjax.evaluation.detector import open_detector
+from asdjax.training import checkpoints
+from asdjax.training.runs import Run
+
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
+SECTIONS = ("weights", "01")
+
+
+def recorded(corpus: Path, folder: Path, tests: str = "") -> Path:
+    """Clips of the synthetic machine as one's own, the training clips and of the test clips those of a label."""
+    rows = [["path", "machine", "section", "domain", "split", "label", "attributes"]]
+    for path in sorted(corpus.rglob("*.wav")):
+        _, section, domain, split, label, *_ = path.stem.split("_")
+        if split == "train" or label == tests:
+            shutil.copy(path, folder)
+            rows.append([path.name, "fan", SECTIONS[int(section)], domain, split, label, ""])
+    with (folder / "manifest.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def normal_only(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two models, evaluated without any test clip."""
+    recordings = recorded(corpus, tmp_path_factory.mktemp("own"))
+    with quick_compiles():
+        workdir = untrained(
+            recordings, tmp_path_factory.mktemp("own-run") / "run", variants="resnet50_512,resnet50_1024"
+        )
+        assert main(["evaluate", "--workdir", str(workdir)]) == 0
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def two_seeds(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seeds, evaluated on normal clips only."""
+    recordings = recorded(corpus, tmp_path_factory.mktemp("normal"), "normal")
+    with quick_compiles():
+        workdir = untrained(recordings, tmp_path_factory.mktemp("normal-run") / "run", seed="3,1")
+        assert main(["evaluate", "--workdir", str(workdir)]) == 0
+    return workdir
+
+
+def told(capsys: pytest.CaptureFixture[str]) -> list[dict]:
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def scored(workdir: Path, capsys: pytest.CaptureFixture[str], clips: list[Path], *words: str) -> list[float]:
+    capsys.readouterr()
+    place = ["--workdir", str(workdir), "--machine", "fan", "--section", "weights"]
+    assert main(["score", "--json", *place, *words, *map(str, clips)]) == 0
+    return [row["score"] for row in told(capsys)]
+
+
+def called(out: Path, name: str, clips: list[Path]) -> np.ndarray:
+    arrays = {**np.load(out / "fan" / "weights.npz"), **np.load(out / "fan" / f"section_{name}.npz")}
+    function = jax_export.deserialize(bytearray((out / "fan" / "function.jaxexport").read_bytes()))
+    samples = np.stack([soundfile.read(clip, dtype="int16")[0] for clip in clips])
+    return np.asarray(jax.jit(function.call)(arrays, samples)["score"])
+
+
+def test_without_test_clips_there_are_banks_and_thresholds_but_no_figures(normal_only: Path):
+    found = results.read(results.folder_of(normal_only, None))
+    for system in found["systems"].values():
+        assert (system["official"], system["interval"], system["cells"]) == (None, None, [])
+    (limit,) = found["systems"]["all_mean"]["thresholds"]
+    assert limit["clips"] == 12
+    assert list((normal_only / "evaluation" / "dev" / "scores" / "all_mean").iterdir()) == []
+
+
+def test_two_models_score_and_are_exported_alike_without_test_clips(
+    normal_only: Path,
+    corpus: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """Both are of one checkpoint, which is loaded once for all sections."""
+    clips = sorted((corpus / "fan" / "source_test").glob("section_00_*"))
+    expected = scored(normal_only, capsys, clips)
+    assert len(set(expected)) == len(clips)
+    loaded, restore = [], checkpoints.restore
+    monkeypatch.setattr(checkpoints, "restore", lambda *of: loaded.append(of) or restore(*of))
+    out = tmp_path / "out"
+    assert main(["export", "--workdir", str(normal_only), "--out", str(out), "--seconds", "2"]) == 0
+    assert len(loaded) == 1
+    assert called(out, "weights", clips) == pytest.approx(expected, abs=1e-5)
+
+
+def test_without_test_clips_a_report_shows_training_clips_and_thresholds(normal_only: Path):
+    assert main(["report", "--workdir", str(normal_only)]) == 0
+    page = (normal_only / "evaluation" / "dev" / "report.html").read_text()
+    assert "the mean of the scores of the 2 models of each machine type, has had no test clips to judge" in page
+    assert "Histograms of the scores of fan: 2 sections" in page
+    assert "90th percentile" in page
+
+
+def test_where_banks_go_by_domain_each_domain_is_exported(
+    normal_only: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    workdir, out = Path(shutil.copytree(normal_only, tmp_path / "run")), tmp_path / "out"
+    assert main(["evaluate", "--workdir", str(workdir), "--config.evaluate.bank=same_domain"]) == 0
+    words = ["--system", "resnet50_512"]
+    assert main(["export", "--workdir", str(workdir), "--out", str(out), "--seconds", "2", *words]) == 0
+    clips = sorted((corpus / "fan" / "target_test").glob("section_00_*"))
+    for domain in ("source", "target"):
+        expected = scored(workdir, capsys, clips, *words, "--domain", domain)
+        assert called(out, f"weights_{domain}", clips) == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_callers_configuration_stays_as_it_is(two_seeds: Path):
+    config = configfile.read(two_seeds)
+    config.evaluate.k = 3
+    open_detector(config, two_seeds, None, "all_mean@1", "fan", "01", None)
+    assert config.evaluate.k == 3
+
+
+@pytest.mark.parametrize(("split", "expected"), [("dev", [False]), ("eval", [False, True])])
+def test_clips_of_the_other_split_are_embedded_only_where_they_rank_models(
+    split: str, expected: list[bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("open_stores", "recordings_of"):
+        monkeypatch.setattr(evaluate, name, lambda *_: [])
+    clips = [
+        Clip(tmp_path / f"{blind}.wav", "fan", "00", "test", "source", None if blind else "normal", blind=blind)
+        for blind in (False, True)
+    ]
+    task = Task("fan", ("fan",), (), (), (), ())
+    run = Run("fan", task, 0, tmp_path)
+    recorded = evaluate._recorded(default(), tmp_path, Corpus("manifest", tuple(clips)), run, split)
+    assert [clip.blind for clip in recorded["test"].clips] == expected
+
+
+def test_a_machine_type_cannot_take_the_examples_place():
+    for name in ("example.py", "Example.py", "..", "a/b", ""):
+        with pytest.raises(export.InputError, match="expected a machine type"):
+            export._file_name(name)
+
+
+def test_density_needs_two_clips_in_a_bank(
+    corpus: Path, two_seeds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    config = json.loads((two_seeds / "config.json").read_text())
+    (root,) = config["data"]["root"]
+    rows = list(csv.reader((Path(root) / "manifest.csv").read_text().splitlines()))
+    alone = [row for row in rows if row[2:5] != ["01", "source", "train"]]
+    (target, *_) = [row for row in alone if row[2:5] == ["01", "target", "train"]]
+    alone = [row for row in alone if row[2:5] != ["01", "target", "train"] or row == target]
+    folder = Path(shutil.copytree(root, tmp_path / "own"))
+    with (folder / "manifest.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(alone)
+    words = ["evaluate", "--workdir", str(two_seeds), f"--config.data.root={folder}"]
+    assert main([*words, "--config.evaluate.backend=knn_density"]) == 2
+    assert "needs two training clips in every bank, found one for fan 01" in capsys.readouterr().err
+
+
+def test_normal_test_clips_only_tell_the_false_alarms_of_the_seeds_that_were_judged(two_seeds: Path, tmp_path: Path):
+    """Training has begun a third seed since, in another order."""
+    workdir = Path(shutil.copytree(two_seeds, tmp_path / "run"))
+    config = json.loads((workdir / "config.json").read_text())
+    config["seed"] = [2, 1, 3]
+    (workdir / "config.json").write_text(json.dumps(config))
+    assert main(["report", "--workdir", str(workdir), "--clips", "0"]) == 0
+    page = " ".join((workdir / "evaluation" / "dev" / "report.html").read_text().split())
+    assert "asked about 12 clips, all of them normal, and calls" in page
+    assert "a false-alarm rate of" in page
+    assert "Tables are means over the seeds 3, 1;" in page
+    limits = results.of_seed(results.read(workdir / "evaluation" / "dev")["systems"]["all_mean"], 3)["thresholds"]
+    assert f"{limits[0]['value']:.4g}" in page
+
+
+def test_a_system_of_the_table_scores_with_its_first_seed_and_says_so(
+    two_seeds: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
+):
+    clips = sorted((corpus / "fan" / "source_test").glob("section_00_*normal*"))
+    first, other = (scored(two_seeds, capsys, clips, "--system", f"resnet50_512@{seed}") for seed in (3, 1))
+    assert first != other
+    assert (
+        main(
+            ["score", "--json", "--workdir", str(two_seeds), "--machine", "fan", "--section", "weights"]
+            + ["--system", "resnet50_512", *map(str, clips)]
+        )
+        == 0
+    )
+    captured = capsys.readouterr()
+    assert [json.loads(line)["score"] for line in captured.out.splitlines()] == first
+    assert "taking resnet50_512@3; there are resnet50_512@1 too" in captured.err
