@@ -34,7 +34,8 @@ def judge(
     target = jnp.asarray(np.asarray(task.class_of_clip, np.int32)[embedded.clip])
     head = heads.head_of(spec.head)
     loss, accuracy = {}, {}
-    for variant, scale in zip(spec.variants, objective.scales_of(spec, model.statistics), strict=True):
+    for variant in spec.variants:
+        scale = objective.scale_of(spec, model.statistics[variant])
         centres = model.parameters[variant][CENTRES]
         cosine = heads.cosines(jnp.asarray(embedded.vectors[variant]), jnp.asarray(centres), spec.head.subcentres)
         loss[variant] = float(jnp.mean(head.loss(cosine, target, scale)))

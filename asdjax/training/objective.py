@@ -1,10 +1,8 @@
-"""What a step of a fleet minimises: the mixup losses of all variants, which one vmapped head makes of embeddings.
+"""What a step minimises for one variant: the mixup loss that a head makes of its embeddings.
 
-Letters: v variants, b batch, d embedding, k classes.
+Letters: b batch, k classes.
 """
 
-import functools
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -14,80 +12,54 @@ from asdjax.models import heads, variants
 from asdjax.models.heads import Labels
 from asdjax.models.variants import Arrays
 from asdjax.training import fleet
-from asdjax.training.fleet import CENTRES, SCALE, FleetSpec, FleetState, Model
+from asdjax.training.fleet import CENTRES, SCALE, FleetSpec, FleetState
 from asdjax.training.sampler import Draw
 
 
 class Outcome(NamedTuple):
-    """Of a batch of each variant, (v,): mixup loss; share of rows whose nearest centre is the heavier clip's class.
-    Then all variants' statistics as the batch leaves them."""
+    """Of a variant's batch: mixup loss (); share of rows whose nearest centre is the heavier clip's class (); the
+    variant's statistics as the batch leaves them."""
 
     loss: jax.Array
     accuracy: jax.Array
-    statistics: dict[str, Arrays]
+    statistics: Arrays
 
 
 def objective(
-    spec: FleetSpec, trainable: dict[str, Arrays], state: FleetState, pieces: Sequence[jax.Array], draws: Draw
+    spec: FleetSpec, variant: str, trainable: Arrays, state: FleetState, pieces: jax.Array, draw: Draw
 ) -> tuple[jax.Array, Outcome]:
-    """The variants' losses summed (their gradients do not meet), with what they are made of.
+    """The variant's loss, with what else comes of it.
 
-    trainable: in place of the state's own, to be differentiated by; pieces: each variant's (b, height, frames, c).
+    trainable: in place of the state's own, to be differentiated by; pieces: (b, height, frames, c).
     """
-    model = fleet.model_of(state._replace(trainable=trainable))
-    embeddings, of_backbones = _embeddings(spec, model, pieces)
-    cosines = _cosines(spec, model, embeddings)
-    labels = _labels(spec, draws)
-    scales = _scales(spec, model.statistics, cosines, labels)
-    statistics = _with_scales(spec, of_backbones, scales)
-    losses = jax.vmap(functools.partial(heads.mixup_loss, heads.head_of(spec.head)))(cosines, labels, scales)
-    loss = jnp.mean(losses, axis=1)
-    accuracy = jnp.mean(jnp.argmax(heads.nearest(cosines), axis=-1) == draws.class_a, axis=1)
-    return jnp.sum(loss), Outcome(loss, accuracy, statistics)
+    model = fleet.model_of(state._replace(trainable=state.trainable | {variant: trainable}))
+    embedding, statistics = variants.forward(fleet.backbone(spec, model, variant), pieces)
+    cosine = heads.cosines(embedding, model.parameters[variant][CENTRES], spec.head.subcentres)
+    labels = _labels(spec, draw)
+    scale = _scale(spec, model.statistics[variant], cosine, labels)
+    if SCALE in model.statistics[variant]:
+        statistics = statistics | {SCALE: scale}
+    loss = jnp.mean(heads.mixup_loss(heads.head_of(spec.head), cosine, labels, scale))
+    accuracy = jnp.mean(jnp.argmax(heads.nearest(cosine), axis=-1) == draw.class_a)
+    return loss, Outcome(loss, accuracy, statistics)
 
 
-def _embeddings(
-    spec: FleetSpec, model: Model, pieces: Sequence[jax.Array]
-) -> tuple[list[jax.Array], dict[str, Arrays]]:
-    """Each variant's embeddings (b, d), and the statistics of its backbone as the batch leaves them."""
-    embeddings, statistics = [], {}
-    for variant, x in zip(spec.variants, pieces, strict=True):
-        embedding, statistics[variant] = variants.forward(fleet.backbone(spec, model, variant), x)
-        embeddings.append(embedding)
-    return embeddings, statistics
-
-
-def _cosines(spec: FleetSpec, model: Model, embeddings: Sequence[jax.Array]) -> jax.Array:
-    """Cosines of all variants' embeddings to their centres, in one vmapped call: (v, b, k, sub-centres)."""
-    centres = jnp.stack([model.parameters[variant][CENTRES] for variant in spec.variants])
-    of_variant = functools.partial(heads.cosines, subcentres=spec.head.subcentres)
-    return jax.vmap(of_variant)(jnp.stack(embeddings), centres)
-
-
-def _labels(spec: FleetSpec, draws: Draw) -> Labels:
-    """Of every row, (v, b): both clips' classes by weight, or the heavier's alone."""
+def _labels(spec: FleetSpec, draw: Draw) -> Labels:
+    """Of every row, (b,): both clips' classes by weight, or the heavier's alone."""
     # clip a is always the heavier, as weights stay below a half
-    weight = draws.weight if spec.labels == "soft" else jnp.zeros_like(draws.weight)
-    return Labels(draws.class_a, draws.class_b, weight)
+    weight = draw.weight if spec.labels == "soft" else jnp.zeros_like(draw.weight)
+    return Labels(draw.class_a, draw.class_b, weight)
 
 
-def scales_of(spec: FleetSpec, statistics: dict[str, Arrays]) -> jax.Array:
-    """The head's scale of every variant, (v,)."""
-    first = jnp.float32(heads.head_of(spec.head).first_scale)
-    return jnp.stack([statistics[variant].get(SCALE, first) for variant in spec.variants])
+def scale_of(spec: FleetSpec, statistics: Arrays) -> jax.Array:
+    """The scale () of a variant's head."""
+    return statistics.get(SCALE, jnp.float32(heads.head_of(spec.head).first_scale))
 
 
-def _scales(spec: FleetSpec, statistics: dict[str, Arrays], cosines: jax.Array, labels: Labels) -> jax.Array:
-    """This step's scales (v,): where the head is frozen, or its scale fixed, those of the step before."""
-    before = scales_of(spec, statistics)
+def _scale(spec: FleetSpec, statistics: Arrays, cosine: jax.Array, labels: Labels) -> jax.Array:
+    """This step's scale (): where the head is frozen, or its scale fixed, that of the step before."""
+    before = scale_of(spec, statistics)
     rescaled = heads.head_of(spec.head).rescaled
     if rescaled is None or "arcface" in spec.frozen:
         return before
-    return jax.vmap(rescaled)(jax.lax.stop_gradient(cosines), labels, before)
-
-
-def _with_scales(spec: FleetSpec, statistics: dict[str, Arrays], scales: jax.Array) -> dict[str, Arrays]:
-    """The backbones' statistics and the scales (v,), where the head adapts them."""
-    if heads.head_of(spec.head).rescaled is None:
-        return statistics
-    return {v: statistics[v] | {SCALE: scale} for v, scale in zip(spec.variants, scales, strict=True)}
+    return rescaled(jax.lax.stop_gradient(cosine), labels, before)

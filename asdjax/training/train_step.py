@@ -127,19 +127,24 @@ def train_step(
     step: jax.Array,
     rate: jax.Array,
 ) -> tuple[FleetState, Metrics]:
-    """One step of a task's variants: draw, make pieces, backbones, one vmapped head, gradients, SGD.
+    """One step of a task's variants: draw, make pieces, then of each variant backbone, head, gradient, SGD.
 
-    keys: (v,), one random stream a variant; audio: all clips, or this step's crops. Metrics are (v,).
+    The variants' losses do not meet, and a variant begins when the gradient of the one before is there: the step needs
+    the activations of the largest at a time, not of all. keys: (v,), one random stream a variant; audio: all clips, or
+    this step's crops. Metrics are (v,).
     """
     draws = parallel.split_batch(draw_batches(spec, plan, keys, step), mesh)
     pieces = make_pieces(spec, audio, draws)
-    of_trainable = jax.grad(functools.partial(objective, spec), has_aux=True)
-    gradients, outcome = of_trainable(state.trainable, state, pieces, draws)
-    norms = jnp.stack([optax.tree.norm(gradients[variant]) for variant in spec.variants])
-    trainable, velocity = {}, {}
-    for variant in spec.variants:
+    trainable, statistics, velocity, metrics = {}, {}, {}, []
+    for i, variant in enumerate(spec.variants):
+        draw = jax.tree.map(lambda field, i=i: field[i], draws)
+        of_trainable = jax.grad(functools.partial(objective, spec, variant), has_aux=True)
+        gradient, outcome = of_trainable(state.trainable[variant], state, pieces[i], draw)
+        gradient, pieces = jax.lax.optimization_barrier((gradient, pieces))
+        metrics.append(Metrics(outcome.loss, outcome.accuracy, optax.tree.norm(gradient)))
+        statistics[variant] = outcome.statistics
         trainable[variant], velocity[variant] = optimizer.descend(
-            spec.sgd, gradients[variant], state.velocity[variant], state.trainable[variant], rate
+            spec.sgd, gradient, state.velocity[variant], state.trainable[variant], rate
         )
-    after = FleetState(trainable, state.frozen, outcome.statistics, velocity)
-    return after, Metrics(outcome.loss, outcome.accuracy, norms)
+    after = FleetState(trainable, state.frozen, statistics, velocity)
+    return after, jax.tree.map(lambda *of_variants: jnp.stack(of_variants), *metrics)
