@@ -1,10 +1,11 @@
-"""The whole way once, small: synthetic machines, six variants, both phases, evaluation."""
+"""The whole way once, small: synthetic machines, six variants, both phases, evaluation, report."""
 
 from pathlib import Path
 
 from asdjax import configfile, runtime
 from asdjax.corpus.synthesis import Recipe, synthesize
 from asdjax.evaluation.evaluate import Request, evaluate
+from asdjax.evaluation.report.report import report
 from asdjax.evaluation.table import as_text
 from asdjax.training import checkpoints
 from asdjax.training.train import train
@@ -26,15 +27,18 @@ def demo(workdir: Path, width: int) -> str:
     runtime.prepare()
     train(config, workdir)
     results = evaluate(workdir, Request())
+    page = report(workdir)
     return f"""
 {as_text(results.rows, width)}
 
 results and table   {results.folder}
 score files         {results.folder / "scores"}
+report              {page}: open it in a browser
 recordings          {data}
 
 Next, on real data: put the DCASE 2021 machine folders into data/ and run
   asdjax check --config dcase2021 --config.data.root=data
   asdjax train --config dcase2021 --config.data.root=data --workdir run
   asdjax evaluate --workdir run
+  asdjax report --workdir run
 Your own machines: see --config own_machines and the README."""

@@ -16,6 +16,6 @@ def get_config() -> Config:
     config.train.log_every_steps = 5
     config.train.checkpoint_every_steps = 50
     config.optimizer.learning_rate = 0.02
-    config.phase1.steps = 50
-    config.phase2.steps = 15
+    config.phase1.steps = 120
+    config.phase2.steps = 30
     return config

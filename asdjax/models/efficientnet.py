@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from asdjax.models import layers
+from asdjax.models import layers, lowering
 from asdjax.models.layers import EMBEDDING
 
 # expansion, channels, repeats, stride of the first, kernel (Tan & Le 2019, Table 1)
@@ -41,7 +41,7 @@ class SqueezeExcite(nnx.Module):
         self.excite = layers.Dense(squeezed, channels, dtype=dtype)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        gate = nnx.sigmoid(self.excite(nnx.silu(self.squeeze(layers.global_average_pool(x)))))
+        gate = nnx.sigmoid(self.excite(nnx.silu(self.squeeze(lowering.global_average_pool(x)))))
         return x * gate[:, None, None, :]
 
 
@@ -101,7 +101,7 @@ class EfficientNetB0(nnx.Module):
         head = layers.scaled(HEAD, width)
         head_unit = ConvUnit(layers.Conv(channels, head, 1, dtype=dtype), head, dtype=dtype)
         self.early = nnx.Sequential(*blocks[:-2])
-        self.late = nnx.Sequential(*blocks[-2:], head_unit, layers.global_average_pool)
+        self.late = nnx.Sequential(*blocks[-2:], head_unit, lowering.global_average_pool)
         self.embedding = layers.Dense(head, EMBEDDING, dtype=dtype)
 
     def __call__(self, x: jax.Array) -> jax.Array:

@@ -4,7 +4,7 @@ import jax
 from flax import nnx
 from jax.typing import DTypeLike
 
-from asdjax.models import layers
+from asdjax.models import layers, lowering
 from asdjax.models.layers import EMBEDDING
 
 # channels of the 3x3, blocks, stride of the first (He et al. 2016, Table 1)
@@ -30,7 +30,7 @@ class Stem(nnx.Module):
         self.conv = ConvNorm(c_in, c_out, 7, stride=2, dtype=dtype)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return layers.max_pool(nnx.relu(self.conv(x)))
+        return lowering.max_pool(nnx.relu(self.conv(x)))
 
 
 class ResidualBlock(nnx.Module):
@@ -73,7 +73,7 @@ class ResNet50(nnx.Module):
                 blocks.append(ResidualBlock(channels, c_mid, stride if i == 0 else 1, dtype=dtype))
                 channels = c_mid * EXPANSION
         self.early = nnx.Sequential(*blocks[:-1])
-        self.late = nnx.Sequential(blocks[-1], layers.global_average_pool)
+        self.late = nnx.Sequential(blocks[-1], lowering.global_average_pool)
         self.embedding = layers.Dense(channels, EMBEDDING, dtype=dtype)
 
     def __call__(self, x: jax.Array) -> jax.Array:

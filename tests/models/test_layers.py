@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from asdjax.models import layers
+from asdjax.models import layers, lowering
 
 
 def normal(*shape: int, seed: int = 0) -> jax.Array:
@@ -19,7 +19,7 @@ def normal(*shape: int, seed: int = 0) -> jax.Array:
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("k", [3, 5])
 def test_shifted_products_are_a_depthwise_convolution_with_both_its_gradients(
-    k: int, stride: int, size: layers.Size
+    k: int, stride: int, size: lowering.Size
 ) -> None:
     x, kernel = normal(2, *size, 3), normal(k, k, 3, seed=1)
 
@@ -28,7 +28,7 @@ def test_shifted_products_are_a_depthwise_convolution_with_both_its_gradients(
         y, backward = jax.vjp(lambda x, kernel: convolution(x, kernel, stride), x, kernel)
         return y, *backward(normal(*y.shape, seed=2))
 
-    ours, reference = both(layers.shifted_products, x, kernel), both(layers.grouped_conv, x, kernel)
+    ours, reference = both(lowering.shifted_products, x, kernel), both(lowering.grouped_conv, x, kernel)
     for actual, expected in zip(ours, reference, strict=True):
         np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
 
@@ -38,10 +38,21 @@ def test_a_1x1_convolution_is_a_matrix_product_of_the_inputs_it_meets(stride: in
     x, kernel = normal(2, 7, 5, 3), normal(1, 1, 3, 4, seed=1)
     conv = layers.Conv(3, 4, 1, stride=stride, dtype=jnp.float32)
     conv.kernel[...] = kernel
-    expected = jax.lax.conv_general_dilated(
-        x, kernel, (stride, stride), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
-    np.testing.assert_allclose(conv(x), expected, rtol=1e-5, atol=1e-5)
+
+    def plain(x: jax.Array) -> jax.Array:
+        return jax.lax.conv_general_dilated(
+            x, kernel, (stride, stride), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
+    np.testing.assert_allclose(conv(x), plain(x), rtol=1e-5, atol=1e-5)
+
+
+def test_the_gradients_of_a_1x1_convolution_are_those_of_the_plain_product() -> None:
+    x, kernel, direction = normal(2, 7, 5, 3), normal(3, 4, seed=1), normal(2, 7, 5, 4, seed=2)
+    ours = jax.vjp(lowering.product, x, kernel)[1](direction)
+    plain = jax.vjp(lambda x, kernel: jnp.einsum("bftc,cd->bftd", x, kernel), x, kernel)[1](direction)
+    for actual, expected in zip(ours, plain, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(("k", "stride"), [(3, 1), (3, 2), (5, 2), (7, 2)])
@@ -62,7 +73,25 @@ def test_max_pool_takes_the_largest_of_nine_around_every_other_input() -> None:
     x = normal(2, 7, 6, 3) - 10
     padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
     expected = [[padded[:, i : i + 3, j : j + 3].max((1, 2)) for j in (0, 2, 4)] for i in (0, 2, 4, 6)]
-    np.testing.assert_array_equal(layers.max_pool(x), np.moveaxis(np.array(expected), 2, 0))
+    np.testing.assert_array_equal(lowering.max_pool(x), np.moveaxis(np.array(expected), 2, 0))
+
+
+@pytest.mark.parametrize("size", [(8, 6), (7, 5), (1, 1)], ids=["even", "odd", "one"])
+def test_the_gradient_of_max_pool_goes_to_each_maximum(size: lowering.Size) -> None:
+    def plain(x: jax.Array) -> jax.Array:
+        pad = ((0, 0), (1, 1), (1, 1), (0, 0))
+        return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), pad)
+
+    x = normal(2, *size, 3)
+    y, backward = jax.vjp(plain, x)
+    direction = normal(*y.shape, seed=1)
+    actual = jax.vjp(lowering.max_pool, x)[1](direction)[0]
+    np.testing.assert_allclose(actual, backward(direction)[0], rtol=1e-6, atol=1e-6)
+
+
+def test_of_equal_maxima_one_has_the_gradient() -> None:
+    gradient = jax.grad(lambda x: jnp.sum(lowering.max_pool(x)))(jnp.ones((1, 4, 4, 1)))
+    assert jnp.sum(gradient) == 4
 
 
 def test_prelu_has_a_slope_per_channel_below_zero() -> None:
