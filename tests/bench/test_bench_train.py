@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from conftest import quick_compiles
 
-from asdjax.bench import device, loader, table, torch_peer, train
+from asdjax.bench import device, loader, measure, table, torch_peer, train
 from asdjax.cli import main
 from asdjax.config import VARIANTS
 from asdjax.errors import InputError
@@ -42,6 +42,7 @@ def patched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch, quick_compiles():
         patch.setenv(torch_peer.INTERPRETER, sys.executable)
         patch.setattr(torch_peer, "SCRIPT", script)
+        patch.setattr(measure, "SECONDS_A_TURN", 0.01)
         patch.setattr(device, "MATRIX", 64)
         patch.setattr(device, "COPIED", 2**16)
         patch.setattr(loader, "clips", list)
