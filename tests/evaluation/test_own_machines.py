@@ -119,6 +119,16 @@ def test_without_test_clips_a_report_shows_training_clips_and_thresholds(normal_
     assert "90th percentile" in page
 
 
+def test_baselines_too_have_thresholds_without_test_clips(normal_only: Path, tmp_path: Path):
+    workdir = Path(shutil.copytree(normal_only, tmp_path / "run"))
+    assert main(["evaluate", "--workdir", str(workdir), "--baselines", "--config.baselines.epochs=1"]) == 0
+    systems = results.read(results.folder_of(workdir, None))["systems"]
+    for name in ("autoencoder", "mean_log_spectrum"):
+        assert (systems[name]["official"], systems[name]["cells"]) == (None, [])
+        (limit,) = systems[name]["thresholds"]
+        assert (limit["clips"], limit["value"] > 0) == (12, True)
+
+
 def test_where_banks_go_by_domain_each_domain_is_exported(
     normal_only: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
