@@ -17,6 +17,7 @@ from asdjax.cli import main
 from asdjax.corpus.access import open_corpus, open_stores, recordings_of
 from asdjax.corpus.synthesis import Recipe, synthesize
 from asdjax.corpus.tasks import tasks_of
+from asdjax.models import resnet
 from asdjax.training import checkpoints, fleet, optimizer, record
 from asdjax.training.phases import lines_of
 from asdjax.training.runs import runs_of
@@ -79,6 +80,19 @@ def quick_compiles() -> Iterator[None]:
             yield
     finally:
         jax.config.update("jax_disable_most_optimizations", before)
+
+
+SHALLOW = 0.1
+"""The width of `shallow_networks`. Programs are kept by fleet, so none of theirs may have the width of others."""
+
+
+@contextlib.contextmanager
+def shallow_networks() -> Iterator[None]:
+    """Within it, but not in subprocesses, ResNet-50 has one block, not sixteen, for tests of what lies around
+    networks: compiling takes a fraction. The width must be SHALLOW."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resnet, "STAGES", ((128, 1, 4),))
+        yield
 
 
 @pytest.fixture

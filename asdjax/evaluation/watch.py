@@ -21,6 +21,8 @@ from asdjax.progress import say
 from asdjax.training.runs import Run, runs_of
 
 SECONDS_BETWEEN_LOOKS = 5.0
+LOOKS_FOR_A_START = 6
+"""A training that is started at the same time imports JAX and lists the corpus before it locks the work directory."""
 HISTORY = "history.jsonl"
 
 
@@ -52,11 +54,14 @@ def watch(workdir: Path, request: Request, overrides: Mapping[str, str] = Mappin
 
 
 def _wait_for_config(workdir: Path) -> None:
-    """A training that has begun writes its configuration once it has decoded the audio."""
-    if is_locked(workdir) and not (workdir / configfile.FILE).exists():
-        say("training is at its beginning; waiting for its configuration")
-    while is_locked(workdir) and not (workdir / configfile.FILE).exists():
+    """A training writes its configuration once it has decoded the audio; one that has only just been started does not
+    even lock the work directory yet, so some looks go by before none is expected any more."""
+    path, looks = workdir / configfile.FILE, 0
+    if not path.exists():
+        say(f"{path} is not there yet; waiting for a training to write it")
+    while not path.exists() and (looks < LOOKS_FOR_A_START or is_locked(workdir)):
         sleep(SECONDS_BETWEEN_LOOKS)
+        looks += 1
 
 
 def _next(workdir: Path, config: Config, runs: Sequence[Run], judged: Chosen) -> Chosen | None:

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import quick_compiles
+from conftest import SHALLOW, quick_compiles, shallow_networks
 
-from asdjax.bench import device, loader, table, torch_peer, train
+from asdjax.bench import device, loader, measure, table, torch_peer, train
 from asdjax.cli import main
 from asdjax.config import VARIANTS
 from asdjax.errors import InputError
 
-VARIANT, WIDTH, BATCH = "resnet50_512", 0.125, 2
+VARIANT, WIDTH, BATCH = "resnet50_512", SHALLOW, 2
 SECONDS_OF_STEP = 0.25
 
 FAKE = f"""
@@ -39,9 +39,10 @@ def patched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A PyTorch that always takes SECONDS_OF_STEP, and a device whose peak is found at once."""
     script = tmp_path_factory.mktemp("peer") / "torch_training.py"
     script.write_text(FAKE)
-    with pytest.MonkeyPatch.context() as patch, quick_compiles():
+    with pytest.MonkeyPatch.context() as patch, quick_compiles(), shallow_networks():
         patch.setenv(torch_peer.INTERPRETER, sys.executable)
         patch.setattr(torch_peer, "SCRIPT", script)
+        patch.setattr(measure, "SECONDS_A_TURN", 0.01)
         patch.setattr(device, "MATRIX", 64)
         patch.setattr(device, "COPIED", 2**16)
         patch.setattr(loader, "clips", list)

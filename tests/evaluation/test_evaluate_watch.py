@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from time import sleep
 
@@ -65,26 +66,38 @@ def test_it_ends_where_training_was_stopped(trained: Path, capsys: pytest.Captur
     assert "no training is at work any more" in capsys.readouterr().err
 
 
-def test_without_a_training_or_a_checkpoint_it_says_what_to_do(trained: Path, capsys: pytest.CaptureFixture[str]):
-    looking(trained)
-    assert main(["evaluate", "--workdir", str(trained), "--watch"]) == 2
-    assert "expected checkpoints or a training, found neither" in capsys.readouterr().err
-    (trained / "config.json").unlink()
-    assert main(["evaluate", "--workdir", str(trained), "--watch"]) == 2
-    assert "config.json: no such file" in capsys.readouterr().err
-
-
-def test_it_waits_for_a_training_that_has_begun_to_write_its_configuration(
+def test_without_a_training_or_a_checkpoint_it_says_what_to_do(
     trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    config = trained / "config.json"
-    content = config.read_text()
-    config.unlink()
-    monkeypatch.setattr(watch, "sleep", lambda _: config.write_text(content))
-    with locked_folder(trained):
-        watch._wait_for_config(trained)
-    assert config.exists()
-    assert "waiting for its configuration" in capsys.readouterr().err
+    looking(trained)
+    assert main(["evaluate", "--workdir", str(trained), "--watch"]) == 2
+    assert "expected checkpoints or a training at work, found neither; run asdjax train" in capsys.readouterr().err
+    (trained / "config.json").unlink()
+    looks = []
+    monkeypatch.setattr(watch, "sleep", looks.append)
+    assert main(["evaluate", "--workdir", str(trained), "--watch"]) == 2
+    assert "config.json: no such file; is" in capsys.readouterr().err
+    assert len(looks) == watch.LOOKS_FOR_A_START
+
+
+@pytest.mark.parametrize("locked", [True, False], ids=["it decodes audio", "it was just started"])
+def test_it_waits_for_a_training_to_write_its_configuration(
+    locked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    workdir = tmp_path / "run"
+    looks = 2 * watch.LOOKS_FOR_A_START if locked else watch.LOOKS_FOR_A_START - 1
+    left = iter(range(looks)[::-1])
+
+    def look(_: float) -> None:
+        if next(left) == 0:
+            workdir.mkdir(exist_ok=True)
+            (workdir / "config.json").touch()
+
+    monkeypatch.setattr(watch, "sleep", look)
+    with locked_folder(workdir) if locked else nullcontext():
+        watch._wait_for_config(workdir)
+    assert (workdir / "config.json").exists()
+    assert "waiting for a training to write it" in capsys.readouterr().err
 
 
 def test_a_checkpoint_that_is_damaged_ends_it(trained: Path, capsys: pytest.CaptureFixture[str]):

@@ -3,13 +3,14 @@
 import csv
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 import soundfile
-from conftest import quick_compiles, untrained
+from conftest import SHALLOW, quick_compiles, shallow_networks, untrained
 from jax import export as jax_export
 
 from asdjax import configfile
@@ -22,9 +23,13 @@ from asdjax.evaluation.detector import open_detector
 from asdjax.training import checkpoints
 from asdjax.training.runs import Run
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 SECTIONS = ("weights", "01")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick() -> Iterator[None]:
+    with quick_compiles(), shallow_networks():
+        yield
 
 
 def recorded(corpus: Path, folder: Path, tests: str = "") -> Path:
@@ -40,26 +45,24 @@ def recorded(corpus: Path, folder: Path, tests: str = "") -> Path:
     return folder
 
 
+def evaluated(recordings: Path, workdir: Path, **changes: str) -> Path:
+    untrained(recordings, workdir, width=str(SHALLOW), **changes)
+    assert main(["evaluate", "--workdir", str(workdir)]) == 0
+    return workdir
+
+
 @pytest.fixture(scope="module")
 def normal_only(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two models, evaluated without any test clip."""
     recordings = recorded(corpus, tmp_path_factory.mktemp("own"))
-    with quick_compiles():
-        workdir = untrained(
-            recordings, tmp_path_factory.mktemp("own-run") / "run", variants="resnet50_512,resnet50_1024"
-        )
-        assert main(["evaluate", "--workdir", str(workdir)]) == 0
-    return workdir
+    return evaluated(recordings, tmp_path_factory.mktemp("own-run") / "run", variants="resnet50_512,resnet50_1024")
 
 
 @pytest.fixture(scope="module")
 def two_seeds(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two seeds, evaluated on normal clips only."""
     recordings = recorded(corpus, tmp_path_factory.mktemp("normal"), "normal")
-    with quick_compiles():
-        workdir = untrained(recordings, tmp_path_factory.mktemp("normal-run") / "run", seed="3,1")
-        assert main(["evaluate", "--workdir", str(workdir)]) == 0
-    return workdir
+    return evaluated(recordings, tmp_path_factory.mktemp("normal-run") / "run", seed="3,1")
 
 
 def told(capsys: pytest.CaptureFixture[str]) -> list[dict]:
@@ -114,6 +117,16 @@ def test_without_test_clips_a_report_shows_training_clips_and_thresholds(normal_
     assert "the mean of the scores of the 2 models of each machine type, has had no test clips to judge" in page
     assert "Histograms of the scores of fan: 2 sections" in page
     assert "90th percentile" in page
+
+
+def test_baselines_too_have_thresholds_without_test_clips(normal_only: Path, tmp_path: Path):
+    workdir = Path(shutil.copytree(normal_only, tmp_path / "run"))
+    assert main(["evaluate", "--workdir", str(workdir), "--baselines", "--config.baselines.epochs=1"]) == 0
+    systems = results.read(results.folder_of(workdir, None))["systems"]
+    for name in ("autoencoder", "mean_log_spectrum"):
+        assert (systems[name]["official"], systems[name]["cells"]) == (None, [])
+        (limit,) = systems[name]["thresholds"]
+        assert (limit["clips"], limit["value"] > 0) == (12, True)
 
 
 def test_where_banks_go_by_domain_each_domain_is_exported(

@@ -126,13 +126,15 @@ def test_a_bar_in_a_name_does_not_split_a_cell_of_table_md():
     assert r"| fan\|2 |" in table
 
 
-@pytest.mark.parametrize("there", ["dev", "eval"])
-def test_by_default_it_is_dev_if_it_was_evaluated(there: str, tmp_path: Path):
-    (tmp_path / "evaluation" / there).mkdir(parents=True)
-    (tmp_path / "evaluation" / there / "results.json").write_text("{}")
-    assert results.folder_of(tmp_path, None).name == there
-    with pytest.raises(InputError, match="nothing was evaluated yet"):
-        results.folder_of(tmp_path, "dev" if there == "eval" else "eval")
+@pytest.mark.parametrize(("there", "expected"), [(["dev"], "dev"), (["eval"], "eval"), (["eval", "dev"], "dev")])
+def test_by_default_it_is_dev_if_it_was_evaluated(there: list[str], expected: str, tmp_path: Path):
+    for split in there:
+        (tmp_path / "evaluation" / split).mkdir(parents=True)
+        (tmp_path / "evaluation" / split / "results.json").write_text("{}")
+    assert results.folder_of(tmp_path, None).name == expected
+    for split in {"dev", "eval"} - set(there):
+        with pytest.raises(InputError, match="nothing was evaluated yet"):
+            results.folder_of(tmp_path, split)
 
 
 def test_undefined_figures_are_null(tmp_path: Path):

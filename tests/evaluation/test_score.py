@@ -14,6 +14,7 @@ from conftest import train_tiny
 from asdjax import configfile
 from asdjax.cli import main
 from asdjax.evaluation.detector import Detector, open_detector
+from asdjax.evaluation.score import score_all
 from asdjax.evaluation.spans import pieces_of
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
@@ -114,6 +115,19 @@ def test_silence_has_a_score(trained_once: Path, tmp_path: Path, capsys: pytest.
     capsys.readouterr()
     assert score(trained_once, "--json", str(tmp_path / "a.wav")) == 0
     assert np.isfinite(told(capsys)[0]["score"])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_score_that_is_not_finite_is_no_verdict(
+    value: float, detector: Detector, trained_once: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
+):
+    (part,) = detector.parts
+    members = [member._replace(scale=lambda scores: np.full_like(scores, value)) for member in part.members]
+    spoilt = detector._replace(parts=[part._replace(members=members)])
+    clip, shown = str(next(corpus.rglob("*.wav"))), []
+    assert score_all(configfile.read(trained_once), spoilt, [clip], True, shown.append) == 1
+    assert shown == []
+    assert f"asdjax score: {clip}: expected a finite score, got {value}" in capsys.readouterr().err
 
 
 def test_what_cannot_be_scored_is_said_and_passed_over(
