@@ -30,16 +30,18 @@ class Timing(NamedTuple):
 
 
 def in_turn(ways: Mapping[str, Way], repeats: int | None = None) -> dict[str, Timing]:
-    """Each way's time, all taking turns; each has run once before, which does not count.
+    """Each way's time, all taking turns.
 
-    A turn is as many runs as take SECONDS_A_TURN. Without `repeats` there are LEAST_REPEATS turns, and more as long as
-    all turns together have not taken SECONDS_IN_ALL.
+    A turn is as many runs as take SECONDS_A_TURN, after one that does not count: while another's turn lasted, caches
+    were lost, and on a virtual machine the host took freed memory back, whose first touch costs a second a GB. Without
+    `repeats` there are LEAST_REPEATS turns, and more as long as all turns together have not taken SECONDS_IN_ALL.
     """
     runs = {name: max(1, round(SECONDS_A_TURN / max(way(1), 1e-6))) for name, way in ways.items()}
     taken: dict[str, list[float]] = {name: [] for name in ways}
     begun = perf_counter()
     while not _enough(len(next(iter(taken.values()))), perf_counter() - begun, repeats):
         for name, way in ways.items():
+            way(1)
             taken[name].append(way(runs[name]) / runs[name])
     return {name: Timing(tuple(seconds)) for name, seconds in taken.items()}
 
