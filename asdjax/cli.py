@@ -14,7 +14,6 @@ from asdjax import __version__
 from asdjax.commands import bench, corpus, demo, deployment, evaluation, training
 from asdjax.commands.console import BAD_INPUT, FAILED
 from asdjax.errors import Diverged, InputError, Stopped
-from asdjax.memory import use_huge_pages
 from asdjax.progress import say
 from asdjax.stops import STOPPED, watched
 
@@ -38,7 +37,6 @@ _OVERRIDE = "--config."
 
 def command() -> NoReturn:
     """`asdjax`: main, then an end at once, so that no signal during Python's own long one spoils the exit code."""
-    use_huge_pages()
     with watched():
         code = main()
         for stream in (sys.stdout, sys.stderr):

@@ -8,7 +8,6 @@ from typing import Any
 
 from asdjax.commands import console
 from asdjax.commands.console import DONE
-from asdjax.config import VARIANTS
 from asdjax.errors import InputError
 
 _FLEET = "fleet"
@@ -55,6 +54,8 @@ def _add_against(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
+    from asdjax.config import VARIANTS
+
     every = (*VARIANTS, _FLEET)
     chosen = every if options.variants is None else tuple(dict.fromkeys(options.variants))
     unknown = [name for name in chosen if name not in every]
