@@ -14,6 +14,7 @@ _FLEET = "fleet"
 
 
 def add_bench(commands: Any) -> None:
+    """Add `asdjax bench` to the commands of the parser."""
     parser = commands.add_parser("bench", help="measure how fast training, signal, search and storage are here")
     parser.description = "Measure how fast this machine is at what takes time; run it while nothing else runs."
     parts = parser.add_subparsers(dest="part", required=True, metavar="part")
@@ -102,7 +103,7 @@ def _store(options: argparse.Namespace) -> int:
 
 def _report(options: argparse.Namespace, measure: Callable[[int | None], dict[str, Any]], as_text: str) -> int:
     """Measure, print the table that asdjax.bench.table makes by the function `as_text`, write the JSON."""
-    repeats = _number("--repeats", options.repeats) if options.repeats else None
+    repeats = _number("--repeats", options.repeats) if options.repeats is not None else None
     if options.json:
         _require_writable(options.json)
     if getattr(options, "against", None):  # two processes share an accelerator's memory
@@ -125,7 +126,9 @@ def _require_writable(path: Path) -> None:
 
 
 def _batches(options: argparse.Namespace) -> tuple[int, ...]:
-    return tuple(sorted({_number("--batch", word) for word in options.batch.split(",")})) if options.batch else ()
+    if options.batch is None:
+        return ()
+    return tuple(sorted({_number("--batch", word) for word in options.batch.split(",")}))
 
 
 def _number(flag: str, text: str) -> int:

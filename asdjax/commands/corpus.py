@@ -9,6 +9,7 @@ from asdjax.commands.console import BAD_INPUT, DONE
 
 
 def add_synthesize(commands: Any) -> None:
+    """Add `asdjax synthesize` to the commands of the parser."""
     parser = console.add_command(
         commands, "synthesize", _synthesize, "write synthetic machines in the layout of DCASE 2021"
     )
@@ -41,6 +42,7 @@ def _synthesize(options: argparse.Namespace) -> int:
 
 
 def add_download(commands: Any) -> None:
+    """Add `asdjax download` to the commands of the parser."""
     parser = console.add_command(
         commands, "download", _download, "get a year's recordings from Zenodo, or unpack zips that are here"
     )
@@ -64,6 +66,7 @@ def _download(options: argparse.Namespace) -> int:
 
 
 def add_check(commands: Any) -> None:
+    """Add `asdjax check` to the commands of the parser."""
     parser = console.add_command(commands, "check", _check, "list what is in a corpus and what is wrong with it")
     console.add_config(parser)
     parser.add_argument("--json", type=Path, metavar="F", help="write the same as JSON")

@@ -9,6 +9,7 @@ from asdjax.commands.console import DONE
 
 
 def add_demo(commands: Any) -> None:
+    """Add `asdjax demo` to the commands of the parser."""
     parser = console.add_command(
         commands, "demo", _demo, "synthesize small machines, train six variants in both phases, evaluate"
     )

@@ -9,6 +9,7 @@ from asdjax.commands.console import BAD_INPUT, DONE
 
 
 def add_score(commands: Any) -> None:
+    """Add `asdjax score` to the commands of the parser."""
     parser = console.add_command(
         commands, "score", _score, "score new clips of a machine with what was evaluated: one line a clip"
     )
@@ -38,6 +39,7 @@ def _score(options: argparse.Namespace) -> int:
 
 
 def add_export(commands: Any) -> None:
+    """Add `asdjax export` to the commands of the parser."""
     parser = console.add_command(
         commands, "export", _export, "write what was evaluated as functions that need JAX, not asdjax"
     )

@@ -9,6 +9,7 @@ from asdjax.commands.console import DONE
 
 
 def add_evaluate(commands: Any) -> None:
+    """Add `asdjax evaluate` to the commands of the parser."""
     parser = console.add_command(
         commands, "evaluate", _evaluate, "score and judge the test clips with the models of a work directory"
     )
@@ -50,6 +51,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def add_report(commands: Any) -> None:
+    """Add `asdjax report` to the commands of the parser."""
     parser = console.add_command(
         commands, "report", _report, "write what an evaluation found, and why, as one HTML file to look at"
     )
@@ -80,6 +82,7 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def add_metrics(commands: Any) -> None:
+    """Add `asdjax metrics` to the commands of the parser."""
     parser = console.add_command(
         commands, "metrics", _metrics, "judge anybody's folder of score files like the challenge"
     )

@@ -9,6 +9,7 @@ from asdjax.commands.console import DONE
 
 
 def add_train(commands: Any) -> None:
+    """Add `asdjax train` to the commands of the parser."""
     parser = console.add_command(
         commands, "train", _train, "train every machine type's fleet; goes on where an earlier run ended"
     )

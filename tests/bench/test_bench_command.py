@@ -18,6 +18,8 @@ from asdjax.cli import main
         (["train", "--batch", "8,0"], "--batch: expected a whole number above 0, got '0'"),
         (["signal", "--batch", "many"], "--batch: expected a whole number above 0, got 'many'"),
         (["knn", "--repeats", "0"], "--repeats: expected a whole number above 0, got '0'"),
+        (["knn", "--repeats", ""], "--repeats: expected a whole number above 0, got ''"),
+        (["signal", "--batch", ""], "--batch: expected a whole number above 0, got ''"),
         (["store", "--json", "nowhere/o.json"], "--json nowhere/o.json: cannot be written; choose another place"),
         (["knn", "--json", "."], "--json .: cannot be written"),
         (["train", "--against", "torch"], "expected in TORCH_PYTHON the path of a Python interpreter that has torch"),
