@@ -13,6 +13,7 @@ import hashlib
 import json
 import logging
 import shutil
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,10 @@ from asdjax.progress import say
 
 Trees = Mapping[str, Any]
 """Named trees of arrays, or of their shapes."""
+
+_one_at_a_time = threading.Lock()
+"""Held while Orbax works: it numbers what goes on by one counter for the whole process, and two tasks' saves that run
+at once wait for each other's signals until they time out."""
 
 logging.getLogger("absl").setLevel(logging.ERROR)
 
@@ -56,7 +61,7 @@ def save(line: Path, step: int, trees: Trees, keep: int) -> None:
     """Save a step and forget all but the newest `keep`. When it returns, the step is on disk, whole."""
     folder = line.absolute() / str(step)
     shutil.rmtree(folder, ignore_errors=True)  # what a kill left of an earlier attempt
-    with ocp.StandardCheckpointer() as checkpointer:
+    with _one_at_a_time, ocp.StandardCheckpointer() as checkpointer:
         for name, tree in trees.items():
             if _flat(tree):  # Orbax refuses one without arrays, such as an optimizer's that keeps no velocity
                 checkpointer.save(folder / name, _flat(tree))
@@ -83,7 +88,7 @@ def restore(line: Path, step: int, shapes: Trees) -> dict[str, Any]:
     verify(line, step)
     record = _read_record(line, step)["trees"]
     restored = {}
-    with ocp.StandardCheckpointer() as checkpointer:
+    with _one_at_a_time, ocp.StandardCheckpointer() as checkpointer:
         for name, tree in shapes.items():
             _require_same(record.get(name, {}), _flat(tree), line / str(step) / name)
             wanted = jax.tree.map(_on_one_device, _flat(tree))

@@ -265,17 +265,17 @@ def test_two_tasks_at_once_each_on_half_of_the_devices_stop_and_go_on_with_the_s
     config = str(PROJECT / "configs" / "dcase2021.py")
     changes = {"parallel__tasks_at_once": "2", "phase2__strategies": "full"}
 
-    def run(workdir: str, how: str) -> int:
-        words = ["train", "--config", config, "--workdir", str(tmp_path / workdir)]
+    def run(workdir: str, how: str, code: int) -> None:
+        words = ["train", "--config", config, "--workdir", str(tmp_path / workdir), "--debug"]
         env = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
         ran = python(SIGNALLED_WHEN_BOTH_TRAIN, how, *words, *overrides(tmp_path / "corpus", **changes), env=env)
-        return ran.returncode
+        assert ran.returncode == code, ran.stderr
 
-    assert run("whole", "whole") == 0
-    assert run("stopped", "stopped") == 75
+    run("whole", "whole", 0)
+    run("stopped", "stopped", 75)
     for machine in ("fan", "pump"):
         assert checkpoints.steps(tmp_path / "stopped" / machine / "phase1")[-1] in (3, 4)
-    assert run("stopped", "whole") == 0
+    run("stopped", "whole", 0)
     for machine in ("fan", "pump"):
         whole, stopped = (
             [(row["phase"], row["step"], row["loss_hex"]) for row in rows(tmp_path / name, machine) if "loss" in row]
