@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 from asdjax import __version__
-from asdjax.commands import bench, corpus, demo, deployment, evaluation, training
+from asdjax.commands import bench, corpus, demo, deployment, evaluation, planning, training
 from asdjax.commands.console import BAD_INPUT, FAILED
 from asdjax.errors import Diverged, InputError, Stopped
 from asdjax.progress import say
@@ -22,6 +22,7 @@ _COMMANDS = (
     corpus.add_synthesize,
     corpus.add_download,
     corpus.add_check,
+    planning.add_plan,
     training.add_train,
     evaluation.add_evaluate,
     deployment.add_score,

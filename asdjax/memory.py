@@ -4,7 +4,6 @@ import os
 import sys
 
 _TUNABLES, _HUGE_PAGES = "GLIBC_TUNABLES", "glibc.malloc.hugetlb"
-_BEFORE = "ASDJAX_GLIBC_TUNABLES_BEFORE"
 
 
 def use_huge_pages() -> None:
@@ -18,15 +17,6 @@ def use_huge_pages() -> None:
     tunables = os.environ.get(_TUNABLES, "")
     if sys.platform != "linux" or not sys.executable or _HUGE_PAGES in tunables:
         return
-    os.environ[_BEFORE] = tunables
     os.environ[_TUNABLES] = ":".join(filter(None, (tunables, f"{_HUGE_PAGES}=1")))
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
-
-
-def environment_before() -> dict[str, str]:
-    """The environment as it was before `use_huge_pages`, for the programs of others."""
-    environment = dict(os.environ)
-    if _BEFORE in environment:
-        environment[_TUNABLES] = environment.pop(_BEFORE)
-    return environment

@@ -1,5 +1,7 @@
 """Devices and meshes: the only file that knows about topology."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -8,14 +10,31 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from asdjax.errors import InputError
 
 DATA_AXIS = "data"
+CROPS_SPLIT = PartitionSpec(None, None, None, None, DATA_AXIS)
+"""Of crops (steps, m, v, 2, b, s): by the batch."""
+
+_platform: str | None = None
+"""What is compiled for within `compiling_for`."""
 
 
-def data_meshes(tasks_at_once: int = 1) -> list[Mesh]:
-    """The devices in as many rows as tasks train at once; over its row each task's batch is split.
+@contextmanager
+def compiling_for(platform: str) -> Iterator[None]:
+    """Within it, forms of operations and precision are chosen for another platform than the default one: a plan's."""
+    global _platform
+    before, _platform = _platform, platform
+    try:
+        yield
+    finally:
+        _platform = before
+
+
+def data_meshes(tasks_at_once: int = 1, devices: Sequence[Any] | None = None) -> list[Mesh]:
+    """The devices (all that are here, or those given) in as many rows as tasks train at once; over its row each task's
+    batch is split.
 
     Raises InputError where the devices do not divide, naming what would.
     """
-    devices = jax.devices()
+    devices = list(devices or jax.devices())
     if len(devices) % tasks_at_once:
         fitting = [str(n) for n in range(1, len(devices) + 1) if len(devices) % n == 0]
         raise InputError(
@@ -55,9 +74,9 @@ def split_batch[Tree](tree: Tree, mesh: Mesh) -> Tree:
 
 def split_crops(crops: Any, mesh: Mesh) -> jax.Array:
     """An array of the host (steps, m, v, 2, b, s) put on the devices, the batch split over the mesh."""
-    return jax.device_put(crops, NamedSharding(mesh, PartitionSpec(None, None, None, None, DATA_AXIS)))
+    return jax.device_put(crops, NamedSharding(mesh, CROPS_SPLIT))
 
 
 def on_accelerator() -> bool:
-    """Whether the default backend is a GPU or TPU."""
-    return jax.default_backend() != "cpu"
+    """Whether what is compiled for is a GPU or TPU."""
+    return (_platform or jax.default_backend()) != "cpu"

@@ -19,13 +19,21 @@ def prepare() -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
     if jax.config.jax_compilation_cache_dir:
         return
+    cache = private_cache("xla")
+    if cache:
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+
+
+def private_cache(name: str) -> Path | None:
+    """A folder for what is kept between processes, which only this user can read; None, and that is said, where there
+    can be none."""
     try:
         home = Path(os.environ.get("XDG_CACHE_HOME", ""))
-        cache = (home if home.is_absolute() else Path.home() / ".cache") / "asdjax" / "xla"
+        cache = (home if home.is_absolute() else Path.home() / ".cache") / "asdjax" / name
         cache.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not os.access(cache, os.W_OK):
             raise PermissionError(errno.EACCES, "cannot be written")
     except (OSError, RuntimeError) as error:  # RuntimeError: this user has no home
         say(f"compiled programs are not kept ({error}); set XDG_CACHE_HOME to a folder that can be written")
-        return
-    jax.config.update("jax_compilation_cache_dir", str(cache))
+        return None
+    return cache

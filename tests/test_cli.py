@@ -18,6 +18,7 @@ COMMANDS = (
     "synthesize",
     "download",
     "check",
+    "plan",
     "train",
     "evaluate",
     "score",

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from asdjax import datasheets
 from asdjax.bench.measure import clocked, in_turn
 
 PACKAGES = ("asdjax", "jax", "jaxlib", "flax", "optax", "numpy")
@@ -25,29 +26,11 @@ class Peak(NamedTuple):
     source: str
 
 
-DATASHEETS = {
-    "H200": (989.4e12, 4.8e12),
-    "H100 80GB HBM3": (989.4e12, 3.35e12),
-    "H100 PCIe": (756.5e12, 2.0e12),
-    "A100-SXM4-80GB": (312e12, 2.039e12),
-    "A100-SXM4-40GB": (312e12, 1.555e12),
-    "L40S": (362e12, 0.864e12),
-    "L4": (121e12, 0.3e12),
-    "TPU v4": (275e12, 1.228e12),
-    "TPU v5 lite": (197e12, 0.819e12),
-    "TPU v5p": (459e12, 2.765e12),
-    "TPU v5": (459e12, 2.765e12),
-    "TPU v6 lite": (918e12, 1.64e12),
-}
-"""Dense bfloat16 FLOP/s and bytes/s by the end of the device kind: NVIDIA's and Google Cloud's data sheets."""
-
-
 def peak(precision: str) -> Peak:
     """The data sheet's figures for bfloat16 on known accelerators, else what a product and a copy reach here."""
-    kind = jax.devices()[0].device_kind
-    for name, figures in DATASHEETS.items():
-        if precision == "bfloat16" and kind.endswith(name):
-            return Peak(*figures, "data sheet")
+    sheet = datasheets.of_kind(jax.devices()[0].device_kind)
+    if sheet and precision == "bfloat16":
+        return Peak(sheet.flops_per_s, sheet.bytes_per_s, "data sheet")
     return Peak(_product_rate(precision), _copy_rate(), "measured")
 
 

@@ -9,7 +9,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from asdjax import memory
 from asdjax.bench.measure import Way
 from asdjax.errors import InputError
 
@@ -40,12 +39,12 @@ def command(threads: int) -> list[str]:
 class TorchPeer:
     """A counterpart that runs; see tests/peers/torch_training.py for what it can be asked.
 
-    It gets the environment that a user of PyTorch has: huge pages only where they were asked for outside.
+    It gets this process's environment, huge pages included.
     """
 
     def __init__(self, words: Sequence[str]) -> None:
         pipe = subprocess.PIPE
-        self._process = subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True, env=memory.environment_before())
+        self._process = subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True)
         self.about = self._answer()
 
     @property

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
+from asdjax import parallel
 from asdjax.models import lowering
 from asdjax.models.lowering import Size
 
@@ -73,7 +74,7 @@ class DepthwiseConv(nnx.Module):
         )
         if self.deterministic:
             return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=elsewhere)
-        return (on_cpu if jax.default_backend() == "cpu" else elsewhere)(x, kernel)
+        return (elsewhere if parallel.on_accelerator() else on_cpu)(x, kernel)
 
 
 class GlobalDepthwiseConv(nnx.Module):

@@ -53,12 +53,12 @@ class Dispatch(NamedTuple):
     steps: int
 
 
-def is_resident(config: Config, samples: Sequence[np.ndarray]) -> bool:
-    """Whether the audio of these clips goes to the device whole."""
+def is_resident(config: Config, samples: Sequence[np.ndarray], device_bytes: float | None = None) -> bool:
+    """Whether the audio of these clips goes to the device whole; without `device_bytes`, to the one that is here."""
     if config.data.resident != "auto":
         return config.data.resident == "device"
     needed = 2 * sum(len(clip) + PAGE_SAMPLES // 2 for clip in samples)
-    return needed <= DEVICE_SHARE * _device_bytes()
+    return needed <= DEVICE_SHARE * (device_bytes or _device_bytes())
 
 
 def room_for(config: Config, stacks: Iterable[Sequence[Sequence[np.ndarray]]]) -> Room:
@@ -69,7 +69,7 @@ def room_for(config: Config, stacks: Iterable[Sequence[Sequence[np.ndarray]]]) -
     room = NO_ROOM
     for tasks in stacks:
         samples = [clip for task in tasks for clip in task]
-        pages = int(_rows(samples).sum()) if is_resident(config, samples) else 0
+        pages = pages_of(samples) if is_resident(config, samples) else 0
         need = Room(max(map(len, tasks)), len(samples), pages)
         room = Room(*map(max, room, need))
     return room
@@ -80,6 +80,12 @@ def _device_bytes() -> float:
     if statistics and "bytes_limit" in statistics:
         return statistics["bytes_limit"]
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def crops_shape(spec: FleetSpec, tasks: int) -> tuple[int, ...]:
+    """Of a dispatch's crops for so many stacked tasks: (steps, m, v, 2, b, s)."""
+    each = (len(spec.variants), 2, spec.batch_size, spec.spectrogram.piece_samples)
+    return (steps_at_once(spec, tasks), tasks, *each)
 
 
 def steps_at_once(spec: FleetSpec, tasks: int) -> int:
@@ -122,8 +128,7 @@ class HostFeed:
 
     def _cut(self, spec: FleetSpec, draws: HostDraws, cutters: ThreadPoolExecutor, dispatch: Dispatch) -> signal.Crops:
         tasks, v = len(dispatch.first), len(spec.variants)
-        shape = (spec.steps_per_dispatch, tasks, v, 2, spec.batch_size, spec.spectrogram.piece_samples)
-        out = np.zeros(shape, np.int16)
+        out = np.zeros(crops_shape(spec, tasks), np.int16)
         jobs = []
         for place in range(dispatch.steps):
             draw = draws([first + place for first in dispatch.first])
@@ -172,6 +177,11 @@ def waves_of(samples: Sequence[np.ndarray], room: Room = NO_ROOM) -> signal.Wave
     first_page[: len(samples)] = first
     length[: len(samples)] = [len(clip) for clip in samples]
     return signal.Waves(pages, first_page, length)  # pyright: ignore[reportArgumentType]
+
+
+def pages_of(samples: Sequence[np.ndarray]) -> int:
+    """How many pages all of them take."""
+    return int(_rows(samples).sum())
 
 
 def _rows(samples: Sequence[np.ndarray]) -> np.ndarray:

@@ -44,20 +44,19 @@ class Resident:
     def __init__(self, clips: int, seconds: float, classes: int, device: torch.device) -> None:
         samples = int(seconds * RATE_HZ)
         waves = torch.randint(-3000, 3000, (clips, samples), dtype=torch.int16, device=device)
-        self.waves = torch.nn.functional.pad(waves, (N_FFT // 2, N_FFT // 2))
-        self.starts = 1 + samples // HOP - FRAMES + 1
+        padded = torch.nn.functional.pad(waves, (N_FFT // 2, N_FFT // 2))
+        self.under_pieces = padded.unfold(1, CROP, HOP)  # (n, starts, s), a view: whole blocks are copied, not samples
         self.classes, self.device = classes, device
-        self.under_piece = torch.arange(CROP, device=device)
 
     def crops(self, batch: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """int16 (b, s) of both clips, their classes and the second's weight."""
-        of_class = len(self.waves) // self.classes
+        clips, starts, _ = self.under_pieces.shape
+        of_class = clips // self.classes
         a = torch.randint(self.classes, (batch,), device=self.device)
         b = (a + torch.randint(1, self.classes, (batch,), device=self.device)) % self.classes
-        start = HOP * torch.randint(self.starts, (batch,), device=self.device)
-        index = start[:, None] + self.under_piece
+        start = torch.randint(starts, (batch,), device=self.device)
         cut = [
-            self.waves[(k * of_class + torch.randint(of_class, (batch,), device=self.device))[:, None], index]
+            self.under_pieces[k * of_class + torch.randint(of_class, (batch,), device=self.device), start]
             for k in (a, b)
         ]
         return cut[0], cut[1], a, b, MAX_WEIGHT * torch.rand(batch, device=self.device)

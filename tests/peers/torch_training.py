@@ -60,7 +60,7 @@ class Learner:
         self.head = ArcFace(classes).to(device)
         weights = [*self.backbone.parameters(), *self.head.parameters()]
         self.optimizer = torch.optim.SGD(weights, LEARNING_RATE, MOMENTUM, fused=device.type == "cuda" or None)
-        self.run = torch.compile(self.backbone) if way == COMPILED else self.backbone
+        self.run = torch.compile(self.backbone, dynamic=False) if way == COMPILED else self.backbone
 
     def embed(self, pieces: torch.Tensor) -> torch.Tensor:
         with torch.autocast("cuda", torch.bfloat16) if self.device.type == "cuda" else nullcontext():
@@ -114,6 +114,9 @@ class Peer:
         gc.collect()
         if self.device.type == "cuda":
             torch.compiler.reset()
+            torch._dynamo.config.recompile_limit = (
+                64  # six networks in training and in embedding; beyond 8 it runs eager
+            )
             torch.cuda.empty_cache()
 
     def train(self, steps: int) -> dict[str, float]:

@@ -1,0 +1,34 @@
+"""What a training would take elsewhere."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from asdjax.commands import console
+from asdjax.commands.console import BAD_INPUT, DONE
+
+
+def add_plan(commands: Any) -> None:
+    """Add `asdjax plan` to the commands of the parser."""
+    parser = console.add_command(
+        commands, "plan", _plan, "compile the training step for other devices: memory, FLOPs and the least time"
+    )
+    parser.epilog = "Nothing is run, and the devices need not be here; exit code 2 where the step does not fit them."
+    console.add_config(parser)
+    parser.add_argument("--devices", required=True, metavar="D", help="v5e:4x4, v5p:2x2x1, v6e:1x1, ..., gpu:N, cpu:N")
+    parser.add_argument("--json", type=Path, metavar="F", help="write the same as JSON")
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from asdjax import configfile
+
+    config = configfile.load(options.config, options.overrides)
+
+    from asdjax.planning.plan import plan
+    from asdjax.planning.table import of_plan
+
+    found = plan(config, options.devices)
+    console.write(of_plan(found))
+    if options.json:
+        console.write_json(options.json, found)
+    return BAD_INPUT if found["memory"]["fits"] is False else DONE

@@ -1,0 +1,71 @@
+"""`asdjax plan`: memory, FLOPs, bytes and the least time of a training, before anybody pays for it."""
+
+from typing import Any
+
+from asdjax.config import Config
+from asdjax.planning.program import Cost, cost_of
+from asdjax.planning.targets import Target, target_of
+from asdjax.planning.work import Work, work_of
+
+
+def plan(config: Config, devices: str) -> dict[str, Any]:
+    """Everything that the JSON holds, for devices such as `v5e:4x4`.
+
+    Raises InputError where they cannot be planned for here, and where the compiler refuses the step.
+    """
+    target = target_of(devices)
+    work = work_of(config)
+    cost = cost_of(config, work, target)
+    on = len(target.devices) // config.parallel.tasks_at_once
+    return {
+        "devices": {"name": target.name, "kind": target.kind, "number": len(target.devices)},
+        "fleet": {
+            "variants": list(config.variants),
+            "width": config.width,
+            "batch_size": config.train.batch_size,
+            "batch_per_device": config.train.batch_size // on,
+            "stacked": config.parallel.stacked,
+            "tasks_at_once": config.parallel.tasks_at_once,
+        },
+        "work": {
+            "origin": work.origin,
+            "classes": len(work.task.classes),
+            "clips": len(work.task.clips),
+            "fleets": work.tasks * len(config.seed),
+            "steps": work.steps,
+        },
+        "step": cost._asdict(),
+        "memory": memory_of(cost, target),
+        "roofline": roofline_of(config, cost, work, target),
+    }
+
+
+def memory_of(cost: Cost, target: Target) -> dict[str, Any]:
+    """Bytes that one device holds, has, and whether that is enough; the last two None where it is not known."""
+    needed = cost.arguments + cost.temporaries + cost.code
+    there = target.sheet.memory_bytes if target.sheet else None
+    return {"needed": needed, "there": there, "fits": None if there is None else needed <= there}
+
+
+def roofline_of(config: Config, cost: Cost, work: Work, target: Target) -> dict[str, Any] | None:
+    """Seconds of a step that nothing can beat (Williams et al. 2009): arithmetic and memory at their peaks beside each
+    other, then what devices tell each other, its latency left out. None without a data sheet.
+
+    `run_s` is of all fleets, phases and seeds.
+    """
+    sheet = target.sheet
+    if sheet is None:
+        return None
+    seconds = {
+        "arithmetic_s": cost.flops / sheet.flops_per_s,
+        "memory_s": cost.bytes_accessed / sheet.bytes_per_s,
+        "collectives_s": cost.bytes_sent / sheet.interconnect_bytes_per_s,
+    }
+    step = max(seconds["arithmetic_s"], seconds["memory_s"]) + seconds["collectives_s"]
+    at_once = config.parallel.stacked * config.parallel.tasks_at_once
+    return {
+        **seconds,
+        "step_s": step,
+        "collectives_share": seconds["collectives_s"] / step,
+        "run_s": step * work.steps / min(at_once, work.tasks * len(config.seed)),
+    }

@@ -1,0 +1,146 @@
+"""The training step of a configuration compiled for devices, and what the compiler says of it.
+
+m tasks in a stack, v variants.
+"""
+
+import hashlib
+import json
+from importlib.metadata import PackageNotFoundError, version
+from os import environ
+from time import perf_counter
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from asdjax import parallel, runtime, signal
+from asdjax.config import Config
+from asdjax.errors import InputError
+from asdjax.files import replace_text
+from asdjax.planning.collectives import collectives_of
+from asdjax.planning.targets import Target
+from asdjax.planning.work import Work
+from asdjax.progress import say
+from asdjax.training import feed, fleet, optimizer, sampler, train_step
+from asdjax.training.batches import Audio
+from asdjax.training.fleet import FleetSpec
+from asdjax.training.train_step import Turn
+
+
+class Cost(NamedTuple):
+    """Of one device's part of a step: FLOPs and bytes moved by XLA's count; bytes that lie there (arguments: audio,
+    parameters, velocity; temporaries; code); what it tells other devices; seconds to compile."""
+
+    flops: float
+    bytes_accessed: float
+    arguments: float
+    temporaries: float
+    code: float
+    collectives: dict[str, int]
+    bytes_sent: float
+    compile_s: float
+
+
+def cost_of(config: Config, work: Work, target: Target) -> Cost:
+    """Compile the step, or read what was found when the same one was compiled for the same devices.
+
+    Raises InputError where the compiler refuses it, as it does where memory is too small.
+    """
+    jax.config.update("jax_enable_compilation_cache", False)  # what is compiled for other devices cannot be read back
+    mesh = parallel.data_meshes(config.parallel.tasks_at_once, target.devices)[0]
+    parallel.require_divisible(config.train.batch_size, mesh)
+    with parallel.compiling_for(target.platform):
+        lowered = _lowered(config, work, target, mesh)
+    kept = runtime.private_cache("plans")
+    path = kept / f"{_digest(lowered.as_text(), target)}.json" if kept else None
+    if path and path.exists():
+        return Cost(**json.loads(path.read_text()))
+    say(f"compiling for {target.name}, which may take minutes")
+    cost = _compiled(lowered, target, mesh.size)
+    if path:
+        replace_text(path, json.dumps(cost._asdict()))
+    return cost
+
+
+def _lowered(config: Config, work: Work, target: Target, mesh: Mesh) -> Any:
+    """The step as training would call it, traced and lowered."""
+    stacked = min(config.parallel.stacked, work.tasks * len(config.seed))
+    spec = fleet.spec_of(config, len(work.task.classes), optimizer.GROUPS)
+    audio = _audio(config, spec, work, stacked, target, mesh)
+    if isinstance(audio, signal.Crops):
+        spec = spec._replace(steps_per_dispatch=len(audio.samples))
+    steps = cast(jax.stages.Wrapped, train_step.compiled_steps(spec, mesh))
+    return steps.lower(*_inputs(spec, audio, work, stacked, mesh))
+
+
+def _compiled(lowered: Any, target: Target, devices: int) -> Cost:
+    begun = perf_counter()
+    try:
+        program = lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"--devices {target.name}: the compiler refuses the step: {reason}") from error
+    compile_s = perf_counter() - begun
+    costs, memory = program.cost_analysis(), program.memory_analysis()
+    collectives = collectives_of(program.as_text(), devices)
+    return Cost(
+        flops=costs["flops"],
+        bytes_accessed=costs["bytes accessed"],
+        arguments=memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes,
+        temporaries=memory.temp_size_in_bytes,
+        code=memory.generated_code_size_in_bytes,
+        collectives=collectives.numbers,
+        bytes_sent=collectives.bytes_sent,
+        compile_s=round(compile_s, 1),
+    )
+
+
+def _digest(program: str, target: Target) -> str:
+    """Of all that a compiled program depends on."""
+    settings = {name: environ.get(name, "") for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")}
+    about = [target.name, target.kind, _version("jaxlib"), _version("libtpu"), settings, program]
+    return hashlib.sha256(json.dumps(about).encode()).hexdigest()
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def _inputs(
+    spec: FleetSpec, audio: Audio, work: Work, stacked: int, mesh: Mesh
+) -> tuple[Any, Audio, sampler.Plan, jax.Array, Turn]:
+    """What the step is given, as shapes on the mesh: state, audio, plan, keys, turn."""
+    state = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((stacked, *leaf.shape), leaf.dtype), fleet.abstract_state(spec)
+    )
+    frames = [spec.spectrogram.frames(length) for length in work.lengths]
+    is_target = [clip.domain == "target" for clip in work.task.clips]
+    plan = sampler.plan(work.task.class_of_clip, is_target, frames, work.task.section_of_class)
+    keys = jnp.stack([sampler.streams(0, "plan", spec.variants, "phase1")] * stacked)
+    each = jnp.zeros(stacked, jnp.int32)
+    turn = Turn(jnp.int32(0), each, each, jnp.zeros((stacked, spec.steps_per_dispatch), jnp.float32))
+    state, plan, keys, turn = _everywhere((state, sampler.stacked([plan] * stacked), keys, turn), mesh)
+    return state, audio, plan, keys, turn
+
+
+def _audio(config: Config, spec: FleetSpec, work: Work, stacked: int, target: Target, mesh: Mesh) -> Audio:
+    """All clips where they fit on the devices, else the crops of a dispatch: shapes."""
+    clips = [np.broadcast_to(np.int16(0), length) for length in work.lengths] * stacked  # lengths without memory
+    if feed.is_resident(config, clips, target.sheet.memory_bytes if target.sheet else None):
+        pages = jax.ShapeDtypeStruct((feed.pages_of(clips), feed.PAGE_SAMPLES), jnp.int16)
+        of_clip = jax.ShapeDtypeStruct((len(clips),), jnp.int32)
+        return _everywhere(signal.Waves(pages, of_clip, of_clip), mesh)  # pyright: ignore[reportArgumentType]
+    shape = feed.crops_shape(spec, stacked)
+    split = NamedSharding(mesh, parallel.CROPS_SPLIT)
+    return signal.Crops(jax.ShapeDtypeStruct(shape, jnp.int16, sharding=split))  # pyright: ignore[reportArgumentType]
+
+
+def _everywhere[Tree](tree: Tree, mesh: Mesh) -> Tree:
+    """Shapes of arrays that lie whole on every device."""
+    on_all = NamedSharding(mesh, PartitionSpec())
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=on_all), tree)

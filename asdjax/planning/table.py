@@ -1,0 +1,76 @@
+"""A plan, as text for people: at most 80 columns."""
+
+import textwrap
+from typing import Any
+
+_WIDTH = 80
+
+
+def of_plan(plan: dict[str, Any]) -> str:
+    """A line a subject."""
+    lines = [
+        ("devices", _devices(plan)),
+        ("fleets", _fleets(plan)),
+        ("memory", _memory(plan)),
+        ("a step", _step(plan)),
+        ("at least", _roofline(plan)),
+    ]
+    return "\n".join(
+        textwrap.fill(text, _WIDTH, initial_indent=f"{name:10}", subsequent_indent=" " * 10) for name, text in lines
+    )
+
+
+def _devices(plan: dict[str, Any]) -> str:
+    devices, fleet = plan["devices"], plan["fleet"]
+    return (
+        f"{devices['number']} {devices['kind']} ({devices['name']}); batch {fleet['batch_size']} of each of "
+        f"{len(fleet['variants'])} variants, {fleet['batch_per_device']} on a device"
+    )
+
+
+def _fleets(plan: dict[str, Any]) -> str:
+    work = plan["work"]
+    return (
+        f"{work['fleets']}, the largest of {work['clips']:,} clips in {work['classes']} classes; "
+        f"{work['steps']:,} steps in all ({work['origin']})"
+    )
+
+
+def _memory(plan: dict[str, Any]) -> str:
+    step, memory = plan["step"], plan["memory"]
+    needed = (
+        f"{_gib(memory['needed'])} GiB on each device: audio, parameters and velocity {_gib(step['arguments'])}, "
+        f"temporaries {_gib(step['temporaries'])}, code {_gib(step['code'])}"
+    )
+    if memory["fits"] is None:
+        return f"{needed}; how much it has is not known"
+    return f"{needed}; it has {_gib(memory['there'])}: {'fits' if memory['fits'] else 'DOES NOT FIT'}"
+
+
+def _step(plan: dict[str, Any]) -> str:
+    step = plan["step"]
+    told = ", ".join(f"{number} {kind}" for kind, number in step["collectives"].items())
+    between = f", {told}: {step['bytes_sent'] / 1e9:.3g} GB sent" if told else ""
+    return (
+        f"{step['flops'] / 1e12:.4g} TFLOP and {step['bytes_accessed'] / 1e9:.4g} GB on each device{between}; "
+        f"compiled in {step['compile_s']:.0f} s"
+    )
+
+
+def _roofline(plan: dict[str, Any]) -> str:
+    roofline = plan["roofline"]
+    if roofline is None:
+        return "not known, without a data sheet of the device; asdjax bench train measures it"
+    return (
+        f"{_ms(roofline['step_s'])} a step: arithmetic {_ms(roofline['arithmetic_s'])} beside memory "
+        f"{_ms(roofline['memory_s'])}, then {_ms(roofline['collectives_s'])} between devices "
+        f"({100 * roofline['collectives_share']:.1f} %); {roofline['run_s'] / 3600:.3g} h for all steps"
+    )
+
+
+def _gib(number: float) -> str:
+    return f"{number / 2**30:.2f}"
+
+
+def _ms(seconds: float) -> str:
+    return f"{1e3 * seconds:.3g} ms"

@@ -1,0 +1,90 @@
+"""Devices to plan for, which need not be here: `v5e:4x4`, `gpu:8`, `cpu:8`."""
+
+import os
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from asdjax import datasheets
+from asdjax.datasheets import Datasheet
+from asdjax.errors import InputError
+
+_FORM = re.compile(r"(?P<kind>[a-z][a-z0-9]*):(?P<size>[1-9]\d*(x[1-9]\d*)*)")
+_EXPECTED = "expected a TPU's generation and shape (v5e:4x4, v5p:2x2x1, v6e:2x2), gpu:N or cpu:N"
+_TPU_SETTINGS = {
+    "TPU_SKIP_MDS_QUERY": "1",  # nobody to ask which TPU this is
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-1",  # asked for, and of no effect on what is compiled
+    "TPU_STDERR_LOG_LEVEL": "3",
+    "TPU_MIN_LOG_LEVEL": "3",
+}
+
+
+class Target(NamedTuple):
+    """Devices by the name they were asked for; the data sheet of one, where it is known."""
+
+    name: str
+    platform: str
+    devices: Sequence[Any]
+    kind: str
+    sheet: Datasheet | None
+
+
+def target_of(name: str) -> Target:
+    """The devices called so; to be asked before JAX has begun anything else.
+
+    Raises InputError for names that nothing answers to, and where what compiles for them is not here.
+    """
+    form = _FORM.fullmatch(name)
+    if form is None:
+        raise InputError(f"--devices: {_EXPECTED}, got {name!r}")
+    kind, size = form["kind"], form["size"]
+    if kind not in ("cpu", "gpu"):
+        jax.config.update("jax_platforms", "cpu")
+        return _target(name, "tpu", _tpu(name))
+    if "x" in size:
+        raise InputError(f"--devices: {_EXPECTED}, got {name!r}")
+    return _target(name, kind, _cpu(int(size)) if kind == "cpu" else _gpu(int(size)))
+
+
+def _target(name: str, platform: str, devices: Sequence[Any]) -> Target:
+    kind = devices[0].device_kind
+    return Target(name, platform, devices, kind, datasheets.of_kind(kind))
+
+
+def _tpu(name: str) -> Sequence[Any]:
+    """Of a slice of that shape, by libtpu, which compiles without one."""
+    from jax.experimental import topologies
+
+    for setting, value in _TPU_SETTINGS.items():
+        os.environ.setdefault(setting, value)
+    try:
+        return topologies.get_topology_desc(platform="tpu", topology_name=name).devices
+    except (RuntimeError, ValueError, NotImplementedError, ModuleNotFoundError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"--devices {name}: {_EXPECTED}, and for a TPU libtpu (pip install 'asdjax[tpu]'); it said: {reason}"
+        ) from error
+
+
+def _cpu(number: int) -> Sequence[Any]:
+    """So many parts of this machine's processor."""
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_num_cpu_devices", number)
+    return jax.devices()
+
+
+def _gpu(number: int) -> Sequence[Any]:
+    """GPUs of this machine: XLA compiles for those only that it can ask."""
+    try:
+        here = jax.devices("gpu")
+    except RuntimeError:
+        here = []
+    if len(here) < number:
+        raise InputError(
+            f"--devices gpu:{number}: expected {number} GPUs in this machine, as XLA compiles for those only that are "
+            f"there, came {len(here)}; plan on the machine that has them"
+        )
+    return here[:number]

@@ -1,0 +1,60 @@
+"""What a configuration would train: its machine types, and how much audio each has."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from asdjax.config import Config
+from asdjax.corpus.access import open_corpus
+from asdjax.corpus.audio import converted_length, read_header
+from asdjax.corpus.clips import Clip, Corpus, Domain
+from asdjax.corpus.machines import MACHINES
+from asdjax.corpus.tasks import Task, hold_out, tasks_of
+from asdjax.training.phases import lines_of
+
+_SECTIONS, _SECONDS = 6, 10
+_CLIPS: dict[Domain, int] = {"source": 1000, "target": 3}
+"""Of a machine type of 2021, development and additional training set together: clips of a section."""
+
+
+class Work(NamedTuple):
+    """Where it is from; one task, the one with the most classes and clips, without what is held out; its clips' lengths
+    in samples; and the steps of all tasks, seeds and phases together."""
+
+    origin: str
+    task: Task
+    lengths: Sequence[int]
+    tasks: int
+    steps: int
+
+
+def work_of(config: Config) -> Work:
+    """What `config.data.root` holds, or where no such folder is here, what 2021's seven machine types held."""
+    roots = [Path(root) for root in config.data.root]
+    assumed = not any(root.exists() for root in roots)
+    corpus = _like_2021(config) if assumed else open_corpus(config)
+    tasks = tasks_of(corpus, config.data.classes)
+    largest = max(tasks, key=lambda task: (len(task.classes), len(task.clips)))
+    trained, _ = hold_out(largest, config.train.holdout_fraction)
+    rate = config.signal.sample_rate_hz
+    lengths = [rate * _SECONDS if assumed else converted_length(read_header(clip.path), rate) for clip in trained.clips]
+    absent = f"{', '.join(config.data.root)} is not here: planned for clips as many and as long as in 2021"
+    return Work(
+        absent if assumed else ", ".join(config.data.root),
+        trained,
+        lengths,
+        len(tasks),
+        len(config.seed) * sum(sum(lines_of(config, task).values()) for task in tasks),
+    )
+
+
+def _like_2021(config: Config) -> Corpus:
+    machines = config.data.machines or tuple(MACHINES)
+    clips = [
+        Clip(Path(f"{domain}_{i}.wav"), machine, f"{section:02}", "train", domain, "normal")
+        for machine in machines
+        for section in range(_SECTIONS)
+        for domain, number in _CLIPS.items()
+        for i in range(number)
+    ]
+    return Corpus("dcase2021", tuple(clips))
