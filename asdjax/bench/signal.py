@@ -7,14 +7,14 @@ import librosa
 import numpy as np
 
 from asdjax import parallel
-from asdjax.bench import device, torch_peer
+from asdjax.bench import torch_peer
 from asdjax.bench.measure import Way, clocked, in_turn, rate, ratio
 from asdjax.bench.record import recorded
 from asdjax.bench.step import SignalStage, clips, inputs_of, spec_of
 from asdjax.bench.torch_peer import TorchPeer
 from asdjax.config import default
 from asdjax.progress import say
-from asdjax.threads import in_order
+from asdjax.threads import cores, in_order
 
 VARIANT = "mobilefacenet_1024"
 """Whose pieces are made: those of full height, which are the most work."""
@@ -29,7 +29,7 @@ def bench(batches: tuple[int, ...], against_torch: bool, repeats: int | None) ->
     of whole clips of 10 s.
     """
     asked = batches or ((48,) if parallel.on_accelerator() else (8, 48))
-    with torch_peer.wanted(against_torch, device.threads()) as peer, recorded(peer) as record:
+    with torch_peer.wanted(against_torch, cores()) as peer, recorded(peer) as record:
         record["batches"] = {str(batch): _batch(batch, peer, repeats) for batch in asked}
     return record
 

@@ -13,7 +13,6 @@ import numpy as np
 import soundfile
 
 from asdjax import signal
-from asdjax.bench import device
 from asdjax.bench.measure import Way, clocked, in_turn, rate, ratio
 from asdjax.bench.record import recorded
 from asdjax.config import default
@@ -22,6 +21,7 @@ from asdjax.corpus.layouts import read_corpus
 from asdjax.corpus.store import WaveStore, open_store
 from asdjax.progress import say
 from asdjax.signal import spectrogram_of
+from asdjax.threads import cores
 
 MACHINE = "fan"
 OURS, CROPS = "store build", "crops from the store"
@@ -104,7 +104,7 @@ def _crops(store: WaveStore, size: Size) -> Way:
     clip = generator.integers(len(store), size=size.crops).tolist()
     frames = spectrogram.frames(len(samples[0])) - spectrogram.piece_frames + 1
     frame = generator.integers(frames, size=size.crops).tolist()
-    workers = device.threads()
+    workers = cores()
 
     def cut(worker: int) -> None:
         out = np.empty((default().train.batch_size, spectrogram.piece_samples), np.int16)

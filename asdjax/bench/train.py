@@ -14,6 +14,7 @@ from asdjax.bench.torch_peer import TorchPeer
 from asdjax.config import VARIANTS
 from asdjax.errors import InputError
 from asdjax.progress import say
+from asdjax.threads import cores
 
 FLEET = "fleet"
 OURS = "asdjax"
@@ -36,7 +37,7 @@ def bench(request: Request) -> dict[str, Any]:
     Raises InputError where the PyTorch counterpart is asked for and cannot run.
     """
     precision = spec_of(VARIANTS, 1, request.width).precision
-    with torch_peer.wanted(request.against_torch, device.threads()) as peer, recorded(peer) as record:
+    with torch_peer.wanted(request.against_torch, cores()) as peer, recorded(peer) as record:
         say("measuring what the device could do at most")
         peak = device.peak(precision)
         record["device"] |= {"precision": precision, **peak._asdict()}

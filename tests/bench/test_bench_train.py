@@ -13,6 +13,7 @@ from asdjax.bench import device, loader, measure, table, torch_peer, train
 from asdjax.cli import main
 from asdjax.config import VARIANTS
 from asdjax.errors import InputError
+from asdjax.threads import cores
 
 VARIANT, WIDTH, BATCH = "resnet50_512", SHALLOW, 2
 SECONDS_OF_STEP = 0.25
@@ -59,7 +60,7 @@ def test_a_record_holds_the_variants_benched_and_only_them(record: dict[str, Any
     assert list(record["variants"]) == [VARIANT]
     assert record["fleet"] is None
     assert {"jax", "asdjax", "torch"} <= set(record["versions"])
-    assert record["device"]["torch"]["threads"] == device.threads() == record["device"]["cores"]
+    assert record["device"]["torch"]["threads"] == cores() == record["device"]["cores"]
     assert json.loads(json.dumps(record, allow_nan=False)) == record
 
 
