@@ -73,7 +73,10 @@ def test_store_reads_clips_and_cuts_crops():
     require_rates(record["clips"], store.OURS)
     require_rates(record["crops"], store.CROPS)
     printed = table.of_store(record)
-    assert "librosa.load" in printed
+    rows = [line.split("  ")[0] for line in printed.splitlines()]
+    for name in ("librosa.load", "soundfile.read"):
+        assert {name, f"{name}, all cores"} <= set(rows)
+    assert {"store build, all cores", "crops from the store, all cores"} <= set(rows)
     assert all(len(line) <= 80 for line in printed.splitlines())
 
 
