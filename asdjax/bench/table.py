@@ -6,6 +6,8 @@ from typing import Any
 QUIET = 0.05
 """Of all cores, what other programs may take without spoiling the figures."""
 
+RATIO_OF_UNLIKE = "ratio: asdjax's pieces/s over the row's rate, at librosa's over whole clips."
+
 
 def columns(head: Sequence[str], rows: Sequence[Sequence[str]], gap: str = "  ") -> str:
     """A table: the first column flush left, the others flush right."""
@@ -32,9 +34,15 @@ def of_training(record: dict[str, Any]) -> str:
 
 
 def of_signal(record: dict[str, Any]) -> str:
-    """A line a batch and rival."""
-    of_batches = [rates_table(f"batch {batch}", "per s", rates) for batch, rates in record["batches"].items()]
-    return _page(record, *of_batches)
+    """A line a batch and rival, each in its unit: pieces, or librosa's whole clips."""
+    tables = [
+        columns(
+            [f"batch {batch}", "unit", "rate", "least", "most", "ratio"],
+            [[name, of["unit"], *_rate_cells(of)] for name, of in rates.items()],
+        )
+        for batch, rates in record["batches"].items()
+    ]
+    return _page(record, *tables, RATIO_OF_UNLIKE)
 
 
 def of_knn(record: dict[str, Any]) -> str:
@@ -53,11 +61,14 @@ def of_store(record: dict[str, Any]) -> str:
 
 def rates_table(what: str, unit: str, rates: dict[str, dict[str, Any]]) -> str:
     """Rates by name, as measure.rate has them, with ours over each."""
-    rows = [
-        [name, f"{of['per_s']:,.0f}", *(f"{end:,.0f}" for end in of["per_s_spread"]), _or_dash(of.get("ratio"), ".2f")]
-        for name, of in rates.items()
-    ]
+    rows = [[name, *_rate_cells(of)] for name, of in rates.items()]
     return columns([what, unit, "least", "most", "ratio"], rows)
+
+
+def _rate_cells(of: dict[str, Any]) -> list[str]:
+    """The rate, its least and most, and ours over it."""
+    rates = [of["per_s"], *of["per_s_spread"]]
+    return [*(f"{rate:,.0f}" for rate in rates), _or_dash(of.get("ratio"), ".2f")]
 
 
 def _page(record: dict[str, Any], *tables: str) -> str:
