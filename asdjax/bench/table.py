@@ -30,7 +30,10 @@ def of_training(record: dict[str, Any]) -> str:
     ]
     embed_head = ["embedding", "pieces/s", "clips/s", "torch pieces/s", "ratio"]
     embed_rows = [_embed_row(name, figures["embed"]) for name, figures in named.items()]
-    return _page(record, columns(head, rows, gap=" "), columns(embed_head, embed_rows))
+    loader_head = ["training", "b", "asdjax per s", "torch with a DataLoader per s"]
+    loader_rows = [_loader_row(name, figures) for name, figures in named.items() if "torch_loader" in figures]
+    tables = [columns(head, rows, gap=" "), columns(embed_head, embed_rows)]
+    return _page(record, *tables, *([columns(loader_head, loader_rows)] if loader_rows else []))
 
 
 def of_signal(record: dict[str, Any]) -> str:
@@ -110,6 +113,13 @@ def _embed_row(name: str, figures: dict[str, Any]) -> list[str]:
         _or_dash(figures.get("torch_pieces_per_s"), ".4g"),
         _or_dash(figures.get("ratio"), ".2f"),
     ]
+
+
+def _loader_row(name: str, figures: dict[str, Any]) -> list[str]:
+    """Eager PyTorch that reads and transforms whole clips, beside ours at the same batch."""
+    theirs = figures["torch_loader"]
+    ours = figures["batches"][str(theirs["batch"])]
+    return [name, str(theirs["batch"]), f"{ours['samples_per_s']:.4g}", f"{theirs['samples_per_s']:.4g}"]
 
 
 def _or_dash(value: float | None, how: str) -> str:

@@ -115,6 +115,10 @@ def test_the_command_prints_a_table_that_fits_and_writes_the_record(
     printed = capsys.readouterr().out
     assert all(len(line) <= 80 for line in printed.splitlines())
     assert all(name in printed for name in (*VARIANTS, "fleet"))
+    _, _, of_loader = printed.rpartition("torch with a DataLoader per s\n")
+    rows = [line.split() for line in of_loader.splitlines()]
+    ours = record["variants"][VARIANT]["samples_per_s"]
+    assert rows[0] == [VARIANTS[0], str(BATCH), f"{ours:.4g}", f"{BATCH / SECONDS_OF_STEP:.4g}"]
     assert json.loads((tmp_path / "o.json").read_text()) == json.loads(json.dumps(whole))
 
 
