@@ -1,7 +1,6 @@
 """EfficientNet-B0 for spectrogram pieces (Tan & Le 2019, Table 1), without drop path and dropout (open)."""
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
@@ -25,9 +24,9 @@ SQUEEZE = 4  # the squeezed width is a quarter of the block's input channels
 class ConvUnit(nnx.Module):
     """Convolution, batch normalisation, SiLU."""
 
-    def __init__(self, conv: nnx.Module, channels: int, *, dtype: DTypeLike) -> None:
+    def __init__(self, conv: nnx.Module, channels: int) -> None:
         self.conv = conv
-        self.norm = layers.BatchNorm(channels, dtype=dtype)
+        self.norm = layers.BatchNorm(channels)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return nnx.silu(self.norm(self.conv(x)))
@@ -59,11 +58,11 @@ class MBConv(nnx.Module):
         dtype: DTypeLike,
     ) -> None:
         wide = c_in * expansion
-        self.expand = ConvUnit(layers.Conv(c_in, wide, 1, dtype=dtype), wide, dtype=dtype) if expansion > 1 else None
-        self.depthwise = ConvUnit(layers.DepthwiseConv(wide, kernel, stride=stride, dtype=dtype), wide, dtype=dtype)
+        self.expand = ConvUnit(layers.Conv(c_in, wide, 1, dtype=dtype), wide) if expansion > 1 else None
+        self.depthwise = ConvUnit(layers.DepthwiseConv(wide, kernel, stride=stride, dtype=dtype), wide)
         self.gate = SqueezeExcite(wide, max(1, c_in // SQUEEZE), dtype=dtype)
         self.project = layers.Conv(wide, c_out, 1, dtype=dtype)
-        self.norm = layers.BatchNorm(c_out, dtype=dtype)
+        self.norm = layers.BatchNorm(c_out)
         self.residual = stride == 1 and c_in == c_out
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -90,19 +89,17 @@ class EfficientNetB0(nnx.Module):
     ) -> None:
         del height, frames  # global average pooling takes any
         channels = layers.scaled(STEM, width)
-        blocks: list[nnx.Module] = [
-            ConvUnit(layers.Conv(c_in, channels, 3, stride=2, dtype=dtype), channels, dtype=dtype)
-        ]
+        blocks: list[nnx.Module] = [ConvUnit(layers.Conv(c_in, channels, 3, stride=2, dtype=dtype), channels)]
         for expansion, c, repeats, stride, kernel in STAGES:
             c_out = layers.scaled(c, width)
             for i in range(repeats):
                 blocks.append(MBConv(channels, c_out, expansion, stride if i == 0 else 1, kernel, dtype=dtype))
                 channels = c_out
         head = layers.scaled(HEAD, width)
-        head_unit = ConvUnit(layers.Conv(channels, head, 1, dtype=dtype), head, dtype=dtype)
+        head_unit = ConvUnit(layers.Conv(channels, head, 1, dtype=dtype), head)
         self.early = nnx.Sequential(*blocks[:-2])
         self.late = nnx.Sequential(*blocks[-2:], head_unit, lowering.global_average_pool)
         self.embedding = layers.Dense(head, EMBEDDING, dtype=dtype)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return self.embedding(self.late(self.early(jnp.asarray(x))))
+        return self.embedding(self.late(self.early(x)))

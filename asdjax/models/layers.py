@@ -110,12 +110,11 @@ class BatchNorm(nnx.Module):
     epsilon = 1e-5
     decay = 0.9
 
-    def __init__(self, channels: int, *, dtype: DTypeLike) -> None:
+    def __init__(self, channels: int) -> None:
         self.scale = nnx.Param(jnp.ones((channels,)))
         self.bias = nnx.Param(jnp.zeros((channels,)))
         self.mean = nnx.BatchStat(jnp.zeros((channels,)))
         self.var = nnx.BatchStat(jnp.ones((channels,)))
-        self.dtype = dtype
         self.use_running_average = False
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -124,20 +123,18 @@ class BatchNorm(nnx.Module):
             inverse = jax.lax.rsqrt(self.var[...] + self.epsilon)
             return lowering.scaled_and_shifted(x, scale * inverse, bias - self.mean[...] * scale * inverse)
         y, mean, var = lowering.normalised(x, scale, bias, self.epsilon)
-        self.mean[...] = self.decay * self.mean[...] + (1 - self.decay) * jax.lax.stop_gradient(mean)
-        self.var[...] = self.decay * self.var[...] + (1 - self.decay) * jax.lax.stop_gradient(var)
+        self.mean[...] = self.decay * self.mean[...] + (1 - self.decay) * mean
+        self.var[...] = self.decay * self.var[...] + (1 - self.decay) * var
         return y
 
 
 class PReLU(nnx.Module):
     """x where positive, else slope * x, one slope per channel (He et al. 2015)."""
 
-    def __init__(self, channels: int, *, dtype: DTypeLike) -> None:
+    def __init__(self, channels: int) -> None:
         self.slope = nnx.Param(jnp.zeros((channels,)))
-        self.dtype = dtype
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        below = lowering.last(self.slope[...], x) * x.astype(
-            jnp.float32
-        )  # in float32, as the slope's gradient is a long sum
-        return jnp.where(x > 0, x, below.astype(self.dtype))
+        # in float32, as the slope's gradient is a long sum
+        below = lowering.last(self.slope[...], x) * x.astype(jnp.float32)
+        return jnp.where(x > 0, x, below.astype(x.dtype))

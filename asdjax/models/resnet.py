@@ -17,7 +17,7 @@ class ConvNorm(nnx.Module):
 
     def __init__(self, c_in: int, c_out: int, kernel: int, *, stride: int = 1, dtype: DTypeLike) -> None:
         self.conv = layers.Conv(c_in, c_out, kernel, stride=stride, dtype=dtype)
-        self.norm = layers.BatchNorm(c_out, dtype=dtype)
+        self.norm = layers.BatchNorm(c_out)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.norm(self.conv(x))
