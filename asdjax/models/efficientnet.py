@@ -5,7 +5,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from asdjax.models import layers, lowering
-from asdjax.models.layers import EMBEDDING
+from asdjax.models.layers import EMBEDDING, ConvNorm
 
 # expansion, channels, repeats, stride of the first, kernel (Tan & Le 2019, Table 1)
 STAGES = (
@@ -21,15 +21,11 @@ STEM, HEAD = 32, 1280
 SQUEEZE = 4  # the squeezed width is a quarter of the block's input channels
 
 
-class ConvUnit(nnx.Module):
-    """Convolution, batch normalisation, SiLU."""
-
-    def __init__(self, conv: nnx.Module, channels: int) -> None:
-        self.conv = conv
-        self.norm = layers.BatchNorm(channels)
+class ConvUnit(ConvNorm):
+    """Convolution, batch normalisation, SiLU: (b, f, t, c) -> (b, f', t', channels)."""
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return nnx.silu(self.norm(self.conv(x)))
+        return nnx.silu(super().__call__(x))
 
 
 class SqueezeExcite(nnx.Module):

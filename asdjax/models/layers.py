@@ -128,6 +128,17 @@ class BatchNorm(nnx.Module):
         return y
 
 
+class ConvNorm(nnx.Module):
+    """A convolution or dense layer and its batch normalisation, to what shape the former makes: (b, ..., channels)."""
+
+    def __init__(self, conv: nnx.Module, channels: int) -> None:
+        self.conv = conv
+        self.norm = BatchNorm(channels)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.norm(self.conv(x))
+
+
 class PReLU(nnx.Module):
     """x where positive, else slope * x, one slope per channel (He et al. 2015)."""
 

@@ -5,7 +5,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from asdjax.models import layers
-from asdjax.models.layers import EMBEDDING
+from asdjax.models.layers import EMBEDDING, ConvNorm
 
 # expansion t, channels c, repeats n, stride s of the first (report, Table 1)
 BOTTLENECKS = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 2), (4, 128, 1, 2), (2, 128, 2, 1))
@@ -13,27 +13,15 @@ STEM, HEAD = 64, 512
 TOTAL_STRIDE = 32
 
 
-class ConvUnit(nnx.Module):
-    """Convolution, batch normalisation, PReLU."""
+class ConvUnit(ConvNorm):
+    """Convolution, batch normalisation, PReLU: (b, f, t, c) -> (b, f', t', channels)."""
 
     def __init__(self, conv: nnx.Module, channels: int) -> None:
-        self.conv = conv
-        self.norm = layers.BatchNorm(channels)
+        super().__init__(conv, channels)
         self.activation = layers.PReLU(channels)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return self.activation(self.norm(self.conv(x)))
-
-
-class LinearUnit(nnx.Module):
-    """Convolution and batch normalisation, no activation."""
-
-    def __init__(self, conv: nnx.Module, channels: int) -> None:
-        self.conv = conv
-        self.norm = layers.BatchNorm(channels)
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return self.norm(self.conv(x))
+        return self.activation(super().__call__(x))
 
 
 class Bottleneck(nnx.Module):
@@ -43,7 +31,7 @@ class Bottleneck(nnx.Module):
         wide = c_in * expansion
         self.expand = ConvUnit(layers.Conv(c_in, wide, 1, dtype=dtype), wide)
         self.depthwise = ConvUnit(layers.DepthwiseConv(wide, 3, stride=stride, dtype=dtype), wide)
-        self.project = LinearUnit(layers.Conv(wide, c_out, 1, dtype=dtype), c_out)
+        self.project = ConvNorm(layers.Conv(wide, c_out, 1, dtype=dtype), c_out)
         self.residual = stride == 1 and c_in == c_out
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -82,8 +70,8 @@ class MobileFaceNet(nnx.Module):
         self.early = nnx.Sequential(*blocks[:-1])
         self.late = nnx.Sequential(blocks[-1], ConvUnit(layers.Conv(channels, head, 1, dtype=dtype), head))
         self.embedding = nnx.Sequential(
-            LinearUnit(layers.GlobalDepthwiseConv(head, size, dtype=dtype), head),
-            LinearUnit(layers.Dense(head, EMBEDDING, use_bias=False, dtype=dtype), EMBEDDING),
+            ConvNorm(layers.GlobalDepthwiseConv(head, size, dtype=dtype), head),
+            ConvNorm(layers.Dense(head, EMBEDDING, use_bias=False, dtype=dtype), EMBEDDING),
         )
 
     def __call__(self, x: jax.Array) -> jax.Array:
