@@ -104,7 +104,7 @@ def _against(
     theirs = {
         way: {
             "samples_per_s": timing.per_second(samples),
-            **spread_ms(timing),
+            **_spread_ms(timing),
             "ratio": ratios[way],
         }
         for way, (_, timing) in rounds.items()
@@ -126,7 +126,7 @@ def _figures(step: Step, timing: Timing, samples: int, peak: Peak) -> dict[str, 
     bytes_per_s = step.bytes_accessed() / timing.median
     return {
         "samples_per_s": timing.per_second(samples),
-        **spread_ms(timing),
+        **_spread_ms(timing),
         "repeats": len(timing.seconds),
         "steps_per_dispatch": step.spec.steps_per_dispatch,
         "flops_per_step": step.flops,
@@ -140,7 +140,7 @@ def _figures(step: Step, timing: Timing, samples: int, peak: Peak) -> dict[str, 
     }
 
 
-def spread_ms(timing: Timing) -> dict[str, Any]:
+def _spread_ms(timing: Timing) -> dict[str, Any]:
     """Milliseconds a step: the median, and the least and the most."""
     return {
         "ms_per_step": 1e3 * timing.median,

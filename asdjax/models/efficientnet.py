@@ -29,7 +29,7 @@ class ConvUnit(ConvNorm):
 
 
 class SqueezeExcite(nnx.Module):
-    """Each channel times a gate read off the mean of all channels (Hu et al. 2018)."""
+    """Each channel times a gate read off the mean of all channels (Hu et al. 2018): (b, f, t, channels) alike."""
 
     def __init__(self, channels: int, squeezed: int, *, dtype: DTypeLike) -> None:
         self.squeeze = layers.Dense(channels, squeezed, dtype=dtype)
@@ -41,7 +41,9 @@ class SqueezeExcite(nnx.Module):
 
 
 class MBConv(nnx.Module):
-    """1x1 up, depthwise, squeeze-and-excite, linear 1x1 down; a residual sum where the shape stays."""
+    """1x1 up, depthwise, squeeze-and-excite, linear 1x1 down; a residual sum where the shape stays: (b, f, t, c_in) ->
+    (b, f / stride, t / stride, c_out), rounded up.
+    """
 
     def __init__(
         self,

@@ -43,7 +43,7 @@ class Conv(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = jnp.asarray(self.kernel[...], self.dtype)
         if kernel.shape[:2] == (1, 1):
-            return lowering.product(x[:, :: self.stride, :: self.stride], kernel[0, 0])
+            return lowering.pointwise_conv(x[:, :: self.stride, :: self.stride], kernel[0, 0])
         pad = (kernel.shape[0] - 1) // 2
         return jax.lax.conv_general_dilated(
             x,
@@ -64,7 +64,7 @@ class DepthwiseConv(nnx.Module):
         self.kernel = _kernel(kernel, kernel, channels)
         self.stride = stride
         self.dtype = dtype
-        self.deterministic = False
+        self.deterministic = False  # which `eval()` turns on, as it does a dropout's
 
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = jnp.asarray(self.kernel[...], self.dtype)
@@ -101,7 +101,8 @@ class Dense(nnx.Module):
 
 
 class BatchNorm(nnx.Module):
-    """Batch normalisation over all axes but the last: epsilon 1e-5, running averages decay 0.9 (both open).
+    """Batch normalisation over all axes but the last, (..., c) alike: epsilon 1e-5, running averages decay 0.9 (both
+    open).
 
     Statistics and their running averages are float32 whatever the compute type. Under `jit` over a mesh the
     batch is the global one. After `eval()` the running averages normalise, and stay as they are.
@@ -140,12 +141,12 @@ class ConvNorm(nnx.Module):
 
 
 class PReLU(nnx.Module):
-    """x where positive, else slope * x, one slope per channel (He et al. 2015)."""
+    """x where positive, else slope * x, one slope per channel (He et al. 2015): (..., c) alike."""
 
     def __init__(self, channels: int) -> None:
         self.slope = nnx.Param(jnp.zeros((channels,)))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         # in float32, as the slope's gradient is a long sum
-        below = lowering.last(self.slope[...], x) * x.astype(jnp.float32)
+        below = lowering.per_channel(self.slope[...], x) * x.astype(jnp.float32)
         return jnp.where(x > 0, x, below.astype(x.dtype))

@@ -25,7 +25,9 @@ class ConvUnit(ConvNorm):
 
 
 class Bottleneck(nnx.Module):
-    """1x1 up, depthwise 3x3, linear 1x1 down; a residual sum where the shape stays."""
+    """1x1 up, depthwise 3x3, linear 1x1 down; a residual sum where the shape stays: (b, f, t, c_in) -> (b, f / stride,
+    t / stride, c_out), rounded up.
+    """
 
     def __init__(self, c_in: int, c_out: int, expansion: int, stride: int, *, dtype: DTypeLike) -> None:
         wide = c_in * expansion

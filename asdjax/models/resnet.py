@@ -13,7 +13,7 @@ STEM, EXPANSION = 64, 4
 
 
 class Stem(nnx.Module):
-    """7x7 at stride 2, ReLU, 3x3 maximum at stride 2."""
+    """7x7 at stride 2, ReLU, 3x3 maximum at stride 2: (b, f, t, c_in) -> (b, f / 4, t / 4, c_out), rounded up."""
 
     def __init__(self, c_in: int, c_out: int, *, dtype: DTypeLike) -> None:
         self.conv = ConvNorm(layers.Conv(c_in, c_out, 7, stride=2, dtype=dtype), c_out)
@@ -23,7 +23,9 @@ class Stem(nnx.Module):
 
 
 class ResidualBlock(nnx.Module):
-    """1x1 down, 3x3, 1x1 up, added to the input (projected where the shape changes), ReLU."""
+    """1x1 down, 3x3, 1x1 up, added to the input (projected where the shape changes), ReLU: (b, f, t, c_in) ->
+    (b, f / stride, t / stride, 4 c), rounded up.
+    """
 
     def __init__(self, c_in: int, c: int, stride: int, *, dtype: DTypeLike) -> None:
         c_out = c * EXPANSION

@@ -49,7 +49,7 @@ def test_a_1x1_convolution_is_a_matrix_product_of_the_inputs_it_meets(stride: in
 
 def test_the_gradients_of_a_1x1_convolution_are_those_of_the_plain_product() -> None:
     x, kernel, direction = normal(2, 7, 5, 3), normal(3, 4, seed=1), normal(2, 7, 5, 4, seed=2)
-    ours = jax.vjp(lowering.product, x, kernel)[1](direction)
+    ours = jax.vjp(lowering.pointwise_conv, x, kernel)[1](direction)
     plain = jax.vjp(lambda x, kernel: jnp.einsum("bftc,cd->bftd", x, kernel), x, kernel)[1](direction)
     for actual, expected in zip(ours, plain, strict=True):
         np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
