@@ -23,7 +23,11 @@ VALUES = {
     "magnitude": lambda magnitude: magnitude,
     "power": jnp.square,
 }
-POOLS = ("mean", "stack")
+POOLS = {
+    "mean": lambda neighbours: jnp.mean(neighbours, axis=2)[..., None],
+    "stack": lambda neighbours: jnp.moveaxis(neighbours, 2, 3),
+}
+"""Of bins side by side, (b, height, n, t) -> (b, height, t, c)."""
 
 
 class Spectrogram(NamedTuple):
@@ -153,10 +157,7 @@ def pieces(magnitude: jax.Array, height: int, spectrogram: Spectrogram) -> jax.A
 def pool(magnitude: jax.Array, height: int, how: str) -> jax.Array:
     """Neighbouring bins averaged, or stacked as channels: (b, f, t) -> (b, height, t, c)."""
     b, f, t = magnitude.shape
-    neighbours = magnitude.reshape(b, height, f // height, t)
-    if how == "stack":
-        return jnp.moveaxis(neighbours, 2, 3)
-    return jnp.mean(neighbours, axis=2)[..., None]
+    return POOLS[how](magnitude.reshape(b, height, f // height, t))
 
 
 def standardise(values: jax.Array) -> jax.Array:

@@ -6,12 +6,17 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 
+def cores() -> int:
+    """Processor cores that this process may use: fewer than the machine has under taskset or a batch system."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def in_order[T](jobs: Iterable[Callable[[], T]]) -> Iterator[T]:
     """Results of `jobs` in their order, run by threads that are never more than a window ahead.
 
     Where the caller ends early, or is interrupted, jobs that have not begun are left undone.
     """
-    workers = os.cpu_count() or 1
+    workers = cores()
     window: deque[Future[T]] = deque()
     pool = ThreadPoolExecutor(workers)
     try:

@@ -20,7 +20,7 @@ PIECES_OF_CLIP = 9
 TOLERANCE = 5e-6
 """Of a mean distance: what float32 sums in another order may differ by."""
 
-Way = Callable[[np.ndarray], np.ndarray]
+Search = Callable[[np.ndarray], np.ndarray]
 """Queries (q, d) -> mean cosine distances (q,) to the k nearest pieces of a bank that it holds already."""
 
 
@@ -58,7 +58,7 @@ def _units(number: int, seed: int) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def _rivals() -> dict[str, Callable[[np.ndarray, Size], Way]]:
+def _rivals() -> dict[str, Callable[[np.ndarray, Size], Search]]:
     ways = {
         OURS: _by_asdjax,
         "asdjax, own clips left out": _by_asdjax_without_own_clips,
@@ -71,11 +71,11 @@ def _rivals() -> dict[str, Callable[[np.ndarray, Size], Way]]:
     return ways | {"faiss IndexFlatIP": _by_faiss}
 
 
-def _by_asdjax(bank: np.ndarray, size: Size) -> Way:
+def _by_asdjax(bank: np.ndarray, size: Size) -> Search:
     return lambda queries: knn.mean_distance(queries, bank, size.k)
 
 
-def _by_asdjax_without_own_clips(bank: np.ndarray, size: Size) -> Way:
+def _by_asdjax_without_own_clips(bank: np.ndarray, size: Size) -> Search:
     """As training clips are scored; the queries are of no clip of the bank, so that all ways find the same."""
     clips = np.repeat(np.arange(-(-len(bank) // PIECES_OF_CLIP)), PIECES_OF_CLIP)[: len(bank)]
     own = np.full((size.queries, 2), clips[-1] + 1)
@@ -83,18 +83,18 @@ def _by_asdjax_without_own_clips(bank: np.ndarray, size: Size) -> Way:
     return lambda queries: knn.mean_distance(queries, bank, size.k, query_clips=own, bank_clips=pairs)
 
 
-def _by_sklearn_cosine(bank: np.ndarray, size: Size) -> Way:
+def _by_sklearn_cosine(bank: np.ndarray, size: Size) -> Search:
     nearest = NearestNeighbors(n_neighbors=size.k, metric="cosine", algorithm="brute", n_jobs=-1).fit(bank)
     return lambda queries: nearest.kneighbors(queries)[0].mean(axis=1)
 
 
-def _by_sklearn_euclidean(bank: np.ndarray, size: Size) -> Way:
+def _by_sklearn_euclidean(bank: np.ndarray, size: Size) -> Search:
     """Its faster path; of unit vectors half the squared distance is the cosine distance."""
     nearest = NearestNeighbors(n_neighbors=size.k, metric="sqeuclidean", algorithm="brute", n_jobs=-1).fit(bank)
     return lambda queries: nearest.kneighbors(queries)[0].mean(axis=1) / 2
 
 
-def _by_faiss(bank: np.ndarray, size: Size) -> Way:
+def _by_faiss(bank: np.ndarray, size: Size) -> Search:
     index = importlib.import_module("faiss").IndexFlatIP(EMBEDDING)
     index.add(bank)
     return lambda queries: 1 - index.search(queries, size.k)[0].mean(axis=1)

@@ -6,11 +6,11 @@ from typing import Any
 
 import soundfile
 
-from asdjax.bench import device
 from asdjax.bench.measure import LEAST_REPEATS, in_turn
 from asdjax.bench.step import CLASSES, clips
 from asdjax.bench.torch_peer import TorchPeer
 from asdjax.config import default
+from asdjax.threads import cores
 
 EAGER = "eager"
 
@@ -22,7 +22,7 @@ def loader_rate(peer: TorchPeer, variant: str, batch: int) -> dict[str, Any]:
         for i, samples in enumerate(clips()):
             path = Path(folder, f"section_{i % CLASSES:02d}_source_train_normal_{i:04d}.wav")
             soundfile.write(path, samples, default().signal.sample_rate_hz)
-        peer.ask("load", folder=folder, workers=device.threads())
+        peer.ask("load", folder=folder, workers=cores())
         timing = in_turn({"loader": peer.way("train_loaded")}, LEAST_REPEATS)["loader"]
         peer.ask("unload")
     return {"batch": batch, "samples_per_s": timing.per_second(batch)}

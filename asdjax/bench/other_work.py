@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from asdjax.bench import device
+from asdjax.threads import cores
 
 
 class OtherWork:
@@ -26,7 +26,7 @@ class OtherWork:
         """Clock ticks of all cores, those they were busy, and those that were ours."""
         try:
             lines = Path("/proc/stat").read_text().splitlines()
-            if sum(line.startswith("cpu") for line in lines) - 1 != device.threads():
+            if sum(line.startswith("cpu") for line in lines) - 1 != cores():
                 return None  # of a larger machine than this process may use
             ticks = [int(word) for word in lines[0].split()[1:9]]
             idle = ticks[3] + ticks[4]

@@ -7,14 +7,14 @@ import librosa
 import numpy as np
 
 from asdjax import parallel
-from asdjax.bench import device, torch_peer
+from asdjax.bench import torch_peer
 from asdjax.bench.measure import Way, clocked, in_turn, rate, ratio
 from asdjax.bench.record import recorded
 from asdjax.bench.step import SignalStage, clips, inputs_of, spec_of
 from asdjax.bench.torch_peer import TorchPeer
 from asdjax.config import default
 from asdjax.progress import say
-from asdjax.threads import in_order
+from asdjax.threads import cores, in_order
 
 VARIANT = "mobilefacenet_1024"
 """Whose pieces are made: those of full height, which are the most work."""
@@ -26,10 +26,10 @@ def bench(batches: tuple[int, ...], against_torch: bool, repeats: int | None) ->
     """Everything that the JSON holds: by batch, each rival's rate and ours over it.
 
     Ours and PyTorch's draw, cut, mix, transform and standardise the samples under pieces; librosa's is the STFT alone,
-    of whole clips of 10 s.
+    of whole clips of 10 s. `ratio` is our pieces a second over what a rival has of its own unit.
     """
     asked = batches or ((48,) if parallel.on_accelerator() else (8, 48))
-    with torch_peer.wanted(against_torch, device.threads()) as peer, recorded(peer) as record:
+    with torch_peer.wanted(against_torch, cores()) as peer, recorded(peer) as record:
         record["batches"] = {str(batch): _batch(batch, peer, repeats) for batch in asked}
     return record
 
@@ -45,11 +45,15 @@ def _batch(batch: int, peer: TorchPeer | None, repeats: int | None) -> dict[str,
     ways[LIBROSA] = clocked(lambda: [_whole(wave) for wave in waves])
     ways[LIBROSA_THREADS] = clocked(lambda: list(in_order(functools.partial(_whole, wave) for wave in waves)))
     times = in_turn(ways, repeats)
-    things = {name: CLIPS if name in (LIBROSA, LIBROSA_THREADS) else batch for name in ways}
-    rates = {name: rate(timing, things[name]) for name, timing in times.items()}
-    for name in rates:
-        rates[name]["ratio"] = ratio(times[OURS], times[name]) * batch / things[name]
-    return rates
+    units = {name: (CLIPS, "clips/s") if name in (LIBROSA, LIBROSA_THREADS) else (batch, "pieces/s") for name in ways}
+    return {
+        name: {
+            "unit": unit,
+            **rate(times[name], number),
+            "ratio": ratio(times[OURS], times[name]) * batch / number,
+        }
+        for name, (number, unit) in units.items()
+    }
 
 
 def _whole(wave: np.ndarray) -> np.ndarray:

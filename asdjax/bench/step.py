@@ -77,12 +77,16 @@ class SignalStage:
         return perf_counter() - begun
 
 
-def _pieces(spec: FleetSpec, audio: Audio, plan: sampler.Plan, keys: jax.Array, step: jax.Array):
+def _pieces(spec: FleetSpec, audio: Audio, plan: sampler.Plan, keys: jax.Array, step: jax.Array) -> list[jax.Array]:
     return batches.make_pieces(spec, audio, batches.draw_batches(spec, plan, keys, step))
 
 
 class Step:
-    """A fleet's program in training: as many steps as are asked for, on one device."""
+    """A fleet's program in training: as many steps as are asked for, on one device.
+
+    `flops` and `bytes_accessed` are of a step by XLA's count, in which a loop inside the step has one turn: on a CPU
+    the gradients of depthwise kernels, whose rows are looped over, are all but left out.
+    """
 
     def __init__(self, spec: FleetSpec) -> None:
         self.spec, self._inputs = spec, inputs_of(spec)
@@ -122,7 +126,7 @@ class Step:
         }
 
     def bytes_accessed(self) -> float:
-        """Memory traffic of a step, by XLA's count of the compiled program."""
+        """Memory traffic of a step, by XLA's count of the compiled program; the class says what that leaves out."""
         return cast(dict[str, float], self._program.cost_analysis())["bytes accessed"]
 
     def memory(self) -> dict[str, int]:

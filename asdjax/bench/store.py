@@ -1,7 +1,8 @@
 """`asdjax bench store`: decoding into a store and cutting crops from it, against librosa and soundfile."""
 
+import functools
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, redirect_stderr
 from io import StringIO
@@ -13,7 +14,6 @@ import numpy as np
 import soundfile
 
 from asdjax import signal
-from asdjax.bench import device
 from asdjax.bench.measure import Way, clocked, in_turn, rate, ratio
 from asdjax.bench.record import recorded
 from asdjax.config import default
@@ -22,9 +22,11 @@ from asdjax.corpus.layouts import read_corpus
 from asdjax.corpus.store import WaveStore, open_store
 from asdjax.progress import say
 from asdjax.signal import spectrogram_of
+from asdjax.threads import cores, in_order
 
 MACHINE = "fan"
-OURS, CROPS = "store build", "crops from the store"
+ALL_CORES = "all cores"
+OURS, CROPS = f"store build, {ALL_CORES}", f"crops from the store, {ALL_CORES}"
 
 
 class Size(NamedTuple):
@@ -39,7 +41,10 @@ FULL = Size()
 
 
 def bench(repeats: int | None, size: Size = FULL) -> dict[str, Any]:
-    """Everything that the JSON holds: clips a second of each way to read them, ours over it, and crops a second."""
+    """Everything that the JSON holds: clips a second of each way to read them, ours over it, and crops a second.
+
+    Rivals run in one thread, as they do by themselves, and on all cores, as ours does.
+    """
     with tempfile.TemporaryDirectory() as folder:
         say(f"writing {size.clips:,} clips of {size.seconds} s to {folder}")
         root = Path(folder)
@@ -50,9 +55,9 @@ def bench(repeats: int | None, size: Size = FULL) -> dict[str, Any]:
             times = in_turn(
                 {
                     OURS: clocked(lambda: _built(root, clips)),
-                    "librosa.load": clocked(lambda: [librosa.load(path, sr=None) for path in paths]),
-                    "soundfile.read": clocked(lambda: [soundfile.read(path, dtype="int16") for path in paths]),
-                    "reading the bytes": clocked(lambda: [path.read_bytes() for path in paths]),
+                    **_rivals("librosa.load", functools.partial(librosa.load, sr=None), paths),
+                    **_rivals("soundfile.read", functools.partial(soundfile.read, dtype="int16"), paths),
+                    **_rivals("reading the bytes", Path.read_bytes, paths),
                     "store opened again": clocked(lambda: _opened(store.home.parent, clips)),
                 },
                 repeats,
@@ -96,6 +101,20 @@ def _opened(folder: Path, clips: tuple[Clip, ...]) -> WaveStore:
     return open_store(folder, MACHINE, clips, sample_rate_hz=default().signal.sample_rate_hz, on_mismatch="error")
 
 
+def _rivals(name: str, read: Callable[[Path], object], paths: Sequence[Path]) -> dict[str, Way]:
+    """One thread, and as many as there are cores; what is read is let go of at once, as a store's clips are."""
+
+    def one_by_one() -> None:
+        for path in paths:
+            read(path)
+
+    def on_all_cores() -> None:
+        for _ in in_order(functools.partial(read, path) for path in paths):
+            pass
+
+    return {name: clocked(one_by_one), f"{name}, {ALL_CORES}": clocked(on_all_cores)}
+
+
 def _crops(store: WaveStore, size: Size) -> Way:
     """Crops from the memory map by all cores, each copied into a batch."""
     spectrogram = spectrogram_of(default())
@@ -104,7 +123,7 @@ def _crops(store: WaveStore, size: Size) -> Way:
     clip = generator.integers(len(store), size=size.crops).tolist()
     frames = spectrogram.frames(len(samples[0])) - spectrogram.piece_frames + 1
     frame = generator.integers(frames, size=size.crops).tolist()
-    workers = device.threads()
+    workers = cores()
 
     def cut(worker: int) -> None:
         out = np.empty((default().train.batch_size, spectrogram.piece_samples), np.int16)

@@ -6,6 +6,8 @@ from typing import Any
 QUIET = 0.05
 """Of all cores, what other programs may take without spoiling the figures."""
 
+RATIO_OF_UNLIKE = "ratio: asdjax's pieces/s over the row's rate, at librosa's over whole clips."
+
 
 def columns(head: Sequence[str], rows: Sequence[Sequence[str]], gap: str = "  ") -> str:
     """A table: the first column flush left, the others flush right."""
@@ -28,13 +30,22 @@ def of_training(record: dict[str, Any]) -> str:
     ]
     embed_head = ["embedding", "pieces/s", "clips/s", "torch pieces/s", "ratio"]
     embed_rows = [_embed_row(name, figures["embed"]) for name, figures in named.items()]
-    return _page(record, columns(head, rows, gap=" "), columns(embed_head, embed_rows))
+    loader_head = ["training", "b", "asdjax per s", "torch with a DataLoader per s"]
+    loader_rows = [_loader_row(name, figures) for name, figures in named.items() if "torch_loader" in figures]
+    tables = [columns(head, rows, gap=" "), columns(embed_head, embed_rows)]
+    return _page(record, *tables, *([columns(loader_head, loader_rows)] if loader_rows else []))
 
 
 def of_signal(record: dict[str, Any]) -> str:
-    """A line a batch and rival."""
-    of_batches = [rates_table(f"batch {batch}", "per s", rates) for batch, rates in record["batches"].items()]
-    return _page(record, *of_batches)
+    """A line a batch and rival, each in its unit: pieces, or librosa's whole clips."""
+    tables = [
+        columns(
+            [f"batch {batch}", "unit", "rate", "least", "most", "ratio"],
+            [[name, of["unit"], *_rate_cells(of)] for name, of in rates.items()],
+        )
+        for batch, rates in record["batches"].items()
+    ]
+    return _page(record, *tables, RATIO_OF_UNLIKE)
 
 
 def of_knn(record: dict[str, Any]) -> str:
@@ -53,11 +64,14 @@ def of_store(record: dict[str, Any]) -> str:
 
 def rates_table(what: str, unit: str, rates: dict[str, dict[str, Any]]) -> str:
     """Rates by name, as measure.rate has them, with ours over each."""
-    rows = [
-        [name, f"{of['per_s']:,.0f}", *(f"{end:,.0f}" for end in of["per_s_spread"]), _or_dash(of.get("ratio"), ".2f")]
-        for name, of in rates.items()
-    ]
+    rows = [[name, *_rate_cells(of)] for name, of in rates.items()]
     return columns([what, unit, "least", "most", "ratio"], rows)
+
+
+def _rate_cells(of: dict[str, Any]) -> list[str]:
+    """The rate, its least and most, and ours over it."""
+    rates = [of["per_s"], *of["per_s_spread"]]
+    return [*(f"{rate:,.0f}" for rate in rates), _or_dash(of.get("ratio"), ".2f")]
 
 
 def _page(record: dict[str, Any], *tables: str) -> str:
@@ -99,6 +113,13 @@ def _embed_row(name: str, figures: dict[str, Any]) -> list[str]:
         _or_dash(figures.get("torch_pieces_per_s"), ".4g"),
         _or_dash(figures.get("ratio"), ".2f"),
     ]
+
+
+def _loader_row(name: str, figures: dict[str, Any]) -> list[str]:
+    """Eager PyTorch that reads and transforms whole clips, beside ours at the same batch."""
+    theirs = figures["torch_loader"]
+    ours = figures["batches"][str(theirs["batch"])]
+    return [name, str(theirs["batch"]), f"{ours['samples_per_s']:.4g}", f"{theirs['samples_per_s']:.4g}"]
 
 
 def _or_dash(value: float | None, how: str) -> str:

@@ -14,6 +14,7 @@ from asdjax.bench.torch_peer import TorchPeer
 from asdjax.config import VARIANTS
 from asdjax.errors import InputError
 from asdjax.progress import say
+from asdjax.threads import cores
 
 FLEET = "fleet"
 OURS = "asdjax"
@@ -36,7 +37,7 @@ def bench(request: Request) -> dict[str, Any]:
     Raises InputError where the PyTorch counterpart is asked for and cannot run.
     """
     precision = spec_of(VARIANTS, 1, request.width).precision
-    with torch_peer.wanted(request.against_torch, device.threads()) as peer, recorded(peer) as record:
+    with torch_peer.wanted(request.against_torch, cores()) as peer, recorded(peer) as record:
         say("measuring what the device could do at most")
         peak = device.peak(precision)
         record["device"] |= {"precision": precision, **peak._asdict()}
@@ -103,7 +104,7 @@ def _against(
     theirs = {
         way: {
             "samples_per_s": timing.per_second(samples),
-            **spread_ms(timing),
+            **_spread_ms(timing),
             "ratio": ratios[way],
         }
         for way, (_, timing) in rounds.items()
@@ -125,7 +126,7 @@ def _figures(step: Step, timing: Timing, samples: int, peak: Peak) -> dict[str, 
     bytes_per_s = step.bytes_accessed() / timing.median
     return {
         "samples_per_s": timing.per_second(samples),
-        **spread_ms(timing),
+        **_spread_ms(timing),
         "repeats": len(timing.seconds),
         "steps_per_dispatch": step.spec.steps_per_dispatch,
         "flops_per_step": step.flops,
@@ -139,7 +140,7 @@ def _figures(step: Step, timing: Timing, samples: int, peak: Peak) -> dict[str, 
     }
 
 
-def spread_ms(timing: Timing) -> dict[str, Any]:
+def _spread_ms(timing: Timing) -> dict[str, Any]:
     """Milliseconds a step: the median, and the least and the most."""
     return {
         "ms_per_step": 1e3 * timing.median,

@@ -1,12 +1,11 @@
 """EfficientNet-B0 for spectrogram pieces (Tan & Le 2019, Table 1), without drop path and dropout (open)."""
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
 from asdjax.models import layers, lowering
-from asdjax.models.layers import EMBEDDING
+from asdjax.models.layers import EMBEDDING, ConvNorm
 
 # expansion, channels, repeats, stride of the first, kernel (Tan & Le 2019, Table 1)
 STAGES = (
@@ -22,19 +21,15 @@ STEM, HEAD = 32, 1280
 SQUEEZE = 4  # the squeezed width is a quarter of the block's input channels
 
 
-class ConvUnit(nnx.Module):
-    """Convolution, batch normalisation, SiLU."""
-
-    def __init__(self, conv: nnx.Module, channels: int, *, dtype: DTypeLike) -> None:
-        self.conv = conv
-        self.norm = layers.BatchNorm(channels, dtype=dtype)
+class ConvUnit(ConvNorm):
+    """Convolution, batch normalisation, SiLU: (b, f, t, c) -> (b, f', t', channels)."""
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return nnx.silu(self.norm(self.conv(x)))
+        return nnx.silu(super().__call__(x))
 
 
 class SqueezeExcite(nnx.Module):
-    """Each channel times a gate read off the mean of all channels (Hu et al. 2018)."""
+    """Each channel times a gate read off the mean of all channels (Hu et al. 2018): (b, f, t, channels) alike."""
 
     def __init__(self, channels: int, squeezed: int, *, dtype: DTypeLike) -> None:
         self.squeeze = layers.Dense(channels, squeezed, dtype=dtype)
@@ -46,7 +41,9 @@ class SqueezeExcite(nnx.Module):
 
 
 class MBConv(nnx.Module):
-    """1x1 up, depthwise, squeeze-and-excite, linear 1x1 down; a residual sum where the shape stays."""
+    """1x1 up, depthwise, squeeze-and-excite, linear 1x1 down; a residual sum where the shape stays: (b, f, t, c_in) ->
+    (b, f / stride, t / stride, c_out), rounded up.
+    """
 
     def __init__(
         self,
@@ -59,11 +56,11 @@ class MBConv(nnx.Module):
         dtype: DTypeLike,
     ) -> None:
         wide = c_in * expansion
-        self.expand = ConvUnit(layers.Conv(c_in, wide, 1, dtype=dtype), wide, dtype=dtype) if expansion > 1 else None
-        self.depthwise = ConvUnit(layers.DepthwiseConv(wide, kernel, stride=stride, dtype=dtype), wide, dtype=dtype)
+        self.expand = ConvUnit(layers.Conv(c_in, wide, 1, dtype=dtype), wide) if expansion > 1 else None
+        self.depthwise = ConvUnit(layers.DepthwiseConv(wide, kernel, stride=stride, dtype=dtype), wide)
         self.gate = SqueezeExcite(wide, max(1, c_in // SQUEEZE), dtype=dtype)
         self.project = layers.Conv(wide, c_out, 1, dtype=dtype)
-        self.norm = layers.BatchNorm(c_out, dtype=dtype)
+        self.norm = layers.BatchNorm(c_out)
         self.residual = stride == 1 and c_in == c_out
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -90,19 +87,17 @@ class EfficientNetB0(nnx.Module):
     ) -> None:
         del height, frames  # global average pooling takes any
         channels = layers.scaled(STEM, width)
-        blocks: list[nnx.Module] = [
-            ConvUnit(layers.Conv(c_in, channels, 3, stride=2, dtype=dtype), channels, dtype=dtype)
-        ]
+        blocks: list[nnx.Module] = [ConvUnit(layers.Conv(c_in, channels, 3, stride=2, dtype=dtype), channels)]
         for expansion, c, repeats, stride, kernel in STAGES:
             c_out = layers.scaled(c, width)
             for i in range(repeats):
                 blocks.append(MBConv(channels, c_out, expansion, stride if i == 0 else 1, kernel, dtype=dtype))
                 channels = c_out
         head = layers.scaled(HEAD, width)
-        head_unit = ConvUnit(layers.Conv(channels, head, 1, dtype=dtype), head, dtype=dtype)
+        head_unit = ConvUnit(layers.Conv(channels, head, 1, dtype=dtype), head)
         self.early = nnx.Sequential(*blocks[:-2])
         self.late = nnx.Sequential(*blocks[-2:], head_unit, lowering.global_average_pool)
         self.embedding = layers.Dense(head, EMBEDDING, dtype=dtype)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return self.embedding(self.late(self.early(jnp.asarray(x))))
+        return self.embedding(self.late(self.early(x)))

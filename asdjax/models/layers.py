@@ -44,7 +44,7 @@ class Conv(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = jnp.asarray(self.kernel[...], self.dtype)
         if kernel.shape[:2] == (1, 1):
-            return lowering.product(x[:, :: self.stride, :: self.stride], kernel[0, 0])
+            return lowering.pointwise_conv(x[:, :: self.stride, :: self.stride], kernel[0, 0])
         pad = (kernel.shape[0] - 1) // 2
         return jax.lax.conv_general_dilated(
             x,
@@ -65,7 +65,7 @@ class DepthwiseConv(nnx.Module):
         self.kernel = _kernel(kernel, kernel, channels)
         self.stride = stride
         self.dtype = dtype
-        self.deterministic = False
+        self.deterministic = False  # which `eval()` turns on, as it does a dropout's
 
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = jnp.asarray(self.kernel[...], self.dtype)
@@ -102,7 +102,8 @@ class Dense(nnx.Module):
 
 
 class BatchNorm(nnx.Module):
-    """Batch normalisation over all axes but the last: epsilon 1e-5, running averages decay 0.9 (both open).
+    """Batch normalisation over all axes but the last, (..., c) alike: epsilon 1e-5, running averages decay 0.9 (both
+    open).
 
     Statistics and their running averages are float32 whatever the compute type. Under `jit` over a mesh the
     batch is the global one. After `eval()` the running averages normalise, and stay as they are.
@@ -111,12 +112,11 @@ class BatchNorm(nnx.Module):
     epsilon = 1e-5
     decay = 0.9
 
-    def __init__(self, channels: int, *, dtype: DTypeLike) -> None:
+    def __init__(self, channels: int) -> None:
         self.scale = nnx.Param(jnp.ones((channels,)))
         self.bias = nnx.Param(jnp.zeros((channels,)))
         self.mean = nnx.BatchStat(jnp.zeros((channels,)))
         self.var = nnx.BatchStat(jnp.ones((channels,)))
-        self.dtype = dtype
         self.use_running_average = False
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -125,20 +125,29 @@ class BatchNorm(nnx.Module):
             inverse = jax.lax.rsqrt(self.var[...] + self.epsilon)
             return lowering.scaled_and_shifted(x, scale * inverse, bias - self.mean[...] * scale * inverse)
         y, mean, var = lowering.normalised(x, scale, bias, self.epsilon)
-        self.mean[...] = self.decay * self.mean[...] + (1 - self.decay) * jax.lax.stop_gradient(mean)
-        self.var[...] = self.decay * self.var[...] + (1 - self.decay) * jax.lax.stop_gradient(var)
+        self.mean[...] = self.decay * self.mean[...] + (1 - self.decay) * mean
+        self.var[...] = self.decay * self.var[...] + (1 - self.decay) * var
         return y
 
 
-class PReLU(nnx.Module):
-    """x where positive, else slope * x, one slope per channel (He et al. 2015)."""
+class ConvNorm(nnx.Module):
+    """A convolution or dense layer and its batch normalisation, to what shape the former makes: (b, ..., channels)."""
 
-    def __init__(self, channels: int, *, dtype: DTypeLike) -> None:
-        self.slope = nnx.Param(jnp.zeros((channels,)))
-        self.dtype = dtype
+    def __init__(self, conv: nnx.Module, channels: int) -> None:
+        self.conv = conv
+        self.norm = BatchNorm(channels)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        below = lowering.last(self.slope[...], x) * x.astype(
-            jnp.float32
-        )  # in float32, as the slope's gradient is a long sum
-        return jnp.where(x > 0, x, below.astype(self.dtype))
+        return self.norm(self.conv(x))
+
+
+class PReLU(nnx.Module):
+    """x where positive, else slope * x, one slope per channel (He et al. 2015): (..., c) alike."""
+
+    def __init__(self, channels: int) -> None:
+        self.slope = nnx.Param(jnp.zeros((channels,)))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        # in float32, as the slope's gradient is a long sum
+        below = lowering.per_channel(self.slope[...], x) * x.astype(jnp.float32)
+        return jnp.where(x > 0, x, below.astype(x.dtype))

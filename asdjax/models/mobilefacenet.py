@@ -5,7 +5,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from asdjax.models import layers
-from asdjax.models.layers import EMBEDDING
+from asdjax.models.layers import EMBEDDING, ConvNorm
 
 # expansion t, channels c, repeats n, stride s of the first (report, Table 1)
 BOTTLENECKS = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 2), (4, 128, 1, 2), (2, 128, 2, 1))
@@ -13,37 +13,27 @@ STEM, HEAD = 64, 512
 TOTAL_STRIDE = 32
 
 
-class ConvUnit(nnx.Module):
-    """Convolution, batch normalisation, PReLU."""
+class ConvUnit(ConvNorm):
+    """Convolution, batch normalisation, PReLU: (b, f, t, c) -> (b, f', t', channels)."""
 
-    def __init__(self, conv: nnx.Module, channels: int, *, dtype: DTypeLike) -> None:
-        self.conv = conv
-        self.norm = layers.BatchNorm(channels, dtype=dtype)
-        self.activation = layers.PReLU(channels, dtype=dtype)
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return self.activation(self.norm(self.conv(x)))
-
-
-class LinearUnit(nnx.Module):
-    """Convolution and batch normalisation, no activation."""
-
-    def __init__(self, conv: nnx.Module, channels: int, *, dtype: DTypeLike) -> None:
-        self.conv = conv
-        self.norm = layers.BatchNorm(channels, dtype=dtype)
+    def __init__(self, conv: nnx.Module, channels: int) -> None:
+        super().__init__(conv, channels)
+        self.activation = layers.PReLU(channels)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return self.norm(self.conv(x))
+        return self.activation(super().__call__(x))
 
 
 class Bottleneck(nnx.Module):
-    """1x1 up, depthwise 3x3, linear 1x1 down; a residual sum where the shape stays."""
+    """1x1 up, depthwise 3x3, linear 1x1 down; a residual sum where the shape stays: (b, f, t, c_in) -> (b, f / stride,
+    t / stride, c_out), rounded up.
+    """
 
     def __init__(self, c_in: int, c_out: int, expansion: int, stride: int, *, dtype: DTypeLike) -> None:
         wide = c_in * expansion
-        self.expand = ConvUnit(layers.Conv(c_in, wide, 1, dtype=dtype), wide, dtype=dtype)
-        self.depthwise = ConvUnit(layers.DepthwiseConv(wide, 3, stride=stride, dtype=dtype), wide, dtype=dtype)
-        self.project = LinearUnit(layers.Conv(wide, c_out, 1, dtype=dtype), c_out, dtype=dtype)
+        self.expand = ConvUnit(layers.Conv(c_in, wide, 1, dtype=dtype), wide)
+        self.depthwise = ConvUnit(layers.DepthwiseConv(wide, 3, stride=stride, dtype=dtype), wide)
+        self.project = ConvNorm(layers.Conv(wide, c_out, 1, dtype=dtype), c_out)
         self.residual = stride == 1 and c_in == c_out
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -69,8 +59,8 @@ class MobileFaceNet(nnx.Module):
     ) -> None:
         channels = layers.scaled(STEM, width)
         blocks: list[nnx.Module] = [
-            ConvUnit(layers.Conv(c_in, channels, 3, stride=2, dtype=dtype), channels, dtype=dtype),
-            ConvUnit(layers.DepthwiseConv(channels, 3, dtype=dtype), channels, dtype=dtype),
+            ConvUnit(layers.Conv(c_in, channels, 3, stride=2, dtype=dtype), channels),
+            ConvUnit(layers.DepthwiseConv(channels, 3, dtype=dtype), channels),
         ]
         for expansion, c, repeats, stride in BOTTLENECKS:
             c_out = layers.scaled(c, width)
@@ -80,10 +70,10 @@ class MobileFaceNet(nnx.Module):
         head = layers.scaled(HEAD, width)
         size = (-(-height // TOTAL_STRIDE), -(-frames // TOTAL_STRIDE))
         self.early = nnx.Sequential(*blocks[:-1])
-        self.late = nnx.Sequential(blocks[-1], ConvUnit(layers.Conv(channels, head, 1, dtype=dtype), head, dtype=dtype))
+        self.late = nnx.Sequential(blocks[-1], ConvUnit(layers.Conv(channels, head, 1, dtype=dtype), head))
         self.embedding = nnx.Sequential(
-            LinearUnit(layers.GlobalDepthwiseConv(head, size, dtype=dtype), head, dtype=dtype),
-            LinearUnit(layers.Dense(head, EMBEDDING, use_bias=False, dtype=dtype), EMBEDDING, dtype=dtype),
+            ConvNorm(layers.GlobalDepthwiseConv(head, size, dtype=dtype), head),
+            ConvNorm(layers.Dense(head, EMBEDDING, use_bias=False, dtype=dtype), EMBEDDING),
         )
 
     def __call__(self, x: jax.Array) -> jax.Array:

@@ -5,44 +5,35 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from asdjax.models import layers, lowering
-from asdjax.models.layers import EMBEDDING
+from asdjax.models.layers import EMBEDDING, ConvNorm
 
 # channels of the 3x3, blocks, stride of the first (He et al. 2016, Table 1)
 STAGES = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2))
 STEM, EXPANSION = 64, 4
 
 
-class ConvNorm(nnx.Module):
-    """Convolution and batch normalisation."""
-
-    def __init__(self, c_in: int, c_out: int, kernel: int, *, stride: int = 1, dtype: DTypeLike) -> None:
-        self.conv = layers.Conv(c_in, c_out, kernel, stride=stride, dtype=dtype)
-        self.norm = layers.BatchNorm(c_out, dtype=dtype)
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return self.norm(self.conv(x))
-
-
 class Stem(nnx.Module):
-    """7x7 at stride 2, ReLU, 3x3 maximum at stride 2."""
+    """7x7 at stride 2, ReLU, 3x3 maximum at stride 2: (b, f, t, c_in) -> (b, f / 4, t / 4, c_out), rounded up."""
 
     def __init__(self, c_in: int, c_out: int, *, dtype: DTypeLike) -> None:
-        self.conv = ConvNorm(c_in, c_out, 7, stride=2, dtype=dtype)
+        self.conv = ConvNorm(layers.Conv(c_in, c_out, 7, stride=2, dtype=dtype), c_out)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return lowering.max_pool(nnx.relu(self.conv(x)))
 
 
 class ResidualBlock(nnx.Module):
-    """1x1 down, 3x3, 1x1 up, added to the input (projected where the shape changes), ReLU."""
+    """1x1 down, 3x3, 1x1 up, added to the input (projected where the shape changes), ReLU: (b, f, t, c_in) ->
+    (b, f / stride, t / stride, 4 c), rounded up.
+    """
 
     def __init__(self, c_in: int, c: int, stride: int, *, dtype: DTypeLike) -> None:
         c_out = c * EXPANSION
-        self.reduce = ConvNorm(c_in, c, 1, dtype=dtype)
-        self.spatial = ConvNorm(c, c, 3, stride=stride, dtype=dtype)
-        self.expand = ConvNorm(c, c_out, 1, dtype=dtype)
-        changes = stride != 1 or c_in != c_out
-        self.shortcut = ConvNorm(c_in, c_out, 1, stride=stride, dtype=dtype) if changes else None
+        self.reduce = ConvNorm(layers.Conv(c_in, c, 1, dtype=dtype), c)
+        self.spatial = ConvNorm(layers.Conv(c, c, 3, stride=stride, dtype=dtype), c)
+        self.expand = ConvNorm(layers.Conv(c, c_out, 1, dtype=dtype), c_out)
+        shortcut = ConvNorm(layers.Conv(c_in, c_out, 1, stride=stride, dtype=dtype), c_out)
+        self.shortcut = shortcut if stride != 1 or c_in != c_out else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
         y = self.expand(nnx.relu(self.spatial(nnx.relu(self.reduce(x)))))

@@ -72,8 +72,9 @@ def save(line: Path, step: int, trees: Trees, keep: int) -> None:
         "trees": {name: _digests(_flat(tree)) for name, tree in trees.items()},
     }
     replace_text(line / f"{step}.json", json.dumps(record, indent=1))
-    kept = steps(line)[-keep:]
-    for old in steps(line)[:-keep]:
+    saved = steps(line)
+    kept = saved[-keep:]
+    for old in saved[:-keep]:
         (line / f"{old}.json").unlink()
     for left in line.iterdir():  # what is older, and what kills left
         if left.is_dir() and left.name.isdigit() and int(left.name) not in kept:
@@ -86,6 +87,11 @@ def restore(line: Path, step: int, shapes: Trees) -> dict[str, Any]:
     Raises Damaged where a file or array is missing or of other content than was saved, or of another shape or type.
     """
     verify(line, step)
+    return _restore_verified(line, step, shapes)
+
+
+def _restore_verified(line: Path, step: int, shapes: Trees) -> dict[str, Any]:
+    """`restore`, of a step whose files have just been held against its record."""
     record = _read_record(line, step)["trees"]
     restored = {}
     with _one_at_a_time, ocp.StandardCheckpointer() as checkpointer:
@@ -142,7 +148,7 @@ def restore_newest(line: Path, shapes: Trees) -> tuple[int, dict[str, Any]] | No
     if step is None:
         return None
     try:
-        return step, restore(line, step, shapes)
+        return step, _restore_verified(line, step, shapes)
     except Damaged as damage:
         raise InputError(f"{damage}; train in another --workdir") from None
 

@@ -4,7 +4,7 @@ Letters: n clips, p pieces of all of them, v variants, d embedding.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -70,7 +70,7 @@ def piece_starts(samples: int, spectrogram: Spectrogram, stride_frames: int) -> 
 
 
 @functools.cache
-def compiled_embed(spec: FleetSpec):
+def compiled_embed(spec: FleetSpec) -> Callable[[Model, np.ndarray], dict[str, jax.Array]]:
     """The jitted `embed(model, crops)` of a spec."""
     return jax.jit(functools.partial(embed, spec))
 

@@ -17,6 +17,7 @@ from asdjax import parallel, signal
 from asdjax.config import Config
 from asdjax.errors import InputError
 from asdjax.progress import say
+from asdjax.threads import cores
 from asdjax.training import batches
 from asdjax.training.batches import Audio
 from asdjax.training.fleet import FleetSpec
@@ -117,7 +118,7 @@ class HostFeed:
         """What each dispatch is to be given, in their order; plan and keys (m, v) are of a stack of m tasks."""
         draws = host_draws(spec, plan, keys)
         ready: Future[signal.Crops] | None = None
-        with ThreadPoolExecutor(1) as ahead, ThreadPoolExecutor(os.cpu_count()) as cutters:
+        with ThreadPoolExecutor(1) as ahead, ThreadPoolExecutor(cores()) as cutters:
             for dispatch in dispatches:
                 following = ahead.submit(self._cut, spec, draws, cutters, dispatch)
                 if ready:

@@ -25,7 +25,7 @@ from asdjax.training.optimizer import Sgd
 CENTRES = "arcface/weights"
 SCALE = "arcface/scale"
 OF_HEAD = (CENTRES, SCALE)
-"""What no embedding needs."""
+"""What no embedding needs. AdaCos's centres and scale are called so too."""
 
 
 class FleetSpec(NamedTuple):

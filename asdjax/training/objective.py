@@ -12,7 +12,7 @@ from asdjax.models import heads, variants
 from asdjax.models.heads import Labels
 from asdjax.models.variants import Arrays
 from asdjax.training import fleet
-from asdjax.training.fleet import CENTRES, SCALE, FleetSpec, FleetState
+from asdjax.training.fleet import CENTRES, SCALE, FleetSpec, FleetState, Model
 from asdjax.training.sampler import Draw
 
 
@@ -32,7 +32,7 @@ def objective(
 
     trainable: in place of the state's own, to be differentiated by; pieces: (b, height, frames, c).
     """
-    model = fleet.model_of(state._replace(trainable=state.trainable | {variant: trainable}))
+    model = Model({variant: trainable | state.frozen[variant]}, state.statistics)
     embedding, statistics = variants.forward(fleet.backbone(spec, model, variant), pieces)
     cosine = heads.cosines(embedding, model.parameters[variant][CENTRES], spec.head.subcentres)
     labels = _labels(spec, draw)

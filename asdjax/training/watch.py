@@ -38,7 +38,7 @@ class Watch:
     def __init__(self, spec: FleetSpec, lanes: Sequence[Lane], plan: Plan, keys: jax.Array, clock: Clock) -> None:
         self._spec, self._lanes, self._plan, self._keys, self._clock = spec, lanes, plan, keys, clock
         self._unseen: list[Unseen] = []
-        self._steps = 0
+        self._steps, self._lane_steps = 0, 0
 
     def wait(self) -> None:
         """Until all dispatches but the newest are computed: the host runs one ahead of the device, no more, as crops
@@ -50,6 +50,8 @@ class Watch:
         """A dispatch was begun."""
         self._unseen.append(Unseen(dispatch, metrics))
         self._steps += dispatch.steps
+        left = (lane.phase.steps - first for lane, first in zip(self._lanes, dispatch.first, strict=True))
+        self._lane_steps += sum(min(dispatch.steps, steps) for steps in left)
 
     def require_finite(self) -> None:
         """Look at every step since this was last asked.
@@ -60,8 +62,8 @@ class Watch:
         last = np.array([lane.phase.steps for lane in self._lanes])
         for dispatch, metrics in self._unseen:
             values = np.stack([metrics.loss, metrics.gradient_norm], axis=-1)
-            place = np.arange(len(values))[:, None]
-            counts = (place < dispatch.steps) & (place + np.array(dispatch.first) < last)
+            places = np.arange(len(values))[:, None]
+            counts = (places < dispatch.steps) & (places + np.array(dispatch.first) < last)
             for place, task, variant, kind in np.argwhere(~np.isfinite(values) & counts[..., None, None])[:1].tolist():
                 self._diverged(("loss", "gradient")[kind], task, variant, dispatch.first[task] + place)
         self._unseen = self._unseen[-2:]
@@ -98,12 +100,12 @@ class Watch:
                 share={what: round(share, 4) for what, share in lap.shares.items()},
             )
             rows.append(row)
-        pieces = len(lanes) * len(self._spec.variants) * self._spec.batch_size * self._steps / max(lap.of_steps, 1e-9)
-        self._steps = 0
+        pieces = self._lane_steps * len(self._spec.variants) * self._spec.batch_size
+        self._steps, self._lane_steps = 0, 0
         loss, accuracy = (
             self._by_variant(np.mean([row[what] for row in rows], axis=0)) for what in ("loss", "accuracy")
         )
-        return _told(loss, accuracy, pieces)
+        return _told(loss, accuracy, pieces / max(lap.of_steps, 1e-9))
 
     def _by_variant(self, values: np.ndarray) -> dict[str, float]:
         return dict(zip(self._spec.variants, values.tolist(), strict=True))

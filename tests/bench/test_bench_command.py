@@ -73,7 +73,10 @@ def test_store_reads_clips_and_cuts_crops():
     require_rates(record["clips"], store.OURS)
     require_rates(record["crops"], store.CROPS)
     printed = table.of_store(record)
-    assert "librosa.load" in printed
+    rows = [line.split("  ")[0] for line in printed.splitlines()]
+    for name in ("librosa.load", "soundfile.read"):
+        assert {name, f"{name}, all cores"} <= set(rows)
+    assert {"store build, all cores", "crops from the store, all cores"} <= set(rows)
     assert all(len(line) <= 80 for line in printed.splitlines())
 
 
@@ -84,4 +87,11 @@ def test_signal_is_compared_with_librosa_by_crops_over_clips(monkeypatch: pytest
     require_rates(rates, signal.OURS)
     librosa = rates[signal.LIBROSA]
     assert librosa["ratio"] == pytest.approx(rates[signal.OURS]["per_s"] / librosa["per_s"])
+    units = {name: of["unit"] for name, of in rates.items()}
+    assert units == {signal.OURS: "pieces/s", signal.LIBROSA: "clips/s", signal.LIBROSA_THREADS: "clips/s"}
     assert json.loads(json.dumps(record)) == record
+    printed = table.of_signal(record).splitlines()
+    (ours,) = (line for line in printed if line.startswith("asdjax "))
+    assert "pieces/s" in ours
+    assert sum("clips/s" in line for line in printed if line.startswith("librosa.stft")) == 2
+    assert all(len(line) <= 80 for line in printed)

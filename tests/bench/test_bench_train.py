@@ -13,6 +13,7 @@ from asdjax.bench import device, loader, measure, table, torch_peer, train
 from asdjax.cli import main
 from asdjax.config import VARIANTS
 from asdjax.errors import InputError
+from asdjax.threads import cores
 
 VARIANT, WIDTH, BATCH = "resnet50_512", SHALLOW, 2
 SECONDS_OF_STEP = 0.25
@@ -59,7 +60,7 @@ def test_a_record_holds_the_variants_benched_and_only_them(record: dict[str, Any
     assert list(record["variants"]) == [VARIANT]
     assert record["fleet"] is None
     assert {"jax", "asdjax", "torch"} <= set(record["versions"])
-    assert record["device"]["torch"]["threads"] == device.threads() == record["device"]["cores"]
+    assert record["device"]["torch"]["threads"] == cores() == record["device"]["cores"]
     assert json.loads(json.dumps(record, allow_nan=False)) == record
 
 
@@ -114,6 +115,10 @@ def test_the_command_prints_a_table_that_fits_and_writes_the_record(
     printed = capsys.readouterr().out
     assert all(len(line) <= 80 for line in printed.splitlines())
     assert all(name in printed for name in (*VARIANTS, "fleet"))
+    _, _, of_loader = printed.rpartition("torch with a DataLoader per s\n")
+    rows = [line.split() for line in of_loader.splitlines()]
+    ours = record["variants"][VARIANT]["samples_per_s"]
+    assert rows[0] == [VARIANTS[0], str(BATCH), f"{ours:.4g}", f"{BATCH / SECONDS_OF_STEP:.4g}"]
     assert json.loads((tmp_path / "o.json").read_text()) == json.loads(json.dumps(whole))
 
 

@@ -24,6 +24,7 @@ from asdjax.corpus.layouts import read_corpus
 from asdjax.corpus.store import WaveStore, open_store, samples_of
 from asdjax.errors import InputError
 from asdjax.files import locked_folder
+from asdjax.threads import cores
 
 RATE_HZ = 16_000
 
@@ -371,7 +372,7 @@ def test_a_build_killed_twenty_times_at_random_moments_ends_with_the_same_bytes(
             with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, stderr=subprocess.DEVNULL) as process:
                 assert process.stdout is not None
                 process.stdout.readline()
-                time.sleep(rng.uniform(0, 0.6 * 0.004 * 100 / (os.cpu_count() or 1)))
+                time.sleep(rng.uniform(0, 0.6 * 0.004 * 100 / cores()))
                 process.kill()
             assert process.returncode == -signal.SIGKILL, "it had ended before it could be killed"
             killed += 1

@@ -1,7 +1,6 @@
 """Synthetic machines: reproducible bytes, the layout's names, sound that can be told apart and breaks audibly."""
 
 import json
-import os
 import re
 from collections import Counter
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 import soundfile
 from sklearn.metrics import roc_auc_score
 
+from asdjax import threads
 from asdjax.corpus.machines import MACHINES, build
 from asdjax.corpus.synthesis import Recipe, synthesize
 from asdjax.errors import InputError
@@ -67,7 +67,7 @@ def fans(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_same_bytes_whatever_the_workers_and_the_other_machines(
     everything: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(threads, "cores", lambda: 1)
     synthesize(tmp_path, TINY, machines=["valve", "ToyCar"])
     again = contents(tmp_path)
     assert again == {n: b for n, b in contents(everything).items() if n.startswith(("valve/", "ToyCar/"))}

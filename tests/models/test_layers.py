@@ -49,7 +49,7 @@ def test_a_1x1_convolution_is_a_matrix_product_of_the_inputs_it_meets(stride: in
 
 def test_the_gradients_of_a_1x1_convolution_are_those_of_the_plain_product() -> None:
     x, kernel, direction = normal(2, 7, 5, 3), normal(3, 4, seed=1), normal(2, 7, 5, 4, seed=2)
-    ours = jax.vjp(lowering.product, x, kernel)[1](direction)
+    ours = jax.vjp(lowering.pointwise_conv, x, kernel)[1](direction)
     plain = jax.vjp(lambda x, kernel: jnp.einsum("bftc,cd->bftd", x, kernel), x, kernel)[1](direction)
     for actual, expected in zip(ours, plain, strict=True):
         np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
@@ -95,7 +95,7 @@ def test_of_equal_maxima_one_has_the_gradient() -> None:
 
 
 def test_prelu_has_a_slope_per_channel_below_zero() -> None:
-    prelu = layers.PReLU(2, dtype=jnp.float32)
+    prelu = layers.PReLU(2)
     prelu.slope[...] = jnp.array([0.25, -1.0])
     np.testing.assert_array_equal(prelu(jnp.array([[2.0, 2.0], [-2.0, -2.0]])), [[2.0, 2.0], [-0.5, 2.0]])
 
@@ -108,7 +108,7 @@ def test_a_global_depthwise_convolution_weighs_the_whole_map_of_each_channel() -
 
 
 def batch_norm(scale: jax.Array, bias: jax.Array) -> layers.BatchNorm:
-    norm = layers.BatchNorm(len(scale), dtype=jnp.float32)
+    norm = layers.BatchNorm(len(scale))
     norm.scale[...], norm.bias[...] = scale, bias
     return norm
 
@@ -166,8 +166,8 @@ def test_every_layer_computes_in_half_precision() -> None:
         layers.Conv(8, 8, 3, dtype=jnp.bfloat16),
         layers.Conv(8, 8, 1, dtype=jnp.bfloat16),
         layers.DepthwiseConv(8, 3, dtype=jnp.bfloat16),
-        layers.BatchNorm(8, dtype=jnp.bfloat16),
-        layers.PReLU(8, dtype=jnp.bfloat16),
+        layers.BatchNorm(8),
+        layers.PReLU(8),
         layers.GlobalDepthwiseConv(8, (4, 4), dtype=jnp.bfloat16),
     ]
     assert [module(x).dtype for module in modules] == [jnp.bfloat16] * len(modules)

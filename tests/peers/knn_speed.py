@@ -20,6 +20,7 @@ from time import perf_counter, sleep
 import numpy as np
 
 from asdjax.evaluation import knn
+from asdjax.threads import cores
 
 DIMENSIONS, K = 128, 10
 QUERIES, PIECES, WRITTEN_AT_ONCE = 1_000, 10_000_000, 100_000
@@ -84,7 +85,7 @@ def search(folder: Path, pieces: int) -> None:
 
 def main() -> None:
     pieces = int(sys.argv[1]) if len(sys.argv) > 1 else PIECES
-    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.2f} at the start")
+    print(f"{cores()} cores, load {os.getloadavg()[0]:.2f} at the start")
     with tempfile.TemporaryDirectory() as folder:
         if shutil.disk_usage(folder).free < 1.2 * pieces * 4 * DIMENSIONS:
             sys.exit(f"{folder}: needs {pieces * 4 * DIMENSIONS / 2**30:.1f} GiB; set TMPDIR, or give fewer PIECES")

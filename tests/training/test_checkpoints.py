@@ -198,6 +198,14 @@ def test_arrays_of_another_shape_or_none_are_named(tmp_path: Path):
         checkpoints.restore(tmp_path, 4, more)
 
 
+def test_the_newest_step_is_read_for_its_digests_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    save(tmp_path, 4)
+    read, files = [], checkpoints._files
+    monkeypatch.setattr(checkpoints, "_files", lambda folder: read.append(folder.name) or files(folder))
+    assert checkpoints.restore_newest(tmp_path, SHAPES) is not None
+    assert sorted(read) == sorted(TREES)
+
+
 def test_where_every_step_is_damaged_it_is_an_input_error(tmp_path: Path):
     save(tmp_path, 2, 4)
     for step in (2, 4):
