@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import auc, roc_auc_score, roc_curve
 
 from asdjax import signal
+from asdjax.corpus.clips import Domain
 from asdjax.evaluation import spans
 from asdjax.evaluation.clip_table import Row
 from asdjax.evaluation.metrics import ScoredClip
@@ -21,6 +23,7 @@ from asdjax.evaluation.report import (
     curves,
     embedding_map,
     explain,
+    histograms,
     inputs,
     roc,
     sound,
@@ -189,6 +192,21 @@ def test_a_long_clip_is_a_small_picture():
 def row(machine: str, label: str | None, score: float, split: str = "test") -> Row:
     clip = ScoredClip(f"{machine}_{label}_{score}.wav", machine, "00", "source", label, score, score > 1)  # pyright: ignore
     return Row(split, clip, 1.0)
+
+
+@pytest.mark.parametrize(("domain", "outlined"), [("source", 1), (None, 3)])
+def test_training_clips_are_outlined_beside_test_clips_of_any_domain(domain: Domain | None, outlined: int):
+    """The evaluation sets from 2022 on do not tell a test clip's domain; its training clips' is known all the same."""
+    train = [row("fan", "normal", score, "train") for score in (0.1, 0.5, 0.9)]
+    train[1:] = [one._replace(clip=replace(one.clip, domain="target")) for one in train[1:]]
+    test = [row("fan", None, score) for score in (0.2, 0.6)]
+    figure = Figure()
+    histograms.draw(figure, [*train, *(one._replace(clip=replace(one.clip, domain=domain)) for one in test)])
+    (axes,) = figure.axes
+    assert "training (scaled)" in axes.get_legend_handles_labels()[1]
+    outline = next(patch for patch in axes.patches if patch.get_label() == "training (scaled)")
+    heights = outline.get_path().vertices[:, 1]
+    assert heights.max() == pytest.approx(2 / outlined)
 
 
 def test_clips_are_chosen_by_margin_across_machine_types_each_once():
