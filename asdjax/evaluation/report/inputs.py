@@ -70,7 +70,7 @@ def read(workdir: Path, split: str | None, overrides: Mapping[str, str]) -> Inpu
     Raises InputError where nothing was evaluated, or something of it is missing.
     """
     for field in overrides:
-        if field.startswith("evaluate."):
+        if field.startswith(configfile.OF_EVALUATION):
             raise InputError(f"--config.{field}: settled by the evaluation; give it to asdjax evaluate, then report")
     config = configfile.read(workdir, overrides)
     folder = results.folder_of(workdir, split)
