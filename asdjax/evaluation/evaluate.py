@@ -15,16 +15,16 @@ from asdjax.corpus.official import YEAR_OF_LAYOUT
 from asdjax.corpus.tasks import tasks_of
 from asdjax.errors import InputError
 from asdjax.evaluation import choice, embeddings, results, scores, systems
-from asdjax.evaluation.bank import Scoring, grouped
+from asdjax.evaluation.bank import Scoring, group_of, grouped
 from asdjax.evaluation.baselines import score
 from asdjax.evaluation.baselines.score import Sounds
 from asdjax.evaluation.choice import Checkpoint, Choose, Chosen
+from asdjax.evaluation.opened import restored
 from asdjax.evaluation.results import Results
 from asdjax.evaluation.systems import Losses, Models
 from asdjax.files import locked_folder
 from asdjax.progress import say, track
-from asdjax.training import checkpoints, embed, fleet, optimizer, record
-from asdjax.training.fleet import FleetSpec, Model
+from asdjax.training import embed, fleet, optimizer, record
 from asdjax.training.runs import Run, runs_of
 
 
@@ -138,14 +138,6 @@ def _require_allowed(config: Config, corpus: Corpus) -> None:
             )
 
 
-def _load(spec: FleetSpec, run: Run, checkpoint: Checkpoint) -> Model:
-    try:
-        shapes = {"model": fleet.abstract_model(spec)}
-        return checkpoints.restore(run.folder / checkpoint.line, checkpoint.step, shapes)["model"]
-    except checkpoints.Damaged as damage:  # since it was verified: a training that goes on forgets old steps
-        raise InputError(f"{damage}; run asdjax evaluate again") from None
-
-
 class Recorded(NamedTuple):
     """A run's clips and what the stores hold of them."""
 
@@ -175,7 +167,7 @@ def _scored(
     bank, test = recorded["bank"].clips, recorded["test"].clips
     models: Models = {machine: {} for machine in run.task.machines}
     for checkpoint in chosen:
-        model = _load(spec, run, checkpoint)
+        model = restored(spec, run.folder / checkpoint.line, checkpoint.step)
         embedded = {
             what: embed.embed_clips(
                 spec,
@@ -252,7 +244,7 @@ def _scorable(config: Config, corpus: Corpus, judged: Sequence[Clip], split: str
     Raises InputError where that is all of them or, as a submission must have every row, any of the split `eval`.
     """
     banks = grouped(corpus.select(split="train"), config.evaluate.bank).keys()
-    known = {clip for clip in judged if grouped([clip], config.evaluate.bank).keys() <= banks}
+    known = {clip for clip in judged if group_of(clip, config.evaluate.bank) in banks}
     left_out = Counter(f"{clip.machine} {clip.section}" for clip in judged if clip not in known)
     counts = ", ".join(f"{number} of {section}" for section, number in sorted(left_out.items()))
     if left_out and (split == "eval" or not known):

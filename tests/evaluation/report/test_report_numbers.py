@@ -17,6 +17,7 @@ from asdjax.corpus.clips import Domain
 from asdjax.evaluation import spans
 from asdjax.evaluation.clip_table import Row
 from asdjax.evaluation.metrics import ScoredClip
+from asdjax.evaluation.opened import Loaded
 from asdjax.evaluation.report import (
     bands,
     choice,
@@ -33,7 +34,6 @@ from asdjax.evaluation.report import (
 from asdjax.evaluation.report.explain import Explanation
 from asdjax.evaluation.report.inputs import Inputs
 from asdjax.evaluation.report.models import ModelKey, Models
-from asdjax.training import checkpoints, fleet, optimizer, record
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
@@ -120,11 +120,8 @@ def test_the_nearest_normal_clip_has_the_nearest_mean_embedding(explained: list[
         assert one.cosine == pytest.approx(max(cosines.values()), abs=1e-5)
 
 
-def model_of(read: Inputs) -> tuple[fleet.FleetSpec, fleet.Model]:
-    of_fleet = read.fleets[0]
-    spec = fleet.spec_of(read.config, record.number_of_classes(of_fleet.folder), optimizer.GROUPS)
-    shapes = {"model": fleet.abstract_model(spec)}
-    return spec, checkpoints.restore(of_fleet.folder / KEY.line, of_fleet.steps[KEY.line], shapes)["model"]
+def model_of(read: Inputs) -> Loaded:
+    return read.fleets[0].checkpoints[KEY.line].load()
 
 
 def test_every_bin_is_in_one_band():
@@ -241,11 +238,12 @@ def test_curves_are_those_of_the_journal_and_thinned_by_means(trained_once: Path
 
 def test_training_clips_that_are_all_the_same_have_a_map(read: Inputs):
     models = Models(read.fleets[0], read.config)
-    same = read.fleets[0].kept[KEY.line].bank
+    checkpoint = read.fleets[0].checkpoints[KEY.line]
+    same = checkpoint.kept.bank
     vectors = np.ones_like(same.pieces.vectors[KEY.variant]) / 128**0.5
     pieces = same.pieces._replace(vectors={KEY.variant: vectors})
-    kept = read.fleets[0].kept[KEY.line]._replace(bank=same._replace(pieces=pieces))
-    models.fleet = read.fleets[0]._replace(kept={KEY.line: kept})
+    kept = checkpoint.kept._replace(bank=same._replace(pieces=pieces))
+    models.fleet = read.fleets[0]._replace(checkpoints={KEY.line: checkpoint._replace(kept=kept)})
     shown = embedding_map.map_of(models, KEY, "fan", models.test_clips)
     assert shown.variance == (0, 0)
     assert embedding_map.embedding_map("fan", KEY.variant, shown).alt.startswith("Map of embeddings of fan")
