@@ -87,6 +87,7 @@ def _evaluated(
         "split": request.split,
         "checkpoints": {f"{name}/{line}": step for name, of_run in chosen.items() for _, line, step in of_run},
         "settings": config.evaluate.to_dict(),
+        "precision": fleet.precision_of(config),
         "models": _models(config, runs, chosen),
         **({"baselines": score.described(config)} if request.baselines else {}),
     }

@@ -112,13 +112,15 @@ class Evaluation(NamedTuple):
 def open_evaluation(config: Config, workdir: Path, split: str | None) -> Evaluation:
     """Open an evaluation; `split` as in `results.folder_of`.
 
-    `config` is the work directory's, and stays as it is; how clips are scored is as it was when they were evaluated.
-    Raises InputError where nothing was evaluated, or it is damaged.
+    `config` is the work directory's, and stays as it is; how clips are scored is as it was when they were evaluated,
+    and so is the precision, whichever this device's usual one is: thresholds hold for no other. Raises InputError where
+    nothing was evaluated, or it is damaged.
     """
     folder = results.folder_of(workdir, split)
     found = results.read(folder)
     config = copy.deepcopy(config)
     config.evaluate.update(configfile.tuples(found["settings"]))
+    config.train.precision = found["precision"]
     return Evaluation(workdir, folder, found, config)
 
 
