@@ -25,7 +25,9 @@ def add_evaluate(commands: Any) -> None:
     which.add_argument("--step", type=int, metavar="N", help="judge this checkpoint (default: the newest)")
     which.add_argument("--watch", action="store_true", help="judge each new checkpoint until training has ended")
     parser.add_argument(
-        "--baselines", action="store_true", help="beside them: an auto-encoder, trained here, and mean log-spectra"
+        "--baselines",
+        action="store_true",
+        help="beside them: an auto-encoder, trained once here, and mean log-mel frames",
     )
 
 

@@ -5,14 +5,14 @@ from typing import Any
 
 from asdjax.config import Config
 from asdjax.corpus.access import Recorded
-from asdjax.evaluation.baselines import autoencoder, kept, mean_log_spectrum
+from asdjax.evaluation.baselines import autoencoder, kept, mean_log_mel
 from asdjax.evaluation.baselines.autoencoder import Training
 from asdjax.evaluation.baselines.log_mel import log_mels
 from asdjax.evaluation.scores import ClipScores
 
 TRAINING_SCORES = {
     autoencoder.NAME: "by the model that was trained on these clips, as in the official baseline",
-    mean_log_spectrum.NAME: "cross-fitted, by fits that never saw the clip",
+    mean_log_mel.NAME: "cross-fitted, by fits that never saw the clip",
 }
 """What the thresholds of each are fitted to."""
 
@@ -27,7 +27,7 @@ def score_machine(config: Config, machine: str, train: Recorded, test: Recorded,
     learned = kept.trained(folder, heard, training, [recording.sha256 for recording in train.recordings])
     return {
         autoencoder.NAME: autoencoder.score_clips(learned, train.clips, heard, test.clips, asked),
-        mean_log_spectrum.NAME: mean_log_spectrum.score_clips(train.clips, heard, test.clips, asked),
+        mean_log_mel.NAME: mean_log_mel.score_clips(train.clips, heard, test.clips, asked),
     }
 
 

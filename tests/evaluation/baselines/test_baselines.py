@@ -10,7 +10,7 @@ from conftest import quick_compiles, train_tiny
 from asdjax.cli import main
 from asdjax.evaluation.baselines import autoencoder
 
-BASELINES = ["autoencoder", "mean_log_spectrum"]
+BASELINES = ["autoencoder", "mean_log_mel"]
 QUICK = ("--baselines", "--config.baselines.epochs=2")
 
 pytestmark = pytest.mark.slow
