@@ -6,6 +6,7 @@ from typing import Any
 
 from asdjax.commands import console
 from asdjax.commands.console import DONE
+from asdjax.errors import InputError
 
 
 def add_evaluate(commands: Any) -> None:
@@ -24,11 +25,14 @@ def add_evaluate(commands: Any) -> None:
     which.add_argument("--step", type=int, metavar="N", help="judge this checkpoint (default: the newest)")
     which.add_argument("--watch", action="store_true", help="judge each new checkpoint until training has ended")
     parser.add_argument(
-        "--baselines", action="store_true", help="beside them: an auto-encoder, trained here, and mean log-spectra"
+        "--baselines",
+        action="store_true",
+        help="beside them: an auto-encoder, trained once here, and mean log-mel frames",
     )
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    _require_read(options)
     from functools import partial
 
     from asdjax import runtime
@@ -48,6 +52,16 @@ def _evaluate(options: argparse.Namespace) -> int:
         console.write(as_text(results.rows, console.width()))
         console.write(f"\nresults, table and score files: {results.folder}")
     return DONE
+
+
+def _require_read(options: argparse.Namespace) -> None:
+    """See that no field of the baselines is given to an evaluation without them."""
+    for field in options.overrides:
+        if field.startswith("baselines.") and not options.baselines:
+            raise InputError(
+                f"--config.{field}: expected --baselines beside it, as nothing else reads it; give --baselines, or "
+                "leave the field out"
+            )
 
 
 def add_report(commands: Any) -> None:

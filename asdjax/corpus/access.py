@@ -28,6 +28,23 @@ class Recording(NamedTuple):
     sha256: str
 
 
+class Recorded(NamedTuple):
+    """Clips and what the stores hold of each."""
+
+    clips: Sequence[Clip]
+    recordings: Sequence[Recording]
+
+    @property
+    def samples(self) -> list[np.ndarray]:
+        """Of each clip, int16 (s,)."""
+        return [recording.samples for recording in self.recordings]
+
+    def of_machine(self, machine: str) -> "Recorded":
+        """The part that is one machine type's."""
+        rows = [i for i, clip in enumerate(self.clips) if clip.machine == machine]
+        return Recorded([self.clips[i] for i in rows], [self.recordings[i] for i in rows])
+
+
 def open_corpus(config: Config) -> Corpus:
     """All clips under `config.data.root`, of `config.data.machines` only if any are named."""
     return read_corpus(config.data.root, config.data.layout, config.data.machines, config.data.truth)

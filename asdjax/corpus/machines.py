@@ -3,7 +3,8 @@
 A table is a function of the section: sections are products of the same kind that differ in construction
 (blades, teeth, resonances, timing), and the ranges in `section.between` and `section.count` say how far. The
 numbers are ours, of a plausible size; they model no particular product. Their levels were set so that a plain
-detector on mean log-spectra gets an official score of 60 to 70 % on every machine type, as real data give.
+detector (the distance of a clip's mean log-spectrum to the nearest of its section's training clips) gets an official
+score of 60 to 70 % on every machine type, as real data give.
 """
 
 import hashlib

@@ -67,13 +67,17 @@ def bank_of(clips: Sequence[Clip], members: Sequence[int], embedded: Embeddings,
     return Bank(np.asarray(embedded.vectors[variant][rows]), np.stack([clip, clip], axis=1), is_target[clip])
 
 
-def grouped(clips: Sequence[Clip], bank: str) -> dict[tuple[str | None, ...], list[int]]:
-    """Numbers of the clips that share a bank: of a machine type and section; of a domain too where `bank` is
+def group_of(clip: Clip, bank: str) -> tuple[str | None, ...]:
+    """What clips that share a bank have in common: machine type and section; the domain too where `bank` is
     "same_domain"."""
+    return (clip.machine, clip.section, clip.domain if bank == "same_domain" else None)
+
+
+def grouped(clips: Sequence[Clip], bank: str) -> dict[tuple[str | None, ...], list[int]]:
+    """Numbers of the clips that share a bank, by `group_of`."""
     groups: dict[tuple[str | None, ...], list[int]] = {}
     for number, clip in enumerate(clips):
-        key = (clip.machine, clip.section, clip.domain if bank == "same_domain" else None)
-        groups.setdefault(key, []).append(number)
+        groups.setdefault(group_of(clip, bank), []).append(number)
     return groups
 
 

@@ -1,44 +1,28 @@
-"""A system put together again from an evaluation: what scores new clips.
+"""A system put together again from an evaluation: what scores new clips."""
 
-Reads the evaluation's folder, the checkpoints that it judged and each fleet's task.json; the recordings that the
-models were trained on need not be there any more.
-"""
-
-import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from asdjax import configfile, signal
+from asdjax import signal
 from asdjax.config import Config
 from asdjax.corpus.clips import Clip, Domain
 from asdjax.errors import InputError
-from asdjax.evaluation import embeddings, ensembles, results
-from asdjax.evaluation.backends import Scorer, scorer_of
-from asdjax.evaluation.bank import Bank, Scoring, bank_of, grouped
-from asdjax.evaluation.embeddings import Checkpointed
-from asdjax.evaluation.ensembles import SCALES, Scale
+from asdjax.evaluation import ensembles, results
+from asdjax.evaluation.bank import Scoring
+from asdjax.evaluation.ensembles import Scale
+from asdjax.evaluation.opened import Checkpoint, Evaluation, Loaded, Member, open_evaluation
 from asdjax.evaluation.scores import pooled
 from asdjax.evaluation.spans import Pieces, Spans, pieces_of
 from asdjax.evaluation.thresholds import Threshold, Thresholds, threshold_of
 from asdjax.progress import say
-from asdjax.training import checkpoints, embed, fleet, optimizer, record
+from asdjax.training import embed
 from asdjax.training.fleet import FleetSpec, Model
 
 PIECES_AT_ONCE = 3
 """Embedded in one call: a 10 s clip has nine pieces, and what is padded is computed for nothing."""
-
-
-class Member(NamedTuple):
-    """One model of a system: its variant, the pieces it compares with, how it scores others, and what the system
-    averages of that."""
-
-    variant: str
-    bank: Bank
-    scorer: Scorer
-    scale: Scale
 
 
 class Part(NamedTuple):
@@ -100,16 +84,6 @@ class Detector(NamedTuple):
         return [(member.scorer(embedded.vectors[member.variant]), member.scale) for member in part.members]
 
 
-class _Checkpoint(NamedTuple):
-    """A checkpoint of a system: what it is called, its models, which of them are members, what was kept of them."""
-
-    name: str
-    spec: FleetSpec
-    model: Model
-    variants: Sequence[str]
-    kept: Checkpointed
-
-
 class Opened(NamedTuple):
     """A system for all sections of one machine type, its checkpoints loaded; `limits` are its thresholds."""
 
@@ -117,12 +91,13 @@ class Opened(NamedTuple):
     machine: str
     ensemble: str
     limits: Thresholds
-    checkpoints: Sequence[_Checkpoint]
+    checkpoints: Sequence[tuple[Checkpoint, Loaded]]
 
     @property
     def places(self) -> list[tuple[str, Domain | None]]:
         """The sections that have a bank, sorted; each with its domains where banks or thresholds go by them."""
-        clips = [clip for clip in self.checkpoints[0].kept.bank.clips if clip.machine == self.machine]
+        first, _ = self.checkpoints[0]
+        clips = [clip for clip in first.kept.bank.clips if clip.machine == self.machine]
         by_domain = _by_domain(self.config) is not None
         return sorted({(clip.section, clip.domain if by_domain else None) for clip in clips}, key=repr)
 
@@ -132,25 +107,17 @@ class Opened(NamedTuple):
         if field and domain is None:
             raise InputError(f"--domain: expected source or target, as config.evaluate.{field} goes by it, got none")
         clip = Clip(Path("clip"), self.machine, section, "test", domain, None)
-        parts = [self._part(checkpoint, clip) for checkpoint in self.checkpoints]
+        parts = [self._part(*checkpoint, clip) for checkpoint in self.checkpoints]
         evaluate = self.config.evaluate
         limit = threshold_of(clip, self.limits, evaluate.threshold_per)
         spectrogram = signal.spectrogram_of(self.config)
         return Detector(parts, Scoring.of(self.config), limit, spectrogram, evaluate.stride_frames)
 
-    def _part(self, checkpoint: _Checkpoint, clip: Clip) -> Part:
-        name, spec, model, variants, kept = checkpoint
-        scoring = Scoring.of(self.config)
-        numbers = grouped(kept.bank.clips, scoring.bank).get(next(iter(grouped([clip], scoring.bank))), [])
-        if not numbers:
+    def _part(self, checkpoint: Checkpoint, loaded: Loaded, clip: Clip) -> Part:
+        if not checkpoint.bank_for(clip):
             sections = dict.fromkeys(section for section, _ in self.places)
             raise InputError(f"--section {clip.section}: expected one of {', '.join(sections)} of {clip.machine}")
-        members = []
-        for variant in variants:
-            bank = bank_of(kept.bank.clips, numbers, kept.bank.pieces, variant)
-            scale = SCALES[self.ensemble](kept.scores_of(variant, clip.machine))
-            members.append(Member(variant, bank, scorer_of(bank, scoring), scale))
-        return Part(name, spec._replace(variants=tuple(variants)), model, members)
+        return Part(checkpoint.name, *loaded, checkpoint.members(clip, self.ensemble))
 
 
 def open_detector(
@@ -164,34 +131,25 @@ def open_detector(
 ) -> Detector:
     """Put a system of an evaluation together for clips of one machine type and section.
 
-    `domain` is needed only where banks or thresholds go by it; the rest as in `open_system`.
+    `domain` is needed only where banks or thresholds go by it; the rest as in `open_evaluation` and `open_system`.
     """
-    return open_system(config, workdir, split, system, machine).detector(section, domain)
+    return open_system(open_evaluation(config, workdir, split), system, machine).detector(section, domain)
 
 
-def open_system(config: Config, workdir: Path, split: str | None, system: str | None, machine: str) -> Opened:
+def open_system(evaluation: Evaluation, system: str | None, machine: str) -> Opened:
     """Load a system of an evaluation for clips of one machine type.
 
-    `split`: as in `results.folder_of`. `system`: by default all models; with several seeds `<name>@<seed>`, or the
-    first seed's. `config` is the work directory's, and stays as it is; how clips are scored is as it was when they were
-    evaluated. Raises InputError for what is not there.
+    `system`: by default all models; with several seeds `<name>@<seed>`, or the first seed's. Raises InputError for what
+    is not there.
     """
-    evaluation = results.folder_of(workdir, split)
-    found = results.read(evaluation)
-    config = copy.deepcopy(config)
-    config.evaluate.update(configfile.tuples(found["settings"]))
+    found = evaluation.results
     described = _chosen(found["systems"], found["models"], system)
     if machine not in described["members"]:
         raise InputError(f"--machine {machine}: expected one of {', '.join(described['members'])}")
-    by_checkpoint: dict[tuple[str, str], list[str]] = {}
-    for run, line, variant in (found["models"][machine][name] for name in described["members"][machine]):
-        by_checkpoint.setdefault((run, line), []).append(variant)
-    loaded = [
-        _loaded(config, workdir, evaluation, run, line, found["checkpoints"][f"{run}/{line}"], variants)
-        for (run, line), variants in by_checkpoint.items()
-    ]
-    ensemble = config.evaluate.ensemble if len(described["members"][machine]) > 1 else "score"
-    return Opened(config, machine, ensemble, _thresholds(described), loaded)
+    models = described["members"][machine]
+    loaded = [(checkpoint, checkpoint.load()) for checkpoint in evaluation.checkpoints(machine, models)]
+    ensemble = ensembles.averaged(evaluation.config, len(models))
+    return Opened(evaluation.config, machine, ensemble, _thresholds(described), loaded)
 
 
 def _chosen(systems: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]], system: str | None) -> Mapping:
@@ -223,19 +181,3 @@ def _thresholds(described: Mapping[str, Any]) -> Thresholds:
         (row["machine"], row["section"], row["domain"]): Threshold(*(row[field] for field in Threshold._fields))
         for row in described["thresholds"]
     }
-
-
-def _loaded(
-    config: Config, workdir: Path, evaluation: Path, run: str, line: str, step: int, variants: Sequence[str]
-) -> _Checkpoint:
-    kept = embeddings.load(evaluation, run, line, variants)
-    spec = fleet.spec_of(config, record.number_of_classes(workdir / run), optimizer.GROUPS)
-    model = _restored(spec, workdir / run / line, step)
-    return _Checkpoint(f"{run}/{line}", spec, model, variants, kept)
-
-
-def _restored(spec: FleetSpec, line: Path, step: int) -> Model:
-    try:
-        return checkpoints.restore(line, step, {"model": fleet.abstract_model(spec)})["model"]
-    except checkpoints.Damaged as damage:
-        raise InputError(f"{damage}; run asdjax evaluate again") from None

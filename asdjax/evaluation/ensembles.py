@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from asdjax.config import Config
 from asdjax.corpus.clips import Clip
 from asdjax.evaluation.scores import ClipScores
 
@@ -24,6 +25,11 @@ ALL_SEEDS = "all_seeds_mean"
 
 Scale = Callable[[np.ndarray], np.ndarray]
 """A model's scores (n,) -> what is averaged of them (n,)."""
+
+
+def averaged(config: Config, models: int) -> str:
+    """What is averaged (see SCALES) of so many models: of a single one its scores as they are."""
+    return config.evaluate.ensemble if models > 1 else "score"
 
 
 def average(models: Sequence[ClipScores], how: str) -> ClipScores:

@@ -1,5 +1,5 @@
 """Judge a work directory's models: the order of operations. Reads the work directory and the corpus; trains nothing but
-the baselines, and those only where they are asked for."""
+the auto-encoder, and that only where baselines are asked for."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,22 +9,21 @@ from typing import NamedTuple
 
 from asdjax import configfile, journal
 from asdjax.config import Config
-from asdjax.corpus.access import Recording, open_corpus, open_stores, recordings_of
+from asdjax.corpus.access import Recorded, open_corpus, open_stores, recordings_of
 from asdjax.corpus.clips import Clip, Corpus
 from asdjax.corpus.official import YEAR_OF_LAYOUT
 from asdjax.corpus.tasks import tasks_of
 from asdjax.errors import InputError
 from asdjax.evaluation import choice, embeddings, results, scores, systems
-from asdjax.evaluation.bank import Scoring, grouped
-from asdjax.evaluation.baselines import score
-from asdjax.evaluation.baselines.score import Sounds
+from asdjax.evaluation.bank import Scoring, group_of, grouped
+from asdjax.evaluation.baselines import kept, score
 from asdjax.evaluation.choice import Checkpoint, Choose, Chosen
+from asdjax.evaluation.opened import restored
 from asdjax.evaluation.results import Results
 from asdjax.evaluation.systems import Losses, Models
 from asdjax.files import locked_folder
 from asdjax.progress import say, track
-from asdjax.training import checkpoints, embed, fleet, optimizer, record
-from asdjax.training.fleet import FleetSpec, Model
+from asdjax.training import embed, fleet, optimizer, record
 from asdjax.training.runs import Run, runs_of
 
 
@@ -80,13 +79,14 @@ def _evaluated(
     }
     joint = systems.judge_seeds(config, year, by_seed, judged)
     if request.baselines:
-        joint |= systems.judge_baselines(config, year, _baselines(config, prepared), judged)
+        joint |= systems.judge_baselines(config, year, _baselines(config, workdir, prepared), judged)
     # 4. Files, results.json last.
     about = {
         "year": year,
         "split": request.split,
         "checkpoints": {f"{name}/{line}": step for name, of_run in chosen.items() for _, line, step in of_run},
         "settings": config.evaluate.to_dict(),
+        "precision": fleet.precision_of(config),
         "models": _models(config, runs, chosen),
         **({"baselines": score.described(config)} if request.baselines else {}),
     }
@@ -138,21 +138,6 @@ def _require_allowed(config: Config, corpus: Corpus) -> None:
             )
 
 
-def _load(spec: FleetSpec, run: Run, checkpoint: Checkpoint) -> Model:
-    try:
-        shapes = {"model": fleet.abstract_model(spec)}
-        return checkpoints.restore(run.folder / checkpoint.line, checkpoint.step, shapes)["model"]
-    except checkpoints.Damaged as damage:  # since it was verified: a training that goes on forgets old steps
-        raise InputError(f"{damage}; run asdjax evaluate again") from None
-
-
-class Recorded(NamedTuple):
-    """A run's clips and what the stores hold of them."""
-
-    clips: list[Clip]
-    recordings: list[Recording]
-
-
 def _recorded(config: Config, workdir: Path, corpus: Corpus, run: Run, split: str) -> dict[str, Recorded]:
     """The training clips of a run's machine types, which make the banks, and their test clips: the labelled ones, which
     rank models, and of the split `eval` the others too."""
@@ -175,12 +160,12 @@ def _scored(
     bank, test = recorded["bank"].clips, recorded["test"].clips
     models: Models = {machine: {} for machine in run.task.machines}
     for checkpoint in chosen:
-        model = _load(spec, run, checkpoint)
+        model = restored(spec, run.folder / checkpoint.line, checkpoint.step)
         embedded = {
             what: embed.embed_clips(
                 spec,
                 model,
-                [recording.samples for recording in of_what.recordings],
+                of_what.samples,
                 stride_frames=config.evaluate.stride_frames,
                 batch_size=config.evaluate.batch_size,
                 what=f"{run.name} {checkpoint.line} {what}",
@@ -213,20 +198,20 @@ def _models(config: Config, runs: Sequence[Run], chosen: Chosen) -> dict[str, di
     return models
 
 
-def _baselines(config: Config, prepared: Sequence[tuple[Run, Mapping[str, Recorded]]]) -> Models:
+def _baselines(config: Config, workdir: Path, prepared: Sequence[tuple[Run, Mapping[str, Recorded]]]) -> Models:
     """Clip scores of the baselines: computed once, as they are the same beside the fleets of every seed."""
     return {
-        machine: score.score_machine(config, machine, *(_sounds(recorded[what], machine) for what in ("bank", "test")))
+        machine: score.score_machine(
+            config,
+            machine,
+            recorded["bank"].of_machine(machine),
+            recorded["test"].of_machine(machine),
+            workdir / "evaluation" / kept.FOLDER / machine,
+        )
         for run, recorded in prepared
         if run.seed == config.seed[0]
         for machine in run.task.machines
     }
-
-
-def _sounds(recorded: Recorded, machine: str) -> Sounds:
-    """The part that is one machine type's."""
-    rows = [i for i, clip in enumerate(recorded.clips) if clip.machine == machine]
-    return Sounds([recorded.clips[i] for i in rows], [recorded.recordings[i].samples for i in rows])
 
 
 def _held_out(runs: Sequence[Run], chosen: Chosen, seed: int) -> Losses:
@@ -252,7 +237,7 @@ def _scorable(config: Config, corpus: Corpus, judged: Sequence[Clip], split: str
     Raises InputError where that is all of them or, as a submission must have every row, any of the split `eval`.
     """
     banks = grouped(corpus.select(split="train"), config.evaluate.bank).keys()
-    known = {clip for clip in judged if grouped([clip], config.evaluate.bank).keys() <= banks}
+    known = {clip for clip in judged if group_of(clip, config.evaluate.bank) in banks}
     left_out = Counter(f"{clip.machine} {clip.section}" for clip in judged if clip not in known)
     counts = ", ".join(f"{number} of {section}" for section, number in sorted(left_out.items()))
     if left_out and (split == "eval" or not known):

@@ -24,10 +24,10 @@ from jax import export as jax_export
 from asdjax import signal
 from asdjax.config import Config
 from asdjax.errors import InputError
-from asdjax.evaluation import results
 from asdjax.evaluation.backends import Gaussian, Neighbours
 from asdjax.evaluation.detector import Detector, Part, open_system
 from asdjax.evaluation.ensembles import Linear
+from asdjax.evaluation.opened import open_evaluation
 from asdjax.evaluation.scores import POOLINGS
 from asdjax.progress import track
 from asdjax.signal import Spectrogram
@@ -53,22 +53,23 @@ def export(
 ) -> list[Path]:
     """Write a system of an evaluation into a new folder, for clips of so many seconds; returns the functions' files.
 
-    `split` and `system` as in `detector.open_system`. Raises InputError for what is not there or cannot be
+    `split` as in `open_evaluation`, `system` as in `open_system`. Raises InputError for what is not there or cannot be
     exported, before anything is written.
     """
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
         raise InputError(f"--out {out}: expected a new or empty folder, came one with files; choose another")
     samples = _samples(config, seconds)
-    found = results.read(results.folder_of(workdir, split))
-    chosen = machines or tuple(found["models"])
-    if unknown := sorted(set(chosen) - found["models"].keys()):
-        raise InputError(f"--machines {unknown[0]}: expected any of {', '.join(found['models'])}")
+    evaluation = open_evaluation(config, workdir, split)
+    known = evaluation.results["models"]
+    chosen = machines or tuple(known)
+    if unknown := sorted(set(chosen) - known.keys()):
+        raise InputError(f"--machines {unknown[0]}: expected any of {', '.join(known)}")
     partial = out.with_name(f"{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         files = []
         for machine in track(chosen, "export", len(chosen), "machine type"):
-            opened = open_system(config, workdir, split, system, machine)
+            opened = open_system(evaluation, system, machine)
             detectors = {_named(*place): opened.detector(*place) for place in opened.places}
             files.append(_write(partial / _file_name(machine), detectors, samples).relative_to(partial))
         shutil.copy(Path(__file__).with_name("export_example.py"), partial / EXAMPLE)

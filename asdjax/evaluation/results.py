@@ -96,7 +96,7 @@ def read(folder: Path) -> dict[str, Any]:
     file = folder / "results.json"
     try:
         content = json.loads(file.read_text())
-        missing = {"year", "split", "checkpoints", "settings", "models", "systems"} - content.keys()
+        missing = {"year", "split", "checkpoints", "settings", "precision", "models", "systems"} - content.keys()
         if missing or ensembles.ALL not in content["systems"]:
             raise ValueError(f"without {min(missing, default=ensembles.ALL)}")
     except FileNotFoundError:

@@ -124,9 +124,7 @@ def _system(
     training: dict[Clip, float] = {}
     unscored: dict[str, int] = {}
     for machine, names in members.items():
-        scores = ensembles.average(
-            [models[machine][name] for name in names], config.evaluate.ensemble if len(names) > 1 else "score"
-        )
+        scores = ensembles.average([models[machine][name] for name in names], ensembles.averaged(config, len(names)))
         limits |= thresholds.fit_all(scores.train, per, config.evaluate.threshold_percentile)
         training |= scores.train
         unscored[machine] = len(scores.unscored)

@@ -54,10 +54,15 @@ class FleetSpec(NamedTuple):
         return tuple(group for group in self.frozen if group != "arcface")
 
 
+def precision_of(config: Config) -> str:
+    """What networks compute in here: as configured, or the device's usual one."""
+    if config.train.precision == "auto":
+        return "bfloat16" if parallel.on_accelerator() else "float32"
+    return config.train.precision
+
+
 def spec_of(config: Config, classes: int, trainable: tuple[str, ...]) -> FleetSpec:
     """The spec of a fleet over so many classes that trains these groups."""
-    accelerated = parallel.on_accelerator()
-    precision = config.train.precision
     margin = config.arcface
     return FleetSpec(
         variants=tuple(config.variants),
@@ -69,8 +74,8 @@ def spec_of(config: Config, classes: int, trainable: tuple[str, ...]) -> FleetSp
         labels=config.mixup.labels,
         batch_size=config.train.batch_size,
         sgd=Sgd(config.optimizer.momentum, config.optimizer.weight_decay, config.optimizer.clip_norm),
-        precision=("bfloat16" if accelerated else "float32") if precision == "auto" else precision,
-        steps_per_dispatch=config.train.steps_per_dispatch or (50 if accelerated else 1),
+        precision=precision_of(config),
+        steps_per_dispatch=config.train.steps_per_dispatch or (50 if parallel.on_accelerator() else 1),
     )
 
 

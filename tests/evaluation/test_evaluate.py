@@ -122,6 +122,14 @@ def test_what_training_has_settled_cannot_be_told(trained: Path, capsys: pytest.
     assert "config.width: settled earlier" in refusal(trained, capsys, "--config.width=0.5")
 
 
+@pytest.mark.parametrize("words", [[], ["--watch"]])
+def test_how_baselines_are_trained_cannot_be_told_without_them(
+    words: list[str], trained: Path, capsys: pytest.CaptureFixture[str]
+):
+    line = refusal(trained, capsys, *words, "--config.baselines.epochs=3")
+    assert "--config.baselines.epochs: expected --baselines beside it" in line
+
+
 def test_a_training_that_was_ended_early_is_judged_and_it_is_said(trained: Path, capsys: pytest.CaptureFixture[str]):
     (trained / "fan" / "phase2_full" / "3.json").unlink()
     assert evaluate(trained) == 0

@@ -123,7 +123,7 @@ def test_baselines_too_have_thresholds_without_test_clips(normal_only: Path, tmp
     workdir = Path(shutil.copytree(normal_only, tmp_path / "run"))
     assert main(["evaluate", "--workdir", str(workdir), "--baselines", "--config.baselines.epochs=1"]) == 0
     systems = results.read(results.folder_of(workdir, None))["systems"]
-    for name in ("autoencoder", "mean_log_spectrum"):
+    for name in ("autoencoder", "mean_log_mel"):
         assert (systems[name]["official"], systems[name]["cells"]) == (None, [])
         (limit,) = systems[name]["thresholds"]
         assert (limit["clips"], limit["value"] > 0) == (12, True)

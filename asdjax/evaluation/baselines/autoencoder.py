@@ -83,14 +83,10 @@ class Autoencoder(nnx.Module):
 
 
 def score_clips(
-    train_clips: Sequence[Clip], train: LogMels, test_clips: Sequence[Clip], test: LogMels, training: Training
+    learned: Learned, train_clips: Sequence[Clip], train: LogMels, test_clips: Sequence[Clip], test: LogMels
 ) -> ClipScores:
-    """Train on the training clips of a machine type, all sections and domains; a clip's score is the mean squared error
-    over its vectors. The training clips' own scores are by the model that saw them.
-
-    Raises Diverged where the loss is no longer a number.
-    """
-    learned = fit(train, training)
+    """A clip's score is the mean squared error over its vectors. The training clips' own scores are by the model that
+    saw them."""
     of_train, of_test = (
         dict(zip(clips, errors(learned, log_mels).tolist(), strict=True))
         for clips, log_mels in ((train_clips, train), (test_clips, test))
@@ -99,10 +95,11 @@ def score_clips(
 
 
 def fit(train: LogMels, training: Training) -> Learned:
-    """Train an auto-encoder on all vectors of clips.
+    """Train an auto-encoder on all vectors of the training clips of a machine type, all sections and domains.
 
     Which vectors a step sees is a function of (seed, machine type, step) alone; an epoch's last batch is filled up from
     its first. The loop is on the host, whose two x86 cores run a step faster alone than within `lax.scan`.
+    Raises Diverged where the loss is no longer a number.
     """
     state = initial_state(training)
     steps = -(-len(vector_starts(train)) // training.batch_size)
@@ -152,6 +149,11 @@ def vector_starts(log_mels: LogMels) -> np.ndarray:
 @functools.cache
 def _graph() -> nnx.GraphDef:
     return nnx.split(nnx.eval_shape(lambda: Autoencoder(nnx.Rngs(0))), nnx.Param, nnx.BatchStat)[0]
+
+
+def shapes() -> Learned:
+    """What is learned, as shapes and types."""
+    return jax.eval_shape(_initial_state, jax.random.key(0)).learned
 
 
 def initial_state(training: Training) -> State:

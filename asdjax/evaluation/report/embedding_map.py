@@ -67,7 +67,7 @@ def typical_model(models: Models, machine: str, scores: Mapping[Clip, float]) ->
     asked."""
 
     def agreement(key: ModelKey) -> float:
-        own = models.fleet.kept[key.line].scores_of(key.variant, machine).test
+        own = models.kept(key).scores_of(key.variant, machine).test
         clips = [clip for clip in scores if clip in own]
         values = [own[clip] for clip in clips]
         if len(set(values)) < 2 or len(set(scores.values())) < 2:
@@ -81,7 +81,7 @@ def typical_model(models: Models, machine: str, scores: Mapping[Clip, float]) ->
 def map_of(models: Models, key: ModelKey, machine: str, shown: Sequence[Clip]) -> Map:
     """The first two principal axes of the mean embeddings of a machine type's training clips, and where these and
     `shown` test clips lie on them."""
-    kept = models.fleet.kept[key.line]
+    kept = models.kept(key)
     bank = _thinned([i for i, clip in enumerate(models.bank_clips) if clip.machine == machine])
     wanted = set(shown)
     test = _thinned([i for i, clip in enumerate(models.test_clips) if clip in wanted])

@@ -22,8 +22,7 @@ from asdjax.evaluation.report.models import ModelKey, Models
 from asdjax.evaluation.spans import Pieces, Spans, pieces_of
 from asdjax.progress import progress
 from asdjax.signal import Spectrogram
-from asdjax.training import checkpoints, embed, fleet, optimizer, record
-from asdjax.training.fleet import FleetSpec
+from asdjax.training import embed
 
 SWAPPED_PIECES = 4
 """Of a clip, the highest-scoring, in which bands are swapped: each band takes all models once more."""
@@ -83,9 +82,8 @@ def explain(workdir: Path, config: Config, of_fleet: Fleet, chosen: Sequence[Cho
     if not chosen:
         return []
     models = Models(of_fleet, config)
-    spec = fleet.spec_of(config, record.number_of_classes(of_fleet.folder), optimizer.GROUPS)
-    asked = _asked(workdir, config, models, spec.spectrogram, chosen)
-    vectors = _swapped(of_fleet, spec, [pair for one in asked for pair in one.pairs], config.evaluate.batch_size)
+    asked = _asked(workdir, config, models, signal.spectrogram_of(config), chosen)
+    vectors = _swapped(of_fleet, [pair for one in asked for pair in one.pairs], config.evaluate.batch_size)
     begins = np.cumsum([0, *(len(one.pairs) for one in asked)])
     return [
         _explanation(models, one, {key: of_model[begin : begin + len(one.pairs)] for key, of_model in vectors.items()})
@@ -141,16 +139,15 @@ def _pairs(
     ]
 
 
-def _swapped(of_fleet: Fleet, spec: FleetSpec, pairs: Sequence[Pair], batch_size: int) -> Mapping[ModelKey, np.ndarray]:
+def _swapped(of_fleet: Fleet, pairs: Sequence[Pair], batch_size: int) -> Mapping[ModelKey, np.ndarray]:
     """Embeddings (q, n, d) of every model that was judged, at the steps that were judged."""
     vectors: dict[ModelKey, np.ndarray] = {}
-    with progress(f"{of_fleet.name} explain", len(of_fleet.steps), "checkpoint") as shown:
-        for line, step in of_fleet.steps.items():
+    with progress(f"{of_fleet.name} explain", len(of_fleet.checkpoints), "checkpoint") as shown:
+        for line, checkpoint in of_fleet.checkpoints.items():
             try:
-                shapes = {"model": fleet.abstract_model(spec)}
-                model = checkpoints.restore(of_fleet.folder / line, step, shapes)["model"]
-            except checkpoints.Damaged as damage:
-                raise InputError(f"{damage}; run asdjax evaluate again, or report with --clips 0") from None
+                spec, model = checkpoint.load()
+            except InputError as error:
+                raise InputError(f"{error}, or report with --clips 0") from None
             for variant, of_variant in bands.swapped(spec, model, pairs, batch_size).items():
                 vectors[ModelKey(line, variant)] = of_variant
             shown.advance()

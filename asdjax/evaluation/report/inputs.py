@@ -1,36 +1,38 @@
 """What a report goes on from: an evaluation's results, its clips, what it kept of the models, what training told."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from asdjax import configfile, journal
 from asdjax.config import Config
 from asdjax.errors import InputError
-from asdjax.evaluation import clip_table, embeddings, results
+from asdjax.evaluation import clip_table, results
 from asdjax.evaluation.clip_table import Row
-from asdjax.evaluation.embeddings import Checkpointed
 from asdjax.evaluation.ensembles import ALL
+from asdjax.evaluation.opened import Checkpoint, Evaluation, open_evaluation
 
 HEADLINE = ALL
 """The system that figures and clips are shown of: it selects nothing."""
 
 
 class Fleet(NamedTuple):
-    """A run whose models were judged: name, folder, by checkpoint line the judged step and what the evaluation kept of
-    it, and the rows of its metrics.jsonl."""
+    """A run whose models were judged: its name, its judged checkpoints by line, and the rows of its metrics.jsonl."""
 
     name: str
-    folder: Path
-    steps: dict[str, int]
-    kept: dict[str, Checkpointed]
+    checkpoints: dict[str, Checkpoint]
     told: list[dict[str, Any]]
 
     @property
     def machines(self) -> tuple[str, ...]:
         """Its machine types, sorted."""
-        first = next(iter(self.kept.values()))
-        return tuple(sorted({clip.machine for clip in first.bank.clips}))
+        first = next(iter(self.checkpoints.values()))
+        return tuple(sorted({clip.machine for clip in first.kept.bank.clips}))
+
+    @property
+    def steps(self) -> dict[str, int]:
+        """The judged steps by line."""
+        return {line: checkpoint.step for line, checkpoint in self.checkpoints.items()}
 
 
 class Inputs(NamedTuple):
@@ -70,35 +72,23 @@ def read(workdir: Path, split: str | None, overrides: Mapping[str, str]) -> Inpu
     Raises InputError where nothing was evaluated, or something of it is missing.
     """
     for field in overrides:
-        if field.startswith("evaluate."):
+        if field.startswith(configfile.OF_EVALUATION):
             raise InputError(f"--config.{field}: settled by the evaluation; give it to asdjax evaluate, then report")
-    config = configfile.read(workdir, overrides)
-    folder = results.folder_of(workdir, split)
-    found = results.read(folder)
-    config.evaluate.update(configfile.tuples(found["settings"]))
-    seeds = tuple(found["systems"][HEADLINE].get("seeds", config.seed))  # training may have begun others since
+    evaluation = open_evaluation(configfile.read(workdir, overrides), workdir, split)
+    system = evaluation.results["systems"][HEADLINE]
+    seeds = tuple(system.get("seeds", evaluation.config.seed))  # training may have begun others since
     name = HEADLINE if len(seeds) == 1 else f"{HEADLINE}@{seeds[0]}"
-    rows = clip_table.read(folder / "clips" / f"{name}.csv")
-    fleets = _fleets(workdir, folder, found["checkpoints"], config, seeds)
-    return Inputs(folder, found, config, seeds, seeds[0], rows, fleets)
+    rows = clip_table.read(evaluation.folder / "clips" / f"{name}.csv")
+    fleets = _fleets(evaluation, results.of_seed(system, seeds[0])["members"])
+    return Inputs(evaluation.folder, evaluation.results, evaluation.config, seeds, seeds[0], rows, fleets)
 
 
-def _fleets(
-    workdir: Path, folder: Path, checkpoints: Mapping[str, int], config: Config, seeds: tuple[int, ...]
-) -> list[Fleet]:
-    """The first seed's runs."""
-    steps: dict[str, dict[str, int]] = {}
-    for place, step in checkpoints.items():
-        run, line = place.rsplit("/", 1)
-        if len(seeds) == 1 or run.endswith(f"@{seeds[0]}"):
-            steps.setdefault(run, {})[line] = step
-    return [
-        Fleet(
-            run,
-            workdir / run,
-            lines,
-            {line: embeddings.load(folder, run, line, config.variants) for line in lines},
-            journal.read(workdir / run / journal.FILE),
-        )
-        for run, lines in steps.items()
-    ]
+def _fleets(evaluation: Evaluation, members: Mapping[str, Sequence[str]]) -> list[Fleet]:
+    """The runs whose models a system averages, given by machine type; those of one run are the same for all of its."""
+    fleets: dict[str, Fleet] = {}
+    for machine, models in members.items():
+        run, _, _ = evaluation.results["models"][machine][models[0]]
+        if run not in fleets:
+            by_line = {checkpoint.line: checkpoint for checkpoint in evaluation.checkpoints(machine, models)}
+            fleets[run] = Fleet(run, by_line, journal.read(evaluation.workdir / run / journal.FILE))
+    return list(fleets.values())

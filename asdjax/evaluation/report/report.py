@@ -97,6 +97,7 @@ def _facts(read: Inputs) -> list[tuple[str, str]]:
         ("Models (variants)", ", ".join(read.config.variants)),
         ("Seeds", ", ".join(map(str, read.seeds))),
         ("Checkpoints judged", "; ".join(steps)),
+        ("Computed in", read.results["precision"]),
         ("Test clips", f"{read.results['split']} split, {tables.counts(read.rows).clips} clips"),
         ("Rules", f"DCASE {read.results['year']} Task 2"),
     ]

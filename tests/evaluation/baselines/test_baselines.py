@@ -8,8 +8,9 @@ import pytest
 from conftest import quick_compiles, train_tiny
 
 from asdjax.cli import main
+from asdjax.evaluation.baselines import autoencoder
 
-BASELINES = ["autoencoder", "mean_log_spectrum"]
+BASELINES = ["autoencoder", "mean_log_mel"]
 QUICK = ("--baselines", "--config.baselines.epochs=2")
 
 pytestmark = pytest.mark.slow
@@ -66,7 +67,23 @@ def test_a_second_evaluation_gives_the_same_bytes_and_one_without_them_leaves_no
     evaluate(trained, *QUICK)
     assert contents(trained / "evaluation") == contents(beside / "evaluation")
     evaluate(trained)
-    assert contents(trained / "evaluation") == contents(trained_once / "evaluation")
+    assert contents(trained / "evaluation" / "dev") == contents(trained_once / "evaluation" / "dev")
+
+
+def test_the_auto_encoder_is_trained_once_and_anew_by_other_settings(
+    beside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    workdir = Path(shutil.copytree(beside, tmp_path / "run"))
+    fits, fit = [], autoencoder.fit
+    monkeypatch.setattr(autoencoder, "fit", lambda *of: fits.append(of) or fit(*of))
+    evaluate(workdir, *QUICK)
+    assert fits == []
+    assert contents(workdir / "evaluation") == contents(beside / "evaluation")
+    assert "fan autoencoder: trained before on the same clips by the same settings" in capsys.readouterr().err
+    evaluate(workdir, "--baselines", "--config.baselines.epochs=1")
+    assert len(fits) == 1
+    scores = Path("evaluation", "dev", "scores", "autoencoder")
+    assert contents(workdir / scores) != contents(beside / scores)
 
 
 def test_several_seeds_have_the_same_baselines_trained_once(

@@ -210,8 +210,9 @@ def test_without_an_evaluation_it_says_what_to_do(words: list[str], trained: Pat
     assert "nothing was evaluated yet; run asdjax evaluate --workdir" in refusal(trained, capsys, *words)
 
 
-def test_what_the_evaluation_has_settled_cannot_be_told(trained: Path, capsys: pytest.CaptureFixture[str]):
-    assert "config.evaluate.k: settled by the evaluation" in refusal(trained, capsys, "--config.evaluate.k=3")
+@pytest.mark.parametrize("field", ["evaluate.k", "baselines.epochs"])
+def test_what_the_evaluation_has_settled_cannot_be_told(field: str, trained: Path, capsys: pytest.CaptureFixture[str]):
+    assert f"config.{field}: settled by the evaluation" in refusal(trained, capsys, f"--config.{field}=3")
 
 
 def test_a_judged_checkpoint_that_is_gone_is_named(trained: Path, capsys: pytest.CaptureFixture[str]):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,18 @@ from matplotlib.figure import Figure
 from sklearn.metrics import auc, roc_auc_score, roc_curve
 
 from asdjax import signal
+from asdjax.corpus.clips import Domain
 from asdjax.evaluation import spans
 from asdjax.evaluation.clip_table import Row
 from asdjax.evaluation.metrics import ScoredClip
+from asdjax.evaluation.opened import Loaded
 from asdjax.evaluation.report import (
     bands,
     choice,
     curves,
     embedding_map,
     explain,
+    histograms,
     inputs,
     roc,
     sound,
@@ -30,7 +34,6 @@ from asdjax.evaluation.report import (
 from asdjax.evaluation.report.explain import Explanation
 from asdjax.evaluation.report.inputs import Inputs
 from asdjax.evaluation.report.models import ModelKey, Models
-from asdjax.training import checkpoints, fleet, optimizer, record
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
@@ -117,11 +120,8 @@ def test_the_nearest_normal_clip_has_the_nearest_mean_embedding(explained: list[
         assert one.cosine == pytest.approx(max(cosines.values()), abs=1e-5)
 
 
-def model_of(read: Inputs) -> tuple[fleet.FleetSpec, fleet.Model]:
-    of_fleet = read.fleets[0]
-    spec = fleet.spec_of(read.config, record.number_of_classes(of_fleet.folder), optimizer.GROUPS)
-    shapes = {"model": fleet.abstract_model(spec)}
-    return spec, checkpoints.restore(of_fleet.folder / KEY.line, of_fleet.steps[KEY.line], shapes)["model"]
+def model_of(read: Inputs) -> Loaded:
+    return read.fleets[0].checkpoints[KEY.line].load()
 
 
 def test_every_bin_is_in_one_band():
@@ -191,6 +191,21 @@ def row(machine: str, label: str | None, score: float, split: str = "test") -> R
     return Row(split, clip, 1.0)
 
 
+@pytest.mark.parametrize(("domain", "outlined"), [("source", 1), (None, 3)])
+def test_training_clips_are_outlined_beside_test_clips_of_any_domain(domain: Domain | None, outlined: int):
+    """The evaluation sets from 2022 on do not tell a test clip's domain; its training clips' is known all the same."""
+    train = [row("fan", "normal", score, "train") for score in (0.1, 0.5, 0.9)]
+    train[1:] = [one._replace(clip=replace(one.clip, domain="target")) for one in train[1:]]
+    test = [row("fan", None, score) for score in (0.2, 0.6)]
+    figure = Figure()
+    histograms.draw(figure, [*train, *(one._replace(clip=replace(one.clip, domain=domain)) for one in test)])
+    (axes,) = figure.axes
+    assert "training (scaled)" in axes.get_legend_handles_labels()[1]
+    outline = next(patch for patch in axes.patches if patch.get_label() == "training (scaled)")
+    heights = outline.get_path().vertices[:, 1]
+    assert heights.max() == pytest.approx(2 / outlined)
+
+
 def test_clips_are_chosen_by_margin_across_machine_types_each_once():
     rows = [row("fan", "normal", 0.9, "train"), row("fan", "normal", 1.1, "train")]  # deviation 0.1
     rows += [row("pump", "normal", 0.0, "train"), row("pump", "normal", 2.0, "train")]  # deviation 1
@@ -223,11 +238,12 @@ def test_curves_are_those_of_the_journal_and_thinned_by_means(trained_once: Path
 
 def test_training_clips_that_are_all_the_same_have_a_map(read: Inputs):
     models = Models(read.fleets[0], read.config)
-    same = read.fleets[0].kept[KEY.line].bank
+    checkpoint = read.fleets[0].checkpoints[KEY.line]
+    same = checkpoint.kept.bank
     vectors = np.ones_like(same.pieces.vectors[KEY.variant]) / 128**0.5
     pieces = same.pieces._replace(vectors={KEY.variant: vectors})
-    kept = read.fleets[0].kept[KEY.line]._replace(bank=same._replace(pieces=pieces))
-    models.fleet = read.fleets[0]._replace(kept={KEY.line: kept})
+    kept = checkpoint.kept._replace(bank=same._replace(pieces=pieces))
+    models.fleet = read.fleets[0]._replace(checkpoints={KEY.line: checkpoint._replace(kept=kept)})
     shown = embedding_map.map_of(models, KEY, "fan", models.test_clips)
     assert shown.variance == (0, 0)
     assert embedding_map.embedding_map("fan", KEY.variant, shown).alt.startswith("Map of embeddings of fan")

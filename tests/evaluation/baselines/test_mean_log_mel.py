@@ -1,4 +1,4 @@
-"""Mean log-spectra: Mahalanobis distances by section, training clips never by a fit that saw them."""
+"""Mean log-mel frames: Mahalanobis distances by section, training clips never by a fit that saw them."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from sklearn.covariance import LedoitWolf
 
 from asdjax.corpus.clips import Clip, Split
-from asdjax.evaluation.baselines import mean_log_spectrum
+from asdjax.evaluation.baselines import mean_log_mel
 from asdjax.evaluation.baselines.log_mel import LogMels
 
 SECTIONS = ("00",) * 8 + ("01",) * 8
@@ -37,7 +37,7 @@ def distance(spectrum: np.ndarray, bank: np.ndarray) -> float:
 def test_a_test_clip_is_held_against_its_own_section():
     train, test = heard(16, 0), heard(3, 1)
     asked = clips("test", ("01", "00", "02"))
-    got = mean_log_spectrum.score_clips(clips("train", SECTIONS), train, asked, test)
+    got = mean_log_mel.score_clips(clips("train", SECTIONS), train, asked, test)
     expected = {
         asked[0]: distance(means(test)[0], means(train)[8:]),
         asked[1]: distance(means(test)[1], means(train)[:8]),
@@ -47,7 +47,7 @@ def test_a_test_clip_is_held_against_its_own_section():
 
 def test_a_training_clip_is_held_against_the_others_of_its_section():
     train = heard(16, 0)
-    got = mean_log_spectrum.score_clips(clips("train", SECTIONS), train, [], LogMels(np.zeros((0, 128)), np.zeros(1)))
+    got = mean_log_mel.score_clips(clips("train", SECTIONS), train, [], LogMels(np.zeros((0, 128)), np.zeros(1)))
     bank = means(train)
     expected = {
         clip: distance(bank[i], np.delete(bank[i // 8 * 8 : i // 8 * 8 + 8], i % 8, axis=0))

@@ -1,4 +1,4 @@
-"""The mean log-spectrum baseline: what a clip sounds like on average, against the training clips of its section."""
+"""The mean log-mel baseline: what a clip sounds like on average, against the training clips of its section."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from asdjax.evaluation.baselines.log_mel import LogMels
 from asdjax.evaluation.scores import ClipScores
 from asdjax.training.embed import Embeddings
 
-NAME = "mean_log_spectrum"
+NAME = "mean_log_mel"
 SCORING = Scoring(backend="mahalanobis")
 
 
