@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from asdjax import datasheets
 from asdjax.bench.measure import clocked, in_turn
+from asdjax.threads import cores
 
 PACKAGES = ("asdjax", "jax", "jaxlib", "flax", "optax", "numpy")
 MATRIX = 2048
@@ -54,16 +55,11 @@ def _copy_rate() -> float:
     return 2 * held[0].nbytes / min(timing.seconds)
 
 
-def threads() -> int:
-    """Processor cores that this process may use, and PyTorch beside it."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def describe() -> dict[str, Any]:
     """The device and the machine it is in, as JSON."""
     first = jax.devices()[0]
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    return {"kind": first.device_kind, "platform": first.platform, "cores": threads(), "load": load}
+    return {"kind": first.device_kind, "platform": first.platform, "cores": cores(), "load": load}
 
 
 def memory_peak() -> int | None:
