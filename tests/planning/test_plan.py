@@ -57,6 +57,7 @@ def test_a_tpu_that_does_not_exist_or_without_libtpu_is_refused(devices: str):
     assert "pip install 'asdjax[tpu]'" in ran.stderr
 
 
+@pytest.mark.usefixtures("quickly_compiled")
 def test_a_step_over_eight_devices_has_an_eighth_on_each_and_reduces_every_gradient(corpus: Path, tmp_path: Path):
     changes = {"train__batch_size": "8"}
     alone, said = planned("cpu:1", corpus, tmp_path / "1.json", **changes)
