@@ -1,12 +1,15 @@
 """What is set before JAX computes anything: a private cache of compiled programs, and quiet."""
 
 import errno
+import functools
 import os
 import warnings
 from pathlib import Path
 
 import jax
 
+from asdjax.errors import InputError
+from asdjax.files import locked_folder, replace_bytes
 from asdjax.progress import say
 
 
@@ -34,6 +37,20 @@ def private_cache(name: str) -> Path | None:
         if not os.access(cache, os.W_OK):
             raise PermissionError(errno.EACCES, "cannot be written")
     except (OSError, RuntimeError) as error:  # RuntimeError: this user has no home
-        say(f"compiled programs are not kept ({error}); set XDG_CACHE_HOME to a folder that can be written")
+        _say_not_kept(str(error))
         return None
     return cache
+
+
+def keep(file: Path, content: bytes) -> None:
+    """Write a file of a private cache, where other processes may be writing the same one; what cannot be is said."""
+    try:
+        with locked_folder(file.parent):
+            replace_bytes(file, content)
+    except InputError as error:
+        _say_not_kept(str(error))
+
+
+@functools.cache
+def _say_not_kept(reason: str) -> None:
+    say(f"compiled programs are not kept ({reason}); set XDG_CACHE_HOME to a folder that can be written")

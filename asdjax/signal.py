@@ -9,7 +9,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.signal import get_window
 
 from asdjax.config import Config
 
@@ -126,13 +125,18 @@ def as_float(samples: jax.Array) -> jax.Array:
     return samples.astype(jnp.float32) / _FULL_SCALE
 
 
+def hann(samples: int) -> np.ndarray:
+    """The periodic Hann window, (s,) float64: `scipy.signal.get_window("hann", s)`, which takes 1.5 s to import."""
+    return np.hanning(samples + 1)[:-1]
+
+
 def magnitudes(samples: jax.Array, spectrogram: Spectrogram) -> jax.Array:
     """|STFT| of the samples under pieces, (b, s) float32 -> (b, f, t).
 
     Equals the same columns of `librosa.stft(y, n_fft=..., hop_length=..., window="hann", center=True,
     pad_mode="constant")` where the samples begin half a window before the piece's first frame.
     """
-    window = jnp.asarray(get_window("hann", spectrogram.n_fft, fftbins=True), jnp.float32)
+    window = jnp.asarray(hann(spectrogram.n_fft), jnp.float32)
     spectrum = jnp.fft.rfft(_frames(samples, spectrogram) * window[None, None])
     magnitude = jnp.sqrt(jnp.square(spectrum.real) + jnp.square(spectrum.imag))
     return jnp.swapaxes(magnitude, 1, 2)

@@ -10,9 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.cluster import KMeans
-from sklearn.covariance import LedoitWolf
-from sklearn.exceptions import ConvergenceWarning
 
 from asdjax.evaluation import knn
 from asdjax.evaluation.bank import Bank, Scoring, oversampled
@@ -92,6 +89,9 @@ def _kmeans(bank: Bank, scoring: Scoring) -> Neighbours:
 
 def _centres(vectors: np.ndarray, number: int) -> np.ndarray:
     """k-means centres (number, d), some of them the same where fewer vectors differ."""
+    from sklearn.cluster import KMeans  # late, as scikit-learn takes 2 s to import, which `score` need not wait for
+    from sklearn.exceptions import ConvergenceWarning
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # tells of the same ones
         return KMeans(number, n_init="auto", random_state=0).fit(vectors).cluster_centers_
@@ -99,6 +99,8 @@ def _centres(vectors: np.ndarray, number: int) -> np.ndarray:
 
 def _mahalanobis(bank: Bank, scoring: Scoring) -> Gaussian:
     """The Mahalanobis distance to the bank's mean, its covariance shrunk as Ledoit and Wolf (2004) do."""
+    from sklearn.covariance import LedoitWolf  # late, as above
+
     d = bank.vectors.shape[1]
     if len(bank) == 0:
         return Gaussian(np.full(d, np.nan), np.eye(d))

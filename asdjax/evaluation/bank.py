@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Self
 
 import numpy as np
-from sklearn.neighbors import NearestNeighbors
 
 from asdjax.config import Config
 from asdjax.corpus.clips import Clip
@@ -91,6 +90,8 @@ def oversampled(bank: Bank, ratio: float) -> Bank:
     number = int(ratio * np.sum(~bank.target) + 1e-9) - len(real)  # 0.29 * 100 is 28.999...
     if number <= 0 or len(real) < 2:
         return bank
+    from sklearn.neighbors import NearestNeighbors  # late, as in backends.py
+
     of_target = bank.vectors[real]
     rng = np.random.default_rng(np.frombuffer(hashlib.sha256(of_target.tobytes()).digest(), np.uint32))
     near = NearestNeighbors(n_neighbors=min(SMOTE_NEIGHBOURS, len(real) - 1)).fit(of_target).kneighbors()[1]

@@ -11,8 +11,6 @@ from itertools import groupby
 from math import fsum
 from typing import NamedTuple
 
-from sklearn.metrics import roc_auc_score
-
 from asdjax.corpus.clips import Domain, Label
 from asdjax.corpus.official import rules_of
 
@@ -191,6 +189,8 @@ def _auc(clips: list[ScoredClip], max_fpr: float | None = None) -> float | None:
     """With `max_fpr` the McClish-standardised partial AUC, which may fall below 0.5."""
     if not judgeable(clips):
         return None
+    from sklearn.metrics import roc_auc_score  # late: `score` judges nothing, and it takes 1.3 s to import
+
     anomalous = [clip.label == "anomaly" for clip in clips]
     return float(roc_auc_score(anomalous, [clip.score for clip in clips], max_fpr=max_fpr))
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from asdjax.corpus.clips import Clip
 from asdjax.errors import InputError
@@ -77,5 +76,7 @@ def fit(training_scores: Sequence[float], percentile: float) -> Threshold:
 def _fitted(scores: np.ndarray, percentile: float) -> tuple[float, str]:
     if scores.min() <= 0 or scores.std() <= _ALIKE * scores.mean():
         return float(np.percentile(scores, percentile)), EMPIRICAL
+    from scipy import stats  # late: `score` fits nothing, and it takes 1.2 s to import
+
     shape, _, scale = stats.gamma.fit(scores, floc=0)
     return float(stats.gamma.ppf(percentile / 100, shape, loc=0, scale=scale)), GAMMA

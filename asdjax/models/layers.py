@@ -1,14 +1,15 @@
 """The layers that backbones are made of, as modules; lowering.py says how their arithmetic is written.
 
 Every convolution here is without bias and padded by (k - 1) // 2 on each side, both choices that the report
-leaves open. Parameters stay float32; `dtype` is what the arithmetic runs in. Kernels are declared here by shape
-and filled by models/initialise.py.
+leaves open. Parameters stay float32; `dtype` is what the arithmetic runs in. Arrays are declared here by shape, as
+numpy ones, which cost nothing, and filled by models/initialise.py.
 """
 
 import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
@@ -20,8 +21,12 @@ EMBEDDING = 128
 """Width of every variant's embedding (report, Table 1)."""
 
 
-def _kernel(*shape: int) -> nnx.Param:
-    return nnx.Param(jnp.zeros(shape))
+def _zeros(*shape: int) -> np.ndarray:
+    return np.zeros(shape, np.float32)
+
+
+def _ones(*shape: int) -> np.ndarray:
+    return np.ones(shape, np.float32)
 
 
 def scaled(channels: int, width: float) -> int:
@@ -37,7 +42,7 @@ class Conv(nnx.Module):
     """
 
     def __init__(self, c_in: int, c_out: int, kernel: int, *, stride: int = 1, dtype: DTypeLike) -> None:
-        self.kernel = _kernel(kernel, kernel, c_in, c_out)
+        self.kernel = nnx.Param(_zeros(kernel, kernel, c_in, c_out))
         self.stride = stride
         self.dtype = dtype
 
@@ -62,7 +67,7 @@ class DepthwiseConv(nnx.Module):
     """
 
     def __init__(self, channels: int, kernel: int, *, stride: int = 1, dtype: DTypeLike) -> None:
-        self.kernel = _kernel(kernel, kernel, channels)
+        self.kernel = nnx.Param(_zeros(kernel, kernel, channels))
         self.stride = stride
         self.dtype = dtype
         self.deterministic = False  # which `eval()` turns on, as it does a dropout's
@@ -81,7 +86,7 @@ class GlobalDepthwiseConv(nnx.Module):
     """MobileFaceNet's GDConv: one filter per channel as large as the map, (b, f, t, c) -> (b, c)."""
 
     def __init__(self, channels: int, size: Size, *, dtype: DTypeLike) -> None:
-        self.kernel = _kernel(*size, channels)
+        self.kernel = nnx.Param(_zeros(*size, channels))
         self.dtype = dtype
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -92,8 +97,8 @@ class Dense(nnx.Module):
     """(b, c_in) -> (b, c_out), with bias unless told otherwise."""
 
     def __init__(self, c_in: int, c_out: int, *, use_bias: bool = True, dtype: DTypeLike) -> None:
-        self.kernel = _kernel(c_in, c_out)
-        self.bias = nnx.Param(jnp.zeros((c_out,))) if use_bias else None
+        self.kernel = nnx.Param(_zeros(c_in, c_out))
+        self.bias = nnx.Param(_zeros(c_out)) if use_bias else None
         self.dtype = dtype
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -113,10 +118,10 @@ class BatchNorm(nnx.Module):
     decay = 0.9
 
     def __init__(self, channels: int) -> None:
-        self.scale = nnx.Param(jnp.ones((channels,)))
-        self.bias = nnx.Param(jnp.zeros((channels,)))
-        self.mean = nnx.BatchStat(jnp.zeros((channels,)))
-        self.var = nnx.BatchStat(jnp.ones((channels,)))
+        self.scale = nnx.Param(_ones(channels))
+        self.bias = nnx.Param(_zeros(channels))
+        self.mean = nnx.BatchStat(_zeros(channels))
+        self.var = nnx.BatchStat(_ones(channels))
         self.use_running_average = False
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -125,8 +130,8 @@ class BatchNorm(nnx.Module):
             inverse = jax.lax.rsqrt(self.var[...] + self.epsilon)
             return lowering.scaled_and_shifted(x, scale * inverse, bias - self.mean[...] * scale * inverse)
         y, mean, var = lowering.normalised(x, scale, bias, self.epsilon)
-        self.mean[...] = self.decay * self.mean[...] + (1 - self.decay) * mean
-        self.var[...] = self.decay * self.var[...] + (1 - self.decay) * var
+        self.mean.set_value(self.decay * self.mean[...] + (1 - self.decay) * mean)
+        self.var.set_value(self.decay * self.var[...] + (1 - self.decay) * var)
         return y
 
 
@@ -145,7 +150,7 @@ class PReLU(nnx.Module):
     """x where positive, else slope * x, one slope per channel (He et al. 2015): (..., c) alike."""
 
     def __init__(self, channels: int) -> None:
-        self.slope = nnx.Param(jnp.zeros((channels,)))
+        self.slope = nnx.Param(_zeros(channels))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         # in float32, as the slope's gradient is a long sum

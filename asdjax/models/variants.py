@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
@@ -52,14 +53,11 @@ def declare(
     """
     backbone, _ = variant.rsplit("_", 1)
 
-    def construct() -> nnx.Module:
-        model = BACKBONES[backbone](height_of(variant), frames, c_in, width=width, dtype=dtype)
-        for group in frozen:
-            getattr(model, group).eval()
-        return model
-
-    graph, parameters, statistics = nnx.split(nnx.eval_shape(construct), nnx.Param, nnx.BatchStat)
-    return Backbone(graph, _flat(parameters), _flat(statistics))
+    model = BACKBONES[backbone](height_of(variant), frames, c_in, width=width, dtype=dtype)
+    for group in frozen:
+        getattr(model, group).eval()
+    graph, *of_kinds = nnx.split(model, nnx.Param, nnx.BatchStat)
+    return Backbone(graph, *(jax.tree.map(_shape, _flat(arrays)) for arrays in of_kinds))
 
 
 def forward(backbone: Backbone, pieces: jax.Array) -> tuple[jax.Array, Arrays]:
@@ -74,6 +72,10 @@ def embed(backbone: Backbone, pieces: jax.Array) -> jax.Array:
     model = _assembled(backbone)
     model.eval()
     return model(pieces).astype(jnp.float32)
+
+
+def _shape(array: np.ndarray) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(array.shape, array.dtype)
 
 
 def _assembled(backbone: Backbone) -> nnx.Module:

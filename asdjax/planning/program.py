@@ -18,7 +18,6 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from asdjax import parallel, runtime, signal
 from asdjax.config import Config
 from asdjax.errors import InputError
-from asdjax.files import replace_text
 from asdjax.planning.collectives import collectives_of
 from asdjax.planning.targets import Target
 from asdjax.planning.work import Work
@@ -60,7 +59,7 @@ def cost_of(config: Config, work: Work, target: Target) -> Cost:
     say(f"compiling for {target.name}, which may take minutes")
     cost = _compiled(lowered, target, mesh.size)
     if path:
-        replace_text(path, json.dumps(cost._asdict()))
+        runtime.keep(path, json.dumps(cost._asdict()).encode())
     return cost
 
 

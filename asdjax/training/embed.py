@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from asdjax import signal
@@ -15,6 +16,7 @@ from asdjax.models import heads, variants
 from asdjax.models.layers import EMBEDDING
 from asdjax.progress import progress
 from asdjax.signal import Spectrogram
+from asdjax.traced import traced
 from asdjax.training import fleet
 from asdjax.training.fleet import FleetSpec, Model
 
@@ -42,8 +44,8 @@ def embed_clips(
     A clip shorter than a piece gives the one at frame 0, zero-padded. `what` names the progress bar, and a
     `quiet` one leaves nothing behind. Without a `device` it is JAX's default one.
     """
-    run = compiled_embed(spec)
-    model = jax.device_put(model, device)
+    run = compiled_embed(spec, batch_size)
+    model = jax.device_put(model.only(spec.variants), device)
     places = [
         (number, frame)
         for number, clip in enumerate(samples)
@@ -70,9 +72,10 @@ def piece_starts(samples: int, spectrogram: Spectrogram, stride_frames: int) -> 
 
 
 @functools.cache
-def compiled_embed(spec: FleetSpec) -> Callable[[Model, np.ndarray], dict[str, jax.Array]]:
-    """The jitted `embed(model, crops)` of a spec."""
-    return jax.jit(functools.partial(embed, spec))
+def compiled_embed(spec: FleetSpec, batch_size: int) -> Callable[[Model, np.ndarray], dict[str, jax.Array]]:
+    """The jitted `embed(model, crops)` of a spec and so many crops."""
+    crops = jax.ShapeDtypeStruct((batch_size, spec.spectrogram.piece_samples), jnp.int16)
+    return traced(functools.partial(embed, spec), f"embed {spec}", fleet.abstract_model(spec), crops)
 
 
 def embed(spec: FleetSpec, model: Model, crops: jax.Array) -> dict[str, jax.Array]:

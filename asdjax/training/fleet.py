@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.export import register_namedtuple_serialization
 
 from asdjax import parallel, signal
 from asdjax.config import Config
@@ -79,12 +80,17 @@ def spec_of(config: Config, classes: int, trainable: tuple[str, ...]) -> FleetSp
     )
 
 
+@functools.partial(register_namedtuple_serialization, serialized_name="asdjax.Model")
 class Model(NamedTuple):
     """What is learned: by variant, then by path. Parameters include the class centres, `arcface/weights`; statistics
     the scale of a head that adapts it, `arcface/scale`."""
 
     parameters: dict[str, Arrays]
     statistics: dict[str, Arrays]
+
+    def only(self, variants: Sequence[str]) -> "Model":
+        """Some of the variants."""
+        return Model(*({variant: arrays[variant] for variant in variants} for arrays in self))
 
 
 def initial_model(spec: FleetSpec, seed: int, task: str) -> Model:

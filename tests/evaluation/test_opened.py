@@ -96,9 +96,12 @@ def test_models_compute_in_the_precision_that_their_thresholds_were_fitted_in(ac
 def test_it_is_scored_reported_and_exported_in_its_own_precision(
     accelerated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    used, embed_with = [], embed.of_magnitudes
-    monkeypatch.setattr(embed, "of_magnitudes", lambda spec, *of: used.append(spec.precision) or embed_with(spec, *of))
-    embed.compiled_embed.cache_clear()
+    used: list[str] = []
+    for function in ("compiled_embed", "of_magnitudes"):
+        embed_with = getattr(embed, function)
+        monkeypatch.setattr(
+            embed, function, lambda spec, *of, to=embed_with: used.append(spec.precision) or to(spec, *of)
+        )
     place = ["--workdir", str(accelerated)]
     clip = str(opened(accelerated).checkpoints("fan", [VARIANT])[0].kept.test.clips[0].path)
     for words in (

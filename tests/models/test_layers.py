@@ -109,7 +109,8 @@ def test_a_global_depthwise_convolution_weighs_the_whole_map_of_each_channel() -
 
 def batch_norm(scale: jax.Array, bias: jax.Array) -> layers.BatchNorm:
     norm = layers.BatchNorm(len(scale))
-    norm.scale[...], norm.bias[...] = scale, bias
+    norm.scale.set_value(scale)
+    norm.bias.set_value(bias)
     return norm
 
 

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from scipy.signal import get_window
 
 from asdjax.progress import track
+from asdjax.signal import hann
 from asdjax.threads import in_order
 
 # baseline.yaml of the challenge's auto-encoder; its `power` is 2
@@ -66,7 +66,7 @@ def log_mel(samples: np.ndarray, sample_rate_hz: int) -> np.ndarray:
     padded = np.pad(samples / _FULL_SCALE, (0, max(0, needed - len(samples))))
     centred = np.pad(padded, N_FFT // 2, mode="reflect")
     windows = sliding_window_view(centred, N_FFT)[::HOP_SAMPLES]
-    spectrum = np.fft.rfft(windows * np.asarray(get_window("hann", N_FFT, fftbins=True), np.float64)[None])
+    spectrum = np.fft.rfft(windows * hann(N_FFT)[None])
     power = np.square(spectrum.real) + np.square(spectrum.imag)
     return 10 * np.log10(np.maximum(power @ mel_filters(sample_rate_hz).T, _FLOOR))
 

@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
-from scipy.signal import get_window
 
-from asdjax.signal import Spectrogram
+from asdjax.signal import Spectrogram, hann
 
 ROWS, COLUMNS = 160, 360
 """Of a picture, at most: as many as one can see, which keeps the page small."""
@@ -52,7 +51,7 @@ def row_edges_hz(sample_rate_hz: int) -> np.ndarray:
 def _power(samples: np.ndarray, spectrogram: Spectrogram) -> np.ndarray:
     """(s,) -> (f, t): the squared magnitudes of `signal.magnitudes`, a full-scale sine at 1."""
     n_fft, hop = spectrogram.n_fft, spectrogram.hop_samples
-    window = np.asarray(get_window("hann", n_fft, fftbins=True), np.float64)
+    window = hann(n_fft)
     padded = np.pad(samples.astype(np.float64) / _FULL_SCALE, n_fft // 2)
     frames: np.ndarray = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop]
     magnitude = [np.abs(np.fft.rfft(part * window)) for part in np.array_split(frames, -(-len(frames) // 512))]
