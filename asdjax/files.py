@@ -13,16 +13,11 @@ from asdjax.progress import say
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write a UTF-8 file anew, as `replace_bytes` does."""
-    replace_bytes(path, text.encode())
-
-
-def replace_bytes(path: Path, content: bytes) -> None:
-    """Write a file anew: whoever reads it, even after a kill or a power cut, sees the old content or the new."""
+    """Write a UTF-8 file anew: whoever reads it, even after a kill or a power cut, sees the old text or the new."""
     partial = path.with_name(f"{path.name}.partial")
     try:
-        with partial.open("wb") as file:
-            file.write(content)
+        with partial.open("w", encoding="utf-8", newline="") as file:
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)

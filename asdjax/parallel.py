@@ -46,11 +46,6 @@ def data_meshes(tasks_at_once: int = 1, devices: Sequence[Any] | None = None) ->
     return [jax.make_mesh((size,), (DATA_AXIS,), axis_types=(AxisType.Auto,), devices=row) for row in rows]
 
 
-def data_mesh() -> Mesh:
-    """All devices in one row."""
-    return data_meshes()[0]
-
-
 def require_divisible(batch_size: int, mesh: Mesh) -> None:
     """Raise InputError where the global batch does not divide over the mesh, naming the nearest that do."""
     n = mesh.size
@@ -75,6 +70,20 @@ def split_batch[Tree](tree: Tree, mesh: Mesh) -> Tree:
 def split_crops(crops: Any, mesh: Mesh) -> jax.Array:
     """An array of the host (steps, m, v, 2, b, s) put on the devices, the batch split over the mesh."""
     return jax.device_put(crops, NamedSharding(mesh, CROPS_SPLIT))
+
+
+def processor() -> Any:
+    """This machine's processor as a device, whatever the default ones are.
+
+    Raises InputError where JAX was told to do without.
+    """
+    try:
+        return jax.devices("cpu")[0]
+    except RuntimeError as error:
+        raise InputError(
+            "JAX_PLATFORMS: expected cpu among them, as some of the work is the processor's own, came none; set "
+            "JAX_PLATFORMS=cuda,cpu (or unset it)"
+        ) from error
 
 
 def on_accelerator() -> bool:

@@ -1,15 +1,16 @@
-"""What is set before JAX computes anything: a private cache of compiled programs, and quiet."""
+"""What is set before JAX computes anything, and what is kept between processes in a private cache."""
 
-import errno
 import functools
+import hashlib
+import json
 import os
 import warnings
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import jax
 
-from asdjax.errors import InputError
-from asdjax.files import locked_folder, replace_bytes
 from asdjax.progress import say
 
 
@@ -32,25 +33,43 @@ def private_cache(name: str) -> Path | None:
     can be none."""
     try:
         home = Path(os.environ.get("XDG_CACHE_HOME", ""))
-        cache = (home if home.is_absolute() else Path.home() / ".cache") / "asdjax" / name
-        cache.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if not os.access(cache, os.W_OK):
-            raise PermissionError(errno.EACCES, "cannot be written")
-    except (OSError, RuntimeError) as error:  # RuntimeError: this user has no home
-        _say_not_kept(str(error))
-        return None
-    return cache
+        home = (home if home.is_absolute() else Path.home() / ".cache") / "asdjax"
+    except RuntimeError as error:  # this user has no home
+        return _not_kept(str(error))
+    try:
+        (home / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        return _not_kept(f"{home}: {error.strerror}")
+    return home / name if os.access(home / name, os.W_OK) else _not_kept(f"{home}: cannot be written")
 
 
 def keep(file: Path, content: bytes) -> None:
-    """Write a file of a private cache, where other processes may be writing the same one; what cannot be is said."""
+    """Write a file of a private cache, where other processes may be writing the same one; what cannot be is said.
+
+    Whoever reads it must see whether it is whole.
+    """
+    partial = file.with_name(f"{file.name}.{os.getpid()}")
     try:
-        with locked_folder(file.parent):
-            replace_bytes(file, content)
-    except InputError as error:
-        _say_not_kept(str(error))
+        partial.write_bytes(content)
+        partial.replace(file)
+    except OSError as error:
+        _not_kept(f"{file.parent.parent}: {error.strerror}")
 
 
 @functools.cache
-def _say_not_kept(reason: str) -> None:
+def _not_kept(reason: str) -> None:
     say(f"compiled programs are not kept ({reason}); set XDG_CACHE_HOME to a folder that can be written")
+
+
+def digest_of(*about: Any) -> str:
+    """SHA-256 of JSON values and of what else decides on a program: JAX's settings, versions, this package's source."""
+    settings = {setting: repr(value) for setting, value in jax.config.values.items()}
+    versions = [version(package) for package in ("jax", "jaxlib", "flax", "numpy")]
+    return hashlib.sha256(json.dumps([about, settings, versions, _source()]).encode()).hexdigest()
+
+
+@functools.cache
+def _source() -> str:
+    """The digest of this package's source."""
+    files = sorted(Path(__file__).parent.rglob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()

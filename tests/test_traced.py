@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import python
 
-from asdjax import traced as traced_file
+from asdjax import runtime
 from asdjax.traced import traced
 
 ROWS = jax.ShapeDtypeStruct((3,), jnp.float32)
@@ -39,13 +40,28 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "asdjax" / "traced"
 
 
-def test_a_trace_serves_later_processes_and_computes_the_same(kept: Path):
+def test_a_trace_serves_later_calls_and_computes_the_same(kept: Path):
     double = Doubling()
     for _ in range(2):
         np.testing.assert_array_equal(traced(double.anew(), "double", ROWS)(X), jax.jit(lambda x: 2 * x)(X))
     assert double.times == 1
     assert len(list(kept.iterdir())) == 1
     assert kept.stat().st_mode & 0o077 == 0
+
+
+EMBED = """
+from asdjax.bench.step import spec_of
+from asdjax.training import embed
+trace = embed.embed
+embed.embed = lambda *of: print("traced") or trace(*of)
+embed.compiled_embed(spec_of(("resnet50_512",), 4, 0.1), 2)
+"""
+
+
+def test_a_process_finds_what_another_traced(kept: Path):
+    first, second = (python(EMBED, env={"PYTHONHASHSEED": seed}) for seed in ("1", "2"))
+    assert (first.stdout, second.stdout) == ("traced\n", ""), first.stderr + second.stderr
+    assert len(list(kept.iterdir())) == 1
 
 
 def test_whatever_it_depends_on_makes_another_trace(kept: Path, monkeypatch: pytest.MonkeyPatch):
@@ -59,7 +75,7 @@ def test_whatever_it_depends_on_makes_another_trace(kept: Path, monkeypatch: pyt
         traced(double.anew(), "double", ROWS)
     finally:
         jax.config.update("jax_default_matmul_precision", before)
-    monkeypatch.setattr(traced_file, "_source", lambda: "after an update")
+    monkeypatch.setattr(runtime, "_source", lambda: "after an update")
     traced(double.anew(), "double", ROWS)
     assert double.times == len(list(kept.iterdir())) == 5
 
@@ -81,6 +97,7 @@ def test_where_nothing_can_be_kept_that_is_said_once(
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     for _ in range(2):
+        assert runtime.private_cache("xla") is None
         np.testing.assert_array_equal(traced(lambda x: 2 * x, "double", ROWS)(X), 2 * X)
     assert capsys.readouterr().err.count("compiled programs are not kept") == 1
     assert os.listdir(tmp_path) == ["file"]

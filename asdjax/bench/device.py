@@ -8,15 +8,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from asdjax import datasheets
+from asdjax import datasheets, parallel
 from asdjax.bench.measure import clocked, in_turn
 from asdjax.threads import cores
 
 PACKAGES = ("asdjax", "jax", "jaxlib", "flax", "optax", "numpy")
-MATRIX = 2048
-"""Rows and columns of the product whose rate is measured: large enough for full speed on a processor."""
-COPIED = 2**26
-"""float32 values copied to measure bandwidth: 256 MiB, more than any cache."""
+MATRIX_ON_CPU, MATRIX_ON_ACCELERATOR = 2048, 8192
+"""Rows and columns of the product whose rate is measured: large enough for full speed."""
+COPIED_ON_CPU, COPIED_ON_ACCELERATOR = 2**26, 2**30
+"""float32 values copied to measure bandwidth: 256 MiB and 4 GiB, more than any cache."""
 
 
 class Peak(NamedTuple):
@@ -36,16 +36,17 @@ def peak(precision: str) -> Peak:
 
 
 def _product_rate(precision: str) -> float:
-    x = jnp.ones((MATRIX, MATRIX), precision)
+    rows = MATRIX_ON_ACCELERATOR if parallel.on_accelerator() else MATRIX_ON_CPU
+    x = jnp.ones((rows, rows), precision)
     product = jax.jit(jnp.matmul)
     timing = in_turn({"product": clocked(lambda: product(x, x).block_until_ready())}, 5)["product"]
-    return 2 * MATRIX**3 / min(timing.seconds)
+    return 2 * rows**3 / min(timing.seconds)
 
 
 def _copy_rate() -> float:
     """Read and written in place: a fresh array's pages would be asked of the system first."""
     add_one = jax.jit(lambda x: x + 1, donate_argnums=0)
-    held = [jnp.ones(COPIED, jnp.float32)]
+    held = [jnp.ones(COPIED_ON_ACCELERATOR if parallel.on_accelerator() else COPIED_ON_CPU, jnp.float32)]
 
     def copy() -> None:
         held.append(add_one(held.pop()))

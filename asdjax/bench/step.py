@@ -7,7 +7,7 @@ import functools
 import math
 from collections.abc import Sequence
 from time import perf_counter
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 
 from asdjax import parallel
 from asdjax.config import default
-from asdjax.training import batches, fleet, optimizer, sampler, train_step
+from asdjax.training import batches, counts, fleet, optimizer, sampler, train_step
 from asdjax.training.batches import Audio
 from asdjax.training.feed import waves_of
 from asdjax.training.fleet import FleetSpec
@@ -84,8 +84,8 @@ def _pieces(spec: FleetSpec, audio: Audio, plan: sampler.Plan, keys: jax.Array, 
 class Step:
     """A fleet's program in training: as many steps as are asked for, on one device.
 
-    `flops` and `bytes_accessed` are of a step by XLA's count, in which a loop inside the step has one turn: on a CPU
-    the gradients of depthwise kernels, whose rows are looped over, are all but left out.
+    `flops` and `traffic` are of a step, as asdjax/counts.py counts them: on a CPU the gradients of depthwise kernels,
+    whose rows are looped over, are all but left out.
     """
 
     def __init__(self, spec: FleetSpec) -> None:
@@ -95,10 +95,12 @@ class Step:
         self._state = parallel.replicated(state, self._inputs.mesh)
         begun = perf_counter()
         steps = cast(jax.stages.Wrapped, train_step.compiled_steps(spec, self._inputs.mesh))
-        lowered = steps.lower(self._state, *self._inputs[1:], self._turn(1))
-        self._program = lowered.compile()
+        arguments = (self._state, *self._inputs[1:], self._turn(1))
+        self._program = steps.lower(*arguments).compile()
         self.compile_s = perf_counter() - begun
-        self.flops = cast(dict[str, float], lowered.cost_analysis())["flops"]
+        self.flops = counts.flops_of(spec, arguments)
+        self.traffic = counts.traffic_of(self._program)
+        self.memory = counts.memory_of(self._program)
         self.signal = SignalStage(spec, self._inputs)
 
     def _turn(self, steps: int) -> Turn:
@@ -124,13 +126,3 @@ class Step:
             variant: sum(math.prod(leaf.shape) for leaf in fleet.declare(self.spec, variant).parameters.values())
             for variant in self.spec.variants
         }
-
-    def bytes_accessed(self) -> float:
-        """Memory traffic of a step, by XLA's count of the compiled program; the class says what that leaves out."""
-        return cast(dict[str, float], self._program.cost_analysis())["bytes accessed"]
-
-    def memory(self) -> dict[str, int]:
-        """Bytes by XLA's count: what goes in and comes out, and what the step needs besides."""
-        analysis: Any = self._program.memory_analysis()
-        held = analysis.argument_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
-        return {"arguments": held, "temporaries": analysis.temp_size_in_bytes}

@@ -123,7 +123,7 @@ def _require_same_size(step: Step, theirs: dict[str, int], width: float) -> None
 def _figures(step: Step, timing: Timing, samples: int, peak: Peak) -> dict[str, Any]:
     signal = in_turn({"signal": step.signal.run}, LEAST_REPEATS)["signal"]
     flops_per_s = step.flops / timing.median
-    bytes_per_s = step.bytes_accessed() / timing.median
+    bytes_per_s = step.traffic / timing.median
     return {
         "samples_per_s": timing.per_second(samples),
         **_spread_ms(timing),
@@ -131,10 +131,10 @@ def _figures(step: Step, timing: Timing, samples: int, peak: Peak) -> dict[str, 
         "steps_per_dispatch": step.spec.steps_per_dispatch,
         "flops_per_step": step.flops,
         "flops_utilisation": flops_per_s / peak.flops_per_s,
-        "bytes_per_step": step.bytes_accessed(),
+        "bytes_per_step": step.traffic,
         "bandwidth_bytes_per_s": bytes_per_s,
         "bandwidth_utilisation": bytes_per_s / peak.bytes_per_s,
-        "memory_bytes": step.memory(),
+        "memory_bytes": {"arguments": step.memory.arguments, "temporaries": step.memory.temporaries},
         "compile_s": step.compile_s,
         "signal_share": signal.median / timing.median,
     }

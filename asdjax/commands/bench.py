@@ -105,7 +105,7 @@ def _report(options: argparse.Namespace, measure: Callable[[int | None], dict[st
     """Measure, print the table that asdjax.bench.table makes by the function `as_text`, write the JSON."""
     repeats = _number("--repeats", options.repeats) if options.repeats is not None else None
     if options.json:
-        _require_writable(options.json)
+        console.require_writable(options.json)
     if getattr(options, "against", None):  # two processes share an accelerator's memory
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     record = measure(repeats)
@@ -116,13 +116,6 @@ def _report(options: argparse.Namespace, measure: Callable[[int | None], dict[st
     if options.json:
         console.write_json(options.json, record)
     return DONE
-
-
-def _require_writable(path: Path) -> None:
-    """Not only after minutes of measuring."""
-    place = path if path.exists() else path.parent
-    if path.is_dir() or not place.exists() or not os.access(place, os.W_OK):
-        raise InputError(f"--json {path}: cannot be written; choose another place")
 
 
 def _batches(options: argparse.Namespace) -> tuple[int, ...]:

@@ -51,6 +51,16 @@ def write(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def require_writable(path: Path) -> None:
+    """See that the file of --json can be written, not only after minutes of work.
+
+    Raises InputError where it cannot.
+    """
+    place = path if path.exists() else path.parent
+    if path.is_dir() or not place.exists() or not os.access(place, os.W_OK):
+        raise InputError(f"--json {path}: cannot be written; choose another place")
+
+
 def write_json(path: Path, content: Any) -> None:
     """The file of --json.
 

@@ -22,6 +22,8 @@ def add_plan(commands: Any) -> None:
 def _plan(options: argparse.Namespace) -> int:
     from asdjax import configfile
 
+    if options.json:
+        console.require_writable(options.json)
     config = configfile.load(options.config, options.overrides)
 
     from asdjax.planning.plan import plan

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from asdjax import configfile
@@ -125,8 +126,8 @@ def open_evaluation(config: Config, workdir: Path, split: str | None) -> Evaluat
 
 
 def restored(spec: FleetSpec, line: Path, step: int) -> Model:
-    """A step of a line to evaluate or score with; raises InputError where it is gone or damaged."""
+    """A step of a line to evaluate or score with, on the device; raises InputError where it is gone or damaged."""
     try:
-        return checkpoints.restore(line, step, {"model": fleet.abstract_model(spec)})["model"]
+        return jax.device_put(checkpoints.restore(line, step, {"model": fleet.abstract_model(spec)})["model"])
     except checkpoints.Damaged as damage:  # a training that goes on forgets old steps
         raise InputError(f"{damage}; run asdjax evaluate again") from None

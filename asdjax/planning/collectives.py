@@ -1,12 +1,11 @@
 """What devices tell each other in a step, read from its compiled program."""
 
-import math
 import re
 from collections import Counter
 from typing import NamedTuple
 
-_BITS = re.compile(r"[a-z]+(\d+)")
-_ARRAY = re.compile(r"\b(pred|[a-z]+\d+\w*)\[([\d,]*)\]")
+from asdjax.training.counts import array_bytes
+
 _OPERATION = re.compile(
     r"= (?P<shape>.*?) (?P<kind>all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(-start)?\("
 )
@@ -48,13 +47,9 @@ def _sent(kind: str, result: float, devices: int) -> float:
 
 
 def _bytes_of(shape: str, kind: str, *, started: bool) -> float:
-    """Of a result; what starts a gathering or a permutation gives its operand back too, before the result."""
-    arrays = [_array_bytes(kind_of_value, size) for kind_of_value, size in _ARRAY.findall(shape)]
-    if started and kind in ("all-gather", "collective-permute") and len(arrays) > 1:
-        return arrays[1]
+    """Of the results; what starts a gathering or a permutation gives its operands back before them, and a permutation
+    its contexts, `u32[]`, after them."""
+    arrays = array_bytes(shape.replace("u32[]", ""))
+    if started and kind in ("all-gather", "collective-permute"):
+        arrays = arrays[len(arrays) // 2 :]
     return sum(arrays)
-
-
-def _array_bytes(kind_of_value: str, size: str) -> float:
-    bits = _BITS.match(kind_of_value)
-    return math.prod(int(n) for n in size.split(",") if n) * (int(bits[1]) / 8 if bits else 1)

@@ -1,11 +1,14 @@
 """`asdjax plan`: memory, FLOPs, bytes and the least time of a training, before anybody pays for it."""
 
+import math
 from typing import Any
 
+from asdjax import parallel
 from asdjax.config import Config
 from asdjax.planning.program import Cost, cost_of
 from asdjax.planning.targets import Target, target_of
 from asdjax.planning.work import Work, work_of
+from asdjax.training import fleet
 
 
 def plan(config: Config, devices: str) -> dict[str, Any]:
@@ -15,15 +18,17 @@ def plan(config: Config, devices: str) -> dict[str, Any]:
     """
     target = target_of(devices)
     work = work_of(config)
-    cost = cost_of(config, work, target)
-    on = len(target.devices) // config.parallel.tasks_at_once
+    with parallel.compiling_for(target.platform):
+        cost, precision = cost_of(config, work, target), fleet.precision_of(config)
+    devices_of_row = len(target.devices) // config.parallel.tasks_at_once
     return {
-        "devices": {"name": target.name, "kind": target.kind, "number": len(target.devices)},
+        "devices": {"name": target.name, "kind": target.kind, "number": len(target.devices), "hosts": target.hosts},
         "fleet": {
             "variants": list(config.variants),
             "width": config.width,
+            "precision": precision,
             "batch_size": config.train.batch_size,
-            "batch_per_device": config.train.batch_size // on,
+            "batch_per_device": config.train.batch_size // devices_of_row,
             "stacked": config.parallel.stacked,
             "tasks_at_once": config.parallel.tasks_at_once,
         },
@@ -42,16 +47,17 @@ def plan(config: Config, devices: str) -> dict[str, Any]:
 
 def memory_of(cost: Cost, target: Target) -> dict[str, Any]:
     """Bytes that one device holds, has, and whether that is enough; the last two None where it is not known."""
-    needed = cost.arguments + cost.temporaries + cost.code
-    there = target.sheet.memory_bytes if target.sheet else None
-    return {"needed": needed, "there": there, "fits": None if there is None else needed <= there}
+    needed = cost.arguments_bytes + cost.temporaries_bytes + cost.code_bytes + cost.waiting_bytes
+    there = target.memory_bytes
+    return {"needed_bytes": needed, "there_bytes": there, "fits": None if there is None else needed <= there}
 
 
 def roofline_of(config: Config, cost: Cost, work: Work, target: Target) -> dict[str, Any] | None:
-    """Seconds of a step that nothing can beat (Williams et al. 2009): arithmetic and memory at their peaks beside each
-    other, then what devices tell each other, its latency left out. None without a data sheet.
+    """Seconds of a step by the roofline (Williams et al. 2009): arithmetic in bfloat16, memory traffic as XLA counts
+    it, and what devices tell each other, its latency left out, each at its peak and all beside each other. None without
+    a data sheet.
 
-    `run_s` is of all fleets, phases and seeds.
+    `run_s` is of all fleets, phases and seeds, each step taken for one that trains all groups.
     """
     sheet = target.sheet
     if sheet is None:
@@ -61,11 +67,12 @@ def roofline_of(config: Config, cost: Cost, work: Work, target: Target) -> dict[
         "memory_s": cost.bytes_accessed / sheet.bytes_per_s,
         "collectives_s": cost.bytes_sent / sheet.interconnect_bytes_per_s,
     }
-    step = max(seconds["arithmetic_s"], seconds["memory_s"]) + seconds["collectives_s"]
-    at_once = config.parallel.stacked * config.parallel.tasks_at_once
+    step = max(seconds.values())
+    fleets = work.tasks * len(config.seed)
+    rounds = math.ceil(fleets / (config.parallel.stacked * config.parallel.tasks_at_once))
     return {
         **seconds,
         "step_s": step,
         "collectives_share": seconds["collectives_s"] / step,
-        "run_s": step * work.steps / min(at_once, work.tasks * len(config.seed)),
+        "run_s": step * work.steps / fleets * rounds,
     }

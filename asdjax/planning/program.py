@@ -3,10 +3,11 @@
 m tasks in a stack, v variants.
 """
 
-import hashlib
 import json
+import math
 from importlib.metadata import PackageNotFoundError, version
 from os import environ
+from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple, cast
 
@@ -22,7 +23,7 @@ from asdjax.planning.collectives import collectives_of
 from asdjax.planning.targets import Target
 from asdjax.planning.work import Work
 from asdjax.progress import say
-from asdjax.training import feed, fleet, optimizer, sampler, train_step
+from asdjax.training import counts, feed, fleet, optimizer, sampler, train_step
 from asdjax.training.batches import Audio
 from asdjax.training.fleet import FleetSpec
 from asdjax.training.train_step import Turn
@@ -30,66 +31,93 @@ from asdjax.training.train_step import Turn
 
 class Cost(NamedTuple):
     """Of one device's part of a step: FLOPs and bytes moved by XLA's count; bytes that lie there (arguments: audio,
-    parameters, velocity; temporaries; code); what it tells other devices; seconds to compile."""
+    parameters, velocity; temporaries; code; crops that wait for later dispatches); what it tells other devices; seconds
+    to compile."""
 
     flops: float
     bytes_accessed: float
-    arguments: float
-    temporaries: float
-    code: float
+    arguments_bytes: int
+    temporaries_bytes: int
+    code_bytes: int
+    waiting_bytes: int
     collectives: dict[str, int]
     bytes_sent: float
     compile_s: float
 
 
 def cost_of(config: Config, work: Work, target: Target) -> Cost:
-    """Compile the step, or read what was found when the same one was compiled for the same devices.
+    """Compile the step, or read what was found when the same one was compiled for the same devices; to be called
+    within `parallel.compiling_for`.
 
     Raises InputError where the compiler refuses it, as it does where memory is too small.
     """
     jax.config.update("jax_enable_compilation_cache", False)  # what is compiled for other devices cannot be read back
     mesh = parallel.data_meshes(config.parallel.tasks_at_once, target.devices)[0]
     parallel.require_divisible(config.train.batch_size, mesh)
-    with parallel.compiling_for(target.platform):
-        lowered = _lowered(config, work, target, mesh)
-    kept = runtime.private_cache("plans")
-    path = kept / f"{_digest(lowered.as_text(), target)}.json" if kept else None
-    if path and path.exists():
-        return Cost(**json.loads(path.read_text()))
-    say(f"compiling for {target.name}, which may take minutes")
-    cost = _compiled(lowered, target, mesh.size)
-    if path:
-        runtime.keep(path, json.dumps(cost._asdict()).encode())
-    return cost
+    call = call_of(config, work, target, mesh)
+    steps = cast(jax.stages.Wrapped, train_step.compiled_steps(call.spec, mesh))
+    lowered = steps.lower(*call.arguments)
+    cache = runtime.private_cache("plans")
+    file = cache / f"{_digest(lowered.as_text(), target)}.json" if cache else None
+    found = _read(file) if file else None
+    if found is None:
+        say(f"compiling for {target.name}, which may take minutes")
+        found = _compiled(lowered, call, target, mesh.size)
+        if file:
+            runtime.keep(file, json.dumps(found._asdict()).encode())
+    return found
 
 
-def _lowered(config: Config, work: Work, target: Target, mesh: Mesh) -> Any:
-    """The step as training would call it, traced and lowered."""
+def _read(file: Path) -> Cost | None:
+    """What was found before; None where there is nothing, or it is damaged."""
+    try:
+        return Cost(**json.loads(file.read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+class Call(NamedTuple):
+    """A spec's step, and the shapes that training would call it with."""
+
+    spec: FleetSpec
+    arguments: tuple[Any, Audio, sampler.Plan, jax.Array, Turn]
+
+    def waiting_bytes(self, devices: int) -> int:
+        """Of each device's part of the crops that wait there for the next dispatches, as training/feed.py has it."""
+        audio = self.arguments[1]
+        return 2 * 2 * math.prod(audio.samples.shape) // devices if isinstance(audio, signal.Crops) else 0
+
+
+def call_of(config: Config, work: Work, target: Target, mesh: Mesh) -> Call:
+    """The step as training would call it."""
     stacked = min(config.parallel.stacked, work.tasks * len(config.seed))
     spec = fleet.spec_of(config, len(work.task.classes), optimizer.GROUPS)
     audio = _audio(config, spec, work, stacked, target, mesh)
     if isinstance(audio, signal.Crops):
         spec = spec._replace(steps_per_dispatch=len(audio.samples))
-    steps = cast(jax.stages.Wrapped, train_step.compiled_steps(spec, mesh))
-    return steps.lower(*_inputs(spec, audio, work, stacked, mesh))
+    return Call(spec, _inputs(spec, audio, work, stacked, mesh))
 
 
-def _compiled(lowered: Any, target: Target, devices: int) -> Cost:
+def _compiled(lowered: Any, call: Call, target: Target, devices: int) -> Cost:
     begun = perf_counter()
     try:
         program = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
         reason = " ".join(str(error).split())[:300]
-        raise InputError(f"--devices {target.name}: the compiler refuses the step: {reason}") from error
+        raise InputError(
+            f"--devices {target.name}: expected a step that their compiler takes; choose more devices, a "
+            f"smaller config.train.batch_size or fewer config.variants; it said: {reason}"
+        ) from error
     compile_s = perf_counter() - begun
-    costs, memory = program.cost_analysis(), program.memory_analysis()
+    memory = counts.memory_of(program)
     collectives = collectives_of(program.as_text(), devices)
     return Cost(
-        flops=costs["flops"],
-        bytes_accessed=costs["bytes accessed"],
-        arguments=memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes,
-        temporaries=memory.temp_size_in_bytes,
-        code=memory.generated_code_size_in_bytes,
+        flops=counts.flops_of(call.spec, call.arguments) / devices,
+        bytes_accessed=counts.traffic_of(program),
+        arguments_bytes=memory.arguments,
+        temporaries_bytes=memory.temporaries,
+        code_bytes=memory.code,
+        waiting_bytes=call.waiting_bytes(devices),
         collectives=collectives.numbers,
         bytes_sent=collectives.bytes_sent,
         compile_s=round(compile_s, 1),
@@ -99,8 +127,7 @@ def _compiled(lowered: Any, target: Target, devices: int) -> Cost:
 def _digest(program: str, target: Target) -> str:
     """Of all that a compiled program depends on."""
     settings = {name: environ.get(name, "") for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")}
-    about = [target.name, target.kind, _version("jaxlib"), _version("libtpu"), settings, program]
-    return hashlib.sha256(json.dumps(about).encode()).hexdigest()
+    return runtime.digest_of(target.name, target.kind, _version("libtpu"), settings, program)
 
 
 def _version(package: str) -> str:
@@ -129,8 +156,12 @@ def _inputs(
 
 def _audio(config: Config, spec: FleetSpec, work: Work, stacked: int, target: Target, mesh: Mesh) -> Audio:
     """All clips where they fit on the devices, else the crops of a dispatch: shapes."""
+    if target.platform == "tpu" and target.memory_bytes is None and config.data.resident == "auto":
+        raise InputError(
+            f"config.data.resident: expected device or host, as the memory of {target.kind} is not known, got auto"
+        )
     clips = [np.broadcast_to(np.int16(0), length) for length in work.lengths] * stacked  # lengths without memory
-    if feed.is_resident(config, clips, target.sheet.memory_bytes if target.sheet else None):
+    if feed.is_resident(config, clips, target.memory_bytes):
         pages = jax.ShapeDtypeStruct((feed.pages_of(clips), feed.PAGE_SAMPLES), jnp.int16)
         of_clip = jax.ShapeDtypeStruct((len(clips),), jnp.int32)
         return _everywhere(signal.Waves(pages, of_clip, of_clip), mesh)  # pyright: ignore[reportArgumentType]

@@ -22,9 +22,11 @@ def of_plan(plan: dict[str, Any]) -> str:
 
 def _devices(plan: dict[str, Any]) -> str:
     devices, fleet = plan["devices"], plan["fleet"]
+    hosts = devices["hosts"]
+    beyond = f"; in {hosts} hosts, while asdjax train runs in one" if hosts > 1 else ""
     return (
         f"{devices['number']} {devices['kind']} ({devices['name']}); batch {fleet['batch_size']} of each of "
-        f"{len(fleet['variants'])} variants, {fleet['batch_per_device']} on a device"
+        f"{len(fleet['variants'])} variants, {fleet['batch_per_device']} on a device, in {fleet['precision']}{beyond}"
     )
 
 
@@ -39,12 +41,13 @@ def _fleets(plan: dict[str, Any]) -> str:
 def _memory(plan: dict[str, Any]) -> str:
     step, memory = plan["step"], plan["memory"]
     needed = (
-        f"{_gib(memory['needed'])} GiB on each device: audio, parameters and velocity {_gib(step['arguments'])}, "
-        f"temporaries {_gib(step['temporaries'])}, code {_gib(step['code'])}"
+        f"{_gib(memory['needed_bytes'])} GiB on each device: audio, parameters and velocity "
+        f"{_gib(step['arguments_bytes'])}, temporaries {_gib(step['temporaries_bytes'])}, code "
+        f"{_gib(step['code_bytes'])}, crops that wait {_gib(step['waiting_bytes'])}"
     )
     if memory["fits"] is None:
         return f"{needed}; how much it has is not known"
-    return f"{needed}; it has {_gib(memory['there'])}: {'fits' if memory['fits'] else 'DOES NOT FIT'}"
+    return f"{needed}; it has {_gib(memory['there_bytes'])}: {'fits' if memory['fits'] else 'DOES NOT FIT'}"
 
 
 def _step(plan: dict[str, Any]) -> str:
@@ -63,7 +66,7 @@ def _roofline(plan: dict[str, Any]) -> str:
         return "not known, without a data sheet of the device; asdjax bench train measures it"
     return (
         f"{_ms(roofline['step_s'])} a step: arithmetic {_ms(roofline['arithmetic_s'])} beside memory "
-        f"{_ms(roofline['memory_s'])}, then {_ms(roofline['collectives_s'])} between devices "
+        f"{_ms(roofline['memory_s'])} and {_ms(roofline['collectives_s'])} between devices "
         f"({100 * roofline['collectives_share']:.1f} %); {roofline['run_s'] / 3600:.3g} h for all steps"
     )
 

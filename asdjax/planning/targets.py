@@ -23,13 +23,19 @@ _TPU_SETTINGS = {
 
 
 class Target(NamedTuple):
-    """Devices by the name they were asked for; the data sheet of one, where it is known."""
+    """Devices by the name they were asked for; the data sheet of one and the bytes of its memory, where known."""
 
     name: str
     platform: str
     devices: Sequence[Any]
     kind: str
     sheet: Datasheet | None
+    memory_bytes: float | None
+
+    @property
+    def hosts(self) -> int:
+        """Computers that the devices are in."""
+        return len({device.process_index for device in self.devices})
 
 
 def target_of(name: str) -> Target:
@@ -51,7 +57,15 @@ def target_of(name: str) -> Target:
 
 def _target(name: str, platform: str, devices: Sequence[Any]) -> Target:
     kind = devices[0].device_kind
-    return Target(name, platform, devices, kind, datasheets.of_kind(kind))
+    sheet = datasheets.of_kind(kind)
+    return Target(name, platform, devices, kind, sheet, _memory_bytes(platform, devices[0], sheet))
+
+
+def _memory_bytes(platform: str, device: Any, sheet: Datasheet | None) -> float | None:
+    """What a program may take: a GPU that is here says so itself, and leaves out what JAX does not ask for."""
+    if platform == "gpu":
+        return device.memory_stats()["bytes_limit"]
+    return sheet.memory_bytes if sheet else None
 
 
 def _tpu(name: str) -> Sequence[Any]:

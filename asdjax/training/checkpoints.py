@@ -82,7 +82,7 @@ def save(line: Path, step: int, trees: Trees, keep: int) -> None:
 
 
 def restore(line: Path, step: int, shapes: Trees) -> dict[str, Any]:
-    """The trees named in `shapes`, as they were saved, on one device, however many they were saved from.
+    """The trees named in `shapes`, as they were saved, on the host, however many devices they were saved from.
 
     Raises Damaged where a file or array is missing or of other content than was saved, or of another shape or type.
     """
@@ -101,7 +101,7 @@ def _restore_verified(line: Path, step: int, shapes: Trees) -> dict[str, Any]:
             restored[name] = checkpointer.restore(line.absolute() / str(step) / name, wanted) if wanted else {}
     for name, arrays in restored.items():
         _require_content(record[name], arrays, line / str(step) / name)
-    return {name: _unflat(shapes[name], jax.device_put(arrays)) for name, arrays in restored.items()}
+    return {name: _unflat(shapes[name], arrays) for name, arrays in restored.items()}
 
 
 def verify(line: Path, step: int) -> None:

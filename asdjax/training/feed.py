@@ -15,7 +15,6 @@ from jax.sharding import Mesh
 
 from asdjax import parallel, signal
 from asdjax.config import Config
-from asdjax.errors import InputError
 from asdjax.progress import say
 from asdjax.threads import cores
 from asdjax.training import batches
@@ -143,13 +142,7 @@ class HostFeed:
 
 def host_draws(spec: FleetSpec, plan: Plan, keys: jax.Array) -> HostDraws:
     """Each task's step -> their variants' batches as numpy arrays (m, v, b), computed on the host's own processor."""
-    try:
-        cpu = jax.devices("cpu")[0]
-    except RuntimeError as error:
-        raise InputError(
-            "config.data.resident: the host draws its crops by JAX's own cpu backend, which is switched off; set "
-            "JAX_PLATFORMS=cuda,cpu (or unset it)"
-        ) from error
+    cpu = parallel.processor()
     plan, keys = jax.device_put((plan, keys), cpu)
 
     def draws(steps: Sequence[int]) -> Draw:

@@ -44,8 +44,8 @@ def patched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv(torch_peer.INTERPRETER, sys.executable)
         patch.setattr(torch_peer, "SCRIPT", script)
         patch.setattr(measure, "SECONDS_A_TURN", 0.01)
-        patch.setattr(device, "MATRIX", 64)
-        patch.setattr(device, "COPIED", 2**16)
+        patch.setattr(device, "MATRIX_ON_CPU", 64)
+        patch.setattr(device, "COPIED_ON_CPU", 2**16)
         patch.setattr(loader, "clips", list)
         yield
 

@@ -151,7 +151,7 @@ from pathlib import Path
 import jax
 import test_checkpoints as t
 from asdjax import parallel
-mesh = parallel.data_mesh()
+mesh = parallel.data_meshes()[0]
 assert mesh.size == 4
 t.checkpoints.save(Path(sys.argv[1]), 0, parallel.replicated(t.TREES, mesh), 1)
 """

@@ -83,7 +83,7 @@ class Fleet:
     ) -> None:
         self.spec: FleetSpec = fleet.spec_of(config, 2, trainable)
         self.rate = config.optimizer.learning_rate
-        mesh = parallel.data_mesh()
+        mesh = parallel.data_meshes()[0]
         clips, plan = made_up_corpus()
         states = [fleet.begin(self.spec, fleet.initial_model(self.spec, 0, task)) for task in tasks]
         keys = jnp.stack([sampler.streams(0, task, self.spec.variants, phase) for task in tasks])
@@ -110,7 +110,7 @@ def losses(ready: Fleet, steps: int) -> np.ndarray:
 
 
 def first_loss_fed_by_the_host() -> list[list[float]]:
-    ready, mesh = Fleet(tiny()), parallel.data_mesh()
+    ready, mesh = Fleet(tiny()), parallel.data_meshes()[0]
     clips, plan = made_up_corpus()
     plan = sampler.stacked([plan])
     (ready.audio,) = HostFeed(clips, mesh).audio(ready.spec, plan, ready.keys, [Dispatch((0,), 1)])
@@ -189,7 +189,7 @@ def test_the_step_compiles_once_for_phase_1_and_full_phase_2():
     phase1.run(0)
     compiled = compilations(phase1)
     fine_tuning = sampler.stacked([sampler.fine_tuning(made_up_corpus()[1], [0])])
-    phase2.plan = parallel.replicated(fine_tuning, parallel.data_mesh())
+    phase2.plan = parallel.replicated(fine_tuning, parallel.data_meshes()[0])
     phase2.rate = 0.001
     phase2.run(0)
     phase2.run(1)
@@ -207,7 +207,7 @@ def test_the_step_compiles_once_for_tasks_of_unequal_clips_and_draws_what_each_w
         for space in (room, NO_ROOM):
             ready = Fleet(tiny())
             arrays = waves_of(samples, space), sampler.stacked([of_task], space.task_clips, space.stack_clips)
-            ready.audio, ready.plan = parallel.replicated(arrays, parallel.data_mesh())
+            ready.audio, ready.plan = parallel.replicated(arrays, parallel.data_meshes()[0])
             got.append(ready.run(0).loss[0, 0, 0])
             if space is room:
                 compiled.add(compilations(ready))
