@@ -4,7 +4,7 @@ Letters: n clips, p pieces of all of them, v variants, d embedding.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -53,16 +53,34 @@ def embed_clips(
     ]
     out = {variant: np.empty((len(places), EMBEDDING), np.float32) for variant in spec.variants}
     with progress(what, len(places), "piece", quiet=quiet) as shown:
-        for begin in range(0, len(places), batch_size):
-            batch = places[begin : begin + batch_size]
-            crops = np.zeros((batch_size, spec.spectrogram.piece_samples), np.int16)
-            for row, (number, frame) in enumerate(batch):
-                start = signal.first_sample(frame, spec.spectrogram)
-                crops[row] = signal.crop(samples[number], start, spec.spectrogram.piece_samples)
-            for variant, rows in run(model, crops).items():
-                out[variant][begin : begin + len(batch)] = np.asarray(rows)[: len(batch)]
+        for batch, embedded in _one_ahead(lambda crops: run(model, crops), samples, places, spec, batch_size):
+            for variant, rows in embedded.items():
+                out[variant][batch.start : batch.stop] = np.asarray(rows)[: len(batch)]
             shown.advance(len(batch))
     return Embeddings(out, np.array([number for number, _ in places], np.int64))
+
+
+def _one_ahead(
+    run: Callable[[np.ndarray], dict[str, jax.Array]],
+    samples: Sequence[np.ndarray],
+    places: Sequence[tuple[int, int]],
+    spec: FleetSpec,
+    batch_size: int,
+) -> Iterator[tuple[range, dict[str, jax.Array]]]:
+    """The numbers of each batch's pieces, and what is made of them, while the device is at the batch after it."""
+    before: tuple[range, dict[str, jax.Array]] | None = None
+    for begin in range(0, len(places), batch_size):
+        batch = range(begin, min(begin + batch_size, len(places)))
+        crops = np.zeros((batch_size, spec.spectrogram.piece_samples), np.int16)
+        for row, (number, frame) in enumerate(places[begin : batch.stop]):
+            start = signal.first_sample(frame, spec.spectrogram)
+            crops[row] = signal.crop(samples[number], start, spec.spectrogram.piece_samples)
+        following = batch, run(crops)
+        if before:
+            yield before
+        before = following
+    if before:
+        yield before
 
 
 def piece_starts(samples: int, spectrogram: Spectrogram, stride_frames: int) -> range:
