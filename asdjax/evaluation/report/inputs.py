@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 from asdjax import configfile, journal
 from asdjax.config import Config
-from asdjax.errors import InputError
 from asdjax.evaluation import clip_table, results
 from asdjax.evaluation.clip_table import Row
 from asdjax.evaluation.ensembles import ALL
@@ -71,10 +70,7 @@ def read(workdir: Path, split: str | None, overrides: Mapping[str, str]) -> Inpu
 
     Raises InputError where nothing was evaluated, or something of it is missing.
     """
-    for field in overrides:
-        if field.startswith(configfile.OF_EVALUATION):
-            raise InputError(f"--config.{field}: settled by the evaluation; give it to asdjax evaluate, then report")
-    evaluation = open_evaluation(configfile.read(workdir, overrides), workdir, split)
+    evaluation = open_evaluation(configfile.read(workdir, overrides, ("data.store",)), workdir, split)
     system = evaluation.results["systems"][HEADLINE]
     seeds = tuple(system.get("seeds", evaluation.config.seed))  # training may have begun others since
     name = HEADLINE if len(seeds) == 1 else f"{HEADLINE}@{seeds[0]}"

@@ -210,9 +210,11 @@ def test_without_an_evaluation_it_says_what_to_do(words: list[str], trained: Pat
     assert "nothing was evaluated yet; run asdjax evaluate --workdir" in refusal(trained, capsys, *words)
 
 
-@pytest.mark.parametrize("field", ["evaluate.k", "baselines.epochs"])
+@pytest.mark.parametrize("field", ["evaluate.k", "baselines.epochs", "data.root"])
 def test_what_the_evaluation_has_settled_cannot_be_told(field: str, trained: Path, capsys: pytest.CaptureFixture[str]):
-    assert f"config.{field}: settled by the evaluation" in refusal(trained, capsys, f"--config.{field}=3")
+    assert f"config.{field}: settled earlier; what may change here is data.store" in refusal(
+        trained, capsys, f"--config.{field}=3"
+    )
 
 
 def test_a_judged_checkpoint_that_is_gone_is_named(trained: Path, capsys: pytest.CaptureFixture[str]):
