@@ -5,7 +5,6 @@ this project's choice and is meant to be experimented with.
 """
 
 import difflib
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -146,6 +145,16 @@ _SUBSETS: Mapping[str, tuple[str, ...]] = {
     "variants": VARIANTS,
     "phase2.strategies": STRATEGIES,
 }
+_MOST_STEPS = 10_000_000
+_MOST: Mapping[str, float] = {
+    "arcface.subcentres": 1000,
+    "train.batch_size": 1_000_000,
+    "parallel.stacked": 1000,
+    "parallel.tasks_at_once": 1000,
+    "phase1.steps": _MOST_STEPS,
+    "phase2.steps": _MOST_STEPS,
+}
+"""Of some of the numbers below; of the others a billion."""
 _POSITIVE = (
     "signal.sample_rate_hz",
     "signal.n_fft",
@@ -224,8 +233,9 @@ def validate(config: Config) -> None:
     for field, allowed in _SUBSETS.items():
         _require_subset(field, fields[field], allowed)
     for field in _POSITIVE:
-        if fields[field] is not None and not 0 < fields[field] < math.inf:
-            raise InputError(f"config.{field}: expected a number above 0, got {fields[field]!r}")
+        most = _MOST.get(field, 1_000_000_000)
+        if fields[field] is not None and not 0 < fields[field] <= most:
+            raise InputError(f"config.{field}: expected a number above 0, {most} at most, got {fields[field]!r}")
     for field, (low, high) in _RANGES.items():
         if not low <= fields[field] <= high:
             raise InputError(f"config.{field}: expected {low} to {high}, got {fields[field]!r}")
@@ -292,19 +302,26 @@ def phase1_steps(config: Config, source_clips: int) -> int:
     """Steps of phase 1: as configured, or its epochs'."""
     if config.phase1.steps is not None:
         return config.phase1.steps
-    return _steps_of(config.phase1.epochs, config, source_clips)
+    return _steps_of("phase1", config, source_clips)
 
 
 def phase2_steps(config: Config, source_clips: int) -> int:
     """Steps of a strategy of phase 2: its epochs', where they are configured, else as configured."""
     if config.phase2.epochs is None:
         return config.phase2.steps
-    return _steps_of(config.phase2.epochs, config, source_clips)
+    return _steps_of("phase2", config, source_clips)
 
 
-def _steps_of(epochs: float, config: Config, source_clips: int) -> int:
+def _steps_of(phase: str, config: Config, source_clips: int) -> int:
     """epochs * source clips / batch, rounded up."""
-    return -int(-(epochs * source_clips) // config.train.batch_size)
+    epochs = config[phase].epochs
+    steps = -int(-(epochs * source_clips) // config.train.batch_size)
+    if steps > _MOST_STEPS:
+        raise InputError(
+            f"config.{phase}.epochs: expected {_MOST_STEPS} steps at most, got {epochs}, which are {steps} steps of "
+            f"{source_clips} clips at batch {config.train.batch_size}"
+        )
+    return steps
 
 
 def evaluated_lines(config: Config) -> tuple[str, ...]:

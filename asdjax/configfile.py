@@ -66,7 +66,7 @@ def _called(file: Path) -> Config:
         config = module.get_config() if hasattr(module, "get_config") else None
     except InputError:
         raise
-    except Exception as error:  # the user's own code: anything may be wrong with it
+    except (Exception, SystemExit) as error:  # the user's own code: anything may be wrong with it
         raise InputError(f"{file}: {type(error).__name__}: {error}; mend the file") from error
     if not isinstance(config, ConfigDict):
         raise InputError(
@@ -95,6 +95,9 @@ def _find(path: str) -> Path:
 
 
 def _override(config: Config, field: str, text: str) -> None:
+    group = [name for name in fields_of(config) if name.startswith(f"{field}.")]
+    if group:
+        raise InputError(f"--config.{field}: is a group of fields; give one of them, such as --config.{group[0]}")
     if field not in fields_of(config):
         raise InputError(f"--config.{field}: no such field; the nearest are {nearest(field)}")
     *parents, leaf = field.split(".")

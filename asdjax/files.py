@@ -26,16 +26,16 @@ def replace_text(path: Path, text: str) -> None:
 
 
 _REMEDIES = {
-    errno.ENOSPC: "free some space",
-    errno.EDQUOT: "free some of your quota",
-    errno.EACCES: "allow reading and writing there",
-    errno.EPERM: "allow reading and writing there",
-    errno.EROFS: "choose a disk that can be written",
-    errno.ENOENT: "choose a place where folders can be made",
+    errno.ENOSPC: "free some space, or choose another folder",
+    errno.EDQUOT: "free some of your quota, or choose another folder",
+    errno.EACCES: "allow reading and writing there, or choose another folder",
+    errno.EPERM: "allow reading and writing there, or choose another folder",
+    errno.EROFS: "choose a folder on a disk that can be written",
+    errno.ENOENT: "choose a folder where others can be made",
     errno.ENAMETOOLONG: "choose shorter names",
-    errno.ENOTDIR: "choose a folder",
-    errno.EEXIST: "choose a folder",
-    errno.ENOLCK: "choose a disk that can lock files",
+    errno.ENOTDIR: "choose another folder",
+    errno.EEXIST: "choose another folder",
+    errno.ENOLCK: "choose a folder on a disk that can lock files",
 }
 
 
@@ -64,7 +64,7 @@ def locked_folder(folder: Path, *, wait: bool = True) -> Iterator[None]:
         if error.errno not in _REMEDIES:
             raise
         where = error.filename or folder
-        raise InputError(f"{where}: {error.strerror}; {_REMEDIES[error.errno]}, or choose another folder") from error
+        raise InputError(f"{where}: {error.strerror}; {_REMEDIES[error.errno]}") from error
 
 
 def is_locked(folder: Path) -> bool:

@@ -129,6 +129,15 @@ def test_a_machine_type_that_orbax_would_take_for_a_pattern_is_refused(
     assert tree(spoilt.parent) == before
 
 
+def test_a_work_directory_among_the_recordings_is_refused(spoilt: Path, capsys: pytest.CaptureFixture[str]):
+    before = tree(spoilt.parent)
+    for workdir in (spoilt, spoilt / "fan" / ".."):
+        assert train_tiny(spoilt, workdir) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"--workdir {workdir}: expected a folder of its own, but {workdir / 'fan'} holds recordings" in line
+    assert tree(spoilt.parent) == before
+
+
 def test_one_section_alone_is_refused_and_told_what_would_help(spoilt: Path, capsys: pytest.CaptureFixture[str]):
     for clip in spoilt.rglob("section_01_*"):
         clip.unlink()

@@ -160,7 +160,7 @@ def test_an_override_before_the_command_counts_too(loaded: dict):
             "--config.train.batchsize: no such field; the nearest are config.train.batch_size",
         ),
         ("--config.train.batch_size=many", "--config.train.batch_size: expected int, got 'many'"),
-        ("--config.train.batch_size=0", "config.train.batch_size: expected a number above 0, got 0"),
+        ("--config.train.batch_size=0", "config.train.batch_size: expected a number above 0, 1000000 at most, got 0"),
         ("--config.variants=vgg_512", "config.variants: expected any of mobilefacenet_1024"),
     ],
 )

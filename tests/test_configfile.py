@@ -53,7 +53,7 @@ def test_none_gives_the_length_of_phase_1_back_to_its_epochs() -> None:
     [
         ("train.batchsize", "3", "no such field; the nearest are config.train.batch_size"),
         ("learning_rate", "3", "no such field; the nearest are .*config.optimizer.learning_rate"),
-        ("train", "3", "no such field"),
+        ("train", "3", "is a group of fields; give one of them, such as --config.train.batch_size"),
         ("train.batch_size", "4.5", "expected int, got '4.5'; its default is 48"),
         ("train.batch_size", "many", "expected int"),
         ("train.batch_size", "None", "expected int"),
@@ -197,6 +197,7 @@ def test_after_training_the_evaluation_and_the_folders_may_change(tmp_path: Path
     [
         ("def get_config(:", "SyntaxError"),
         ("import nothing_of_the_kind", "ModuleNotFoundError"),
+        ("import sys; sys.exit(5)", "SystemExit: 5"),
         ("from asdjax.config import default\ndef get_config():\n c = default()\n c.trian.batch_size = 2", "trian"),
         ("def get_config(): pass", "returns a ConfigDict, came NoneType"),
         (

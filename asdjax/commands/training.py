@@ -1,6 +1,7 @@
 """From a corpus to a work directory."""
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -27,5 +28,5 @@ def _train(options: argparse.Namespace) -> int:
 
     runtime.prepare()
     train(config, options.workdir)
-    console.write(f"trained; next: asdjax evaluate --workdir {options.workdir}")
+    console.write(f"trained; next: asdjax evaluate --workdir {shlex.quote(str(options.workdir))}")
     return DONE

@@ -191,6 +191,7 @@ def mono_of(samples: np.ndarray, channel: str) -> np.ndarray:
     return unit.mean(axis=1) if unit.shape[1] == 1 or channel == MEAN else unit[:, int(channel) - 1]
 
 
+_OPEN_LENGTH = 0xFFFFFFFF
 _DTYPES = {"pcm16": "<i2", "pcm32": "<i4", "float32": "<f4", "float64": "<f8"}
 
 
@@ -220,6 +221,10 @@ def _parse(path: Path, stream: BinaryIO) -> WavHeader:
         raise InputError(f"{path}: expected a WAV file, came {came}; {_REMEDIES.get(came, 'convert it to WAV')}")
     size = stream.seek(0, 2)
     fmt, start, length = _find_chunks(path, stream, size)
+    if length == _OPEN_LENGTH and start + length > size:
+        raise InputError(
+            f"{path}: its header leaves open how long it is, as streams do; write it anew with its length (ffmpeg -i)"
+        )
     if start + length > size:
         raise InputError(
             f"{path}: truncated: its header says {length} bytes of samples, the file holds {size - start}; "

@@ -142,13 +142,19 @@ def _of_samples(clip: Clip, samples: np.ndarray, channel: str) -> Iterator[Findi
     if not np.isfinite(samples).all():
         what = "holds samples that are NaN or infinite"
         yield Finding("error", str(clip.path), what, "record or export it again")
-    elif np.ptp(mono_of(samples, channel)) <= SILENT_PEAK_TO_PEAK:
+        return
+    heard = mono_of(samples, channel)
+    if np.ptp(heard) <= SILENT_PEAK_TO_PEAK:
         yield Finding("warning", str(clip.path), "silent", "remove it, and look at the microphone")
+    if beyond := np.mean(np.abs(heard) > 1):
+        what = f"{max(100 * beyond, 0.01):.2f} % of its samples lie beyond full scale and are clipped"
+        yield Finding("warning", str(clip.path), what, "export it again at a lower level")
 
 
 def _of_names(found: Scan) -> Iterator[Finding]:
     for where, why in found.unparsed:
-        yield Finding("error", where, why, "rename, mend or remove it")
+        remedy = "mend or remove the line" if found.layout == "manifest" else "rename or remove it"
+        yield Finding("error", where, why, remedy)
     for one, other in found.twins:
         where, what = f"{other.place} = {one.place}", "same machine type, section and name"
         yield Finding("error", where, what, "rename or remove one, or leave out one root")

@@ -78,7 +78,7 @@ def as_json(result: CheckResult) -> dict[str, Any]:
 def format_table(result: CheckResult) -> str:
     """Counts per machine type, section, split, domain and label, then the findings, alike ones together.
 
-    No line is longer than 80 characters. `as_json` has every finding singly.
+    No line is longer than 80 characters, but for what a long path needs. `as_json` has every finding singly.
     """
     clips = sum(count.clips for count in result.counts)
     lines = [f"{result.layout}, {clips} clips", "", *_count_lines(result.counts), ""]
@@ -141,6 +141,7 @@ def _wrap(text: str, first: str, rest: str) -> list[str]:
         initial_indent=first,
         subsequent_indent=rest,
         break_on_hyphens=False,
+        break_long_words=False,
         drop_whitespace=True,
     )
 

@@ -95,7 +95,10 @@ def _scan_manifests(roots: list[Path], machines: Sequence[str]) -> Scan:
     unparsed: list[tuple[str, str]] = []
     for root in roots:
         if not (root / MANIFEST).is_file():
-            raise InputError(f"{root}: expected {MANIFEST} in it; give roots of one layout only")
+            raise InputError(
+                f"{root}: expected a file {MANIFEST} in it; write one, or give config.data.layout=auto and roots of "
+                "one layout"
+            )
         found, bad = read_manifest(root)
         clips += found
         unparsed += bad

@@ -12,6 +12,7 @@ from asdjax.errors import InputError
 
 MANIFEST = "manifest.csv"
 COLUMNS = ("path", "machine", "section", "domain", "split", "label", "attributes")
+_NAME_BYTES = 100  # a file's name may have 255, and holds machine, section, seed and more
 REQUIRED = ("path", "machine", "section", "split")
 
 
@@ -59,16 +60,20 @@ def is_attributes_table(name: str) -> bool:
 
 def _rows(table: Path) -> Iterator[tuple[int, list[str]]]:
     """Line number and stripped cells of every row that is not blank."""
+    line = 1
     try:
         with table.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.reader(stream, strict=True)
             for row in reader:
+                line = reader.line_num + 1
                 if any(cells := [cell.strip() for cell in row]):
                     yield reader.line_num, cells
     except OSError as error:
         raise InputError(f"{table}: cannot be read ({error.strerror}); check its permissions") from error
-    except (UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError as error:
         raise InputError(f"{table}: expected CSV in UTF-8: {error}; save it again in that form") from error
+    except csv.Error as error:
+        raise InputError(f"{table} line {line}: expected CSV, came {error}; mend the line, or its quotes") from error
 
 
 def _pairs(cells: list[str]) -> Attributes:
@@ -117,7 +122,11 @@ def _one_of(column: str, cell: str, allowed: tuple[str, ...]) -> str:
 def _folder_name(column: str, cell: str) -> str:
     """`cell`, fit for the names of folders and files: machine and section become parts of both."""
     if not cell or cell.startswith(".") or any(c in "/\\" or not c.isprintable() for c in cell):
-        raise ValueError(f"{column} {cell!r}, expected a name without slashes that begins with no dot")
+        raise ValueError(
+            f"{column} {cell!r}, expected a name, which begins with no dot and has no slash or control character"
+        )
+    if len(cell.encode()) > _NAME_BYTES:
+        raise ValueError(f"{column} {cell[:20]!r}..., expected a name of at most {_NAME_BYTES} bytes")
     if column == "section" and "_" in cell:  # which ends it in the name of a score file
         raise ValueError(f"section {cell!r}, expected a name without underscores")
     return cell

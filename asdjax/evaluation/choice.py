@@ -95,5 +95,7 @@ def _step(run: Run, line: str, planned: int, step: int | None) -> int:
     try:
         checkpoints.verify(run.folder / line, chosen)
     except checkpoints.Damaged as damage:
-        raise InputError(f"{damage}; give another --step, or run asdjax train again") from None
+        others = ", ".join(str(other) for other in saved if other != chosen)
+        remedy = f"give --step {others}" if others else f"remove {run.folder / line}, and run asdjax train again"
+        raise InputError(f"{damage}; {remedy}") from None
     return chosen

@@ -209,6 +209,7 @@ def _machines(of_seeds: Sequence[System]) -> dict[str, dict[str, float | None]]:
 
 def _row(name: str, of_seeds: Sequence[System], interval: Interval | None, split: str) -> Row:
     by_machine = {machine: (means["auc"], means["pauc"]) for machine, means in _machines(of_seeds).items()}
-    official = _mean([system.judgement.official for system in of_seeds])
+    officials = [system.judgement.official for system in of_seeds]
+    spread = _spread(officials) if len(of_seeds) > 1 else None
     undefined = of_seeds[0].judgement.undefined
-    return Row(name, by_machine, official, interval, of_seeds[0].selection, undefined, split)
+    return Row(name, by_machine, _mean(officials), interval, of_seeds[0].selection, undefined, split, spread)

@@ -19,7 +19,8 @@ CHOSEN_BY_LABELS = {
 
 class Row(NamedTuple):
     """A system's line: (AUC, pAUC) by machine type, the official score and its 95 % interval, what chose its models,
-    how many cells are undefined, and of which split the clips are. Figures are fractions, None where undefined."""
+    how many cells are undefined, of which split the clips are, and over several seeds the official score's standard
+    deviation. Figures are fractions, None where undefined."""
 
     system: str
     figures: Mapping[str, tuple[float | None, float | None]]
@@ -28,6 +29,7 @@ class Row(NamedTuple):
     selection: str
     undefined: int
     split: str = "dev"
+    spread: float | None = None
 
 
 def as_markdown(rows: Sequence[Row]) -> str:
@@ -69,7 +71,7 @@ def _texts(rows: Sequence[Row]) -> list[list[str]]:
         [
             row.system + MARKS.get(row.selection, ""),
             *("/".join(map(percent, row.figures[machine])) for machine in machines),
-            percent(row.official),
+            percent(row.official) + (f" ± {percent(row.spread)}" if row.spread is not None else ""),
             as_range(row.interval),
         ]
         for row in rows
@@ -83,6 +85,8 @@ def notes(rows: Sequence[Row]) -> list[str]:
         "By machine type: harmonic means over its sections and domains; official: the year's mean over all.",
         "Interval: of the official score over other test clips (bootstrap), not over other trainings.",
     ]
+    if any(row.spread is not None for row in rows):
+        lines.append("±: standard deviation over the seeds, whose mean the figures are.")
     selections = {row.selection for row in rows}
     if LABELLED_TEST in selections:
         lines.append(f"{MARKS[LABELLED_TEST]} models chosen by {CHOSEN_BY_LABELS[rows[0].split]}.")

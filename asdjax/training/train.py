@@ -13,8 +13,8 @@ from asdjax import configfile, parallel, signal, stops
 from asdjax.config import Config
 from asdjax.corpus.access import Recording, open_corpus, open_stores, recordings_of, require_sound
 from asdjax.corpus.clips import Corpus
-from asdjax.corpus.tasks import Task, hold_out, tasks_of
-from asdjax.errors import Stopped
+from asdjax.corpus.tasks import RESERVED, Task, hold_out, tasks_of
+from asdjax.errors import InputError, Stopped
 from asdjax.files import locked_folder
 from asdjax.journal import Journal
 from asdjax.models import heads
@@ -41,6 +41,7 @@ def train(config: Config, workdir: Path) -> None:
     corpus = open_corpus(config)
     tasks = tasks_of(corpus, config.data.classes)
     runs = runs_of(config, workdir, tasks)
+    _require_apart(workdir, runs, corpus)
     stacks = stacks_of(config, runs)
     for task in tasks:
         heads.head_of(fleet.spec_of(config, len(task.classes), optimizer.GROUPS).head)
@@ -61,6 +62,17 @@ def train(config: Config, workdir: Path) -> None:
         clips = {task.name: _clips(config, task, recordings[task.name]) for task in tasks}
         room = room_for(config, [[clips[run.task.name][0].samples for run in stack] for stack in stacks])
         on_each(meshes, [partial(_train_stack, config, stack, clips, room) for stack in stacks])
+
+
+def _require_apart(workdir: Path, runs: Sequence[Run], corpus: Corpus) -> None:
+    """See that no recordings lie in a folder that the work directory has another use for."""
+    homes = {home.resolve() for home in {clip.path.parent for clip in corpus}}
+    homes |= {above for home in homes for above in home.parents}
+    for folder in (*(workdir / name for name in RESERVED), *(run.folder for run in runs)):
+        if folder.resolve() in homes:
+            raise InputError(
+                f"--workdir {workdir}: expected a folder of its own, but {folder} holds recordings; give another"
+            )
 
 
 def _recordings(config: Config, workdir: Path, corpus: Corpus, task: Task) -> list[Recording]:

@@ -111,6 +111,16 @@ def test_samples_that_are_no_numbers_are_an_error_even_where_the_rest_is_convert
     assert "NaN or infinite" in result.findings[0].what
 
 
+def test_samples_beyond_full_scale_are_a_warning_as_conversion_clips_them(root: Path):
+    path = root / TRAIN.format(1)
+    values = 0.1 * np.random.default_rng(0).standard_normal(LEAST_SAMPLES)
+    values[: LEAST_SAMPLES // 4] = -1.01
+    soundfile.write(path, values, 16_000, "FLOAT")
+    warning, note = checked(root, on_mismatch="convert").findings
+    assert (warning.severity, warning.where, note.severity) == ("warning", str(path), "note")
+    assert warning.what == "25.00 % of its samples lie beyond full scale and are clipped"
+
+
 def test_what_is_converted_is_a_note_and_is_measured_after_conversion(root: Path):
     soundfile.write(root / TRAIN.format(0), noise(8, 6000), 48_000)
     soundfile.write(root / TRAIN.format(1), noise(9, 5990), 48_000)
@@ -286,13 +296,15 @@ def test_findings_that_differ_in_numbers_or_names_only_stand_together(root: Path
     assert len({finding["what"] for finding in as_json(result)["findings"]}) == 6 + 2 + 1
 
 
-def test_the_table_fits_80_columns(tmp_path: Path):
-    folder = tmp_path / ("a very long folder name" * 5) / ("machine" * 9) / "train"
+def test_the_table_fits_80_columns_but_for_words_that_do_not(tmp_path: Path):
+    folder = tmp_path / ("a very long folder name" * 5) / ("machine" * 12) / "train"
     folder.mkdir(parents=True)
     (folder / "unparsed name.wav").touch()
     soundfile.write(folder / "section_00_source_train_normal_0000_x.wav", noise(0), 16_000)
     text = format_table(checked(folder.parents[1]))
-    assert max(map(len, text.splitlines())) <= 80
+    for line in text.splitlines():
+        assert len(line) <= 80 or max(map(len, line.split())) >= 84
+    assert f"name/{'machine' * 12}/train/unparsed" in text
     assert "2 errors, 0 warnings, 1 note" in text
 
 

@@ -430,6 +430,7 @@ def test_a_manifest_says_everything_itself(tmp_path: Path):
         ("x.wav,press,left,,train,anomaly,", "training clip labelled anomaly"),
         ("x.wav,../press,left,,train,,", "machine '../press'"),
         ("x.wav,press,,,train,,", "section ''"),
+        (f"x.wav,{'p' * 101},left,,train,,", "expected a name of at most 100 bytes"),
         (",press,left,,train,,", "empty path"),
         ("x.wav,press,left,,train,,loud", "attributes 'loud'"),
         ("x.wav,press", "2 cells"),
@@ -450,6 +451,7 @@ def test_manifest_tables_and_roots_that_are_none_are_refused(tmp_path: Path):
         (b"path,machine,section,split,lable\n", "came a column 'lable'; mend"),
         (b"path,machine,split\n", "came none of section; mend"),
         ("path,machine,section,split\nä.wav,m,0,train\n".encode("latin-1"), "CSV in UTF-8"),
+        (b'path,machine,section,split\na.wav,m,0,train\n"b.wav,m,0,train\n', "manifest.csv line 3: expected CSV, came"),
     ]:
         table.write_bytes(content)
         with pytest.raises(InputError) as refused:
@@ -457,7 +459,7 @@ def test_manifest_tables_and_roots_that_are_none_are_refused(tmp_path: Path):
         assert said in str(refused.value)
     table.write_text(MANIFEST)
     other = touch(tmp_path / "dev", "fan/train/section_00_source_train_normal_0000_x.wav")
-    with pytest.raises(InputError, match=r"expected manifest\.csv in it"):
+    with pytest.raises(InputError, match=r"expected a file manifest\.csv in it"):
         read_corpus([tmp_path, other])
 
 

@@ -312,7 +312,7 @@ def test_what_a_killed_build_left_is_ignored_and_goes(tmp_path: Path):
 def test_a_file_in_the_folder_s_place_is_refused(tmp_path: Path):
     clips = record(tmp_path / "wav", [50])
     (tmp_path / "store").write_text("mine")
-    with pytest.raises(InputError, match="choose a folder"):
+    with pytest.raises(InputError, match="choose another folder"):
         opened(tmp_path / "store", clips)
     assert (tmp_path / "store").read_text() == "mine"
 

@@ -179,7 +179,7 @@ def test_a_foreign_folder_is_refused_and_left_alone(tmp_path: Path):
     (tmp_path / "letter.txt").write_text("mine")
     with pytest.raises(InputError, match="not empty"):
         synthesize(tmp_path, TINY, machines=["fan"])
-    with pytest.raises(InputError, match="choose a folder"):
+    with pytest.raises(InputError, match="choose another folder"):
         synthesize(tmp_path / "letter.txt", TINY, machines=["fan"])
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
 

@@ -120,6 +120,13 @@ def test_what_labels_chose_is_an_upper_bound_only_where_it_is_judged_on_the_same
         assert ("upper bound" in as_text([row])) == (split == "dev")
 
 
+def test_over_several_seeds_the_table_tells_the_spread():
+    (row,) = [row._replace(spread=0.0123) for row in rows() if row.system == "best_single"]
+    assert "70.00 ± 1.23" in as_text([row])
+    assert "±: standard deviation over the seeds" in as_text([row])
+    assert "±" not in as_text(rows())
+
+
 def test_a_bar_in_a_name_does_not_split_a_cell_of_table_md():
     table = as_markdown([Row("a|b", {"fan|2": (0.5, 0.5)}, 0.5, None, "none", 0)])
     assert r"| a\|b |" in table
