@@ -56,5 +56,5 @@ def test_folders_made_for_nothing_go_again(tmp_path: Path):
 
 def test_a_file_in_the_way_is_told(tmp_path: Path):
     (tmp_path / "a").write_text("")
-    with pytest.raises(InputError, match="; choose another folder$"), locked_folder(tmp_path / "a"):
+    with pytest.raises(InputError, match=r"; choose another folder$"), locked_folder(tmp_path / "a"):
         pass
