@@ -5,6 +5,7 @@ this project's choice and is meant to be experimented with.
 """
 
 import difflib
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -154,7 +155,7 @@ _MOST: Mapping[str, float] = {
     "phase1.steps": _MOST_STEPS,
     "phase2.steps": _MOST_STEPS,
 }
-"""Of some of the numbers below; of the others a billion."""
+"""Of some of the numbers below, beyond which nothing but memory would run out."""
 _POSITIVE = (
     "signal.sample_rate_hz",
     "signal.n_fft",
@@ -233,9 +234,10 @@ def validate(config: Config) -> None:
     for field, allowed in _SUBSETS.items():
         _require_subset(field, fields[field], allowed)
     for field in _POSITIVE:
-        most = _MOST.get(field, 1_000_000_000)
+        most = _MOST.get(field, sys.float_info.max)
         if fields[field] is not None and not 0 < fields[field] <= most:
-            raise InputError(f"config.{field}: expected a number above 0, {most} at most, got {fields[field]!r}")
+            at_most = f", {most} at most" if field in _MOST else ""
+            raise InputError(f"config.{field}: expected a number above 0{at_most}, got {fields[field]!r}")
     for field, (low, high) in _RANGES.items():
         if not low <= fields[field] <= high:
             raise InputError(f"config.{field}: expected {low} to {high}, got {fields[field]!r}")

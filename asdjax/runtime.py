@@ -4,6 +4,7 @@ import functools
 import hashlib
 import json
 import os
+import tempfile
 import warnings
 from importlib.metadata import version
 from pathlib import Path
@@ -48,10 +49,15 @@ def keep(file: Path, content: bytes) -> None:
 
     Whoever reads it must see whether it is whole.
     """
-    partial = file.with_name(f"{file.name}.{os.getpid()}")
     try:
-        partial.write_bytes(content)
-        partial.replace(file)
+        handle, partial = tempfile.mkstemp(dir=file.parent)
+        try:
+            with open(handle, "wb") as stream:
+                stream.write(content)
+            os.replace(partial, file)
+        except OSError:
+            os.unlink(partial)
+            raise
     except OSError as error:
         _not_kept(f"{file.parent.parent}: {error.strerror}")
 

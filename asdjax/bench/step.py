@@ -84,11 +84,12 @@ def _pieces(spec: FleetSpec, audio: Audio, plan: sampler.Plan, keys: jax.Array, 
 class Step:
     """A fleet's program in training: as many steps as are asked for, on one device.
 
-    `flops` and `traffic` are of a step, as asdjax/counts.py counts them: on a CPU the gradients of depthwise kernels,
+    `flops` and `traffic` are of a step, as training/counts.py counts them: on a CPU the gradients of depthwise kernels,
     whose rows are looped over, are all but left out.
     """
 
     def __init__(self, spec: FleetSpec) -> None:
+        parallel.processor()  # that counts FLOPs: not found missing only after minutes of compiling
         self.spec, self._inputs = spec, inputs_of(spec)
         self._done, self._rate = 0, default().optimizer.learning_rate
         state = fleet.stacked([fleet.begin(spec, fleet.initial_model(spec, 0, "bench"))])

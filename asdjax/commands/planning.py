@@ -11,7 +11,7 @@ from asdjax.commands.console import BAD_INPUT, DONE
 def add_plan(commands: Any) -> None:
     """Add `asdjax plan` to the commands of the parser."""
     parser = console.add_command(
-        commands, "plan", _plan, "compile the training step for other devices: memory, FLOPs and the least time"
+        commands, "plan", _plan, "compile the training step for other devices: memory, FLOPs, roofline"
     )
     parser.epilog = "Nothing is run, and the devices need not be here; exit code 2 where the step does not fit them."
     console.add_config(parser)

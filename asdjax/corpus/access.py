@@ -74,12 +74,16 @@ def require_sound(config: Config) -> None:
         raise InputError(f"{first.where}: {first.what}; {first.remedy}{others}")
 
 
+def store_folder(config: Config, workdir: Path) -> Path:
+    """Where the stores lie, a folder for each machine type."""
+    return Path(config.data.store) if config.data.store else workdir / "store"
+
+
 def open_stores(config: Config, workdir: Path, corpus: Corpus, machines: Sequence[str]) -> Stores:
     """The stores of machine types, built where missing, in `config.data.store` or W/store."""
-    folder = Path(config.data.store) if config.data.store else workdir / "store"
     return {
         machine: open_store(
-            folder,
+            store_folder(config, workdir),
             machine,
             corpus.select(machine=machine),
             sample_rate_hz=config.signal.sample_rate_hz,

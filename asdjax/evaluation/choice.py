@@ -95,7 +95,6 @@ def _step(run: Run, line: str, planned: int, step: int | None) -> int:
     try:
         checkpoints.verify(run.folder / line, chosen)
     except checkpoints.Damaged as damage:
-        others = ", ".join(str(other) for other in saved if other != chosen)
-        remedy = f"give --step {others}" if others else f"remove {run.folder / line}, and run asdjax train again"
-        raise InputError(f"{damage}; {remedy}") from None
+        first = "" if len(saved) > 1 else f"remove {run.folder / line} and "
+        raise InputError(f"{damage}; {first}run asdjax train again") from None
     return chosen

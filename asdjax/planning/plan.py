@@ -1,4 +1,4 @@
-"""`asdjax plan`: memory, FLOPs, bytes and the least time of a training, before anybody pays for it."""
+"""`asdjax plan`: memory, FLOPs, bytes and the roofline of a training, before anybody pays for it."""
 
 import math
 from typing import Any

@@ -51,6 +51,7 @@ def cost_of(config: Config, work: Work, target: Target) -> Cost:
 
     Raises InputError where the compiler refuses it, as it does where memory is too small.
     """
+    parallel.processor()  # that counts FLOPs: not found missing only after minutes of compiling
     jax.config.update("jax_enable_compilation_cache", False)  # what is compiled for other devices cannot be read back
     mesh = parallel.data_meshes(config.parallel.tasks_at_once, target.devices)[0]
     parallel.require_divisible(config.train.batch_size, mesh)
@@ -156,7 +157,7 @@ def _inputs(
 
 def _audio(config: Config, spec: FleetSpec, work: Work, stacked: int, target: Target, mesh: Mesh) -> Audio:
     """All clips where they fit on the devices, else the crops of a dispatch: shapes."""
-    if target.platform == "tpu" and target.memory_bytes is None and config.data.resident == "auto":
+    if target.platform != "cpu" and target.memory_bytes is None and config.data.resident == "auto":
         raise InputError(
             f"config.data.resident: expected device or host, as the memory of {target.kind} is not known, got auto"
         )

@@ -13,7 +13,7 @@ def of_plan(plan: dict[str, Any]) -> str:
         ("fleets", _fleets(plan)),
         ("memory", _memory(plan)),
         ("a step", _step(plan)),
-        ("at least", _roofline(plan)),
+        ("roofline", _roofline(plan)),
     ]
     return "\n".join(
         textwrap.fill(text, _WIDTH, initial_indent=f"{name:10}", subsequent_indent=" " * 10) for name, text in lines

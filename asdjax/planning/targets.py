@@ -64,7 +64,7 @@ def _target(name: str, platform: str, devices: Sequence[Any]) -> Target:
 def _memory_bytes(platform: str, device: Any, sheet: Datasheet | None) -> float | None:
     """What a program may take: a GPU that is here says so itself, and leaves out what JAX does not ask for."""
     if platform == "gpu":
-        return device.memory_stats()["bytes_limit"]
+        return (device.memory_stats() or {}).get("bytes_limit")
     return sheet.memory_bytes if sheet else None
 
 

@@ -14,6 +14,8 @@ from asdjax.training.fleet import FleetSpec
 _BITS = re.compile(r"[a-z]+(\d+)")
 _ARRAY = re.compile(r"\b(pred|[a-z]+\d+\w*)\[([\d,]*)\]")
 _INSTRUCTION = re.compile(r"^\s*(?:ROOT )?(?P<name>%[\w.-]+) = (?P<shape>.*?) (?P<kind>[a-z][\w-]*)\((?P<operands>.*)")
+_LIBRARY = 'custom_call_target="__cu'
+_SCRATCH = re.compile(r", [su]8\[\d+\](\{\d*\})?\)$")
 _NAME = re.compile(r"%[\w.-]+")
 
 
@@ -39,8 +41,8 @@ def flops_of(spec: FleetSpec, arguments: Any) -> float:
 
 
 def traffic_of(program: Compiled) -> float:
-    """Bytes that one device reads and writes in a step. XLA leaves out the calls to libraries, which hold a GPU's
-    convolutions and matrix products: what these take and give is added."""
+    """Bytes that one device reads and writes in a step. XLA leaves out calls to cuDNN and cuBLAS, a GPU's convolutions
+    and matrix products: what these take and give is added."""
     return cast(dict[str, float], program.cost_analysis())["bytes accessed"] + called_bytes(program.as_text() or "")
 
 
@@ -52,13 +54,15 @@ def memory_of(program: Compiled) -> Memory:
 
 
 def called_bytes(program: str) -> float:
-    """Operands and results of all custom calls in a program's optimised HLO text, each counted once."""
+    """Operands and results of the calls to NVIDIA's libraries in a program's optimised HLO text, each counted once, and
+    without the scratch memory, int8, that such a call names as its last result."""
     instructions = [found for line in program.splitlines() if (found := _INSTRUCTION.match(line))]
     of_name = {found["name"]: sum(array_bytes(found["shape"])) for found in instructions}
     return sum(
-        of_name[found["name"]] + sum(of_name.get(name, 0) for name in _NAME.findall(_operands(found["operands"])))
+        sum(array_bytes(_SCRATCH.sub(")", found["shape"])))
+        + sum(of_name.get(name, 0) for name in _NAME.findall(_operands(found["operands"])))
         for found in instructions
-        if found["kind"] == "custom-call"
+        if found["kind"] == "custom-call" and _LIBRARY in found["operands"]
     )
 
 

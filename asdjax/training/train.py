@@ -11,9 +11,9 @@ from jax.sharding import Mesh
 
 from asdjax import configfile, parallel, signal, stops
 from asdjax.config import Config
-from asdjax.corpus.access import Recording, open_corpus, open_stores, recordings_of, require_sound
+from asdjax.corpus.access import Recording, open_corpus, open_stores, recordings_of, require_sound, store_folder
 from asdjax.corpus.clips import Corpus
-from asdjax.corpus.tasks import RESERVED, Task, hold_out, tasks_of
+from asdjax.corpus.tasks import Task, hold_out, tasks_of
 from asdjax.errors import InputError, Stopped
 from asdjax.files import locked_folder
 from asdjax.journal import Journal
@@ -41,7 +41,7 @@ def train(config: Config, workdir: Path) -> None:
     corpus = open_corpus(config)
     tasks = tasks_of(corpus, config.data.classes)
     runs = runs_of(config, workdir, tasks)
-    _require_apart(workdir, runs, corpus)
+    _require_apart(config, workdir, runs, corpus)
     stacks = stacks_of(config, runs)
     for task in tasks:
         heads.head_of(fleet.spec_of(config, len(task.classes), optimizer.GROUPS).head)
@@ -64,15 +64,18 @@ def train(config: Config, workdir: Path) -> None:
         on_each(meshes, [partial(_train_stack, config, stack, clips, room) for stack in stacks])
 
 
-def _require_apart(workdir: Path, runs: Sequence[Run], corpus: Corpus) -> None:
-    """See that no recordings lie in a folder that the work directory has another use for."""
+def _require_apart(config: Config, workdir: Path, runs: Sequence[Run], corpus: Corpus) -> None:
+    """See that no recordings lie in a folder that stores, runs or evaluations are written to."""
     homes = {home.resolve() for home in {clip.path.parent for clip in corpus}}
     homes |= {above for home in homes for above in home.parents}
-    for folder in (*(workdir / name for name in RESERVED), *(run.folder for run in runs)):
-        if folder.resolve() in homes:
-            raise InputError(
-                f"--workdir {workdir}: expected a folder of its own, but {folder} holds recordings; give another"
-            )
+    stores = [store_folder(config, workdir) / machine for machine in corpus.machines]
+    for what, folders in (
+        (f"config.data.store: {config.data.store}" if config.data.store else f"--workdir {workdir}", stores),
+        (f"--workdir {workdir}", [workdir / "evaluation", *(run.folder for run in runs)]),
+    ):
+        for folder in folders:
+            if folder.resolve() in homes:
+                raise InputError(f"{what}: expected a folder of its own, but {folder} holds recordings; give another")
 
 
 def _recordings(config: Config, workdir: Path, corpus: Corpus, task: Task) -> list[Recording]:

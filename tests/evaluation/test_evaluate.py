@@ -156,7 +156,7 @@ def test_a_training_that_has_not_come_far_enough_is_refused(trained: Path, capsy
 
 def test_a_damaged_checkpoint_is_refused(trained: Path, capsys: pytest.CaptureFixture[str]):
     shutil.rmtree(trained / "fan" / "phase2_full" / "3")
-    assert "give another --step" in refusal(trained, capsys)
+    assert "is missing; run asdjax train again" in refusal(trained, capsys)
 
 
 def test_without_unlabelled_clips_there_is_no_evaluation_split(trained: Path, capsys: pytest.CaptureFixture[str]):

@@ -110,12 +110,12 @@ def test_a_checkpoint_that_is_damaged_ends_it(trained: Path, capsys: pytest.Capt
 def test_of_a_damaged_checkpoint_it_says_what_helps(trained: Path, capsys: pytest.CaptureFixture[str]):
     next((trained / "fan" / "phase2_full" / "3").rglob("d/*")).write_bytes(b"")
     assert main(["evaluate", "--workdir", str(trained)]) == 2
-    assert "is not what was saved; give --step 2" in capsys.readouterr().err
+    assert "is not what was saved; run asdjax train again" in capsys.readouterr().err
     shutil.rmtree(trained / "fan" / "phase2_full" / "2")
     (trained / "fan" / "phase2_full" / "2.json").unlink()
     assert main(["evaluate", "--workdir", str(trained)]) == 2
     line = trained / "fan" / "phase2_full"
-    assert f"is not what was saved; remove {line}, and run asdjax train again" in capsys.readouterr().err
+    assert f"is not what was saved; remove {line} and run asdjax train again" in capsys.readouterr().err
 
 
 @pytest.mark.slow

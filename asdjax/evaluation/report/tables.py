@@ -8,7 +8,7 @@ from asdjax.evaluation.clip_table import Row
 from asdjax.evaluation.ensembles import ALL, ALL_SEEDS, TOP, TOP_HELD_OUT
 from asdjax.evaluation.metrics import Cell
 from asdjax.evaluation.report.inputs import HEADLINE, Inputs
-from asdjax.evaluation.table import MARKS, as_range, notes, percent
+from asdjax.evaluation.table import MARKS, as_range, notes, percent, with_spread
 from asdjax.evaluation.table import Row as SystemRow
 
 _RULES = {thresholds.GAMMA: "gamma distribution", thresholds.EMPIRICAL: "of the scores themselves"}
@@ -62,25 +62,24 @@ def system_rows(results: Mapping[str, Any]) -> list[SystemRow]:
             system["selection"],
             system["undefined_cells"],
             results["split"],
+            system.get("spread"),
         )
         for name, system in results["systems"].items()
     ]
 
 
 def systems(inputs: Inputs) -> Table:
-    """All systems; with several seeds the spread over them."""
+    """All systems."""
     rows = system_rows(inputs.results)
     machines = list(rows[0].figures)
-    several = len(inputs.seeds) > 1
-    head = ["System", "Kind", "Official", "95 % interval", *(["Spread over seeds"] if several else []), *machines]
+    head = ["System", "Kind", "Official", "95 % interval", *machines]
     lines = [
         Line(
             [
                 row.system + MARKS.get(row.selection, ""),
                 kind_of(row.system, inputs),
-                percent(row.official),
+                with_spread(row),
                 as_range(row.interval).replace("-", "–"),
-                *([percent(inputs.results["systems"][row.system].get("spread"))] if several else []),
                 *(" / ".join(map(percent, row.figures[machine])) for machine in machines),
             ],
             row.system == HEADLINE,
@@ -88,7 +87,7 @@ def systems(inputs: Inputs) -> Table:
         for row in rows
     ]
     below = ["All figures in %. By machine type: AUC / pAUC.", *notes(rows)]
-    if several:
+    if len(inputs.seeds) > 1:
         below.append(f"Means over the seeds {', '.join(map(str, inputs.seeds))}.")
     return Table(head, lines, below)
 
