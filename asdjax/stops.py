@@ -133,7 +133,7 @@ def _listen(receiving: int) -> None:
             continue
         signals += 1
         with _leaving:
-            at_work = bool(_saving)
+            at_work = bool(_saving) or _asked  # the main thread may have heard it first, and saved by now
             if at_work:
                 ask()
         if signals > 1 or not at_work:

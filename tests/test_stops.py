@@ -87,6 +87,29 @@ with watched():
 """
 
 
+LATE = """
+import threading, time
+from asdjax import stops
+from asdjax.errors import Stopped
+from asdjax.stops import Deferral, watched
+
+saved, listen = threading.Event(), stops._listen
+stops._listen = lambda receiving: saved.wait(60) and listen(receiving)
+try:
+    with watched():
+        try:
+            with Deferral() as stop:
+                stop.begin()
+                print("busy", flush=True)
+                while not stop.asked:
+                    time.sleep(0.01)
+        finally:
+            saved.set()
+except Stopped as stopped:
+    print(stopped)
+"""
+
+
 # where this runs in the background Ctrl-C may be ignored, which programs would inherit
 HEEDING = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
 
@@ -133,6 +156,13 @@ def test_a_signal_at_the_moment_at_which_work_ends_is_not_forgotten():
         process.send_signal(signal.SIGTERM)
         out, _ = process.communicate(timeout=60)
     assert out == ALL_SAVED
+
+
+def test_a_listener_that_comes_when_all_is_saved_leaves_the_end_to_the_main_thread():
+    with running(LATE) as process:
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=60)
+    assert (process.returncode, out) == (0, ALL_SAVED)
 
 
 def test_signals_are_heard_though_nobody_reads_the_messages():
