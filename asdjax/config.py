@@ -152,7 +152,9 @@ _MOST: Mapping[str, float] = {
     "train.batch_size": 1_000_000,
     "parallel.stacked": 1000,
     "parallel.tasks_at_once": 1000,
+    "phase1.epochs": _MOST_STEPS,
     "phase1.steps": _MOST_STEPS,
+    "phase2.epochs": _MOST_STEPS,
     "phase2.steps": _MOST_STEPS,
 }
 """Of some of the numbers below, beyond which nothing but memory would run out."""

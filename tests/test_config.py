@@ -108,6 +108,7 @@ def changed(field: str, value: Any) -> Any:
         ("phase1.epochs", float("inf"), "above 0"),
         ("phase1.steps", -1, "above 0"),
         ("phase1.steps", 10**24, "10000000 at most"),
+        ("phase1.epochs", 1e308, "10000000 at most"),
         ("train.batch_size", 10**21, "1000000 at most"),
         ("arcface.subcentres", 10**9, "1000 at most"),
         ("mixup.max_weight", 0.6, "0 to 0.5"),

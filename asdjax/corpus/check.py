@@ -146,7 +146,7 @@ def _of_samples(clip: Clip, samples: np.ndarray, channel: str) -> Iterator[Findi
     heard = mono_of(samples, channel)
     if np.ptp(heard) <= SILENT_PEAK_TO_PEAK:
         yield Finding("warning", str(clip.path), "silent", "remove it, and look at the microphone")
-    if beyond := np.mean(np.abs(heard) > 1):
+    if samples.dtype.kind == "f" and (beyond := np.mean(np.abs(heard) > 1)):
         what = f"{max(100 * beyond, 0.01):.2f} % of its samples lie beyond full scale and are clipped"
         yield Finding("warning", str(clip.path), what, "export it again at a lower level")
 
