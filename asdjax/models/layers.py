@@ -6,6 +6,7 @@ numpy ones, which cost nothing, and filled by models/initialise.py.
 """
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,9 @@ from jax.typing import DTypeLike
 from asdjax import parallel
 from asdjax.models import lowering
 from asdjax.models.lowering import Size
+
+Form = Callable[..., jax.Array]
+"""A way to compute a convolution: (x, kernel, stride) -> (b, f', t', c')."""
 
 EMBEDDING = 128
 """Width of every variant's embedding (report, Table 1)."""
@@ -34,7 +38,26 @@ def scaled(channels: int, width: float) -> int:
     return channels if width == 1 else max(8, 8 * round(channels * width / 8))
 
 
-class Conv(nnx.Module):
+class _Convolution(nnx.Module):
+    """A kernel that takes every `stride`-th place of both axes.
+
+    After `eval()` it may be exported for several platforms: each gets its own form.
+    """
+
+    def __init__(self, kernel: np.ndarray, *, stride: int, dtype: DTypeLike) -> None:
+        self.kernel = nnx.Param(kernel)
+        self.stride = stride
+        self.dtype = dtype
+        self.deterministic = False  # which `eval()` turns on, as it does a dropout's
+
+    def _by_platform(self, x: jax.Array, kernel: jax.Array, on_cpu: Form, elsewhere: Form) -> jax.Array:
+        on_cpu, elsewhere = (functools.partial(form, stride=self.stride) for form in (on_cpu, elsewhere))
+        if self.deterministic:
+            return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=elsewhere)
+        return (elsewhere if parallel.on_accelerator() else on_cpu)(x, kernel)
+
+
+class Conv(_Convolution):
     """Dense convolution, (b, f, t, c_in) -> (b, f', t', c_out).
 
     A 1x1 kernel is written as a matrix product, which under `vmap` over models stays a batched one where a convolution
@@ -42,44 +65,27 @@ class Conv(nnx.Module):
     """
 
     def __init__(self, c_in: int, c_out: int, kernel: int, *, stride: int = 1, dtype: DTypeLike) -> None:
-        self.kernel = nnx.Param(_zeros(kernel, kernel, c_in, c_out))
-        self.stride = stride
-        self.dtype = dtype
+        super().__init__(_zeros(kernel, kernel, c_in, c_out), stride=stride, dtype=dtype)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = jnp.asarray(self.kernel[...], self.dtype)
-        if kernel.shape[:2] == (1, 1):
+        k, _, c_in, _ = kernel.shape
+        if k == 1:
             return lowering.pointwise_conv(x[:, :: self.stride, :: self.stride], kernel[0, 0])
-        pad = (kernel.shape[0] - 1) // 2
-        return jax.lax.conv_general_dilated(
-            x,
-            kernel,
-            (self.stride, self.stride),
-            ((pad, pad), (pad, pad)),
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
+        if c_in == 1:
+            return self._by_platform(x, kernel, lowering.conv_of_rows, lowering.conv)
+        return lowering.conv(x, kernel, self.stride)
 
 
-class DepthwiseConv(nnx.Module):
-    """One k x k filter per channel, (b, f, t, c) -> (b, f', t', c).
-
-    After `eval()` it may be exported for several platforms: each gets its own lowering.
-    """
+class DepthwiseConv(_Convolution):
+    """One k x k filter per channel, (b, f, t, c) -> (b, f', t', c)."""
 
     def __init__(self, channels: int, kernel: int, *, stride: int = 1, dtype: DTypeLike) -> None:
-        self.kernel = nnx.Param(_zeros(kernel, kernel, channels))
-        self.stride = stride
-        self.dtype = dtype
-        self.deterministic = False  # which `eval()` turns on, as it does a dropout's
+        super().__init__(_zeros(kernel, kernel, channels), stride=stride, dtype=dtype)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = jnp.asarray(self.kernel[...], self.dtype)
-        on_cpu, elsewhere = (
-            functools.partial(form, stride=self.stride) for form in (lowering.shifted_products, lowering.grouped_conv)
-        )
-        if self.deterministic:
-            return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=elsewhere)
-        return (elsewhere if parallel.on_accelerator() else on_cpu)(x, kernel)
+        return self._by_platform(x, kernel, lowering.shifted_products, lowering.grouped_conv)
 
 
 class GlobalDepthwiseConv(nnx.Module):

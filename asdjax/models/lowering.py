@@ -16,6 +16,28 @@ def conv_output(size: int, kernel: int, stride: int) -> int:
     return (size + 2 * ((kernel - 1) // 2) - kernel) // stride + 1
 
 
+def conv(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """Dense convolution as the compiler's own: (b, f, t, c), (k, k, c, d) -> (b, f', t', d)."""
+    return _strided(x, kernel, (stride, stride), _both_pads(kernel), 1)
+
+
+def conv_of_rows(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """The same convolution of maps of one channel, (b, f, t, 1), (k, k, 1, d) -> (b, f', t', d), the k rows that an
+    output meets laid beside each other as channels, under a kernel of one row.
+
+    The CPU backend gathers what a kernel meets in runs as long as a column has channels: with one they are single
+    numbers. Forward, 16 x 1024 x 32 on two x86 cores: 7x7 to 8 channels 4.0 ms instead of 12.3, to 64 14.3 instead of
+    15.3; 3x3 to 8 2.6 instead of 4.6; no gradient of the kernel is slower, that of 3x3 to 32 takes 5.4 instead of 8.7.
+    """
+    k = kernel.shape[0]
+    pad = (k - 1) // 2
+    padded = jnp.pad(x, ((0, 0), (pad, pad), (0, 0), (0, 0)))
+    last = stride * (conv_output(x.shape[1], k, stride) - 1) + 1
+    rows = [jax.lax.slice_in_dim(padded, i, i + last, stride, axis=1) for i in range(k)]
+    of_one_row = kernel.swapaxes(0, 2)  # (1, k, k, d)
+    return _strided(jnp.concatenate(rows, axis=-1), of_one_row, (1, stride), ((0, 0), (pad, pad)), 1)
+
+
 @jax.custom_vjp
 def pointwise_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """1x1 convolution as a matrix product: (b, f, t, c), (c, d) -> (b, f, t, d).
@@ -140,14 +162,17 @@ shifted_products.defvjp(_shifts_forward, _shifts_backward)
 
 def grouped_conv(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     """Depthwise convolution as the compiler's own: (b, f, t, c), (k, k, c) -> (b, f', t', c)."""
+    return _strided(x, kernel[:, :, None], (stride, stride), _both_pads(kernel), x.shape[-1])
+
+
+def _both_pads(kernel: jax.Array) -> tuple[Size, Size]:
     pad = (kernel.shape[0] - 1) // 2
+    return (pad, pad), (pad, pad)
+
+
+def _strided(x: jax.Array, kernel: jax.Array, strides: Size, pads: tuple[Size, Size], groups: int) -> jax.Array:
     return jax.lax.conv_general_dilated(
-        x,
-        kernel[:, :, None],
-        (stride, stride),
-        ((pad, pad), (pad, pad)),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=x.shape[-1],
+        x, kernel, strides, pads, dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=groups
     )
 
 

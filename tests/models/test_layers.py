@@ -15,6 +15,13 @@ def normal(*shape: int, seed: int = 0) -> jax.Array:
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
 
 
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def value_and_gradients(form: layers.Form, x: jax.Array, kernel: jax.Array, stride: int) -> tuple[jax.Array, ...]:
+    """Of a convolution, and what a fixed gradient of its value makes of x and the kernel."""
+    y, backward = jax.vjp(lambda x, kernel: form(x, kernel, stride), x, kernel)
+    return y, *backward(normal(*y.shape, seed=2))
+
+
 @pytest.mark.parametrize("size", [(9, 7), (8, 4), (6, 1)], ids=["odd", "even", "narrower than the kernel"])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("k", [3, 5])
@@ -22,13 +29,21 @@ def test_shifted_products_are_a_depthwise_convolution_with_both_its_gradients(
     k: int, stride: int, size: lowering.Size
 ) -> None:
     x, kernel = normal(2, *size, 3), normal(k, k, 3, seed=1)
+    ours, reference = (
+        value_and_gradients(form, x, kernel, stride) for form in (lowering.shifted_products, lowering.grouped_conv)
+    )
+    for actual, expected in zip(ours, reference, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
 
-    @functools.partial(jax.jit, static_argnums=0)
-    def both(convolution, x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, ...]:
-        y, backward = jax.vjp(lambda x, kernel: convolution(x, kernel, stride), x, kernel)
-        return y, *backward(normal(*y.shape, seed=2))
 
-    ours, reference = both(lowering.shifted_products, x, kernel), both(lowering.grouped_conv, x, kernel)
+@pytest.mark.parametrize("size", [(9, 7), (8, 4), (6, 1)], ids=["odd", "even", "narrower than the kernel"])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("k", [3, 7])
+def test_rows_as_channels_are_the_same_convolution_with_both_its_gradients(
+    k: int, stride: int, size: lowering.Size
+) -> None:
+    x, kernel = normal(2, *size, 1), normal(k, k, 1, 5, seed=1)
+    ours, reference = (value_and_gradients(form, x, kernel, stride) for form in (lowering.conv_of_rows, lowering.conv))
     for actual, expected in zip(ours, reference, strict=True):
         np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
 
