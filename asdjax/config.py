@@ -157,7 +157,7 @@ _MOST: Mapping[str, float] = {
     "phase2.epochs": _MOST_STEPS,
     "phase2.steps": _MOST_STEPS,
 }
-"""Of some of the numbers below, beyond which nothing but memory would run out."""
+"""What some of the numbers below may be at most; no run has use for more."""
 _POSITIVE = (
     "signal.sample_rate_hz",
     "signal.n_fft",

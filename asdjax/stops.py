@@ -26,6 +26,9 @@ ALL_IS_SAVED = f"stopped; all is saved; {GO_ON}"
 _asked = False
 """Whether a signal came while there was work to save, or `ask` was called."""
 
+_heard = False
+"""Whether the main thread has handled a signal that came while there was work to save."""
+
 _saving: set["Deferral"] = set()
 """Those that have work to save; there may be one a thread."""
 
@@ -115,13 +118,15 @@ def watched() -> Iterator[None]:
 
 def forget() -> None:
     """What was asked has been done."""
-    global _asked
-    _asked = False
+    global _asked, _heard
+    _asked = _heard = False
 
 
 def _heard_by_main(*_: object) -> None:
     """In the main thread, as soon as it is back in Python."""
+    global _heard
     if _saving:
+        _heard = True
         ask()
 
 
@@ -133,7 +138,7 @@ def _listen(receiving: int) -> None:
             continue
         signals += 1
         with _leaving:
-            at_work = bool(_saving) or _asked  # the main thread may have heard it first, and saved by now
+            at_work = bool(_saving) or _heard  # the main thread may have heard it first, and saved by now
             if at_work:
                 ask()
         if signals > 1 or not at_work:

@@ -87,6 +87,18 @@ with watched():
 """
 
 
+FAILED = """
+import hashlib
+from asdjax import stops
+from asdjax.stops import watched
+
+with watched():
+    stops.ask()  # as for a job that failed, while another, which has nothing to save yet, compiles
+    print("busy", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
+"""
+
+
 LATE = """
 import threading, time
 from asdjax import stops
@@ -124,8 +136,9 @@ def running(code: str) -> subprocess.Popen:
 
 
 @SIGNALS
-def test_where_nothing_would_be_lost_it_ends_at_once(number: signal.Signals):
-    with running(BUSY) as process:
+@pytest.mark.parametrize("code", [BUSY, FAILED], ids=["busy", "asked to end"])
+def test_where_nothing_would_be_lost_it_ends_at_once(code: str, number: signal.Signals):
+    with running(code) as process:
         process.send_signal(number)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 75

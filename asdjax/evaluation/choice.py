@@ -1,6 +1,7 @@
 """Which checkpoints of a run make its models."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from asdjax.config import Config, evaluated_lines
@@ -67,10 +68,10 @@ def is_complete(config: Config, runs: Sequence[Run], chosen: Chosen) -> bool:
 
 
 def _asked(config: Config, run: Run) -> list[Checkpoint]:
-    """As `_planned`; says so where a run has no phase 2."""
+    """As `_planned`; says so where a run has not all lines asked for, as it has no phase 2."""
     lines = _planned(config, run)
-    if not {line for _, line, _ in lines} & set(evaluated_lines(config)):
-        say(f"{run.name}: has no phase 2, evaluating phase 1")
+    if [line for _, line, _ in lines] != list(evaluated_lines(config)):
+        say(f"{run.name}: has no phase 2, evaluating phase 1 alone")
     return lines
 
 
@@ -95,6 +96,13 @@ def _step(run: Run, line: str, planned: int, step: int | None) -> int:
     try:
         checkpoints.verify(run.folder / line, chosen)
     except checkpoints.Damaged as damage:
-        first = "" if len(saved) > 1 else f"remove {run.folder / line} and "
-        raise InputError(f"{damage}; {first}run asdjax train again") from None
+        raise InputError(f"{damage}; {_remedy(run.folder / line, saved, chosen)}") from None
     return chosen
+
+
+def _remedy(line: Path, saved: Sequence[int], damaged: int) -> str:
+    """What to do about a step that cannot be read: training goes on from the newest whole one."""
+    if damaged != saved[-1]:
+        return "give another --step"
+    first = "" if len(saved) > 1 else f"remove {line} and "
+    return f"{first}run asdjax train again"

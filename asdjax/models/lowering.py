@@ -26,14 +26,15 @@ def conv_of_rows(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     output meets laid beside each other as channels, under a kernel of one row.
 
     The CPU backend gathers what a kernel meets in runs as long as a column has channels: with one they are single
-    numbers. Forward, 16 x 1024 x 32 on two x86 cores: 7x7 to 8 channels 4.0 ms instead of 12.3, to 64 14.3 instead of
-    15.3; 3x3 to 8 2.6 instead of 4.6; no gradient of the kernel is slower, that of 3x3 to 32 takes 5.4 instead of 8.7.
+    numbers. Forward, 16 x 1024 x 32 at stride 2, float32, one model, on two x86 cores: 7x7 to 8 channels 4.0 ms instead
+    of 12.3, to 64 14.3 instead of 15.3; 3x3 to 8 2.6 instead of 4.6; no gradient of the kernel is slower, that of 3x3
+    to 32 takes 5.4 instead of 8.7.
     """
     k = kernel.shape[0]
     pad = (k - 1) // 2
     padded = jnp.pad(x, ((0, 0), (pad, pad), (0, 0), (0, 0)))
-    last = stride * (conv_output(x.shape[1], k, stride) - 1) + 1
-    rows = [jax.lax.slice_in_dim(padded, i, i + last, stride, axis=1) for i in range(k)]
+    span = stride * (conv_output(x.shape[1], k, stride) - 1) + 1
+    rows = [jax.lax.slice_in_dim(padded, i, i + span, stride, axis=1) for i in range(k)]
     of_one_row = kernel.swapaxes(0, 2)  # (1, k, k, d)
     return _strided(jnp.concatenate(rows, axis=-1), of_one_row, (1, stride), ((0, 0), (pad, pad)), 1)
 

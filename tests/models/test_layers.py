@@ -170,6 +170,16 @@ def test_batch_norm_keeps_nine_tenths_of_its_running_averages_and_evaluates_with
 
 
 @pytest.mark.parametrize(
+    "layer", [layers.Conv(1, 8, 3, dtype=jnp.float32), layers.DepthwiseConv(1, 3, dtype=jnp.float32)]
+)
+def test_what_has_a_form_for_each_platform_computes_the_same_in_training_and_evaluation(layer: nnx.Module) -> None:
+    x = normal(2, 8, 6, 1)
+    in_training = layer(x)
+    layer.eval()
+    np.testing.assert_array_equal(jax.jit(layer.__call__)(x), in_training)
+
+
+@pytest.mark.parametrize(
     ("channels", "width", "expected"), [(64, 1.0, 64), (4, 1.0, 4), (64, 0.125, 8), (24, 0.125, 8), (112, 0.5, 56)]
 )
 def test_widths_are_exact_at_one_and_multiples_of_eight_elsewhere(channels: int, width: float, expected: int) -> None:
@@ -181,6 +191,7 @@ def test_every_layer_computes_in_half_precision() -> None:
     modules: list[nnx.Module] = [
         layers.Conv(8, 8, 3, dtype=jnp.bfloat16),
         layers.Conv(8, 8, 1, dtype=jnp.bfloat16),
+        nnx.Sequential(lambda x: x[..., :1], layers.Conv(1, 8, 3, dtype=jnp.bfloat16)),
         layers.DepthwiseConv(8, 3, dtype=jnp.bfloat16),
         layers.BatchNorm(8),
         layers.PReLU(8),
