@@ -18,7 +18,7 @@ def conv_output(size: int, kernel: int, stride: int) -> int:
 
 def conv(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     """Dense convolution as the compiler's own: (b, f, t, c), (k, k, c, d) -> (b, f', t', d)."""
-    return _strided(x, kernel, (stride, stride), _both_pads(kernel), 1)
+    return _strided(x, kernel, (stride, stride), _both_pads(kernel))
 
 
 def conv_of_rows(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
@@ -28,7 +28,8 @@ def conv_of_rows(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     The CPU backend gathers what a kernel meets in runs as long as a column has channels: with one they are single
     numbers. Forward, 16 x 1024 x 32 at stride 2, float32, one model, on two x86 cores: 7x7 to 8 channels 4.0 ms instead
     of 12.3, to 64 14.3 instead of 15.3; 3x3 to 8 2.6 instead of 4.6; no gradient of the kernel is slower, that of 3x3
-    to 32 takes 5.4 instead of 8.7.
+    to 32 takes 5.4 instead of 8.7. Under `vmap` over two models, 8 pieces each, 7x7 to 64 takes 41 ms instead of 29,
+    its gradient 249 instead of 256.
     """
     k = kernel.shape[0]
     pad = (k - 1) // 2
@@ -36,7 +37,7 @@ def conv_of_rows(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     span = stride * (conv_output(x.shape[1], k, stride) - 1) + 1
     rows = [jax.lax.slice_in_dim(padded, i, i + span, stride, axis=1) for i in range(k)]
     of_one_row = kernel.swapaxes(0, 2)  # (1, k, k, d)
-    return _strided(jnp.concatenate(rows, axis=-1), of_one_row, (1, stride), ((0, 0), (pad, pad)), 1)
+    return _strided(jnp.concatenate(rows, axis=-1), of_one_row, (1, stride), ((0, 0), (pad, pad)))
 
 
 @jax.custom_vjp
@@ -163,7 +164,7 @@ shifted_products.defvjp(_shifts_forward, _shifts_backward)
 
 def grouped_conv(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     """Depthwise convolution as the compiler's own: (b, f, t, c), (k, k, c) -> (b, f', t', c)."""
-    return _strided(x, kernel[:, :, None], (stride, stride), _both_pads(kernel), x.shape[-1])
+    return _strided(x, kernel[:, :, None], (stride, stride), _both_pads(kernel), groups=x.shape[-1])
 
 
 def _both_pads(kernel: jax.Array) -> tuple[Size, Size]:
@@ -171,7 +172,7 @@ def _both_pads(kernel: jax.Array) -> tuple[Size, Size]:
     return (pad, pad), (pad, pad)
 
 
-def _strided(x: jax.Array, kernel: jax.Array, strides: Size, pads: tuple[Size, Size], groups: int) -> jax.Array:
+def _strided(x: jax.Array, kernel: jax.Array, strides: Size, pads: tuple[Size, Size], *, groups: int = 1) -> jax.Array:
     return jax.lax.conv_general_dilated(
         x, kernel, strides, pads, dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=groups
     )

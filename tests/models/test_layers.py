@@ -24,26 +24,21 @@ def value_and_gradients(form: layers.Form, x: jax.Array, kernel: jax.Array, stri
 
 @pytest.mark.parametrize("size", [(9, 7), (8, 4), (6, 1)], ids=["odd", "even", "narrower than the kernel"])
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("k", [3, 5])
-def test_shifted_products_are_a_depthwise_convolution_with_both_its_gradients(
-    k: int, stride: int, size: lowering.Size
+@pytest.mark.parametrize(
+    ("form", "plain", "kernel"),
+    [
+        (lowering.shifted_products, lowering.grouped_conv, (3, 3, 3)),
+        (lowering.shifted_products, lowering.grouped_conv, (5, 5, 3)),
+        (lowering.conv_of_rows, lowering.conv, (3, 3, 1, 5)),
+        (lowering.conv_of_rows, lowering.conv, (7, 7, 1, 5)),
+    ],
+    ids=["shifted products, 3x3", "shifted products, 5x5", "rows, 3x3", "rows, 7x7"],
+)
+def test_the_forms_for_a_cpu_are_the_compilers_convolutions_with_both_their_gradients(
+    form: layers.Form, plain: layers.Form, kernel: tuple[int, ...], stride: int, size: lowering.Size
 ) -> None:
-    x, kernel = normal(2, *size, 3), normal(k, k, 3, seed=1)
-    ours, reference = (
-        value_and_gradients(form, x, kernel, stride) for form in (lowering.shifted_products, lowering.grouped_conv)
-    )
-    for actual, expected in zip(ours, reference, strict=True):
-        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("size", [(9, 7), (8, 4), (6, 1)], ids=["odd", "even", "narrower than the kernel"])
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("k", [3, 7])
-def test_rows_as_channels_are_the_same_convolution_with_both_its_gradients(
-    k: int, stride: int, size: lowering.Size
-) -> None:
-    x, kernel = normal(2, *size, 1), normal(k, k, 1, 5, seed=1)
-    ours, reference = (value_and_gradients(form, x, kernel, stride) for form in (lowering.conv_of_rows, lowering.conv))
+    x, weights = normal(2, *size, kernel[2]), normal(*kernel, seed=1)
+    ours, reference = (value_and_gradients(each, x, weights, stride) for each in (form, plain))
     for actual, expected in zip(ours, reference, strict=True):
         np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
 
