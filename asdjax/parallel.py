@@ -86,6 +86,11 @@ def processor() -> Any:
         ) from error
 
 
+def platform() -> str:
+    """What is compiled for: cpu, gpu or tpu."""
+    return _platform or jax.default_backend()
+
+
 def on_accelerator() -> bool:
     """Whether what is compiled for is a GPU or TPU."""
-    return (_platform or jax.default_backend()) != "cpu"
+    return platform() != "cpu"

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from asdjax import parallel
 from asdjax.config import Config
 
 MAGNITUDE_FLOOR = 1e-6
@@ -137,9 +138,34 @@ def magnitudes(samples: jax.Array, spectrogram: Spectrogram) -> jax.Array:
     pad_mode="constant")` where the samples begin half a window before the piece's first frame.
     """
     window = jnp.asarray(hann(spectrogram.n_fft), jnp.float32)
-    spectrum = jnp.fft.rfft(_frames(samples, spectrogram) * window[None, None])
-    magnitude = jnp.sqrt(jnp.square(spectrum.real) + jnp.square(spectrum.imag))
-    return jnp.swapaxes(magnitude, 1, 2)
+    windows = _frames(samples, spectrogram) * window[None, None]
+    return (by_products if parallel.platform() == "tpu" else by_fft)(windows)
+
+
+def by_fft(windows: jax.Array) -> jax.Array:
+    """Magnitudes of the discrete Fourier transform of each window, (b, t, n) -> (b, 1 + n / 2, t)."""
+    spectrum = jnp.fft.rfft(windows)
+    return jnp.swapaxes(_magnitude(spectrum.real, spectrum.imag), 1, 2)
+
+
+def by_products(windows: jax.Array) -> jax.Array:
+    """The same with two matrix products for the transform.
+
+    A TPU's compiler makes products of an FFT too, three of them and more: 48 pieces at the report's settings take 0.44
+    ms instead of 1.29 by its own estimate for a v5e. On a CPU they take ten times as long as the FFT.
+    """
+    n = windows.shape[-1]
+    turns = np.outer(np.arange(n), np.arange(1 + n // 2)) % n / n
+    waves = np.cos(2 * np.pi * turns), np.sin(2 * np.pi * turns)
+    real, imaginary = (
+        jnp.einsum("btn,nf->bft", windows, jnp.asarray(wave, windows.dtype), precision=jax.lax.Precision.HIGHEST)
+        for wave in waves
+    )
+    return _magnitude(real, imaginary)
+
+
+def _magnitude(real: jax.Array, imaginary: jax.Array) -> jax.Array:
+    return jnp.sqrt(jnp.square(real) + jnp.square(imaginary))
 
 
 def _frames(samples: jax.Array, spectrogram: Spectrogram) -> jax.Array:

@@ -9,7 +9,20 @@ import librosa
 import numpy as np
 import pytest
 
-from asdjax.signal import MAGNITUDE_FLOOR, Spectrogram, Waves, crop, first_sample, gather, magnitudes, mix, pieces
+from asdjax import parallel
+from asdjax.signal import (
+    MAGNITUDE_FLOOR,
+    Spectrogram,
+    Waves,
+    by_fft,
+    by_products,
+    crop,
+    first_sample,
+    gather,
+    magnitudes,
+    mix,
+    pieces,
+)
 
 REPORT = Spectrogram(16_000, n_fft=2046, hop_samples=512, piece_frames=32, value="log", pool="mean")
 SMALL = REPORT._replace(n_fft=14, piece_frames=5)
@@ -57,7 +70,7 @@ def librosa_magnitudes(samples: np.ndarray, spectrogram: Spectrogram) -> np.ndar
     return np.abs(stft)
 
 
-def assert_close(actual: jax.Array, expected: np.ndarray) -> None:
+def assert_close(actual: jax.Array | np.ndarray, expected: np.ndarray) -> None:
     np.testing.assert_allclose(actual, expected, rtol=0, atol=CLOSE * np.max(expected))
 
 
@@ -89,6 +102,24 @@ def test_a_piece_equals_librosa_s_spectrogram_of_the_whole_clip_cut_afterwards(s
     for i, (clip_number, first) in enumerate(cases):
         expected = whole[clip_number][:, first : first + spectrogram.piece_frames]
         assert_close(actual[i], expected)
+
+
+@pytest.mark.parametrize("magnitudes_of", [by_fft, by_products])
+@pytest.mark.parametrize("n_fft", [2046, 1024, 15])
+def test_each_way_to_transform_equals_numpy_s_in_float64(magnitudes_of: Any, n_fft: int) -> None:
+    windows = np.random.default_rng(n_fft).normal(size=(2, 3, n_fft))
+    windows[0, 0] = np.sin(2 * np.pi * 3 * np.arange(n_fft) / n_fft)  # one bin, beside which all others are zero
+    actual = np.asarray(magnitudes_of(jnp.asarray(windows, jnp.float32)))
+    expected = np.abs(np.fft.rfft(windows)).swapaxes(1, 2)
+    for i, j in np.ndindex(2, 3):
+        assert_close(actual[i, :, j], expected[i, :, j])
+
+
+def test_a_tpu_s_pieces_are_transformed_by_products() -> None:
+    with parallel.compiling_for("tpu"):
+        made = jax.make_jaxpr(magnitudes, static_argnums=1)(jnp.zeros((1, REPORT.piece_samples)), REPORT)
+    assert "fft" not in str(made)
+    assert str(made).count("dot_general") == 2
 
 
 def test_mixing_under_the_piece_equals_mixing_ten_seconds() -> None:

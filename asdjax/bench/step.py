@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from asdjax import parallel
+from asdjax import hlo, parallel
 from asdjax.config import default
-from asdjax.training import batches, counts, fleet, optimizer, sampler, train_step
+from asdjax.training import batches, counts, fleet, optimizer, sampler, traffic, train_step
 from asdjax.training.batches import Audio
 from asdjax.training.feed import waves_of
 from asdjax.training.fleet import FleetSpec
@@ -84,8 +84,8 @@ def _pieces(spec: FleetSpec, audio: Audio, plan: sampler.Plan, keys: jax.Array, 
 class Step:
     """A fleet's program in training: as many steps as are asked for, on one device.
 
-    `flops` and `traffic` are of a step, as training/counts.py counts them: on a CPU the gradients of depthwise kernels,
-    whose rows are looped over, are all but left out.
+    `flops` and `traffic` are of a step, as training/counts.py and training/traffic.py count them: on a CPU without most
+    of the gradients of depthwise kernels, whose rows are looped over.
     """
 
     def __init__(self, spec: FleetSpec) -> None:
@@ -100,7 +100,7 @@ class Step:
         self._program = steps.lower(*arguments).compile()
         self.compile_s = perf_counter() - begun
         self.flops = counts.flops_of(spec, arguments)
-        self.traffic = counts.traffic_of(self._program)
+        self.traffic = traffic.bytes_moved(hlo.parsed(self._program.as_text()))
         self.memory = counts.memory_of(self._program)
         self.signal = SignalStage(spec, self._inputs)
 

@@ -7,6 +7,7 @@ numpy ones, which cost nothing, and filled by models/initialise.py.
 
 import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,19 @@ from asdjax.models.lowering import Size
 
 Form = Callable[..., jax.Array]
 """A way to compute a convolution: (x, kernel, stride) -> (b, f', t', c')."""
+
+
+class Forms(NamedTuple):
+    """The way of each platform."""
+
+    cpu: Form
+    gpu: Form
+    tpu: Form
+
+
+POINTWISE = Forms(lowering.pointwise_conv, lowering.pointwise_conv, lowering.conv)
+OF_ONE_CHANNEL = Forms(lowering.conv_of_rows, lowering.conv, lowering.conv)
+DEPTHWISE = Forms(lowering.shifted_products, lowering.grouped_conv, lowering.grouped_conv)
 
 EMBEDDING = 128
 """Width of every variant's embedding (report, Table 1)."""
@@ -50,31 +64,27 @@ class _Convolution(nnx.Module):
         self.dtype = dtype
         self.deterministic = False  # which `eval()` turns on, as it does a dropout's
 
-    def _by_platform(self, x: jax.Array, kernel: jax.Array, on_cpu: Form, elsewhere: Form) -> jax.Array:
-        on_cpu, elsewhere = (functools.partial(form, stride=self.stride) for form in (on_cpu, elsewhere))
+    def _by_platform(self, x: jax.Array, forms: Forms) -> jax.Array:
+        kernel = jnp.asarray(self.kernel[...], self.dtype)
+        cpu, gpu, tpu = (functools.partial(form, stride=self.stride) for form in forms)
         if self.deterministic:
-            return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=elsewhere)
-        return (elsewhere if parallel.on_accelerator() else on_cpu)(x, kernel)
+            return jax.lax.platform_dependent(x, kernel, cpu=cpu, tpu=tpu, default=gpu)
+        return {"cpu": cpu, "tpu": tpu}.get(parallel.platform(), gpu)(x, kernel)
 
 
 class Conv(_Convolution):
-    """Dense convolution, (b, f, t, c_in) -> (b, f', t', c_out).
-
-    A 1x1 kernel is written as a matrix product, which under `vmap` over models stays a batched one where a convolution
-    would become a grouped one.
-    """
+    """Dense convolution, (b, f, t, c_in) -> (b, f', t', c_out)."""
 
     def __init__(self, c_in: int, c_out: int, kernel: int, *, stride: int = 1, dtype: DTypeLike) -> None:
         super().__init__(_zeros(kernel, kernel, c_in, c_out), stride=stride, dtype=dtype)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        kernel = jnp.asarray(self.kernel[...], self.dtype)
-        k, _, c_in, _ = kernel.shape
+        k, _, c_in, _ = self.kernel[...].shape
         if k == 1:
-            return lowering.pointwise_conv(x[:, :: self.stride, :: self.stride], kernel[0, 0])
+            return self._by_platform(x, POINTWISE)
         if c_in == 1:
-            return self._by_platform(x, kernel, lowering.conv_of_rows, lowering.conv)
-        return lowering.conv(x, kernel, self.stride)
+            return self._by_platform(x, OF_ONE_CHANNEL)
+        return lowering.conv(x, jnp.asarray(self.kernel[...], self.dtype), self.stride)
 
 
 class DepthwiseConv(_Convolution):
@@ -84,8 +94,7 @@ class DepthwiseConv(_Convolution):
         super().__init__(_zeros(kernel, kernel, channels), stride=stride, dtype=dtype)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        kernel = jnp.asarray(self.kernel[...], self.dtype)
-        return self._by_platform(x, kernel, lowering.shifted_products, lowering.grouped_conv)
+        return self._by_platform(x, DEPTHWISE)
 
 
 class GlobalDepthwiseConv(nnx.Module):

@@ -1,14 +1,11 @@
 """What devices tell each other in a step, read from its compiled program."""
 
-import re
 from collections import Counter
 from typing import NamedTuple
 
-from asdjax.training.counts import array_bytes
+from asdjax.hlo import Program
 
-_OPERATION = re.compile(
-    r"= (?P<shape>.*?) (?P<kind>all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(-start)?\("
-)
+_KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 
 
 class Collectives(NamedTuple):
@@ -18,17 +15,15 @@ class Collectives(NamedTuple):
     bytes_sent: float
 
 
-def collectives_of(program: str, devices: int) -> Collectives:
-    """Of a program's optimised HLO text, each counted once."""
+def collectives_of(program: Program, devices: int) -> Collectives:
+    """Of a whole program, within its fusions too, each counted once."""
     numbers: Counter[str] = Counter()
     sent = 0.0
-    for line in program.splitlines():
-        operation = _OPERATION.search(line)
-        if operation is None:
-            continue
-        kind = operation["kind"]
-        numbers[kind] += 1
-        sent += _sent(kind, _bytes_of(operation["shape"], kind, started="-start(" in line), devices)
+    for instruction in program.instructions.values():
+        kind = instruction.kind.removesuffix("-start")
+        if kind in _KINDS:
+            numbers[kind] += 1
+            sent += _sent(kind, sum(array.bytes for array in instruction.results), devices)
     return Collectives(dict(numbers), sent)
 
 
@@ -44,12 +39,3 @@ def _sent(kind: str, result: float, devices: int) -> float:
             return result
         case _:
             return others * result
-
-
-def _bytes_of(shape: str, kind: str, *, started: bool) -> float:
-    """Of the results; what starts a gathering or a permutation gives its operands back before them, and a permutation
-    its contexts, `u32[]`, after them."""
-    arrays = array_bytes(shape.replace("u32[]", ""))
-    if started and kind in ("all-gather", "collective-permute"):
-        arrays = arrays[len(arrays) // 2 :]
-    return sum(arrays)

@@ -42,6 +42,7 @@ def plan(config: Config, devices: str) -> dict[str, Any]:
         "step": cost._asdict(),
         "memory": memory_of(cost, target),
         "roofline": roofline_of(config, cost, work, target),
+        "estimate": estimate_of(config, cost, work, target),
     }
 
 
@@ -53,9 +54,9 @@ def memory_of(cost: Cost, target: Target) -> dict[str, Any]:
 
 
 def roofline_of(config: Config, cost: Cost, work: Work, target: Target) -> dict[str, Any] | None:
-    """Seconds of a step by the roofline (Williams et al. 2009): arithmetic in bfloat16, memory traffic as XLA counts
-    it, and what devices tell each other, its latency left out, each at its peak and all beside each other. None without
-    a data sheet.
+    """Seconds of a step at least, by the roofline (Williams et al. 2009): arithmetic in bfloat16, memory traffic, and
+    what devices tell each other, its latency left out, each at its peak and all beside each other. None without a data
+    sheet.
 
     `run_s` is of all fleets, phases and seeds, each step taken for one that trains all groups.
     """
@@ -68,11 +69,25 @@ def roofline_of(config: Config, cost: Cost, work: Work, target: Target) -> dict[
         "collectives_s": cost.bytes_sent / sheet.interconnect_bytes_per_s,
     }
     step = max(seconds.values())
-    fleets = work.tasks * len(config.seed)
-    rounds = math.ceil(fleets / (config.parallel.stacked * config.parallel.tasks_at_once))
     return {
         **seconds,
         "step_s": step,
         "collectives_share": seconds["collectives_s"] / step,
-        "run_s": step * work.steps / fleets * rounds,
+        "run_s": _run_s(config, step, work),
     }
+
+
+def estimate_of(config: Config, cost: Cost, work: Work, target: Target) -> dict[str, Any] | None:
+    """Seconds of a step, and of all, by the compiler's own estimate of each operation's cycles, one after another. None
+    where there is none."""
+    if not cost.cycles or target.sheet is None or target.sheet.cycles_per_s is None:
+        return None
+    step = cost.cycles / target.sheet.cycles_per_s
+    return {"step_s": step, "run_s": _run_s(config, step, work)}
+
+
+def _run_s(config: Config, step_s: float, work: Work) -> float:
+    """Of all fleets, of which only so many train at a time."""
+    fleets = work.tasks * len(config.seed)
+    rounds = math.ceil(fleets / (config.parallel.stacked * config.parallel.tasks_at_once))
+    return step_s * work.steps / fleets * rounds

@@ -16,23 +16,23 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from asdjax import parallel, runtime, signal
+from asdjax import hlo, parallel, runtime, signal
 from asdjax.config import Config
 from asdjax.errors import InputError
 from asdjax.planning.collectives import collectives_of
 from asdjax.planning.targets import Target
 from asdjax.planning.work import Work
 from asdjax.progress import say
-from asdjax.training import counts, feed, fleet, optimizer, sampler, train_step
+from asdjax.training import counts, feed, fleet, optimizer, sampler, traffic, train_step
 from asdjax.training.batches import Audio
 from asdjax.training.fleet import FleetSpec
 from asdjax.training.train_step import Turn
 
 
 class Cost(NamedTuple):
-    """Of one device's part of a step: FLOPs and bytes moved by XLA's count; bytes that lie there (arguments: audio,
-    parameters, velocity; temporaries; code; crops that wait for later dispatches); what it tells other devices; seconds
-    to compile."""
+    """Of one device's part of a step: FLOPs by XLA's count; bytes read from its memory and written there; bytes that
+    lie there (arguments: audio, parameters, velocity; temporaries; code; crops that wait for later dispatches); what it
+    tells other devices; cycles by the compiler's own estimate, 0 without one; seconds to compile."""
 
     flops: float
     bytes_accessed: float
@@ -42,6 +42,7 @@ class Cost(NamedTuple):
     waiting_bytes: int
     collectives: dict[str, int]
     bytes_sent: float
+    cycles: float
     compile_s: float
 
 
@@ -111,16 +112,18 @@ def _compiled(lowered: Any, call: Call, target: Target, devices: int) -> Cost:
         ) from error
     compile_s = perf_counter() - begun
     memory = counts.memory_of(program)
-    collectives = collectives_of(program.as_text(), devices)
+    compiled = hlo.parsed(program.as_text())
+    collectives = collectives_of(compiled, devices)
     return Cost(
         flops=counts.flops_of(call.spec, call.arguments) / devices,
-        bytes_accessed=counts.traffic_of(program),
+        bytes_accessed=traffic.bytes_moved(compiled),
         arguments_bytes=memory.arguments,
         temporaries_bytes=memory.temporaries,
         code_bytes=memory.code,
         waiting_bytes=call.waiting_bytes(devices),
         collectives=collectives.numbers,
         bytes_sent=collectives.bytes_sent,
+        cycles=hlo.cycles(compiled),
         compile_s=round(compile_s, 1),
     )
 

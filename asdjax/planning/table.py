@@ -14,6 +14,7 @@ def of_plan(plan: dict[str, Any]) -> str:
         ("memory", _memory(plan)),
         ("a step", _step(plan)),
         ("roofline", _roofline(plan)),
+        *([("estimate", _estimate(plan["estimate"]))] if plan["estimate"] else []),
     ]
     return "\n".join(
         textwrap.fill(text, _WIDTH, initial_indent=f"{name:10}", subsequent_indent=" " * 10) for name, text in lines
@@ -55,8 +56,8 @@ def _step(plan: dict[str, Any]) -> str:
     told = ", ".join(f"{number} {kind}" for kind, number in step["collectives"].items())
     between = f", {told}: {step['bytes_sent'] / 1e9:.3g} GB sent" if told else ""
     return (
-        f"{step['flops'] / 1e12:.4g} TFLOP and {step['bytes_accessed'] / 1e9:.4g} GB on each device{between}; "
-        f"compiled in {step['compile_s']:.0f} s"
+        f"{step['flops'] / 1e12:.4g} TFLOP and {step['bytes_accessed'] / 1e9:.4g} GB to and from memory on each "
+        f"device{between}; compiled in {step['compile_s']:.0f} s"
     )
 
 
@@ -68,6 +69,13 @@ def _roofline(plan: dict[str, Any]) -> str:
         f"{_ms(roofline['step_s'])} a step: arithmetic {_ms(roofline['arithmetic_s'])} beside memory "
         f"{_ms(roofline['memory_s'])} and {_ms(roofline['collectives_s'])} between devices "
         f"({100 * roofline['collectives_share']:.1f} %); {roofline['run_s'] / 3600:.3g} h for all steps"
+    )
+
+
+def _estimate(estimate: dict[str, float]) -> str:
+    return (
+        f"{_ms(estimate['step_s'])} a step by the compiler's own estimate of each operation; "
+        f"{estimate['run_s'] / 3600:.3g} h for all steps"
     )
 
 

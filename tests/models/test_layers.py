@@ -29,39 +29,18 @@ def value_and_gradients(form: layers.Form, x: jax.Array, kernel: jax.Array, stri
     [
         (lowering.shifted_products, lowering.grouped_conv, (3, 3, 3)),
         (lowering.shifted_products, lowering.grouped_conv, (5, 5, 3)),
+        (lowering.pointwise_conv, lowering.conv, (1, 1, 3, 5)),
         (lowering.conv_of_rows, lowering.conv, (3, 3, 1, 5)),
         (lowering.conv_of_rows, lowering.conv, (7, 7, 1, 5)),
     ],
-    ids=["shifted products, 3x3", "shifted products, 5x5", "rows, 3x3", "rows, 7x7"],
+    ids=["shifted products, 3x3", "shifted products, 5x5", "product, 1x1", "rows, 3x3", "rows, 7x7"],
 )
-def test_the_forms_for_a_cpu_are_the_compilers_convolutions_with_both_their_gradients(
+def test_forms_are_the_compilers_convolutions_with_both_their_gradients(
     form: layers.Form, plain: layers.Form, kernel: tuple[int, ...], stride: int, size: lowering.Size
 ) -> None:
     x, weights = normal(2, *size, kernel[2]), normal(*kernel, seed=1)
     ours, reference = (value_and_gradients(each, x, weights, stride) for each in (form, plain))
     for actual, expected in zip(ours, reference, strict=True):
-        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("stride", [1, 2])
-def test_a_1x1_convolution_is_a_matrix_product_of_the_inputs_it_meets(stride: int) -> None:
-    x, kernel = normal(2, 7, 5, 3), normal(1, 1, 3, 4, seed=1)
-    conv = layers.Conv(3, 4, 1, stride=stride, dtype=jnp.float32)
-    conv.kernel[...] = kernel
-
-    def plain(x: jax.Array) -> jax.Array:
-        return jax.lax.conv_general_dilated(
-            x, kernel, (stride, stride), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
-
-    np.testing.assert_allclose(conv(x), plain(x), rtol=1e-5, atol=1e-5)
-
-
-def test_the_gradients_of_a_1x1_convolution_are_those_of_the_plain_product() -> None:
-    x, kernel, direction = normal(2, 7, 5, 3), normal(3, 4, seed=1), normal(2, 7, 5, 4, seed=2)
-    ours = jax.vjp(lowering.pointwise_conv, x, kernel)[1](direction)
-    plain = jax.vjp(lambda x, kernel: jnp.einsum("bftc,cd->bftd", x, kernel), x, kernel)[1](direction)
-    for actual, expected in zip(ours, plain, strict=True):
         np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import PROJECT, overrides, python
 
-from asdjax import configfile, parallel, runtime, signal
+from asdjax import configfile, hlo, parallel, runtime, signal
 from asdjax.cli import main
 from asdjax.config import Config, default
 from asdjax.datasheets import Datasheet, of_kind
@@ -76,7 +76,7 @@ def test_a_step_over_eight_devices_has_an_eighth_on_each_and_reduces_every_gradi
     gradients = parameter_bytes(corpus)
     assert gradients <= shared["step"]["bytes_sent"] / (2 * 7 / 8) < 2 * gradients
     assert alone["memory"]["fits"] is None
-    assert alone["roofline"] is None
+    assert alone["roofline"] is alone["estimate"] is None
     assert all(len(line) <= 80 for line in of_plan(shared).splitlines())
 
     again, said = planned("cpu:1", corpus, tmp_path / "again.json", **changes)
@@ -114,8 +114,8 @@ def test_clips_are_counted_as_they_lie_there(corpus: Path):
     assert (len(work.task.clips), set(work.lengths)) == (2 * (4 + 2), {32_000})
 
 
-SHEET = Datasheet(flops_per_s=1e12, bytes_per_s=1e11, memory_bytes=1e9, interconnect_bytes_per_s=1e10)
-COST = Cost(2e9, 1e9, 400_000_000, 500_000_000, 1_000_000, 10_000_000, {"all-reduce": 3}, 1e7, 60)
+SHEET = Datasheet(flops_per_s=1e12, bytes_per_s=1e11, memory_bytes=1e9, interconnect_bytes_per_s=1e10, cycles_per_s=1e9)
+COST = Cost(2e9, 1e9, 400_000_000, 500_000_000, 1_000_000, 10_000_000, {"all-reduce": 3}, 1e7, 3e6, 60)
 DEVICES = [SimpleNamespace(process_index=host) for host in (0, 0, 1, 1)]
 TARGET = Target("tpu:4", "tpu", DEVICES, "a TPU", SHEET, 1e9)
 
@@ -131,6 +131,8 @@ def test_the_roofline_by_hand(corpus: Path):
         [2e-3, 1e-2, 1e-3, 1e-2, 0.1],
     )
     np.testing.assert_allclose(roofline["run_s"], 1e-2 * work.steps)
+    assert plan.estimate_of(config, COST, work, TARGET) == {"step_s": 3e-3, "run_s": pytest.approx(3e-3 * work.steps)}
+    assert plan.estimate_of(config, COST._replace(cycles=0), work, TARGET) is None
     assert plan.memory_of(COST, TARGET) == {"needed_bytes": 911_000_000, "there_bytes": 1e9, "fits": True}
 
 
@@ -214,6 +216,7 @@ def test_what_the_compiler_refuses_is_told_in_one_line(
 
 
 HLO = """
+%main (a: f32[64]) -> f32[64] {
   %all-reduce.1 = (f32[64]{0}, f32[3,3,64,64]{3,2,1,0:T(8,128)}) all-reduce(%a, %b), channel_id=1
   %ag = (bf16[4,8]{1,0}, bf16[16,8]{1,0}) all-gather-start(%c), channel_id=2
   %ag.done = bf16[16,8]{1,0} all-gather-done(%ag)
@@ -221,11 +224,12 @@ HLO = """
   %both = ((bf16[4]{0}, bf16[8]{0}), (bf16[16]{0}, bf16[32]{0})) all-gather-start(%c, %d), channel_id=5
   %cp = (s32[5]{0}, s32[5]{0}, u32[], u32[]) collective-permute-start(%e), channel_id=4
   %add = f32[64]{0} add(%all-reduce.1, %f)
+}
 """
 
 
 def test_collectives_by_hand():
-    found = collectives_of(HLO, devices=4)
+    found = collectives_of(hlo.parsed(HLO), devices=4)
     assert found.numbers == {"all-reduce": 1, "all-gather": 2, "reduce-scatter": 1, "collective-permute": 1}
     reduced, gathered, scattered, permuted = 4 * (64 + 9 * 64 * 64), 2 * (16 * 8 + 16 + 32), 4 * 10, 4 * 5
     assert found.bytes_sent == 0.75 * (2 * reduced + gathered + 4 * scattered) + permuted
@@ -247,3 +251,4 @@ def test_a_tpu_that_is_not_here(corpus: Path, tmp_path: Path):
     assert found["memory"] == {**found["memory"], "there_bytes": 16 * 2**30, "fits": True}
     assert found["fleet"]["precision"] == "bfloat16"
     assert found["roofline"]["step_s"] > 0
+    assert found["estimate"]["step_s"] > found["roofline"]["step_s"]

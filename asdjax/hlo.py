@@ -1,0 +1,138 @@
+"""Compiled programs as XLA writes them out, which `Compiled.as_text()` gives: what runs, on which arrays."""
+
+import math
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+_BITS = re.compile(r"[a-z]+(\d+)")
+_ARRAY = re.compile(r"\b(?P<kind>pred|[a-z]+\d+\w*)\[(?P<size>[\d,]*)\](\{(?P<layout>[^}]*)\})?")
+_TILE = re.compile(r"T\(([\d,]+)\)")
+_SPACE = re.compile(r"S\((\d+)\)")
+_COMPUTATION = re.compile(r"^(?P<entry>ENTRY )?(?P<name>%[\w.-]+) \(.*\{$")
+_INSTRUCTION = re.compile(
+    r"^\s+(?P<root>ROOT )?(?P<name>%[\w.-]+) = (?P<shape>.*?) (?P<kind>[a-z][\w-]*)\((?P<rest>.*)$"
+)
+_NAME = re.compile(r"%[\w.-]+")
+_CALLED = re.compile(r"\b(?:calls|to_apply|body|condition|\w+_computations?)=(\{[^}]*\}|%[\w.-]+)")
+_CONTEXT = re.compile(r"\b[us]32\[\](\{:[^}]*\})?")
+_CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
+_LIBRARY = 'custom_call_target="__cu'
+_RUNS_OTHERS = ("while", "call", "conditional", "async-start")
+
+
+class Array(NamedTuple):
+    """Bytes of an array's values; of the place where it lies, padded to whole tiles; whether that is in the device's
+    memory, not in one that the processor has for itself, such as a TPU's vector memory."""
+
+    bytes: float
+    place_bytes: float
+    in_memory: bool
+
+
+class Instruction(NamedTuple):
+    """One line of a computation: what it makes, by names the instructions that it takes from and the computations that
+    it calls; of a parameter the operand is its number."""
+
+    name: str
+    kind: str
+    results: tuple[Array, ...]
+    operands: tuple[str, ...]
+    called: tuple[str, ...]
+    settings: str
+    root: bool
+
+
+class Program(NamedTuple):
+    """Computations by name, the first to run, and all their instructions by name."""
+
+    computations: dict[str, list[Instruction]]
+    entry: str
+    instructions: dict[str, Instruction]
+
+
+def parsed(text: str) -> Program:
+    """The program that HLO text holds."""
+    computations: dict[str, list[Instruction]] = {}
+    entry, current = "", []
+    for line in text.splitlines():
+        if begun := _COMPUTATION.match(line):
+            current = computations.setdefault(begun["name"], [])
+            entry = begun["name"] if begun["entry"] else entry
+        elif found := _INSTRUCTION.match(line):
+            current.append(_instruction(found))
+    by_name = {instruction.name: instruction for lines in computations.values() for instruction in lines}
+    return Program(computations, entry, by_name)
+
+
+def executed(program: Program, computation: str | None = None) -> Iterator[Instruction]:
+    """What runs as an operation of its own: fusions whole, loops in one turn, conditionals in all their branches."""
+    for instruction in program.computations[computation or program.entry]:
+        if instruction.kind in _RUNS_OTHERS and instruction.called:
+            for called in instruction.called:
+                yield from executed(program, called)
+        else:
+            yield instruction
+
+
+def cycles(program: Program) -> float:
+    """Of all that runs, one after another, by the estimate that a TPU's compiler writes beside most operations, though
+    not beside transfers between memories; other compilers write none."""
+    return sum(float(n) for instruction in executed(program) for n in _CYCLES.findall(instruction.settings))
+
+
+def arrays(shape: str) -> tuple[Array, ...]:
+    """Of a shape such as `(f32[64]{0:T(128)S(1)}, u8[1024]{0})`."""
+    return tuple(map(_array, _ARRAY.finditer(shape)))
+
+
+def _instruction(found: re.Match[str]) -> Instruction:
+    operands, settings = _split(found["rest"])
+    called = [name for names in _CALLED.findall(settings) for name in _NAME.findall(names)]
+    names = (operands,) if found["kind"] == "parameter" else tuple(_NAME.findall(operands))
+    results = _results(found["kind"], found["shape"], settings)
+    return Instruction(found["name"], found["kind"], results, names, tuple(called), settings, bool(found["root"]))
+
+
+def _results(kind: str, shape: str, settings: str) -> tuple[Array, ...]:
+    """What begins a copy, a slice or a transfer names what it takes too, and contexts; a call to one of NVIDIA's
+    libraries names its scratch memory last."""
+    if kind in ("copy-start", "slice-start", "collective-permute-start"):
+        shape = _CONTEXT.sub("", shape)
+    named = arrays(shape)
+    match kind:
+        case "copy-start":
+            return named[:1]
+        case "slice-start":
+            return named[-1:]
+        case "all-gather-start" | "collective-permute-start":
+            return named[len(named) // 2 :]
+        case "custom-call" if _LIBRARY in settings and len(named) > 1:
+            return named[:-1]
+    return named
+
+
+def _split(rest: str) -> tuple[str, str]:
+    """What stands before the parenthesis that closes the operands, and what after; shapes among them may have their
+    own."""
+    depth = 1
+    for at, character in enumerate(rest):
+        depth += {"(": 1, ")": -1}.get(character, 0)
+        if depth == 0:
+            return rest[:at], rest[at + 1 :]
+    return rest, ""
+
+
+def _array(found: re.Match[str]) -> Array:
+    size = [int(n) for n in found["size"].split(",") if n]
+    values = math.prod(size)
+    order, _, placing = (found["layout"] or "").partition(":")
+    tile, space = _TILE.search(placing), _SPACE.search(placing)
+    if tile and size:
+        # a tile covers the fastest axes, its last number the fastest
+        axes = [int(n) for n in order.split(",")]
+        for axis, n in zip(axes, reversed(tile[1].split(",")), strict=False):
+            size[axis] = -(-size[axis] // int(n)) * int(n)
+    bits = _BITS.match(found["kind"])
+    each = int(bits[1]) / 8 if bits else 1
+    return Array(values * each, math.prod(size) * each, space is None or space[1] == "0")

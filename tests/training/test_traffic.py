@@ -1,0 +1,101 @@
+"""Bytes to and from memory: by hand, and beside XLA's own count where that is right."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from asdjax import hlo
+from asdjax.training import traffic
+
+
+def moved(function: Callable[..., Any], *arguments: Any, **jitted: Any) -> tuple[float, float]:
+    """By our count and by XLA's."""
+    program = jax.jit(function, **jitted).lower(*arguments).compile()
+    return traffic.bytes_moved(hlo.parsed(program.as_text())), program.cost_analysis()["bytes accessed"]
+
+
+SQUARE = jnp.ones((256, 256))
+
+
+@pytest.mark.parametrize(
+    ("function", "arrays"),
+    [(lambda x, _: x + 1, 2), (lambda x, y: x @ y, 3), (lambda x, y: jnp.tanh(x * y).sum(0), 2)],
+)
+def test_what_reads_and_writes_whole_arrays_is_as_xla_counts_it(function: Callable[..., Any], arrays: int):
+    ours, theirs = moved(function, SQUARE, SQUARE)
+    assert ours == pytest.approx(theirs, rel=0.02) == pytest.approx(arrays * SQUARE.nbytes, rel=0.02)
+
+
+def test_rows_gathered_from_a_large_array_cost_as_much_as_they_are():
+    table, rows = jnp.ones((100_000, 64), jnp.int16), jnp.arange(10)
+    ours, _ = moved(lambda table, rows: table.at[rows].get(mode="clip").astype(jnp.float32) / 2, table, rows)
+    assert ours <= 10 * 64 * (2 + 4) + 200
+
+
+def test_a_row_written_into_a_large_array_costs_as_much_as_it_is():
+    table, row = jnp.ones((100_000, 64)), jnp.ones(64)
+    ours, _ = moved(lambda table, row, i: table.at[i].set(row * 2), table, row, 3, donate_argnums=0)
+    assert ours <= 4 * row.nbytes
+
+
+GPU = """
+%fused (p.1: f32[8,4]) -> f32[8,4] {
+  %p.1 = f32[8,4]{1,0} parameter(0)
+  ROOT %twice = bf16[8,4]{1,0} add(%p.1, %p.1)
+}
+
+ENTRY %main (x: f32[8,4]) -> f32[8] {
+  %x = f32[8,4]{1,0} parameter(0)
+  %fusion = bf16[8,4]{1,0} fusion(%x), kind=kLoop, calls=%fused
+  %gemm = (bf16[8,8]{1,0}, s8[4096]{0}) custom-call(%fusion, f32[8,4]{1,0} %x), custom_call_target="__cublas$gemm"
+  %part = bf16[8,8]{1,0} get-tuple-element(%gemm), index=0
+  ROOT %conv = f32[8]{0} custom-call(%part), custom_call_target="__cudnn$convForward", metadata={op_name="jit(f)(%x)"}
+}
+"""
+
+
+def test_calls_to_a_gpu_s_libraries_by_hand():
+    fusion = 4 * 8 * 4 + 2 * 8 * 4
+    gemm = 2 * 8 * 4 + 4 * 8 * 4 + 2 * 8 * 8
+    assert traffic.bytes_moved(hlo.parsed(GPU)) == fusion + gemm + 2 * 8 * 8 + 4 * 8
+
+
+TPU = """
+%rows (q: s16[9,128], i: s32[2]) -> s16[2,128] {
+  %q = s16[9,128]{1,0:T(8,128)(2,1)} parameter(0)
+  %i = s32[2]{0:T(128)} parameter(1)
+  %same = s16[9,128]{1,0:T(8,128)(2,1)} bitcast(%q)
+  ROOT %taken = s16[2,128]{1,0:T(8,128)(2,1)} gather(%same, %i), slice_sizes={1,128}
+}
+
+%update (o: f32[99,128], u: f32[1,128]) -> (f32[99,128], f32[1,128]) {
+  %o = f32[99,128]{1,0:T(8,128)} parameter(0)
+  %u = f32[1,128]{1,0:T(1,128)} parameter(1)
+  %new = f32[99,128]{1,0:T(8,128)} dynamic-update-slice(%o, %u)
+  %cast = f32[99,128]{1,0:T(8,128)} bitcast(%new)
+  ROOT %both = (f32[99,128]{1,0:T(8,128)}, f32[1,128]{1,0:T(1,128)}) tuple(%cast, %u)
+}
+
+ENTRY %main (x: s16[9,128], j: s32[2], y: f32[99,128], z: f32[1,128]) -> f32[1,128] {
+  %x = s16[9,128]{1,0:T(8,128)(2,1)} parameter(0)
+  %j = s32[2]{0:T(128)} parameter(1)
+  %y = f32[99,128]{1,0:T(8,128)} parameter(2)
+  %z = f32[1,128]{1,0:T(1,128)} parameter(3)
+  %read = s16[2,128]{1,0:T(8,128)(2,1)S(1)} fusion(%x, %j), kind=kCustom, calls=%rows
+  %within = s16[2,128]{1,0:T(8,128)(2,1)S(1)} negate(%read)
+  %begun = (f32[1,128]{1,0:T(1,128)S(1)}, f32[1,128]{1,0:T(1,128)}, u32[]{:S(2)}) copy-start(%z)
+  %copied = f32[1,128]{1,0:T(1,128)S(1)} copy-done(%begun)
+  %written = (f32[99,128]{1,0:T(8,128)}, f32[1,128]{1,0:T(1,128)S(1)}) fusion(%y, %z), kind=kLoop, calls=%update
+  ROOT %end = f32[1,128]{1,0:T(1,128)} get-tuple-element(%written), index=1
+}
+"""
+
+
+def test_a_tpu_s_vector_memory_and_slices_by_hand():
+    gathered = 2 * 8 * 128 + 4 * 128  # two rows, which lie in a tile of eight, and two indices in one of 128
+    copied = 4 * 128
+    updated = 4 * 128 + 4 * 128  # what is new, read and written; the fusion's other result stays in vector memory
+    assert traffic.bytes_moved(hlo.parsed(TPU)) == gathered + copied + updated
