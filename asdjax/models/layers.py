@@ -20,11 +20,11 @@ from asdjax.models import lowering
 from asdjax.models.lowering import Size
 
 Form = Callable[..., jax.Array]
-"""A way to compute a convolution: (x, kernel, stride) -> (b, f', t', c')."""
+"""A way to compute an operation; a convolution: (x, kernel, stride) -> (b, f', t', c')."""
 
 
 class Forms(NamedTuple):
-    """The way of each platform."""
+    """The way of each platform, as measured on a CPU, on a TPU by its compiler's estimate; a GPU's are not measured."""
 
     cpu: Form
     gpu: Form
@@ -34,6 +34,7 @@ class Forms(NamedTuple):
 POINTWISE = Forms(lowering.pointwise_conv, lowering.pointwise_conv, lowering.conv)
 OF_ONE_CHANNEL = Forms(lowering.conv_of_rows, lowering.conv, lowering.conv)
 DEPTHWISE = Forms(lowering.shifted_products, lowering.grouped_conv, lowering.grouped_conv)
+MAX_POOL = Forms(lowering.max_pool_by_axes, lowering.max_pool_by_axes, lowering.max_pool)
 
 EMBEDDING = 128
 """Width of every variant's embedding (report, Table 1)."""
@@ -52,24 +53,30 @@ def scaled(channels: int, width: float) -> int:
     return channels if width == 1 else max(8, 8 * round(channels * width / 8))
 
 
-class _Convolution(nnx.Module):
-    """A kernel that takes every `stride`-th place of both axes.
+class _ByPlatform(nnx.Module):
+    """What is computed in the platform's own form. After `eval()` it may be exported for several: each gets its own."""
 
-    After `eval()` it may be exported for several platforms: each gets its own form.
-    """
+    def __init__(self) -> None:
+        self.deterministic = False  # which `eval()` turns on, as it does a dropout's
+
+    def _computed(self, forms: Forms, *arrays: jax.Array) -> jax.Array:
+        if self.deterministic:
+            return jax.lax.platform_dependent(*arrays, cpu=forms.cpu, tpu=forms.tpu, default=forms.gpu)
+        return {"cpu": forms.cpu, "tpu": forms.tpu}.get(parallel.platform(), forms.gpu)(*arrays)
+
+
+class _Convolution(_ByPlatform):
+    """A kernel that takes every `stride`-th place of both axes."""
 
     def __init__(self, kernel: np.ndarray, *, stride: int, dtype: DTypeLike) -> None:
+        super().__init__()
         self.kernel = nnx.Param(kernel)
         self.stride = stride
         self.dtype = dtype
-        self.deterministic = False  # which `eval()` turns on, as it does a dropout's
 
-    def _by_platform(self, x: jax.Array, forms: Forms) -> jax.Array:
-        kernel = jnp.asarray(self.kernel[...], self.dtype)
-        cpu, gpu, tpu = (functools.partial(form, stride=self.stride) for form in forms)
-        if self.deterministic:
-            return jax.lax.platform_dependent(x, kernel, cpu=cpu, tpu=tpu, default=gpu)
-        return {"cpu": cpu, "tpu": tpu}.get(parallel.platform(), gpu)(x, kernel)
+    def _convolved(self, x: jax.Array, forms: Forms) -> jax.Array:
+        strided = Forms(*(functools.partial(form, stride=self.stride) for form in forms))
+        return self._computed(strided, x, jnp.asarray(self.kernel[...], self.dtype))
 
 
 class Conv(_Convolution):
@@ -81,9 +88,9 @@ class Conv(_Convolution):
     def __call__(self, x: jax.Array) -> jax.Array:
         k, _, c_in, _ = self.kernel[...].shape
         if k == 1:
-            return self._by_platform(x, POINTWISE)
+            return self._convolved(x, POINTWISE)
         if c_in == 1:
-            return self._by_platform(x, OF_ONE_CHANNEL)
+            return self._convolved(x, OF_ONE_CHANNEL)
         return lowering.conv(x, jnp.asarray(self.kernel[...], self.dtype), self.stride)
 
 
@@ -94,7 +101,14 @@ class DepthwiseConv(_Convolution):
         super().__init__(_zeros(kernel, kernel, channels), stride=stride, dtype=dtype)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return self._by_platform(x, DEPTHWISE)
+        return self._convolved(x, DEPTHWISE)
+
+
+class MaxPool(_ByPlatform):
+    """3x3 maximum at stride 2, padded by 1: (b, f, t, c) -> (b, f / 2, t / 2, c), rounded up."""
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self._computed(MAX_POOL, x)
 
 
 class GlobalDepthwiseConv(nnx.Module):

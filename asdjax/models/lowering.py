@@ -21,7 +21,8 @@ def conv(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
 
     On a TPU of 1x1 kernels too, which keep the layout of the depthwise convolutions around them: by the estimate of a
     v5e's compiler a step of 48 pieces takes MobileFaceNet (512) 8.0 ms instead of 10.7 with `pointwise_conv`,
-    EfficientNet-B0 (1024) 18.7 instead of 23.2, both with an FFT of 1.2.
+    ResNet-50 (512)
+    10.4 instead of 13.1, EfficientNet-B0 (1024) 18.7 instead of 23.2; 1.2 of each is an FFT.
     """
     return _strided(x, kernel, (stride, stride), _both_pads(kernel))
 
@@ -246,7 +247,17 @@ def per_channel(channels: jax.Array, like: jax.Array) -> jax.Array:
 
 
 def max_pool(x: jax.Array) -> jax.Array:
-    """3x3 maximum at stride 2, padded by 1: (b, f, t, c) -> (b, f / 2, t / 2, c), rounded up.
+    """3x3 maximum at stride 2, padded by 1, as the compiler's own: (b, f, t, c) -> (b, f / 2, t / 2, c), rounded up.
+
+    On a TPU: by the estimate of a v5e's compiler a step of 48 pieces takes ResNet-50 (512) 9.0 ms with it, 10.4 with
+    `max_pool_by_axes`.
+    """
+    pads = ((0, 0), (1, 1), (1, 1), (0, 0))
+    return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), pads)
+
+
+def max_pool_by_axes(x: jax.Array) -> jax.Array:
+    """The same maximum along one axis, then along the other.
 
     Of equals the gradient goes to the first column's, there to the first row's; XLA and PyTorch look row by row.
     """

@@ -17,9 +17,10 @@ class Stem(nnx.Module):
 
     def __init__(self, c_in: int, c_out: int, *, dtype: DTypeLike) -> None:
         self.conv = ConvNorm(layers.Conv(c_in, c_out, 7, stride=2, dtype=dtype), c_out)
+        self.pool = layers.MaxPool()
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return lowering.max_pool(nnx.relu(self.conv(x)))
+        return self.pool(nnx.relu(self.conv(x)))
 
 
 class ResidualBlock(nnx.Module):

@@ -17,6 +17,7 @@ _TPU_SETTINGS = {
     "TPU_SKIP_MDS_QUERY": "1",  # nobody to ask which TPU this is
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_ACCELERATOR_TYPE": "v5litepod-1",  # asked for, and of no effect on what is compiled
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # several plans at once, or one beside a training
     "TPU_STDERR_LOG_LEVEL": "3",
     "TPU_MIN_LOG_LEVEL": "3",
 }

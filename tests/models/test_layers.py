@@ -58,28 +58,26 @@ def test_padding_is_symmetric(k: int, stride: int) -> None:
         np.testing.assert_array_equal(jax.jit(conv.__call__)(x), x[:, ::stride, ::stride])
 
 
-def test_max_pool_takes_the_largest_of_nine_around_every_other_input() -> None:
+@pytest.mark.parametrize("form", [lowering.max_pool, lowering.max_pool_by_axes])
+def test_max_pool_takes_the_largest_of_nine_around_every_other_input(form: layers.Form) -> None:
     x = normal(2, 7, 6, 3) - 10
     padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
     expected = [[padded[:, i : i + 3, j : j + 3].max((1, 2)) for j in (0, 2, 4)] for i in (0, 2, 4, 6)]
-    np.testing.assert_array_equal(lowering.max_pool(x), np.moveaxis(np.array(expected), 2, 0))
+    np.testing.assert_array_equal(form(x), np.moveaxis(np.array(expected), 2, 0))
 
 
 @pytest.mark.parametrize("size", [(8, 6), (7, 5), (1, 1)], ids=["even", "odd", "one"])
 def test_the_gradient_of_max_pool_goes_to_each_maximum(size: lowering.Size) -> None:
-    def plain(x: jax.Array) -> jax.Array:
-        pad = ((0, 0), (1, 1), (1, 1), (0, 0))
-        return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), pad)
-
     x = normal(2, *size, 3)
-    y, backward = jax.vjp(plain, x)
+    y, backward = jax.vjp(lowering.max_pool, x)
     direction = normal(*y.shape, seed=1)
-    actual = jax.vjp(lowering.max_pool, x)[1](direction)[0]
+    actual = jax.vjp(lowering.max_pool_by_axes, x)[1](direction)[0]
     np.testing.assert_allclose(actual, backward(direction)[0], rtol=1e-6, atol=1e-6)
 
 
-def test_of_equal_maxima_one_has_the_gradient() -> None:
-    gradient = jax.grad(lambda x: jnp.sum(lowering.max_pool(x)))(jnp.ones((1, 4, 4, 1)))
+@pytest.mark.parametrize("form", [lowering.max_pool, lowering.max_pool_by_axes])
+def test_of_equal_maxima_one_has_the_gradient(form: layers.Form) -> None:
+    gradient = jax.grad(lambda x: jnp.sum(form(x)))(jnp.ones((1, 4, 4, 1)))
     assert jnp.sum(gradient) == 4
 
 
@@ -144,7 +142,13 @@ def test_batch_norm_keeps_nine_tenths_of_its_running_averages_and_evaluates_with
 
 
 @pytest.mark.parametrize(
-    "layer", [layers.Conv(1, 8, 3, dtype=jnp.float32), layers.DepthwiseConv(1, 3, dtype=jnp.float32)]
+    "layer",
+    [
+        layers.Conv(1, 8, 3, dtype=jnp.float32),
+        layers.Conv(1, 8, 1, dtype=jnp.float32),
+        layers.DepthwiseConv(1, 3, dtype=jnp.float32),
+        layers.MaxPool(),
+    ],
 )
 def test_what_has_a_form_for_each_platform_computes_the_same_in_training_and_evaluation(layer: nnx.Module) -> None:
     x = normal(2, 8, 6, 1)
@@ -167,6 +171,7 @@ def test_every_layer_computes_in_half_precision() -> None:
         layers.Conv(8, 8, 1, dtype=jnp.bfloat16),
         nnx.Sequential(lambda x: x[..., :1], layers.Conv(1, 8, 3, dtype=jnp.bfloat16)),
         layers.DepthwiseConv(8, 3, dtype=jnp.bfloat16),
+        layers.MaxPool(),
         layers.BatchNorm(8),
         layers.PReLU(8),
         layers.GlobalDepthwiseConv(8, (4, 4), dtype=jnp.bfloat16),
