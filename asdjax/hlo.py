@@ -1,24 +1,26 @@
-"""Compiled programs as XLA writes them out, which `Compiled.as_text()` gives: what runs, on which arrays."""
+"""Compiled programs as XLA writes them out: what runs, on which arrays."""
 
 import math
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from jax.stages import Compiled
+
 _BITS = re.compile(r"[a-z]+(\d+)")
 _ARRAY = re.compile(r"\b(?P<kind>pred|[a-z]+\d+\w*)\[(?P<size>[\d,]*)\](\{(?P<layout>[^}]*)\})?")
 _TILE = re.compile(r"T\(([\d,]+)\)")
-_SPACE = re.compile(r"S\((\d+)\)")
+_SPACE = re.compile(r"S\(\d+\)")
 _COMPUTATION = re.compile(r"^(?P<entry>ENTRY )?(?P<name>%[\w.-]+) \(.*\{$")
 _INSTRUCTION = re.compile(
     r"^\s+(?P<root>ROOT )?(?P<name>%[\w.-]+) = (?P<shape>.*?) (?P<kind>[a-z][\w-]*)\((?P<rest>.*)$"
 )
 _NAME = re.compile(r"%[\w.-]+")
 _CALLED = re.compile(r"\b(?:calls|to_apply|body|condition|\w+_computations?)=(\{[^}]*\}|%[\w.-]+)")
-_CONTEXT = re.compile(r"\b[us]32\[\](\{:[^}]*\})?")
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 _LIBRARY = 'custom_call_target="__cu'
-_RUNS_OTHERS = ("while", "call", "conditional", "async-start")
+_SCRATCH = re.compile(r"[su]8\[\d+\](\{[^}]*\})?")
+_RUNS_OTHERS = ("while", "call", "conditional", "async")
 
 
 class Array(NamedTuple):
@@ -32,7 +34,8 @@ class Array(NamedTuple):
 
 class Instruction(NamedTuple):
     """One line of a computation: what it makes, by names the instructions that it takes from and the computations that
-    it calls; of a parameter the operand is its number."""
+    it calls; of a parameter the operand is its number. What only begins is of the kind that it begins: `copy-start` of
+    `copy`."""
 
     name: str
     kind: str
@@ -49,6 +52,11 @@ class Program(NamedTuple):
     computations: dict[str, list[Instruction]]
     entry: str
     instructions: dict[str, Instruction]
+
+
+def program_of(compiled: Compiled) -> Program:
+    """What XLA made of a jitted function."""
+    return parsed(compiled.as_text() or "")
 
 
 def parsed(text: str) -> Program:
@@ -71,14 +79,15 @@ def executed(program: Program, computation: str | None = None) -> Iterator[Instr
         if instruction.kind in _RUNS_OTHERS and instruction.called:
             for called in instruction.called:
                 yield from executed(program, called)
-        else:
+        elif not instruction.kind.endswith(("-done", "-update")):  # of what has begun before
             yield instruction
 
 
-def cycles(program: Program) -> float:
-    """Of all that runs, one after another, by the estimate that a TPU's compiler writes beside most operations, though
-    not beside transfers between memories; other compilers write none."""
-    return sum(float(n) for instruction in executed(program) for n in _CYCLES.findall(instruction.settings))
+def cycles(instruction: Instruction) -> float | None:
+    """By the estimate that a TPU's compiler writes beside most operations, though not beside transfers between memories
+    and a max pool's gradient; None where there is none."""
+    found = _CYCLES.search(instruction.settings)
+    return float(found[1]) if found else None
 
 
 def arrays(shape: str) -> tuple[Array, ...]:
@@ -90,26 +99,34 @@ def _instruction(found: re.Match[str]) -> Instruction:
     operands, settings = _split(found["rest"])
     called = [name for names in _CALLED.findall(settings) for name in _NAME.findall(names)]
     names = (operands,) if found["kind"] == "parameter" else tuple(_NAME.findall(operands))
-    results = _results(found["kind"], found["shape"], settings)
-    return Instruction(found["name"], found["kind"], results, names, tuple(called), settings, bool(found["root"]))
+    kind = found["kind"].removesuffix("-start")
+    results = arrays(_results(found["kind"], found["shape"], settings))
+    return Instruction(found["name"], kind, results, names, tuple(called), settings, bool(found["root"]))
 
 
-def _results(kind: str, shape: str, settings: str) -> tuple[Array, ...]:
-    """What begins a copy, a slice or a transfer names what it takes too, and contexts; a call to one of NVIDIA's
-    libraries names its scratch memory last."""
-    if kind in ("copy-start", "slice-start", "collective-permute-start"):
-        shape = _CONTEXT.sub("", shape)
-    named = arrays(shape)
-    match kind:
-        case "copy-start":
-            return named[:1]
-        case "slice-start":
-            return named[-1:]
-        case "all-gather-start" | "collective-permute-start":
-            return named[len(named) // 2 :]
-        case "custom-call" if _LIBRARY in settings and len(named) > 1:
-            return named[:-1]
-    return named
+def _results(kind: str, shape: str, settings: str) -> str:
+    """The part of a shape that an instruction makes: what begins something names also what it takes, and contexts; a
+    call to one of NVIDIA's libraries names its scratch memory last."""
+    if kind == "copy-start":
+        return _elements(shape)[0]
+    if kind.endswith("-start") and kind != "all-reduce-start":
+        return _elements(shape)[1]
+    if kind == "custom-call" and _LIBRARY in settings and shape.startswith("("):
+        *made, last = _elements(shape)
+        return ",".join(made if _SCRATCH.fullmatch(last) else [*made, last])
+    return shape
+
+
+def _elements(shape: str) -> list[str]:
+    """Of a tuple's shape its elements' shapes."""
+    depth, elements = 0, [""]
+    for character in shape[1:-1]:
+        depth += {"(": 1, "{": 1, "[": 1, ")": -1, "}": -1, "]": -1}.get(character, 0)
+        if character == "," and depth == 0:
+            elements.append("")
+        else:
+            elements[-1] += character
+    return [re.sub(r"^\s*(/\*.*?\*/)?", "", element) for element in elements]
 
 
 def _split(rest: str) -> tuple[str, str]:
@@ -135,4 +152,4 @@ def _array(found: re.Match[str]) -> Array:
             size[axis] = -(-size[axis] // int(n)) * int(n)
     bits = _BITS.match(found["kind"])
     each = int(bits[1]) / 8 if bits else 1
-    return Array(values * each, math.prod(size) * each, space is None or space[1] == "0")
+    return Array(values * each, math.prod(size) * each, space is None)

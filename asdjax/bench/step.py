@@ -100,7 +100,7 @@ class Step:
         self._program = steps.lower(*arguments).compile()
         self.compile_s = perf_counter() - begun
         self.flops = counts.flops_of(spec, arguments)
-        self.traffic = traffic.bytes_moved(hlo.parsed(self._program.as_text()))
+        self.traffic = traffic.bytes_moved(hlo.program_of(self._program))
         self.memory = counts.memory_of(self._program)
         self.signal = SignalStage(spec, self._inputs)
 

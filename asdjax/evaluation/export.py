@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export as jax_export
 
-from asdjax import signal
+from asdjax import parallel, signal
 from asdjax.config import Config
 from asdjax.errors import InputError
 from asdjax.evaluation.backends import Gaussian, Neighbours
@@ -117,7 +117,9 @@ def _write(folder: Path, detectors: Mapping[str, Detector], samples: int) -> Pat
     }
     (b,) = jax_export.symbolic_shape("b")
     function = jax.jit(lambda arrays, clips: scored(detector, arrays, clips))
-    exported = jax_export.export(function, platforms=PLATFORMS)(shapes, jax.ShapeDtypeStruct((b, samples), jnp.int16))
+    clips = jax.ShapeDtypeStruct((b, samples), jnp.int16)
+    with parallel.compiling_for("cpu"):  # what has no form of its own for each platform: in one that suits all
+        exported = jax_export.export(function, platforms=PLATFORMS)(shapes, clips)
     (folder / FUNCTION).write_bytes(exported.serialize())
     _save(folder / WEIGHTS, weights)
     for name, detector in detectors.items():

@@ -1,11 +1,11 @@
-"""`asdjax plan`: memory, FLOPs, bytes and the roofline of a training, before anybody pays for it."""
+"""`asdjax plan`: memory, FLOPs, bytes, roofline and the compiler's estimate, before anybody pays for a training."""
 
 import math
 from typing import Any
 
 from asdjax import parallel
 from asdjax.config import Config
-from asdjax.planning.program import Cost, cost_of
+from asdjax.planning.program import Cost, as_json, cost_of
 from asdjax.planning.targets import Target, target_of
 from asdjax.planning.work import Work, work_of
 from asdjax.training import fleet
@@ -39,7 +39,7 @@ def plan(config: Config, devices: str) -> dict[str, Any]:
             "fleets": work.tasks * len(config.seed),
             "steps": work.steps,
         },
-        "step": cost._asdict(),
+        "step": as_json(cost),
         "memory": memory_of(cost, target),
         "roofline": roofline_of(config, cost, work, target),
         "estimate": estimate_of(config, cost, work, target),
@@ -78,12 +78,13 @@ def roofline_of(config: Config, cost: Cost, work: Work, target: Target) -> dict[
 
 
 def estimate_of(config: Config, cost: Cost, work: Work, target: Target) -> dict[str, Any] | None:
-    """Seconds of a step, and of all, by the compiler's own estimate of each operation's cycles, one after another. None
-    where there is none."""
-    if not cost.cycles or target.sheet is None or target.sheet.cycles_per_s is None:
+    """Seconds of a step, and of all, by the compiler's own estimate of operations' cycles, one after another; and bytes
+    that move in operations without one, such as transfers that run beside others. None where no operation has one."""
+    cycles, bytes_without = cost.estimate
+    if not cycles or target.sheet is None or target.sheet.cycles_per_s is None:
         return None
-    step = cost.cycles / target.sheet.cycles_per_s
-    return {"step_s": step, "run_s": _run_s(config, step, work)}
+    step = cycles / target.sheet.cycles_per_s
+    return {"step_s": step, "bytes_without": bytes_without, "run_s": _run_s(config, step, work)}
 
 
 def _run_s(config: Config, step_s: float, work: Work) -> float:

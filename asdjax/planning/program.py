@@ -19,6 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from asdjax import hlo, parallel, runtime, signal
 from asdjax.config import Config
 from asdjax.errors import InputError
+from asdjax.hlo import Program
 from asdjax.planning.collectives import collectives_of
 from asdjax.planning.targets import Target
 from asdjax.planning.work import Work
@@ -29,10 +30,17 @@ from asdjax.training.fleet import FleetSpec
 from asdjax.training.train_step import Turn
 
 
+class Estimate(NamedTuple):
+    """Cycles by the compiler's own estimate, which only a TPU's makes; bytes that move in what it makes none of."""
+
+    cycles: float
+    bytes_without: float
+
+
 class Cost(NamedTuple):
     """Of one device's part of a step: FLOPs by XLA's count; bytes read from its memory and written there; bytes that
     lie there (arguments: audio, parameters, velocity; temporaries; code; crops that wait for later dispatches); what it
-    tells other devices; cycles by the compiler's own estimate, 0 without one; seconds to compile."""
+    tells other devices; the compiler's estimate; seconds to compile."""
 
     flops: float
     bytes_accessed: float
@@ -42,7 +50,7 @@ class Cost(NamedTuple):
     waiting_bytes: int
     collectives: dict[str, int]
     bytes_sent: float
-    cycles: float
+    estimate: Estimate
     compile_s: float
 
 
@@ -66,16 +74,29 @@ def cost_of(config: Config, work: Work, target: Target) -> Cost:
         say(f"compiling for {target.name}, which may take minutes")
         found = _compiled(lowered, call, target, mesh.size)
         if file:
-            runtime.keep(file, json.dumps(found._asdict()).encode())
+            runtime.keep(file, json.dumps(as_json(found)).encode())
     return found
 
 
 def _read(file: Path) -> Cost | None:
     """What was found before; None where there is nothing, or it is damaged."""
     try:
-        return Cost(**json.loads(file.read_bytes()))
-    except (OSError, ValueError, TypeError):
+        kept = json.loads(file.read_bytes())
+        return Cost(**kept | {"estimate": Estimate(**kept["estimate"])})
+    except (OSError, ValueError, TypeError, KeyError):
         return None
+
+
+def as_json(cost: Cost) -> dict[str, Any]:
+    """Every field by its name."""
+    return cost._asdict() | {"estimate": cost.estimate._asdict()}
+
+
+def estimate_of(compiled: Program) -> Estimate:
+    """Of all that runs, one after another; a loop has one turn."""
+    lines = list(hlo.executed(compiled))
+    cycles = sum(hlo.cycles(line) or 0 for line in lines)
+    return Estimate(cycles, sum(traffic.bytes_of(compiled, line) for line in lines if hlo.cycles(line) is None))
 
 
 class Call(NamedTuple):
@@ -112,7 +133,7 @@ def _compiled(lowered: Any, call: Call, target: Target, devices: int) -> Cost:
         ) from error
     compile_s = perf_counter() - begun
     memory = counts.memory_of(program)
-    compiled = hlo.parsed(program.as_text())
+    compiled = hlo.program_of(program)
     collectives = collectives_of(compiled, devices)
     return Cost(
         flops=counts.flops_of(call.spec, call.arguments) / devices,
@@ -123,7 +144,7 @@ def _compiled(lowered: Any, call: Call, target: Target, devices: int) -> Cost:
         waiting_bytes=call.waiting_bytes(devices),
         collectives=collectives.numbers,
         bytes_sent=collectives.bytes_sent,
-        cycles=hlo.cycles(compiled),
+        estimate=estimate_of(compiled),
         compile_s=round(compile_s, 1),
     )
 

@@ -11,17 +11,20 @@ from asdjax import hlo
 from asdjax.hlo import Array, Instruction, Program
 
 _FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "opt-barrier", "partition-id"}
-_SLICES = {"slice", "dynamic-slice", "gather", "slice-start"}
+_SLICES = {"slice", "dynamic-slice", "gather"}
 _UPDATE = "dynamic-update-slice"
 
 
 def bytes_moved(program: Program) -> float:
-    """Every operand and result of what runs, once; a loop has one turn."""
-    return sum(
-        _read(program, instruction) + _written(program, instruction)
-        for instruction in hlo.executed(program)
-        if instruction.kind not in _FREE and not instruction.kind.endswith("-done")
-    )
+    """Of all that runs; a loop has one turn, a conditional all its branches."""
+    return sum(bytes_of(program, instruction) for instruction in hlo.executed(program))
+
+
+def bytes_of(program: Program, instruction: Instruction) -> float:
+    """Every operand and result of one instruction, once."""
+    if instruction.kind in _FREE:
+        return 0
+    return _read(program, instruction) + _written(program, instruction)
 
 
 def _read(program: Program, instruction: Instruction) -> float:
@@ -47,39 +50,41 @@ def _taken(program: Program, instruction: Instruction, place: int, whole: float)
 
 def _taken_within(program: Program, lines: Sequence[Instruction], name: str, whole: float) -> float:
     """What a fusion's lines take of a value in it, together."""
+    written = {maker.name for maker in _made(program, _root(lines))}
     taken = 0.0
     for line in lines:
         for place in (place for place, operand in enumerate(line.operands) if operand == name):
             if line.kind == "bitcast" and not line.root:
                 taken += _taken_within(program, lines, line.name, whole)
+            elif line.kind == _UPDATE and line.name not in written:  # computed on, not written in place
+                taken += whole
             else:
                 taken += _taken(program, line, place, whole)
     return taken
 
 
 def _written(program: Program, instruction: Instruction) -> float:
-    makers = _makers(program, instruction)
     return sum(
         _update_bytes(program, maker) if maker.kind == _UPDATE else result.place_bytes
-        for result, maker in zip(instruction.results, makers, strict=True)
+        for result, maker in zip(instruction.results, _made(program, instruction), strict=True)
         if result.in_memory
     )
 
 
-def _makers(program: Program, instruction: Instruction) -> list[Instruction]:
+def _made(program: Program, instruction: Instruction) -> list[Instruction]:
     """Of each result the instruction that makes it: in a fusion one of its lines."""
-    results = len(instruction.results)
-    if instruction.kind != "fusion":
-        return [instruction] * results
-    (root,) = (line for line in program.computations[instruction.called[0]] if line.root)
-    made = [program.instructions[name] for name in root.operands] if root.kind == "tuple" else [root] * results
-    return [_behind_bitcasts(program, line) for line in made]
+    match instruction.kind:
+        case "tuple":
+            return [maker for name in instruction.operands for maker in _made(program, program.instructions[name])]
+        case "bitcast":
+            return _made(program, program.instructions[instruction.operands[0]])
+        case "fusion":
+            return _made(program, _root(program.computations[instruction.called[0]]))
+    return [instruction] * len(instruction.results)
 
 
-def _behind_bitcasts(program: Program, line: Instruction) -> Instruction:
-    while line.kind == "bitcast":
-        line = program.instructions[line.operands[0]]
-    return line
+def _root(lines: Sequence[Instruction]) -> Instruction:
+    return next(line for line in lines if line.root)
 
 
 def _update_bytes(program: Program, update: Instruction) -> float:

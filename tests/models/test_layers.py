@@ -1,6 +1,7 @@
 """Each layer against numpy, or against the compiler's own convolution."""
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from asdjax import parallel
 from asdjax.models import layers, lowering
 
 
@@ -155,6 +157,30 @@ def test_what_has_a_form_for_each_platform_computes_the_same_in_training_and_eva
     in_training = layer(x)
     layer.eval()
     np.testing.assert_array_equal(jax.jit(layer.__call__)(x), in_training)
+
+
+@pytest.mark.parametrize(
+    ("layer", "c_in", "primitives"),
+    [
+        (layers.Conv(1, 8, 3, dtype=jnp.float32), 1, {"cpu": "concatenate", "gpu": "conv", "tpu": "conv"}),
+        (
+            layers.Conv(2, 8, 1, dtype=jnp.float32),
+            2,
+            {"cpu": "custom_vjp_call", "gpu": "custom_vjp_call", "tpu": "conv"},
+        ),
+        (layers.DepthwiseConv(2, 3, dtype=jnp.float32), 2, {"cpu": "custom_vjp_call", "gpu": "conv", "tpu": "conv"}),
+        (layers.MaxPool(), 1, {"cpu": "custom_vjp_call", "gpu": "custom_vjp_call", "tpu": "reduce_window"}),
+    ],
+)
+def test_each_platform_has_its_own_form(
+    layer: Callable[[jax.Array], jax.Array], c_in: int, primitives: dict[str, str]
+) -> None:
+    for platform, expected in primitives.items():
+        with parallel.compiling_for(platform):
+            made = jax.make_jaxpr(layer.__call__)(jnp.zeros((1, 8, 6, c_in)))
+        named = [equation.primitive.name for equation in made.eqns]
+        assert any(name.startswith(expected) for name in named), (platform, named)
+        assert platform != "tpu" or "custom_vjp_call" not in named
 
 
 @pytest.mark.parametrize(

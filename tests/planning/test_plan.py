@@ -20,7 +20,7 @@ from asdjax.datasheets import Datasheet, of_kind
 from asdjax.errors import InputError
 from asdjax.planning import plan, program
 from asdjax.planning.collectives import collectives_of
-from asdjax.planning.program import Cost
+from asdjax.planning.program import Cost, Estimate
 from asdjax.planning.table import of_plan
 from asdjax.planning.targets import Target
 from asdjax.planning.work import work_of
@@ -115,7 +115,7 @@ def test_clips_are_counted_as_they_lie_there(corpus: Path):
 
 
 SHEET = Datasheet(flops_per_s=1e12, bytes_per_s=1e11, memory_bytes=1e9, interconnect_bytes_per_s=1e10, cycles_per_s=1e9)
-COST = Cost(2e9, 1e9, 400_000_000, 500_000_000, 1_000_000, 10_000_000, {"all-reduce": 3}, 1e7, 3e6, 60)
+COST = Cost(2e9, 1e9, 400_000_000, 500_000_000, 1_000_000, 10_000_000, {"all-reduce": 3}, 1e7, Estimate(3e6, 5e8), 60)
 DEVICES = [SimpleNamespace(process_index=host) for host in (0, 0, 1, 1)]
 TARGET = Target("tpu:4", "tpu", DEVICES, "a TPU", SHEET, 1e9)
 
@@ -131,8 +131,9 @@ def test_the_roofline_by_hand(corpus: Path):
         [2e-3, 1e-2, 1e-3, 1e-2, 0.1],
     )
     np.testing.assert_allclose(roofline["run_s"], 1e-2 * work.steps)
-    assert plan.estimate_of(config, COST, work, TARGET) == {"step_s": 3e-3, "run_s": pytest.approx(3e-3 * work.steps)}
-    assert plan.estimate_of(config, COST._replace(cycles=0), work, TARGET) is None
+    run_s = pytest.approx(3e-3 * work.steps)
+    assert plan.estimate_of(config, COST, work, TARGET) == {"step_s": 3e-3, "bytes_without": 5e8, "run_s": run_s}
+    assert plan.estimate_of(config, COST._replace(estimate=Estimate(0, 1e9)), work, TARGET) is None
     assert plan.memory_of(COST, TARGET) == {"needed_bytes": 911_000_000, "there_bytes": 1e9, "fits": True}
 
 
@@ -173,7 +174,21 @@ def in_processor(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Config,
     return config, Target("as-tpu", "tpu", jax.devices()[:1], "TPU v9", None, None)
 
 
-def test_the_step_is_planned_in_the_forms_and_precision_of_its_platform(in_processor: tuple[Config, Target]):
+ESTIMATED = """
+ENTRY %main (x: f32[128]) -> f32[128] {
+  %x = f32[128]{0:T(128)} parameter(0)
+  %y = f32[128]{0:T(128)} sqrt(%x), backend_config={"window_config":{"estimated_cycles":"30"}}
+  %z = f32[128]{0:T(128)} negate(%y), backend_config={"window_config":{"estimated_cycles":"12"}}
+  ROOT %w = f32[128]{0:T(128)} copy(%z)
+}
+"""
+
+
+def test_the_compiler_s_estimate_and_what_it_leaves_out():
+    assert program.estimate_of(hlo.parsed(ESTIMATED)) == Estimate(cycles=42, bytes_without=2 * 4 * 128)
+
+
+def test_the_step_is_planned_as_it_would_run_on_its_platform(in_processor: tuple[Config, Target]):
     config, target = in_processor
     config.data.resident = "device"
     with parallel.compiling_for("tpu"):
@@ -251,4 +266,4 @@ def test_a_tpu_that_is_not_here(corpus: Path, tmp_path: Path):
     assert found["memory"] == {**found["memory"], "there_bytes": 16 * 2**30, "fits": True}
     assert found["fleet"]["precision"] == "bfloat16"
     assert found["roofline"]["step_s"] > 0
-    assert found["estimate"]["step_s"] > found["roofline"]["step_s"]
+    assert found["estimate"]["step_s"] > found["roofline"]["arithmetic_s"]
