@@ -137,28 +137,34 @@ def magnitudes(samples: jax.Array, spectrogram: Spectrogram) -> jax.Array:
     Equals the same columns of `librosa.stft(y, n_fft=..., hop_length=..., window="hann", center=True,
     pad_mode="constant")` where the samples begin half a window before the piece's first frame.
     """
-    window = jnp.asarray(hann(spectrogram.n_fft), jnp.float32)
-    windows = _frames(samples, spectrogram) * window[None, None]
-    return (by_products if parallel.platform() == "tpu" else by_fft)(windows)
+    return (by_products if parallel.platform() == "tpu" else by_fft)(samples, spectrogram)
 
 
-def by_fft(windows: jax.Array) -> jax.Array:
-    """Magnitudes of the discrete Fourier transform of each window, (b, t, n) -> (b, 1 + n / 2, t)."""
-    spectrum = jnp.fft.rfft(windows)
+def by_fft(samples: jax.Array, spectrogram: Spectrogram) -> jax.Array:
+    """`magnitudes` by a fast Fourier transform of windows that are copied out whole.
+
+    The barrier keeps the compiler from mixing anew for each of the windows over a sample. On two x86 cores 48 pieces
+    take 8.7 ms from int16 to standardised instead of 12.0 as shifted views, which are put together number by number.
+    """
+    n, t, hop = spectrogram.n_fft, spectrogram.piece_frames, spectrogram.hop_samples
+    whole = jax.lax.optimization_barrier(samples)
+    cut = jax.vmap(lambda start: jax.lax.dynamic_slice_in_dim(whole, start, n, axis=1), out_axes=1)
+    spectrum = jnp.fft.rfft(cut(hop * jnp.arange(t)) * _hann(n))
     return jnp.swapaxes(_magnitude(spectrum.real, spectrum.imag), 1, 2)
 
 
-def by_products(windows: jax.Array) -> jax.Array:
-    """The same with two matrix products for the transform.
+def by_products(samples: jax.Array, spectrogram: Spectrogram) -> jax.Array:
+    """`magnitudes` by two matrix products, of shifted views: no gather.
 
     A TPU's compiler makes products of an FFT too, three of them and more: 48 pieces at the report's settings take 0.44
     ms instead of 1.29 by its own estimate for a v5e. On a CPU they take ten times as long as the FFT.
     """
-    n = windows.shape[-1]
-    turns = np.outer(np.arange(n), np.arange(1 + n // 2)) % n / n
+    n = spectrogram.n_fft
+    windows = _shifted_views(samples, spectrogram) * _hann(n)
+    turns = np.outer(np.arange(n), np.arange(spectrogram.bins)) % n / n
     waves = np.cos(2 * np.pi * turns), np.sin(2 * np.pi * turns)
     real, imaginary = (
-        jnp.einsum("btn,nf->bft", windows, jnp.asarray(wave, windows.dtype), precision=jax.lax.Precision.HIGHEST)
+        jnp.einsum("btn,nf->bft", windows, jnp.asarray(wave, jnp.float32), precision=jax.lax.Precision.HIGHEST)
         for wave in waves
     )
     return _magnitude(real, imaginary)
@@ -168,8 +174,13 @@ def _magnitude(real: jax.Array, imaginary: jax.Array) -> jax.Array:
     return jnp.sqrt(jnp.square(real) + jnp.square(imaginary))
 
 
-def _frames(samples: jax.Array, spectrogram: Spectrogram) -> jax.Array:
-    """Overlapping windows, (b, s) -> (b, t, n_fft), out of shifted views: no gather."""
+def _hann(samples: int) -> jax.Array:
+    """For windows (b, t, s)."""
+    return jnp.asarray(hann(samples), jnp.float32)[None, None]
+
+
+def _shifted_views(samples: jax.Array, spectrogram: Spectrogram) -> jax.Array:
+    """Overlapping windows, (b, s) -> (b, t, n_fft)."""
     hop, t = spectrogram.hop_samples, spectrogram.piece_frames
     hops_per_window = -(-spectrogram.n_fft // hop)
     padded_length = (t - 1 + hops_per_window) * hop
