@@ -14,6 +14,7 @@ from asdjax import __version__
 from asdjax.commands import bench, corpus, demo, deployment, evaluation, planning, training
 from asdjax.commands.console import BAD_INPUT, FAILED
 from asdjax.errors import Diverged, InputError, Stopped
+from asdjax.files import OF_THE_DISK, refused
 from asdjax.progress import say
 from asdjax.stops import STOPPED, watched
 
@@ -64,8 +65,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(options, str(stopped), STOPPED)
     except Diverged as diverged:
         return _failed(options, str(diverged), FAILED)
+    except OSError as error:
+        mended_by_user = refused(error, "the disk", OF_THE_DISK)
+        if mended_by_user:
+            return _failed(options, str(mended_by_user), BAD_INPUT)
+        return _failed(options, _unexpected(error), FAILED)
     except Exception as error:  # whatever else: a defect of ours, still one line and exit code 1
-        return _failed(options, f"{type(error).__name__}: {error} (--debug shows where)", FAILED)
+        return _failed(options, _unexpected(error), FAILED)
+
+
+def _unexpected(error: Exception) -> str:
+    return f"{type(error).__name__}: {error} (--debug shows where)"
 
 
 def _failed(options: argparse.Namespace, message: str, code: int) -> int:

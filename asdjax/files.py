@@ -3,8 +3,10 @@
 import contextlib
 import errno
 import fcntl
+import hashlib
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Container, Iterator
 from pathlib import Path
 from time import sleep
 
@@ -25,6 +27,12 @@ def replace_text(path: Path, text: str) -> None:
         partial.unlink(missing_ok=True)
 
 
+def sha256_of(path: Path) -> str:
+    """Of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 _REMEDIES = {
     errno.ENOSPC: "free some space, or choose another folder",
     errno.EDQUOT: "free some of your quota, or choose another folder",
@@ -37,6 +45,13 @@ _REMEDIES = {
     errno.EEXIST: "choose another folder",
     errno.ENOLCK: "choose a folder on a disk that can lock files",
 }
+
+
+OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+"""Of these the user is told wherever they come up: no defect of ours is behind them."""
+
+_SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
+"""NumPy's words for a disk that is full."""
 
 
 @contextlib.contextmanager
@@ -61,10 +76,25 @@ def locked_folder(folder: Path, *, wait: bool = True) -> Iterator[None]:
         finally:
             os.close(handle)
     except OSError as error:
-        if error.errno not in _REMEDIES:
+        mended_by_user = refused(error, folder)
+        if mended_by_user is None:
             raise
-        where = error.filename or folder
-        raise InputError(f"{where}: {error.strerror}; {_REMEDIES[error.errno]}") from error
+        raise mended_by_user from error
+
+
+def refused(error: OSError, where: Path | str, numbers: Container[int | None] = _REMEDIES) -> InputError | None:
+    """What to tell of a refusal of the system that the user can mend, of one of some error numbers; None of any other.
+    `where` is told if the error names no file."""
+    if _SHORT_WRITE.search(str(error)):
+        return no_space(where)
+    if error.errno not in numbers:
+        return None
+    return InputError(f"{error.filename or where}: {error.strerror}; {_REMEDIES[error.errno]}")
+
+
+def no_space(where: Path | str) -> InputError:
+    """What to tell of a full disk."""
+    return InputError(f"{where}: {os.strerror(errno.ENOSPC)}; {_REMEDIES[errno.ENOSPC]}")
 
 
 def is_locked(folder: Path) -> bool:

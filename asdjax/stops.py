@@ -94,6 +94,13 @@ def end_when_saved() -> None:
     _end(ALL_IS_SAVED)
 
 
+def end_at_once() -> None:
+    """From here on, until they are `watched`, signals end the process."""
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: _end(f"stopped; {GO_ON}"))
+
+
 @contextmanager
 def watched() -> Iterator[None]:
     """Within it signals are heard. Main thread only. A signal that was ignored before, as in a job put into the

@@ -1,5 +1,6 @@
 """The command line: what it understands, how it refuses, its exit codes."""
 
+import errno
 import json
 import re
 import subprocess
@@ -91,6 +92,13 @@ def test_without_a_reader_of_messages_the_exit_code_is_what_it_is(tmp_path: Path
     assert process.returncode == 2
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
+def test_standard_streams_may_be_closed(closed: str):
+    asdjax = Path(sys.executable).with_name("asdjax")
+    ran = subprocess.run(["sh", "-c", f"exec '{asdjax}' --version {closed}"], capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("words", [[], ["frobnicate"], ["train"], ["evaluate", "--workdir", "w", "--split", "test"]])
 def test_bad_usage_is_exit_code_2(words: list[str], capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as ended:
@@ -104,6 +112,21 @@ def test_bad_usage_is_exit_code_2(words: list[str], capsys: pytest.CaptureFixtur
     [
         (InputError("corpus:\n  not there"), 2, "asdjax evaluate: corpus: not there"),
         (Stopped("stopped at step 3"), 75, "asdjax evaluate: stopped at step 3"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "w/a.csv"),
+            2,
+            "asdjax evaluate: w/a.csv: No space left on device; free some space, or choose another folder",
+        ),
+        (
+            OSError("49536 requested and 9184 written"),
+            2,
+            "asdjax evaluate: the disk: No space left on device; free some space, or choose another folder",
+        ),
+        (
+            FileNotFoundError(errno.ENOENT, "No such file", "x"),
+            1,
+            "asdjax evaluate: FileNotFoundError: [Errno 2] No such file: 'x' (--debug shows where)",
+        ),
         (Diverged("no number"), 1, "asdjax evaluate: no number"),
         (RuntimeError("odd"), 1, "asdjax evaluate: RuntimeError: odd (--debug shows where)"),
     ],

@@ -18,6 +18,15 @@ with watched():
     hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # minutes, in which Python calls no handler
 """
 
+EARLY = """
+import time
+from asdjax import stops
+
+stops.end_at_once()
+print("busy", flush=True)
+time.sleep(600)
+"""
+
 SAVING = """
 import sys, time
 from asdjax.errors import Stopped
@@ -136,7 +145,7 @@ def running(code: str) -> subprocess.Popen:
 
 
 @SIGNALS
-@pytest.mark.parametrize("code", [BUSY, FAILED], ids=["busy", "asked to end"])
+@pytest.mark.parametrize("code", [EARLY, BUSY, FAILED], ids=["not watched yet", "busy", "asked to end"])
 def test_where_nothing_would_be_lost_it_ends_at_once(code: str, number: signal.Signals):
     with running(code) as process:
         process.send_signal(number)

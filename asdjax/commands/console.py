@@ -43,12 +43,14 @@ def width() -> int:
     return shutil.get_terminal_size().columns
 
 
-def write(text: str) -> None:
-    """What a command has to say; whoever read it may have had enough of it."""
+def write(text: str) -> bool:
+    """What a command has to say; False where whoever read it has had enough of it."""
     try:
         print(text, flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
 
 
 def require_writable(path: Path) -> None:

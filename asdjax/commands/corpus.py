@@ -77,6 +77,8 @@ def _check(options: argparse.Namespace) -> int:
     from asdjax.corpus.access import check
     from asdjax.corpus.findings import as_json, format_table
 
+    if options.json:
+        console.require_writable(options.json)
     result = check(configfile.load(options.config, options.overrides))
     console.write(format_table(result))
     if options.json:

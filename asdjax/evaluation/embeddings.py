@@ -1,23 +1,23 @@
 """An evaluation's embeddings and raw scores on disk: what `score`, `report` and `export` go on from.
 
 `<evaluation>/embeddings/<run>/<line>/` is of one checkpoint. `clips.json` lists the clips of its two parts: `bank/`,
-the training clips, and `test/`. Each has for every variant `<variant>.npy`, the embeddings of all pieces (p, 128)
-float32, and `<variant>_scores.npy`, the score of each clip (n,) float64, NaN where it has none; and `clip.npy` (p,),
-the number of each piece's clip.
+the training clips, and `test/`, and the SHA-256 of every file in these. Each part has for every variant
+`<variant>.npy`, the embeddings of all pieces (p, 128) float32, and `<variant>_scores.npy`, the score of each clip (n,)
+float64, NaN where it has none; and `clip.npy` (p,), the number of each piece's clip.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from asdjax.corpus.clips import Clip
 from asdjax.errors import InputError
 from asdjax.evaluation.scores import ClipScores
-from asdjax.files import replace_text
+from asdjax.files import replace_text, sha256_of
 from asdjax.training.embed import Embeddings
 
 FOLDER = "embeddings"
@@ -65,7 +65,10 @@ def save(
             of_clips = scores[variant].train if part == "bank" else scores[variant].test
             np.save(home / part / f"{variant}.npy", vectors)
             np.save(home / part / f"{variant}_scores.npy", [of_clips.get(clip, np.nan) for clip in clips[part]])
-    listed = {part: [{**asdict(clip), "path": str(clip.path)} for clip in clips[part]] for part in _PARTS}
+    listed: dict[str, Any] = {
+        part: [{**asdict(clip), "path": str(clip.path)} for clip in clips[part]] for part in _PARTS
+    }
+    listed["sha256"] = {str(file.relative_to(home)): sha256_of(file) for file in sorted(home.glob("*/*.npy"))}
     replace_text(home / "clips.json", json.dumps(listed, indent=0) + "\n")
 
 
@@ -76,10 +79,19 @@ def load(evaluation: Path, run: str, line: str, variants: Sequence[str]) -> Chec
     """
     home = evaluation / FOLDER / run / line
     try:
-        clips = json.loads((home / "clips.json").read_text())
-        return Checkpointed(*(_part(home / part, clips[part], variants) for part in _PARTS))
+        listed = json.loads((home / "clips.json").read_text())
+        _require_same(home, listed["sha256"], variants)
+        return Checkpointed(*(_part(home / part, listed[part], variants) for part in _PARTS))
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{home}: expected an evaluation's embeddings ({error}); run asdjax evaluate again") from error
+
+
+def _require_same(home: Path, digests: Mapping[str, str], variants: Sequence[str]) -> None:
+    """See that the files that are about to be read are as they were written."""
+    names = ["clip.npy", *(f"{variant}{kind}.npy" for variant in variants for kind in ("", "_scores"))]
+    for file in (f"{part}/{name}" for part in _PARTS for name in names):
+        if sha256_of(home / file) != digests[file]:
+            raise ValueError(f"{file} is not what was written")
 
 
 def _part(folder: Path, rows: Sequence[dict], variants: Sequence[str]) -> Embedded:

@@ -11,6 +11,7 @@ Letters: b clips, s samples, p pieces of a clip, n bank pieces, d embedding.
 import functools
 import json
 import math
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ from asdjax.evaluation.detector import Detector, Part, open_system
 from asdjax.evaluation.ensembles import Linear
 from asdjax.evaluation.opened import open_evaluation
 from asdjax.evaluation.scores import POOLINGS
+from asdjax.files import refused
 from asdjax.progress import track
 from asdjax.signal import Spectrogram
 from asdjax.training import embed, fleet
@@ -64,8 +66,12 @@ def export(
     chosen = machines or tuple(known)
     if unknown := sorted(set(chosen) - known.keys()):
         raise InputError(f"--machines {unknown[0]}: expected any of {', '.join(known)}")
-    partial = out.with_name(f"{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    whole = Path(os.path.abspath(out))
+    partial = whole.with_name(f"{whole.name}.partial")
+    if partial.exists():
+        raise InputError(
+            f"{partial}: expected nothing there, where an export is begun; remove it, or choose another --out"
+        )
     try:
         files = []
         for machine in track(chosen, "export", len(chosen), "machine type"):
@@ -73,9 +79,14 @@ def export(
             detectors = {_named(*place): opened.detector(*place) for place in opened.places}
             files.append(_write(partial / _file_name(machine), detectors, samples).relative_to(partial))
         shutil.copy(Path(__file__).with_name("export_example.py"), partial / EXAMPLE)
-        if out.exists():
-            out.rmdir()
-        partial.rename(out)
+        if whole.exists():  # it may be the one that the user is in
+            for made in partial.iterdir():
+                made.rename(whole / made.name)
+        else:
+            partial.rename(whole)
+    except OSError as error:
+        mended_by_user = refused(error, whole)
+        raise mended_by_user or error from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return [out / file for file in files]
@@ -85,7 +96,8 @@ def _samples(config: Config, seconds: float) -> int:
     spectrogram = signal.spectrogram_of(config)
     samples = round(seconds * spectrogram.sample_rate_hz) if math.isfinite(seconds) else 0
     if samples < spectrogram.least_samples:
-        raise InputError(f"--seconds {seconds}: expected a piece's length or more")
+        least = spectrogram.least_samples / spectrogram.sample_rate_hz
+        raise InputError(f"--seconds {seconds}: expected {least:.3f} or more, a piece's length")
     return samples
 
 

@@ -20,8 +20,12 @@ arrays = {**np.load(folder / "weights.npz"), **np.load(folder / f"section_{secti
 function = export.deserialize(bytearray((folder / "function.jaxexport").read_bytes()))
 score = jax.jit(function.call)
 for clip in clips:
-    samples, rate = soundfile.read(clip, dtype="int16")
-    if (rate, samples.shape) != (about["sample_rate_hz"], (about["samples"],)):
-        sys.exit(f"{clip}: expected {about['samples']} samples of one channel at {about['sample_rate_hz']} Hz")
+    expected = (about["sample_rate_hz"], 1, about["samples"], "PCM_16")
+    told = soundfile.info(clip)
+    if (told.samplerate, told.channels, told.frames, told.subtype) != expected:
+        sys.exit(
+            f"{clip}: expected {about['samples']} samples of one channel at {about['sample_rate_hz']} Hz in 16 bit"
+        )
+    samples, _ = soundfile.read(clip, dtype="int16")
     value = float(score(arrays, samples[None])["score"][0])
     print(clip, value, "anomaly" if value > about["threshold"] else "normal")

@@ -18,12 +18,10 @@ _LINE = "{decision:<7}  {score:>10.6f}  {seconds:<23}  {clip}"
 
 
 def score_all(
-    config: Config, detector: Detector, clips: Iterable[str], as_json: bool, show: Callable[[str], None]
+    config: Config, detector: Detector, clips: Iterable[str], as_json: bool, show: Callable[[str], bool]
 ) -> int:
-    """Score clips as they come, paths to WAV files, and show a line for each; returns how many could not be scored.
-
-    These are said and passed over.
-    """
+    """Score clips as they come, paths to WAV files, and show a line for each, until `show` is told that nobody reads
+    on; returns how many could not be scored, which are said and passed over."""
     failed = 0
     if not as_json:
         show(
@@ -37,7 +35,8 @@ def score_all(
             named = "" if clip in str(error) else f"{clip}: "
             say(f"asdjax score: {named}{error}")
             continue
-        show(_as_json(clip, verdict) if as_json else _as_line(clip, verdict))
+        if not show(_as_json(clip, verdict) if as_json else _as_line(clip, verdict)):
+            break
     return failed
 
 
@@ -45,7 +44,7 @@ def from_stdin(words: Iterable[str]) -> Iterator[str]:
     """The clips named, and in the place of `-` those on standard input, a path a line, as they come."""
     for word in words:
         if word == STDIN:
-            yield from (path for line in sys.stdin if (path := line.rstrip("\n")))
+            yield from (path for line in sys.stdin if (path := line.rstrip("\r\n")))
         else:
             yield word
 

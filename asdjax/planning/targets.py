@@ -13,6 +13,8 @@ from asdjax.errors import InputError
 
 _FORM = re.compile(r"(?P<kind>[a-z][a-z0-9]*):(?P<size>[1-9]\d*(x[1-9]\d*)*)")
 _EXPECTED = "expected a TPU's generation and shape (v5e:4x4, v5p:2x2x1, v6e:2x2), gpu:N or cpu:N"
+_MOST_PARTS = 1024
+"""Of a processor: more take JAX minutes to make."""
 _TPU_SETTINGS = {
     "TPU_SKIP_MDS_QUERY": "1",  # nobody to ask which TPU this is
     "TPU_WORKER_HOSTNAMES": "localhost",
@@ -87,6 +89,8 @@ def _tpu(name: str) -> Sequence[Any]:
 
 def _cpu(number: int) -> Sequence[Any]:
     """So many parts of this machine's processor."""
+    if number > _MOST_PARTS:
+        raise InputError(f"--devices cpu:{number}: expected at most {_MOST_PARTS}")
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", number)
     return jax.devices()

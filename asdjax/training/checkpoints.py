@@ -1,9 +1,9 @@
 """A line's saved steps: the only file that imports orbax.
 
 A line (phase1, phase2_full, ...) is a folder of steps. Beside each step's folder lies STEP.json with the SHA-256
-of every file in it, and the shape, type and SHA-256 of every array; it is written last, so that a step without it
-does not exist, whatever a kill left in its folder. On the way back files and arrays are held against it: Orbax
-itself would restore a flipped byte.
+of every file in it, the shape, type and SHA-256 of every array, and a SHA-256 of all that; it is written last, so that
+a step without it does not exist, whatever a kill left in its folder. On the way back files and arrays are held against
+it: Orbax itself would restore a flipped byte.
 
 What is saved are trees of arrays, one folder each under a step: `model` (all that an evaluation needs) and
 `optimizer`.
@@ -24,7 +24,7 @@ import orbax.checkpoint as ocp
 
 from asdjax.corpus.tasks import UNSAVABLE
 from asdjax.errors import InputError
-from asdjax.files import replace_text
+from asdjax.files import no_space, replace_text, sha256_of
 from asdjax.progress import say
 
 Trees = Mapping[str, Any]
@@ -61,17 +61,22 @@ def save(line: Path, step: int, trees: Trees, keep: int) -> None:
     """Save a step and forget all but the newest `keep`. When it returns, the step is on disk, whole."""
     folder = line.absolute() / str(step)
     shutil.rmtree(folder, ignore_errors=True)  # what a kill left of an earlier attempt
-    with _one_at_a_time, ocp.StandardCheckpointer() as checkpointer:
-        for name, tree in trees.items():
-            if _flat(tree):  # Orbax refuses one without arrays, such as an optimizer's that keeps no velocity
-                checkpointer.save(folder / name, _flat(tree))
-        checkpointer.wait_until_finished()
+    try:
+        with _one_at_a_time, ocp.StandardCheckpointer() as checkpointer:
+            for name, tree in trees.items():
+                if _flat(tree):  # Orbax refuses one without arrays, such as an optimizer's that keeps no velocity
+                    checkpointer.save(folder / name, _flat(tree))
+            checkpointer.wait_until_finished()
+    except ValueError as error:  # of TensorStore, which Orbax writes by
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise no_space(folder) from error
     record = {
         "step": step,
         "files": {name: _files(folder / name) for name in trees},
         "trees": {name: _digests(_flat(tree)) for name, tree in trees.items()},
     }
-    replace_text(line / f"{step}.json", json.dumps(record, indent=1))
+    replace_text(line / f"{step}.json", json.dumps(record | {"sha256": _digest(record)}, indent=1))
     saved = steps(line)
     kept = saved[-keep:]
     for old in saved[:-keep]:
@@ -157,11 +162,16 @@ def _read_record(line: Path, step: int) -> dict[str, Any]:
     path = line / f"{step}.json"
     try:
         record = json.loads(path.read_text())
-        if not (isinstance(record["files"], dict) and isinstance(record["trees"], dict)):
-            raise TypeError("files and trees expected")
-    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+        digest = record.pop("sha256")
+    except (FileNotFoundError, IsADirectoryError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise Damaged(f"{path} is damaged ({error!r})") from error
+    if digest != _digest(record):
+        raise Damaged(f"{path} is not what was saved")
     return record
+
+
+def _digest(record: Any) -> str:
+    return hashlib.sha256(json.dumps(record).encode()).hexdigest()
 
 
 def _set_aside(line: Path, step: int) -> None:
@@ -192,11 +202,7 @@ def _digests(arrays: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _files(folder: Path) -> dict[str, str]:
     """SHA-256 of every file under a folder."""
-    found = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        with path.open("rb") as file:
-            found[str(path.relative_to(folder))] = hashlib.file_digest(file, "sha256").hexdigest()
-    return found
+    return {str(path.relative_to(folder)): sha256_of(path) for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def _sha256(array: Any) -> str:

@@ -118,12 +118,21 @@ def edited(edit: Callable[[dict], object]) -> Callable[[Path], object]:
     return write
 
 
+def with_a_byte_flipped(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+
+
 ARRAY, SCORE = f"bank/{VARIANTS[0]}.npy", f"test/{VARIANTS[1]}_scores.npy"
 DAMAGES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "no array": (ARRAY, Path.unlink),
     "no scores": (SCORE, Path.unlink),
     "no clip numbers": ("test/clip.npy", Path.unlink),
     "no list": ("clips.json", Path.unlink),
+    "a flipped byte of an array": (ARRAY, with_a_byte_flipped),
+    "a flipped byte of scores": (SCORE, with_a_byte_flipped),
+    "no digests": ("clips.json", edited(lambda listed: listed.pop("sha256"))),
     "empty array": (ARRAY, truncated(0)),
     "empty scores": (SCORE, truncated(0)),
     "cut off array": (ARRAY, truncated(200)),

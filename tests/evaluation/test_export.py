@@ -76,6 +76,11 @@ def test_the_example_needs_no_asdjax(trained_once: Path, corpus: Path, tmp_path:
     assert [row[0] for row in rows] == clips
     assert [float(row[1]) for row in rows] == pytest.approx(list(expected.values()), abs=1e-5)
     assert {row[2] for row in rows} <= {"anomaly", "normal"}
+    samples, rate = soundfile.read(clips[0])
+    soundfile.write(tmp_path / "float.wav", samples, rate, subtype="FLOAT")
+    ran = subprocess.run([*command[: -len(clips)], str(tmp_path / "float.wav")], capture_output=True, text=True)
+    assert ran.returncode == 1
+    assert "float.wav: expected 32000 samples of one channel at 16000 Hz in 16 bit" in ran.stderr
 
 
 @pytest.mark.parametrize(
@@ -102,7 +107,7 @@ def test_refusals_leave_nothing_behind(trained: Path, tmp_path: Path, capsys: py
     for words, expected in (
         (["--machines", "pump"], "--machines pump: expected any of fan"),
         (["--system", "x"], "--system x: expected one of"),
-        (["--seconds", "0.5"], "--seconds 0.5: expected a piece's length"),
+        (["--seconds", "0.5"], "--seconds 0.5: expected 0.992 or more, a piece's length"),
         (["--split", "eval"], "nothing was evaluated yet; run asdjax evaluate"),
     ):
         capsys.readouterr()
@@ -113,3 +118,19 @@ def test_refusals_leave_nothing_behind(trained: Path, tmp_path: Path, capsys: py
     (out / "mine.txt").write_text("mine")
     assert exported(trained, out) == 2
     assert [path.name for path in out.iterdir()] == ["mine.txt"]
+    (out / "mine.txt").rename(tmp_path / "mine.txt")
+    (tmp_path / "exported.partial").mkdir()
+    (tmp_path / "mine.txt").rename(tmp_path / "exported.partial" / "mine.txt")
+    assert exported(trained, out) == 2
+    assert f"{tmp_path / 'exported.partial'}: expected nothing there" in capsys.readouterr().err
+    assert (tmp_path / "exported.partial" / "mine.txt").read_text() == "mine"
+    assert exported(trained, tmp_path / "exported.partial" / "mine.txt" / "out") == 2
+    assert "choose another folder" in capsys.readouterr().err
+
+
+def test_the_folder_that_the_user_is_in_is_taken(trained_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    assert exported(trained_once.absolute(), Path()) == 0
+    assert Path("example.py").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]

@@ -125,7 +125,7 @@ def test_a_score_that_is_not_finite_is_no_verdict(
     members = [member._replace(scale=lambda scores: np.full_like(scores, value)) for member in part.members]
     spoilt = detector._replace(parts=[part._replace(members=members)])
     clip, shown = str(next(corpus.rglob("*.wav"))), []
-    assert score_all(configfile.read(trained_once), spoilt, [clip], True, shown.append) == 1
+    assert score_all(configfile.read(trained_once), spoilt, [clip], True, lambda line: not shown.append(line)) == 1
     assert shown == []
     assert f"asdjax score: {clip}: expected a finite score, got {value}" in capsys.readouterr().err
 
@@ -160,6 +160,22 @@ def test_a_stream_of_paths_is_answered_as_it_comes(
     capsys.readouterr()
     assert score(trained_once, "--json", "-", clips[2]) == 0
     assert [row["clip"] for row in told(capsys)] == clips
+
+
+def test_paths_may_end_as_windows_ends_them(
+    trained_once: Path, corpus: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    clip = str(next((corpus / "fan" / "source_test").iterdir()))
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{clip}\r\n"))
+    capsys.readouterr()
+    assert score(trained_once, "--json", "-") == 0
+    assert [row["clip"] for row in told(capsys)] == [clip]
+
+
+def test_nothing_is_scored_for_a_reader_that_has_had_enough(detector: Detector, trained_once: Path, corpus: Path):
+    clips, shown = iter([str(next(corpus.rglob("*.wav")))] * 3), []
+    assert score_all(configfile.read(trained_once), detector, clips, True, lambda line: bool(shown.append(line))) == 0
+    assert (len(shown), len(list(clips))) == (1, 2)
 
 
 def test_a_table_for_people(trained_once: Path, corpus: Path, capsys: pytest.CaptureFixture[str]):

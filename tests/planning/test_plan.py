@@ -46,6 +46,11 @@ def test_names_of_no_devices_are_refused_in_one_line(devices: str, capsys: pytes
     assert f"got {devices!r}" in line
 
 
+def test_more_parts_of_a_processor_than_can_be_made_are_refused(capsys: pytest.CaptureFixture[str]):
+    assert main(["plan", "--config", CONFIG, "--devices", "cpu:99999"]) == 2
+    assert "--devices cpu:99999: expected at most 1024" in capsys.readouterr().err
+
+
 def test_gpus_that_are_not_here_are_refused(capsys: pytest.CaptureFixture[str]):
     if parallel.on_accelerator():
         pytest.skip("there is a GPU here")

@@ -169,9 +169,45 @@ def test_other_content_than_was_saved_is_noticed_though_every_file_is_whole(tmp_
         checkpoints.restore(tmp_path, 4, SHAPES)
     records = [json.loads((tmp_path / f"{step}.json").read_text()) for step in (2, 4)]
     records[1]["files"]["model"] = records[0]["files"]["model"]
-    (tmp_path / "4.json").write_text(json.dumps(records[1]))
+    rewrite(tmp_path / "4.json", records[1])
     with pytest.raises(Damaged, match=r"early/(bias|kernel).* is not what was saved"):
         checkpoints.restore(tmp_path, 4, SHAPES)
+
+
+def rewrite(file: Path, record: dict[str, Any]) -> None:
+    """As save would have written it."""
+    told = {name: value for name, value in record.items() if name != "sha256"}
+    file.write_text(json.dumps(told | {"sha256": checkpoints._digest(told)}))
+
+
+def another_digest(file: Path) -> None:
+    record = json.loads(file.read_text())
+    next(iter(record["trees"]["model"].values()))["sha256"] = "0" * 64
+    file.write_text(json.dumps(record))
+
+
+def a_folder(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+@pytest.mark.parametrize("hurt", [another_digest, a_folder, lambda file: file.write_text("[1]")])
+def test_a_hurt_record_is_noticed_and_an_older_step_used(tmp_path: Path, hurt: Callable[[Path], Any]):
+    save(tmp_path, 2, 4)
+    hurt(tmp_path / "4.json")
+    found = checkpoints.restore_newest(tmp_path, SHAPES)
+    assert found is not None
+    assert found[0] == 2
+
+
+def test_a_full_disk_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(*_: Any) -> None:
+        raise ValueError("RESOURCE_EXHAUSTED: Error writing: No space left on device")
+
+    monkeypatch.setattr(checkpoints.ocp.StandardCheckpointer, "save", full)
+    with pytest.raises(InputError, match=r"4: No space left on device; free some space"):
+        save(tmp_path, 4)
+    assert checkpoints.steps(tmp_path) == []
 
 
 @pytest.mark.parametrize("hurt", ["truncated JSON", "no arrays", "no tree"])
@@ -183,7 +219,7 @@ def test_a_step_with_something_missing_is_damaged(tmp_path: Path, hurt: str):
     elif hurt == "no arrays":
         (tmp_path / "4" / "model").rename(tmp_path / "elsewhere")
     else:
-        record.write_text(json.dumps({"step": 4, "files": {"model": {}, "optimizer": {}}, "trees": {}}))
+        rewrite(record, {"step": 4, "files": {"model": {}, "optimizer": {}}, "trees": {}})
     with pytest.raises(Damaged, match=r"4\.json is damaged|is missing|arrays differ"):
         checkpoints.restore(tmp_path, 4, SHAPES)
 
