@@ -82,12 +82,12 @@ def locked_folder(folder: Path, *, wait: bool = True) -> Iterator[None]:
         raise mended_by_user from error
 
 
-def refused(error: OSError, where: Path | str, numbers: Container[int | None] = _REMEDIES) -> InputError | None:
+def refused(error: OSError, where: Path | str, numbers: Container[int] = _REMEDIES) -> InputError | None:
     """What to tell of a refusal of the system that the user can mend, of one of some error numbers; None of any other.
     `where` is told if the error names no file."""
     if _SHORT_WRITE.search(str(error)):
         return no_space(where)
-    if error.errno not in numbers:
+    if error.errno is None or error.errno not in numbers:
         return None
     return InputError(f"{error.filename or where}: {error.strerror}; {_REMEDIES[error.errno]}")
 
