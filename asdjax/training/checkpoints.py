@@ -34,7 +34,7 @@ _one_at_a_time = threading.Lock()
 """Held while Orbax works: it numbers what goes on by one counter for the whole process, and two tasks' saves that run
 at once wait for each other's signals until they time out."""
 
-logging.getLogger("absl").setLevel(logging.ERROR)
+logging.getLogger("absl").setLevel(logging.CRITICAL)  # what goes wrong in Orbax's threads it raises as well
 
 
 class Damaged(Exception):
