@@ -18,6 +18,7 @@ _INSTRUCTION = re.compile(
 _NAME = re.compile(r"%[\w.-]+")
 _CALLED = re.compile(r"\b(?:calls|to_apply|body|condition|\w+_computations?)=(\{[^}]*\}|%[\w.-]+)")
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
+_NO_ESTIMATE = 2**63 - 1
 _LIBRARY = 'custom_call_target="__cu'
 _SCRATCH = re.compile(r"[su]8\[\d+\](\{[^}]*\})?")
 _RUNS_OTHERS = ("while", "call", "conditional", "async")
@@ -85,9 +86,9 @@ def executed(program: Program, computation: str | None = None) -> Iterator[Instr
 
 def cycles(instruction: Instruction) -> float | None:
     """By the estimate that a TPU's compiler writes beside most operations, though not beside transfers between memories
-    and a max pool's gradient; None where there is none."""
+    and a max pool's gradient; None where there is none, for which it also writes the largest int64."""
     found = _CYCLES.search(instruction.settings)
-    return float(found[1]) if found else None
+    return float(found[1]) if found and int(found[1]) < _NO_ESTIMATE else None
 
 
 def arrays(shape: str) -> tuple[Array, ...]:
