@@ -64,9 +64,12 @@ def _taken_within(program: Program, lines: Sequence[Instruction], name: str, who
 
 
 def _written(program: Program, instruction: Instruction) -> float:
+    makers = _made(program, instruction)
+    if len(makers) != len(instruction.results):  # a call to a library in a fusion, which gives its scratch memory out
+        return _bytes(instruction.results)
     return sum(
         _update_bytes(program, maker) if maker.kind == _UPDATE else result.place_bytes
-        for result, maker in zip(instruction.results, _made(program, instruction), strict=True)
+        for result, maker in zip(instruction.results, makers, strict=True)
         if result.in_memory
     )
 

@@ -98,6 +98,27 @@ ENTRY %main (x: s16[9,128], j: s32[2], y: f32[99,128], z: f32[1,128]) -> f32[1,1
 """
 
 
+WRAPPED = """
+%cut (p: f32[8,4], q: f32[4,4]) -> (f32[4,4], s8[64]) {
+  %p = f32[8,4]{1,0} parameter(0)
+  %q = f32[4,4]{1,0} parameter(1)
+  %half = f32[4,4]{1,0} slice(%p), slice={[0:4], [0:4]}
+  ROOT %gemm = (f32[4,4]{1,0}, s8[64]{0}) custom-call(%half, %q), custom_call_target="__cublas$gemm"
+}
+
+ENTRY %main (x: f32[8,4], y: f32[4,4]) -> f32[4,4] {
+  %x = f32[8,4]{1,0} parameter(0)
+  %y = f32[4,4]{1,0} parameter(1)
+  %fused = (f32[4,4]{1,0}, s8[64]{0}) fusion(%x, %y), kind=kCustom, calls=%cut
+  ROOT %z = f32[4,4]{1,0} get-tuple-element(%fused), index=0
+}
+"""
+
+
+def test_a_call_to_a_library_within_a_fusion():
+    assert traffic.bytes_moved(hlo.parsed(WRAPPED)) == 3 * 4 * 16 + 64
+
+
 COMPUTED_ON = """
 %sum (o: f32[99], u: f32[3], i: s32[]) -> f32[99] {
   %o = f32[99]{0} parameter(0)
