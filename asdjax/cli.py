@@ -65,17 +65,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(options, str(stopped), STOPPED)
     except Diverged as diverged:
         return _failed(options, str(diverged), FAILED)
-    except OSError as error:
-        mended_by_user = refused(error, "the disk", OF_THE_DISK)
-        if mended_by_user:
-            return _failed(options, str(mended_by_user), BAD_INPUT)
-        return _failed(options, _unexpected(error), FAILED)
-    except Exception as error:  # whatever else: a defect of ours, still one line and exit code 1
-        return _failed(options, _unexpected(error), FAILED)
-
-
-def _unexpected(error: Exception) -> str:
-    return f"{type(error).__name__}: {error} (--debug shows where)"
+    except Exception as error:  # a full or read-only disk, else a defect of ours: one line too
+        advice = refused(error, "the disk", OF_THE_DISK) if isinstance(error, OSError) else None
+        if advice:
+            return _failed(options, str(advice), BAD_INPUT)
+        return _failed(options, f"{type(error).__name__}: {error} (--debug shows where)", FAILED)
 
 
 def _failed(options: argparse.Namespace, message: str, code: int) -> int:

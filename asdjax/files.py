@@ -76,10 +76,10 @@ def locked_folder(folder: Path, *, wait: bool = True) -> Iterator[None]:
         finally:
             os.close(handle)
     except OSError as error:
-        mended_by_user = refused(error, folder)
-        if mended_by_user is None:
+        advice = refused(error, folder)
+        if advice is None:
             raise
-        raise mended_by_user from error
+        raise advice from error
 
 
 def refused(error: OSError, where: Path | str, numbers: Container[int] = _REMEDIES) -> InputError | None:

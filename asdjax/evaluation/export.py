@@ -85,8 +85,8 @@ def export(
         else:
             partial.rename(whole)
     except OSError as error:
-        mended_by_user = refused(error, whole)
-        raise mended_by_user or error from None
+        advice = refused(error, whole)
+        raise advice or error from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return [out / file for file in files]

@@ -20,10 +20,9 @@ def collectives_of(program: Program, devices: int) -> Collectives:
     numbers: Counter[str] = Counter()
     sent = 0.0
     for instruction in program.instructions.values():
-        kind = instruction.kind.removesuffix("-start")
-        if kind in _KINDS:
-            numbers[kind] += 1
-            sent += _sent(kind, sum(array.bytes for array in instruction.results), devices)
+        if instruction.kind in _KINDS:
+            numbers[instruction.kind] += 1
+            sent += _sent(instruction.kind, sum(array.bytes for array in instruction.results), devices)
     return Collectives(dict(numbers), sent)
 
 

@@ -92,7 +92,7 @@ def as_json(cost: Cost) -> dict[str, Any]:
     return cost._asdict() | {"estimate": cost.estimate._asdict()}
 
 
-def estimate_of(compiled: Program) -> Estimate:
+def estimated(compiled: Program) -> Estimate:
     """Of all that runs, one after another; a loop has one turn."""
     lines = list(hlo.executed(compiled))
     cycles = sum(hlo.cycles(line) or 0 for line in lines)
@@ -144,7 +144,7 @@ def _compiled(lowered: Any, call: Call, target: Target, devices: int) -> Cost:
         waiting_bytes=call.waiting_bytes(devices),
         collectives=collectives.numbers,
         bytes_sent=collectives.bytes_sent,
-        estimate=estimate_of(compiled),
+        estimate=estimated(compiled),
         compile_s=round(compile_s, 1),
     )
 

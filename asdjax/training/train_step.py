@@ -58,6 +58,7 @@ def compiled_steps(spec: FleetSpec, mesh: Mesh) -> RunSteps:
     size = spec.steps_per_dispatch
 
     def run(state: FleetState, audio: Audio, plan: Plan, keys: jax.Array, turn: Turn) -> tuple[FleetState, Metrics]:
+        """A dispatch: state and audio of m tasks, keys (m, v) -> state, metrics (steps_per_dispatch, m, v)."""
         if size == 1:
             state, metrics = step(state, audio, plan, keys, turn, 0)
             return state, jax.tree.map(lambda row: row[None], metrics)

@@ -118,6 +118,7 @@ def band_names(edges_hz: np.ndarray, of_bands: Sequence[int]) -> str:
 
 def _clip_picture(one: Explanation, levels: Levels, reach: tuple[float, float]) -> Picture:
     def draw(figure: Figure) -> None:
+        """The clip's spectrogram with its anomalous seconds, its bands beside and its score below."""
         grid = figure.subplots(
             2, 2, sharex="col", sharey="row", width_ratios=(3.4, 1), height_ratios=(3, 1), squeeze=False
         )

@@ -53,6 +53,7 @@ def curves(
     held_out = any("holdout_loss" in row for row in told)
 
     def draw(figure: Figure) -> None:
+        """A row for each thing told of a training, a column for each phase."""
         grid = figure.subplots(2, len(phases), sharex="col", sharey="row", squeeze=False, width_ratios=widths)
         for i, what in enumerate(WHAT):
             for j, phase in enumerate(phases):

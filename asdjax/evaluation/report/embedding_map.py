@@ -108,6 +108,7 @@ def embedding_map(machine: str, model: str, shown: Map) -> Picture:
     rows = -(-len(sections) // columns)
 
     def draw(figure: Figure) -> None:
+        """The panels, and the variance of each axis beside it."""
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         for axes, section in zip(grid.flat, sections, strict=False):
             _draw_section(axes, shown, section)
