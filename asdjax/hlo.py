@@ -11,6 +11,7 @@ _BITS = re.compile(r"[a-z]+(\d+)")
 _ARRAY = re.compile(r"\b(?P<kind>pred|[a-z]+\d+\w*)\[(?P<size>[\d,]*)\](\{(?P<layout>[^}]*)\})?")
 _TILE = re.compile(r"T\(([\d,]+)\)")
 _SPACE = re.compile(r"S\(\d+\)")
+_MODULE = re.compile(r"^HloModule ([\w.-]+)", re.MULTILINE)
 _COMPUTATION = re.compile(r"^(?P<entry>ENTRY )?(?P<name>%[\w.-]+) \(.*\{$")
 _INSTRUCTION = re.compile(
     r"^\s+(?P<root>ROOT )?(?P<name>%[\w.-]+) = (?P<shape>.*?) (?P<kind>[a-z][\w-]*)\((?P<rest>.*)$"
@@ -18,6 +19,7 @@ _INSTRUCTION = re.compile(
 _NAME = re.compile(r"%[\w.-]+")
 _CALLED = re.compile(r"\b(?:calls|to_apply|body|condition|\w+_computations?)=(\{[^}]*\}|%[\w.-]+)")
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
+_SOURCE = re.compile(r'op_name="([^"]*)"')
 _NO_ESTIMATE = 2**63 - 1
 _LIBRARY = 'custom_call_target="__cu'
 _SCRATCH = re.compile(r"[su]8\[\d+\](\{[^}]*\})?")
@@ -48,8 +50,9 @@ class Instruction(NamedTuple):
 
 
 class Program(NamedTuple):
-    """Computations by name, the first to run, and all their instructions by name."""
+    """Its own name, computations by name, the first to run, and all their instructions by name."""
 
+    name: str
     computations: dict[str, list[Instruction]]
     entry: str
     instructions: dict[str, Instruction]
@@ -71,7 +74,8 @@ def parsed(text: str) -> Program:
         elif found := _INSTRUCTION.match(line):
             current.append(_instruction(found))
     by_name = {instruction.name: instruction for lines in computations.values() for instruction in lines}
-    return Program(computations, entry, by_name)
+    module = _MODULE.search(text)
+    return Program(module[1] if module else "", computations, entry, by_name)
 
 
 def executed(program: Program, computation: str | None = None) -> Iterator[Instruction]:
@@ -89,6 +93,13 @@ def cycles(instruction: Instruction) -> float | None:
     and a max pool's gradient; None where there is none, for which it also writes the largest int64."""
     found = _CYCLES.search(instruction.settings)
     return float(found[1]) if found and int(found[1]) < _NO_ESTIMATE else None
+
+
+def source(instruction: Instruction) -> str:
+    """The function and scopes that it was traced in, such as `jit(run)/resnet50_512/jvp()/add`; empty where the
+    compiler made it of its own accord. A fusion has one of those of what is in it."""
+    found = _SOURCE.search(instruction.settings)
+    return found[1] if found else ""
 
 
 def arrays(shape: str) -> tuple[Array, ...]:

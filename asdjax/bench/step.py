@@ -1,11 +1,11 @@
 """The trainer's own compiled step on synthetic audio, ready to be timed.
 
-Letters: v variants, b batch.
+Letters: m tasks in a stack, v variants, b batch.
 """
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from time import perf_counter
 from typing import NamedTuple, cast
 
@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from asdjax import hlo, parallel
-from asdjax.config import default
+from asdjax.config import Config, default
 from asdjax.training import batches, counts, fleet, optimizer, sampler, traffic, train_step
 from asdjax.training.batches import Audio
 from asdjax.training.feed import waves_of
@@ -33,15 +33,20 @@ def clips() -> list[np.ndarray]:
     return list(noise)
 
 
-def spec_of(variants: Sequence[str], batch: int, width: float) -> FleetSpec:
+def config_of(variants: Sequence[str], batch: int, width: float) -> Config:
     """The report's settings for these variants."""
     config = default()
     config.variants, config.train.batch_size, config.width = tuple(variants), batch, width
-    return fleet.spec_of(config, CLASSES, optimizer.GROUPS)
+    return config
+
+
+def spec_of(variants: Sequence[str], batch: int, width: float) -> FleetSpec:
+    """Of the report's settings for these variants."""
+    return fleet.spec_of(config_of(variants, batch, width), CLASSES, optimizer.GROUPS)
 
 
 class Inputs(NamedTuple):
-    """What a step is given besides its state and turn, of one task, on one device."""
+    """What a step is given besides its state and turn, of all tasks of a stack: plan and keys (m, v)."""
 
     mesh: Mesh
     audio: Audio
@@ -49,14 +54,15 @@ class Inputs(NamedTuple):
     keys: jax.Array
 
 
-def inputs_of(spec: FleetSpec) -> Inputs:
-    """The clips on the device, and what is drawn from them."""
+def inputs_of(spec: FleetSpec, tasks: int = 1) -> Inputs:
+    """The clips on the device, each task's own, and what is drawn from them."""
     mesh = parallel.data_meshes(len(jax.devices()))[0]
     frames = spec.spectrogram.frames(CLIP_SAMPLES)
     class_of_clip = np.repeat(np.arange(CLASSES), CLIPS // CLASSES)
     plan = sampler.plan(class_of_clip.tolist(), [False] * CLIPS, [frames] * CLIPS, list(range(CLASSES)))
-    keys = sampler.streams(0, "bench", spec.variants, "phase1")[None]
-    return Inputs(mesh, *parallel.replicated((waves_of(clips()), sampler.stacked([plan]), keys), mesh))
+    keys = jnp.stack([sampler.streams(0, f"bench {i}", spec.variants, "phase1") for i in range(tasks)])
+    waves = waves_of(clips() * tasks)
+    return Inputs(mesh, *parallel.replicated((waves, sampler.stacked([plan] * tasks), keys), mesh))
 
 
 class SignalStage:
@@ -82,22 +88,24 @@ def _pieces(spec: FleetSpec, audio: Audio, plan: sampler.Plan, keys: jax.Array, 
 
 
 class Step:
-    """A fleet's program in training: as many steps as are asked for, on one device.
+    """A fleet's program in training, or several tasks' fleets stacked in one: as many steps as are asked for, on one
+    device.
 
     `flops` and `traffic` are of a step, as training/counts.py and training/traffic.py count them: on a CPU without most
     of the gradients of depthwise kernels, whose rows are looped over.
     """
 
-    def __init__(self, spec: FleetSpec) -> None:
+    def __init__(self, spec: FleetSpec, tasks: int = 1) -> None:
         parallel.processor()  # that counts FLOPs: not found missing only after minutes of compiling
-        self.spec, self._inputs = spec, inputs_of(spec)
+        self.spec, self.tasks, self._inputs = spec, tasks, inputs_of(spec, tasks)
         self._done, self._rate = 0, default().optimizer.learning_rate
-        state = fleet.stacked([fleet.begin(spec, fleet.initial_model(spec, 0, "bench"))])
+        state = fleet.stacked([fleet.begin(spec, fleet.initial_model(spec, 0, "bench"))] * tasks)
         self._state = parallel.replicated(state, self._inputs.mesh)
         begun = perf_counter()
         steps = cast(jax.stages.Wrapped, train_step.compiled_steps(spec, self._inputs.mesh))
         arguments = (self._state, *self._inputs[1:], self._turn(1))
-        self._program = steps.lower(*arguments).compile()
+        self._lowered = steps.lower(*arguments)
+        self._program = self._lowered.compile()
         self.compile_s = perf_counter() - begun
         self.flops = counts.flops_of(spec, arguments)
         self.traffic = traffic.bytes_moved(hlo.program_of(self._program))
@@ -106,8 +114,13 @@ class Step:
 
     def _turn(self, steps: int) -> Turn:
         size = self.spec.steps_per_dispatch
-        first = jnp.full(1, self._done, jnp.int32)
-        return Turn(jnp.int32(steps), first, first + steps, jnp.full((1, size), self._rate, jnp.float32))
+        first = jnp.full(self.tasks, self._done, jnp.int32)
+        return Turn(jnp.int32(steps), first, first + steps, jnp.full((self.tasks, size), self._rate, jnp.float32))
+
+    def recompile(self, options: Mapping[str, str | bool]) -> hlo.Program:
+        """With these options of XLA's; what runs from here on."""
+        self._program = self._lowered.compile(compiler_options=dict(options))
+        return hlo.program_of(self._program)
 
     def run(self, steps: int) -> float:
         """Seconds of so many training steps; the host waits for the last one only."""

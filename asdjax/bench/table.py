@@ -6,6 +6,9 @@ from typing import Any
 QUIET = 0.05
 """Of all cores, what other programs may take without spoiling the figures."""
 
+LONGEST_SHOWN, LONGEST_NAME = 10, 40
+"""Operations of a profile that are printed, and characters of their names."""
+
 RATIO_OF_UNLIKE = "ratio: asdjax's pieces/s over the row's rate, at librosa's over whole clips."
 
 
@@ -32,8 +35,75 @@ def of_training(record: dict[str, Any]) -> str:
     embed_rows = [_embed_row(name, figures["embed"]) for name, figures in named.items()]
     loader_head = ["training", "b", "asdjax per s", "torch with a DataLoader per s"]
     loader_rows = [_loader_row(name, figures) for name, figures in named.items() if "torch_loader" in figures]
-    tables = [columns(head, rows, gap=" "), columns(embed_head, embed_rows)]
-    return _page(record, *tables, *([columns(loader_head, loader_rows)] if loader_rows else []))
+    stacked_head = ["stacked", "b", "machine types", "per s", "ms/step", "GiB", "build", "ratio to one"]
+    stacked_rows = [
+        _stacked_row(name, batch, of_batch["stacked"])
+        for name, figures in named.items()
+        for batch, of_batch in figures["batches"].items()
+        if "stacked" in of_batch
+    ]
+    tables = [columns(head, rows, gap=" ")]
+    if record["fleet"]:
+        tables.append(_hours(record["fleet"]))
+    if stacked_rows:
+        tables.append(columns(stacked_head, stacked_rows))
+    tables.append(columns(embed_head, embed_rows))
+    if loader_rows:
+        tables.append(columns(loader_head, loader_rows))
+    profiles = [
+        _profile(f"{name}, batch {batch}", of_batch["profile"])
+        for name, figures in named.items()
+        for batch, of_batch in figures["batches"].items()
+        if "profile" in of_batch
+    ]
+    return _page(record, *tables, *profiles)
+
+
+def _hours(fleet: dict[str, Any]) -> str:
+    """Of the whole method, at the largest batch."""
+    stacked = f", {fleet['stacked']['run_h']:,.1f} h stacked" if "stacked" in fleet else ""
+    return (
+        f"2021's seven machine types, 42 models, phase 1 and one strategy, batch {fleet['batch']}:\n"
+        f"{fleet['run_h']:,.1f} h{stacked}"
+    )
+
+
+def _stacked_row(name: str, batch: str, figures: dict[str, Any]) -> list[str]:
+    return [
+        name,
+        batch,
+        str(figures["machine_types"]),
+        f"{figures['samples_per_s']:.4g}",
+        f"{figures['ms_per_step']:.4g}",
+        _gib(figures),
+        f"{figures['compile_s']:.0f}",
+        f"{figures['ratio']:.2f}",
+    ]
+
+
+def _profile(what: str, profile: dict[str, Any]) -> str:
+    """A line a part, a kind, an operation, of the time that operations took."""
+    in_all = sum(of["ms"] for of in profile["parts"].values())
+    groups = [
+        columns([head, "ms", "%", "GB/s"], [[name, *_share(of, in_all)] for name, of in profile[key].items()])
+        for head, key in (("part", "parts"), ("kind", "kinds"))
+    ]
+    longest = [
+        [of["name"].removeprefix("%")[:LONGEST_NAME], *_share(of, in_all), of["kind"]]
+        for of in profile["operations"][:LONGEST_SHOWN]
+    ]
+    head = f"{what}: {profile['ms_per_step']:.4g} ms a step traced, {profile['idle_ms']:.3g} of them idle"
+    return "\n\n".join([head, *groups, columns(["operation", "ms", "%", "GB/s", "kind"], longest)])
+
+
+def _share(of: dict[str, Any], in_all: float) -> list[str]:
+    """Milliseconds, per cent of all operations', bytes a second."""
+    rate = of["bytes"] / (1e6 * of["ms"]) if of["ms"] else 0.0
+    return [f"{of['ms']:.4g}", f"{100 * of['ms'] / in_all:.1f}", f"{rate:.4g}"]
+
+
+def _gib(figures: dict[str, Any]) -> str:
+    return f"{sum(figures['memory_bytes'].values()) / 2**30:.2f}"
 
 
 def of_signal(record: dict[str, Any]) -> str:
@@ -98,7 +168,7 @@ def _training_row(name: str, batch: str, figures: dict[str, Any]) -> list[str]:
         f"{100 * (most - least) / 2 / figures['ms_per_step']:.0f}",
         f"{100 * figures['flops_utilisation']:.0f}",
         f"{figures['bandwidth_bytes_per_s'] / 1e9:.1f}",
-        f"{sum(figures['memory_bytes'].values()) / 2**30:.2f}",
+        _gib(figures),
         f"{figures['compile_s']:.0f}",
         f"{100 * figures['signal_share']:.1f}",
         _or_dash(figures.get("ratio"), ".2f"),

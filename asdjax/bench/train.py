@@ -1,18 +1,20 @@
 """`asdjax bench train`: each variant alone and all six in one program, at full width, and PyTorch's beside them."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from asdjax import parallel
-from asdjax.bench import device, embed, torch_peer
+from asdjax.bench import device, embed, profile, torch_peer
 from asdjax.bench.device import Peak
 from asdjax.bench.loader import loader_rate
 from asdjax.bench.measure import LEAST_REPEATS, Timing, in_turn, ratio
 from asdjax.bench.record import recorded
-from asdjax.bench.step import Step, spec_of
+from asdjax.bench.step import Step, config_of, spec_of
 from asdjax.bench.torch_peer import TorchPeer
-from asdjax.config import VARIANTS
+from asdjax.config import VARIANTS, Config
 from asdjax.errors import InputError
+from asdjax.planning.work import seconds_of, work_of
 from asdjax.progress import say
 from asdjax.threads import cores
 
@@ -22,12 +24,15 @@ OURS = "asdjax"
 
 class Request(NamedTuple):
     """What to measure: variants by name, `fleet` for all six in one program; batches, where empty the usual ones;
-    turns, where None as many as time allows."""
+    turns, where None as many as time allows; how many machine types to stack in one program, beside one alone; and the
+    folder for traces of the programs, None for none."""
 
     subjects: tuple[str, ...]
     batches: tuple[int, ...]
     against_torch: bool
     repeats: int | None
+    stacked: int = 1
+    traces: Path | None = None
     width: float = 1.0
 
 
@@ -84,8 +89,40 @@ def _batch(
     step = Step(spec_of(members, batch, request.width))
     samples = batch * len(members)
     if peer is None:
-        return _figures(step, in_turn({OURS: step.run}, request.repeats)[OURS], samples, peak)
-    return _against(step, members, batch, request, peer, peak)
+        figures = _figures(step, in_turn({OURS: step.run}, request.repeats)[OURS], samples, peak)
+    else:
+        figures = _against(step, members, batch, request, peer, peak)
+    config = config_of(members, batch, request.width)
+    figures["run_h"] = _run_h(config, figures)
+    if request.stacked > 1:
+        say(f"{name}, batch {batch}, {request.stacked} machine types stacked: compiling, then measuring")
+        figures["stacked"] = _stacked(step, config, request)
+    if request.traces:
+        say(f"{name}, batch {batch}: compiling again, then tracing")
+        figures["profile"] = profile.of(step, request.traces / name / str(batch))
+    return figures
+
+
+def _run_h(config: Config, figures: dict[str, Any]) -> float:
+    """Hours of phase 1 and one strategy of 2021's seven machine types, at this rate."""
+    return seconds_of(config, work_of(config), figures["ms_per_step"] / 1e3) / 3600
+
+
+def _stacked(alone: Step, config: Config, request: Request) -> dict[str, Any]:
+    """Several machine types in one program, in turn with one; `ratio` is of their samples a second."""
+    step = Step(alone.spec, request.stacked)
+    samples = request.stacked * config.train.batch_size * len(config.variants)
+    times = in_turn({"alone": alone.run, "stacked": step.run}, request.repeats)
+    figures = {
+        "machine_types": request.stacked,
+        "samples_per_s": times["stacked"].per_second(samples),
+        **_spread_ms(times["stacked"]),
+        "memory_bytes": _memory(step),
+        "compile_s": step.compile_s,
+        "ratio": request.stacked * ratio(times["stacked"], times["alone"]),
+    }
+    config.parallel.stacked = request.stacked
+    return {**figures, "run_h": _run_h(config, figures)}
 
 
 def _against(
@@ -134,10 +171,15 @@ def _figures(step: Step, timing: Timing, samples: int, peak: Peak) -> dict[str, 
         "bytes_per_step": step.traffic,
         "bandwidth_bytes_per_s": bytes_per_s,
         "bandwidth_utilisation": bytes_per_s / peak.bytes_per_s,
-        "memory_bytes": {"arguments": step.memory.arguments, "temporaries": step.memory.temporaries},
+        "memory_bytes": _memory(step),
         "compile_s": step.compile_s,
         "signal_share": signal.median / timing.median,
     }
+
+
+def _memory(step: Step) -> dict[str, int]:
+    """Bytes on the device, code left out."""
+    return {"arguments": step.memory.arguments, "temporaries": step.memory.temporaries}
 
 
 def _spread_ms(timing: Timing) -> dict[str, Any]:

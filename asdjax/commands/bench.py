@@ -44,6 +44,10 @@ def _add_train(parts: Any) -> None:
         "--variants", type=console.names, metavar="A,B", help=f"any of the six, and {_FLEET} for all in one program"
     )
     _add_against(parser)
+    parser.add_argument("--stacked", metavar="N", help="so many machine types in one program too, beside one alone")
+    parser.add_argument(
+        "--profile", type=Path, metavar="DIR", help="trace each program into DIR, and say where its time goes"
+    )
 
 
 def _add_batch(parser: argparse.ArgumentParser) -> None:
@@ -63,11 +67,15 @@ def _train(options: argparse.Namespace) -> int:
     if unknown or not chosen:
         raise InputError(f"--variants: expected any of {', '.join(every)}, got {', '.join(unknown) or 'none'}")
     batches = _batches(options)
+    stacked = _number("--stacked", options.stacked) if options.stacked is not None else 1
+    if options.profile:
+        _require_folder(options.profile)
 
     def measure(repeats: int | None) -> dict[str, Any]:
         from asdjax.bench import train
 
-        return train.bench(train.Request(chosen, batches, options.against == "torch", repeats))
+        against_torch = options.against == "torch"
+        return train.bench(train.Request(chosen, batches, against_torch, repeats, stacked, options.profile))
 
     return _report(options, measure, "of_training")
 
@@ -116,6 +124,16 @@ def _report(options: argparse.Namespace, measure: Callable[[int | None], dict[st
     if options.json:
         console.write_json(options.json, record)
     return DONE
+
+
+def _require_folder(path: Path) -> None:
+    """See that traces can be written, not only after minutes of work.
+
+    Raises InputError where they cannot.
+    """
+    there = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise InputError(f"--profile {path}: expected a folder that can be written to, {there} cannot; choose another")
 
 
 def _batches(options: argparse.Namespace) -> tuple[int, ...]:

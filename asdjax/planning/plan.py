@@ -1,13 +1,12 @@
 """`asdjax plan`: memory, FLOPs, bytes, roofline and the compiler's estimate, before anybody pays for a training."""
 
-import math
 from typing import Any
 
 from asdjax import parallel
 from asdjax.config import Config
 from asdjax.planning.program import Cost, as_json, cost_of
 from asdjax.planning.targets import Target, target_of
-from asdjax.planning.work import Work, work_of
+from asdjax.planning.work import Work, seconds_of, work_of
 from asdjax.training import fleet
 
 
@@ -73,7 +72,7 @@ def roofline_of(config: Config, cost: Cost, work: Work, target: Target) -> dict[
         **seconds,
         "step_s": step,
         "collectives_share": seconds["collectives_s"] / step,
-        "run_s": _run_s(config, step, work),
+        "run_s": seconds_of(config, work, step),
     }
 
 
@@ -84,11 +83,4 @@ def estimate_of(config: Config, cost: Cost, work: Work, target: Target) -> dict[
     if not cycles or target.sheet is None or target.sheet.cycles_per_s is None:
         return None
     step = cycles / target.sheet.cycles_per_s
-    return {"step_s": step, "bytes_without": bytes_without, "run_s": _run_s(config, step, work)}
-
-
-def _run_s(config: Config, step_s: float, work: Work) -> float:
-    """Of all fleets, of which only so many train at a time."""
-    fleets = work.tasks * len(config.seed)
-    rounds = math.ceil(fleets / (config.parallel.stacked * config.parallel.tasks_at_once))
-    return step_s * work.steps / fleets * rounds
+    return {"step_s": step, "bytes_without": bytes_without, "run_s": seconds_of(config, work, step)}

@@ -1,5 +1,6 @@
-"""What a configuration would train: its machine types, and how much audio each has."""
+"""What a configuration would train: its machine types, how much audio each has, and for how many steps."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -46,6 +47,13 @@ def work_of(config: Config) -> Work:
         len(tasks),
         len(config.seed) * sum(sum(lines_of(config, task).values()) for task in tasks),
     )
+
+
+def seconds_of(config: Config, work: Work, step_s: float) -> float:
+    """Of all fleets, phases and seeds, where a step of those that train at a time takes so many seconds."""
+    fleets = work.tasks * len(config.seed)
+    rounds = math.ceil(fleets / (config.parallel.stacked * config.parallel.tasks_at_once))
+    return step_s * work.steps / fleets * rounds
 
 
 def _like_2021(config: Config) -> Corpus:

@@ -39,6 +39,9 @@ class Turn(NamedTuple):
     rates: jax.Array
 
 
+SIGNAL, DESCENT = "signal", "descent"
+"""Scopes of a step, by which a profile knows its parts; a variant's forward and backward pass has the variant's."""
+
 RunSteps = Callable[[FleetState, Audio, Plan, jax.Array, Turn], tuple[FleetState, Metrics]]
 Step = Callable[..., tuple[FleetState, Metrics]]
 """`train_step` of a spec and a mesh."""
@@ -134,18 +137,21 @@ def train_step(
     the activations of the largest at a time, not of all. keys: (v,), one random stream a variant; audio: all clips, or
     this step's crops. Metrics are (v,).
     """
-    draws = parallel.split_batch(draw_batches(spec, plan, keys, step), mesh)
-    pieces = make_pieces(spec, audio, draws)
+    with jax.named_scope(SIGNAL):
+        draws = parallel.split_batch(draw_batches(spec, plan, keys, step), mesh)
+        pieces = make_pieces(spec, audio, draws)
     trainable, statistics, velocity, metrics = {}, {}, {}, []
     for i, variant in enumerate(spec.variants):
         draw = jax.tree.map(lambda field, i=i: field[i], draws)
         of_trainable = jax.grad(functools.partial(objective, spec, variant), has_aux=True)
-        gradient, outcome = of_trainable(state.trainable[variant], state, pieces[i], draw)
+        with jax.named_scope(variant):
+            gradient, outcome = of_trainable(state.trainable[variant], state, pieces[i], draw)
         gradient, pieces = jax.lax.optimization_barrier((gradient, pieces))
         metrics.append(Metrics(outcome.loss, outcome.accuracy, optax.tree.norm(gradient)))
         statistics[variant] = outcome.statistics
-        trainable[variant], velocity[variant] = optimizer.descend(
-            spec.sgd, gradient, state.velocity[variant], state.trainable[variant], rate
-        )
+        with jax.named_scope(DESCENT):
+            trainable[variant], velocity[variant] = optimizer.descend(
+                spec.sgd, gradient, state.velocity[variant], state.trainable[variant], rate
+            )
     after = FleetState(trainable, state.frozen, statistics, velocity)
     return after, jax.tree.map(lambda *of_variants: jnp.stack(of_variants), *metrics)

@@ -109,9 +109,12 @@ def test_the_command_prints_a_table_that_fits_and_writes_the_record(
     whole = {**record, "variants": named, "fleet": record["variants"][VARIANT]}
     asked = []
     monkeypatch.setattr(train, "bench", lambda request: asked.append(request) or whole)
-    words = ["--batch", "48,8", "--variants", VARIANT, "--repeats", "2", "--against", "torch"]
+    words = ["--batch", "48,8", "--variants", VARIANT, "--repeats", "2", "--against", "torch", "--stacked", "7"]
+    words += ["--profile", str(tmp_path / "new" / "traces")]
     assert main(["bench", "train", *words, "--json", str(tmp_path / "o.json")]) == 0
-    assert asked == [train.Request((VARIANT,), (8, 48), against_torch=True, repeats=2)]
+    traces = tmp_path / "new" / "traces"
+    assert asked == [train.Request((VARIANT,), (8, 48), against_torch=True, repeats=2, stacked=7, traces=traces)]
+    assert not traces.exists()
     printed = capsys.readouterr().out
     assert all(len(line) <= 80 for line in printed.splitlines())
     assert all(name in printed for name in (*VARIANTS, "fleet"))
@@ -153,6 +156,51 @@ def test_what_a_counterpart_cannot_do_is_told_in_one_line(patched: None):
             peer.ask("fail")
         with pytest.raises(InputError, match="ended with exit code 3"):
             peer.ask("die")
+
+
+@pytest.fixture(scope="module")
+def of_stack(patched: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("traces")
+    return train.bench(train.Request((VARIANT,), (BATCH,), False, repeats=1, stacked=2, traces=folder, width=WIDTH))
+
+
+def test_a_stack_is_compared_with_one_machine_type_in_the_same_turns(of_stack: dict[str, Any]):
+    figures = of_stack["variants"][VARIANT]
+    stacked = figures["stacked"]
+    assert stacked["machine_types"] == 2
+    assert stacked["samples_per_s"] == pytest.approx(2 * BATCH / (stacked["ms_per_step"] / 1e3))
+    assert stacked["memory_bytes"]["arguments"] > 1.9 * figures["memory_bytes"]["arguments"]
+    assert stacked["ratio"] > 0
+
+
+def test_hours_are_of_all_steps_and_a_stack_takes_several_machine_types_at_a_time(of_stack: dict[str, Any]):
+    figures = of_stack["variants"][VARIANT]
+    steps = 7 * (250 * 6 * 1000 // BATCH + 5000)
+    assert figures["run_h"] == pytest.approx(steps * figures["ms_per_step"] / 3.6e6)
+    stacked = figures["stacked"]
+    assert stacked["run_h"] == pytest.approx(steps * 4 / 7 * stacked["ms_per_step"] / 3.6e6)
+
+
+def test_a_profile_says_where_the_time_of_a_step_goes(of_stack: dict[str, Any]):
+    profile = of_stack["variants"][VARIANT]["profile"]
+    assert list(Path(profile["trace"]).rglob("*.xplane.pb"))
+    assert {"signal", f"{VARIANT} forward", f"{VARIANT} backward", "descent"} <= set(profile["parts"])
+    assert "FFT" in profile["kinds"]
+    in_all = sum(of["ms"] for of in profile["parts"].values())
+    assert in_all == pytest.approx(sum(of["ms"] for of in profile["kinds"].values()))
+    assert 0 <= profile["idle_ms"] < profile["ms_per_step"]
+    times = [operation["ms"] for operation in profile["operations"]]
+    assert times == sorted(times, reverse=True)
+    assert json.loads(json.dumps(of_stack, allow_nan=False)) == of_stack
+
+
+def test_the_tables_of_a_stack_and_a_profile_fit(of_stack: dict[str, Any]):
+    of_fleet = {**of_stack, "fleet": of_stack["variants"][VARIANT]}
+    printed = table.of_training(of_fleet)
+    assert all(len(line) <= 80 for line in printed.splitlines())
+    assert f"{of_fleet['fleet']['stacked']['run_h']:,.1f} h stacked" in printed
+    assert f"{VARIANT}, batch {BATCH}: " in printed
+    assert f"{VARIANT} backward" in printed
 
 
 def test_a_busy_machine_is_told_of(record: dict[str, Any]):
