@@ -147,6 +147,7 @@ _SUBSETS: Mapping[str, tuple[str, ...]] = {
     "phase2.strategies": STRATEGIES,
 }
 _MOST_STEPS = 10_000_000
+_MOST_WHOLE = 1_000_000_000
 _MOST: Mapping[str, float] = {
     "arcface.subcentres": 1000,
     "train.batch_size": 1_000_000,
@@ -157,7 +158,7 @@ _MOST: Mapping[str, float] = {
     "phase2.epochs": _MOST_STEPS,
     "phase2.steps": _MOST_STEPS,
 }
-"""What some of the numbers below may be at most; no run has use for more."""
+"""What some of the numbers below may be at most, other whole ones _MOST_WHOLE; no run has use for more."""
 _POSITIVE = (
     "signal.sample_rate_hz",
     "signal.n_fft",
@@ -236,9 +237,10 @@ def validate(config: Config) -> None:
     for field, allowed in _SUBSETS.items():
         _require_subset(field, fields[field], allowed)
     for field in _POSITIVE:
-        most = _MOST.get(field, sys.float_info.max)
+        whole = isinstance(fields[field], int)
+        most = _MOST.get(field, _MOST_WHOLE if whole else sys.float_info.max)
         if fields[field] is not None and not 0 < fields[field] <= most:
-            at_most = f", {most} at most" if field in _MOST else ""
+            at_most = f", {most} at most" if whole or field in _MOST else ""
             raise InputError(f"config.{field}: expected a number above 0{at_most}, got {fields[field]!r}")
     for field, (low, high) in _RANGES.items():
         if not low <= fields[field] <= high:

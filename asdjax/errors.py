@@ -5,7 +5,8 @@ class InputError(Exception):
     """Bad usage, configuration or data.
 
     The message is one line: the file or field, what was expected, what came, what to do. The command line
-    prints it and exits with code 2; nothing on disk has changed by then.
+    prints it and exits with code 2. On disk is what was there before, or where space ran out amid the work, what was
+    whole by then.
     """
 
 

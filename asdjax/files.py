@@ -4,14 +4,18 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import json
 import os
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from time import sleep
+from typing import Any
 
 from asdjax.errors import InputError
 from asdjax.progress import say
+
+_SEAL = "sha256"
 
 
 def replace_text(path: Path, text: str) -> None:
@@ -31,6 +35,28 @@ def sha256_of(path: Path) -> str:
     """Of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record for a file of JSON, with the SHA-256 of all else in it."""
+    return {**record, _SEAL: _digest(record)}
+
+
+def unsealed(text: str) -> dict[str, Any]:
+    """The record that a file of JSON holds.
+
+    Raises ValueError where it is not what was sealed: then it is damaged, or of an earlier version of asdjax.
+    """
+    record = json.loads(text)
+    if not isinstance(record, dict) or _SEAL not in record:
+        raise ValueError("without the SHA-256 of its own: damaged, or of an earlier version of asdjax")
+    if record.pop(_SEAL) != _digest(record):
+        raise ValueError("not what was written")
+    return record
+
+
+def _digest(record: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record).encode()).hexdigest()
 
 
 _REMEDIES = {
@@ -55,8 +81,9 @@ _SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
 
 
 @contextlib.contextmanager
-def locked_folder(folder: Path, *, wait: bool = True) -> Iterator[None]:
-    """Work in `folder` while no other process does; a second one waits, or is refused where `wait` is False.
+def locked_folder(folder: Path, *, wait: bool = True) -> Iterator[Path]:
+    """`folder`, made where it is missing, to work in while no other process does; a second one waits, or is refused
+    where `wait` is False.
 
     If an error leaves the body, the folders made for it go again as far as they are empty. Raises InputError, naming
     the file or folder, for what the system refuses and the user can mend: no space, no permission, a file in the way.
@@ -67,7 +94,7 @@ def locked_folder(folder: Path, *, wait: bool = True) -> Iterator[None]:
         try:
             if not os.access(folder, os.W_OK):
                 raise PermissionError(errno.EACCES, "Permission denied", str(folder))
-            yield
+            yield folder
         except BaseException:
             with contextlib.suppress(OSError):
                 for path in new:
@@ -92,9 +119,15 @@ def refused(error: OSError, where: Path | str, numbers: Container[int] = _REMEDI
     return InputError(f"{error.filename or where}: {error.strerror}; {_REMEDIES[error.errno]}")
 
 
-def no_space(where: Path | str) -> InputError:
-    """What to tell of a full disk."""
-    return InputError(f"{where}: {os.strerror(errno.ENOSPC)}; {_REMEDIES[errno.ENOSPC]}")
+def no_space(where: Path | str, number: int = errno.ENOSPC) -> InputError:
+    """What to tell of a full disk, or of a full quota."""
+    return InputError(f"{where}: {os.strerror(number)}; {_REMEDIES[number]}")
+
+
+def no_space_told(text: str, where: Path | str) -> InputError | None:
+    """The same, where a library's own words name it; None where they do not."""
+    told = [number for number in (errno.ENOSPC, errno.EDQUOT) if os.strerror(number) in text]
+    return no_space(where, told[0]) if told else None
 
 
 def is_locked(folder: Path) -> bool:

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from jax.stages import Compiled
 
+from asdjax.errors import InputError
+
 _BITS = re.compile(r"[a-z]+(\d+)")
 _ARRAY = re.compile(r"\b(?P<kind>pred|[a-z]+\d+\w*)\[(?P<size>[\d,]*)\](\{(?P<layout>[^}]*)\})?")
 _TILE = re.compile(r"T\(([\d,]+)\)")
@@ -59,8 +61,14 @@ class Program(NamedTuple):
 
 
 def program_of(compiled: Compiled) -> Program:
-    """What XLA made of a jitted function."""
-    return parsed(compiled.as_text() or "")
+    """What XLA made of a jitted function.
+
+    Raises InputError where it does not show it.
+    """
+    text = compiled.as_text()
+    if not text:
+        raise InputError("expected the compiled program as text, from which its bytes are counted, came none")
+    return parsed(text)
 
 
 def parsed(text: str) -> Program:

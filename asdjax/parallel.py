@@ -19,7 +19,8 @@ _platform: str | None = None
 
 @contextmanager
 def compiling_for(platform: str) -> Iterator[None]:
-    """Within it, forms of operations and precision are chosen for another platform than the default one: a plan's."""
+    """Within it, forms of operations and precision are chosen for another platform than the default one: for a
+    plan, or an export."""
     global _platform
     before, _platform = _platform, platform
     try:

@@ -54,6 +54,13 @@ ENTRY %main (x: f32[8], n: s32[]) -> f32[8] {
 """
 
 
+def test_where_an_operation_was_traced_is_told_where_the_compiler_tells_it():
+    program = hlo.parsed("HloModule jit_f, is_scheduled=true\n" + TPU)
+    assert program.name == "jit_f"
+    assert hlo.source(program.instructions["%minus"]) == "jit(f)(%x)"
+    assert hlo.source(program.instructions["%root"]) == ""
+
+
 def test_what_runs_is_followed_into_loops_and_branches():
     program = hlo.parsed(TPU)
     free = ("parameter", "constant", "tuple", "get-tuple-element")

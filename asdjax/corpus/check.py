@@ -1,6 +1,5 @@
 """Looks at everything under the roots and finds what is wrong with it; nothing is passed over silently."""
 
-import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from asdjax.corpus.findings import SEVERITIES, CheckResult, Count, Finding, as_j
 from asdjax.corpus.layouts import Scan, scan
 from asdjax.corpus.tasks import tasks_of
 from asdjax.errors import InputError
+from asdjax.files import sha256_of
 from asdjax.progress import track
 from asdjax.threads import in_order
 
@@ -113,8 +113,7 @@ def _inspect(clip: Clip, demands: _Demands) -> _Report:
 
 def _digest(path: Path) -> str:
     try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the disk") from error
 

@@ -1,9 +1,9 @@
 """An evaluation's embeddings and raw scores on disk: what `score`, `report` and `export` go on from.
 
 `<evaluation>/embeddings/<run>/<line>/` is of one checkpoint. `clips.json` lists the clips of its two parts: `bank/`,
-the training clips, and `test/`, and the SHA-256 of every file in these. Each part has for every variant
-`<variant>.npy`, the embeddings of all pieces (p, 128) float32, and `<variant>_scores.npy`, the score of each clip (n,)
-float64, NaN where it has none; and `clip.npy` (p,), the number of each piece's clip.
+the training clips, and `test/`, the SHA-256 of every file in these, and that of the list. Each part has for every
+variant `<variant>.npy`, the embeddings of all pieces (p, 128) float32, and `<variant>_scores.npy`, the score of each
+clip (n,) float64, NaN where it has none; and `clip.npy` (p,), the number of each piece's clip.
 """
 
 import json
@@ -17,7 +17,7 @@ import numpy as np
 from asdjax.corpus.clips import Clip
 from asdjax.errors import InputError
 from asdjax.evaluation.scores import ClipScores
-from asdjax.files import replace_text, sha256_of
+from asdjax.files import replace_text, sealed, sha256_of, unsealed
 from asdjax.training.embed import Embeddings
 
 FOLDER = "embeddings"
@@ -68,8 +68,8 @@ def save(
     listed: dict[str, Any] = {
         part: [{**asdict(clip), "path": str(clip.path)} for clip in clips[part]] for part in _PARTS
     }
-    listed["sha256"] = {str(file.relative_to(home)): sha256_of(file) for file in sorted(home.glob("*/*.npy"))}
-    replace_text(home / "clips.json", json.dumps(listed, indent=0) + "\n")
+    listed["files"] = {str(file.relative_to(home)): sha256_of(file) for file in sorted(home.glob("*/*.npy"))}
+    replace_text(home / "clips.json", json.dumps(sealed(listed), indent=0) + "\n")
 
 
 def load(evaluation: Path, run: str, line: str, variants: Sequence[str]) -> Checkpointed:
@@ -79,10 +79,10 @@ def load(evaluation: Path, run: str, line: str, variants: Sequence[str]) -> Chec
     """
     home = evaluation / FOLDER / run / line
     try:
-        listed = json.loads((home / "clips.json").read_text())
-        _require_same(home, listed["sha256"], variants)
+        listed = unsealed((home / "clips.json").read_text())
+        _require_same(home, listed["files"], variants)
         return Checkpointed(*(_part(home / part, listed[part], variants) for part in _PARTS))
-    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{home}: expected an evaluation's embeddings ({error}); run asdjax evaluate again") from error
 
 
@@ -101,13 +101,6 @@ def _part(folder: Path, rows: Sequence[dict], variants: Sequence[str]) -> Embedd
         np.load(folder / "clip.npy"),
     )
     scores = {variant: np.load(folder / f"{variant}_scores.npy") for variant in variants}
-    together = (
-        all(rows.ndim == 2 and len(rows) == len(pieces.clip) for rows in pieces.vectors.values())
-        and all(of_clips.shape == (len(clips),) for of_clips in scores.values())
-        and np.isin(pieces.clip, np.arange(len(clips))).all()
-    )
-    if not together:
-        raise ValueError(f"the arrays in {folder.name}/ do not go together")
     return Embedded(clips, pieces, scores)
 
 

@@ -8,6 +8,7 @@ for CPU, CUDA and TPU; `weights.npz`; and for each section `section_<section>.np
 Letters: b clips, s samples, p pieces of a clip, n bank pieces, d embedding.
 """
 
+import contextlib
 import functools
 import json
 import math
@@ -30,7 +31,7 @@ from asdjax.evaluation.detector import Detector, Part, open_system
 from asdjax.evaluation.ensembles import Linear
 from asdjax.evaluation.opened import open_evaluation
 from asdjax.evaluation.scores import POOLINGS
-from asdjax.files import refused
+from asdjax.files import locked_folder
 from asdjax.progress import track
 from asdjax.signal import Spectrogram
 from asdjax.training import embed, fleet
@@ -38,6 +39,7 @@ from asdjax.training.fleet import Model
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 FUNCTION, WEIGHTS, EXAMPLE = "function.jaxexport", "weights.npz", "example.py"
+PARTIAL = "export.partial"
 
 Arrays = dict[str, Any]
 """What the function takes besides samples: weights and banks, by name."""
@@ -56,40 +58,41 @@ def export(
     """Write a system of an evaluation into a new folder, for clips of so many seconds; returns the functions' files.
 
     `split` as in `open_evaluation`, `system` as in `open_system`. Raises InputError for what is not there or cannot be
-    exported, before anything is written.
+    exported or written, and leaves nothing then; what a kill leaves is no obstacle to the next export.
     """
-    if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
-        raise InputError(f"--out {out}: expected a new or empty folder, came one with files; choose another")
     samples = _samples(config, seconds)
     evaluation = open_evaluation(config, workdir, split)
     known = evaluation.results["models"]
     chosen = machines or tuple(known)
     if unknown := sorted(set(chosen) - known.keys()):
         raise InputError(f"--machines {unknown[0]}: expected any of {', '.join(known)}")
-    whole = Path(os.path.abspath(out))
-    partial = whole.with_name(f"{whole.name}.partial")
-    if partial.exists():
-        raise InputError(
-            f"{partial}: expected nothing there, where an export is begun; remove it, or choose another --out"
-        )
-    try:
+    with locked_folder(Path(os.path.abspath(out)), wait=False) as folder, _made_in(folder, out) as partial:
         files = []
         for machine in track(chosen, "export", len(chosen), "machine type"):
             opened = open_system(evaluation, system, machine)
             detectors = {_named(*place): opened.detector(*place) for place in opened.places}
             files.append(_write(partial / _file_name(machine), detectors, samples).relative_to(partial))
         shutil.copy(Path(__file__).with_name("export_example.py"), partial / EXAMPLE)
-        if whole.exists():  # it may be the one that the user is in
-            for made in partial.iterdir():
-                made.rename(whole / made.name)
-        else:
-            partial.rename(whole)
-    except OSError as error:
-        advice = refused(error, whole)
-        raise advice or error from None
+    return [out / file for file in files]
+
+
+@contextlib.contextmanager
+def _made_in(folder: Path, out: Path) -> Iterator[Path]:
+    """A folder within a locked one, for what moves up into that when all of it is there.
+
+    Raises InputError, `out` being its name, where it has files other than those that a kill left half made.
+    """
+    partial = folder / PARTIAL
+    if any(path != partial for path in folder.iterdir()):
+        raise InputError(f"--out {out}: expected a new or empty folder, came one with files; choose another")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir()
+        yield partial
+        for made in partial.iterdir():
+            made.rename(folder / made.name)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return [out / file for file in files]
 
 
 def _samples(config: Config, seconds: float) -> int:
@@ -102,7 +105,7 @@ def _samples(config: Config, seconds: float) -> int:
 
 
 def _file_name(name: str) -> str:
-    if name.casefold() in ("", "..", EXAMPLE) or Path(name).name != name:
+    if name.casefold() in ("", "..", EXAMPLE, PARTIAL) or Path(name).name != name:
         raise InputError(f"{name!r}: expected a machine type or section that can name a file; rename it and train anew")
     return name
 
@@ -114,7 +117,6 @@ def _named(section: str, domain: str | None) -> str:
 
 def _write(folder: Path, detectors: Mapping[str, Detector], samples: int) -> Path:
     """Write a machine type's folder, a detector's files by their name; returns the function's file."""
-    folder.mkdir(parents=True)
     detector = next(iter(detectors.values()))
     if not all(isinstance(member.scale, Linear) for part in detector.parts for member in part.members):
         raise InputError(
@@ -132,6 +134,7 @@ def _write(folder: Path, detectors: Mapping[str, Detector], samples: int) -> Pat
     clips = jax.ShapeDtypeStruct((b, samples), jnp.int16)
     with parallel.compiling_for("cpu"):  # what has no form of its own for each platform: in one that suits all
         exported = jax_export.export(function, platforms=PLATFORMS)(shapes, clips)
+    folder.mkdir()
     (folder / FUNCTION).write_bytes(exported.serialize())
     _save(folder / WEIGHTS, weights)
     for name, detector in detectors.items():

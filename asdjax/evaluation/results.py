@@ -10,12 +10,12 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from asdjax.errors import InputError
-from asdjax.evaluation import bootstrap, clip_table, embeddings, ensembles, submission
+from asdjax.evaluation import bootstrap, clip_table, embeddings, submission
 from asdjax.evaluation.bootstrap import Interval
 from asdjax.evaluation.metrics import FIGURES, Cell
 from asdjax.evaluation.systems import System, machine_figures
 from asdjax.evaluation.table import Row, as_markdown
-from asdjax.files import replace_text
+from asdjax.files import replace_text, sealed, unsealed
 from asdjax.progress import say, track
 
 BySeed = Mapping[int, Mapping[str, System]]
@@ -69,7 +69,7 @@ def write(
             shutil.rmtree(folder / name, ignore_errors=True)
             (folder / f"{name}.partial").rename(folder / name)
     replace_text(folder / "table.md", as_markdown(rows))
-    replace_text(folder / "results.json", json.dumps({**about, "systems": described}, indent=1) + "\n")
+    replace_text(folder / "results.json", json.dumps(sealed({**about, "systems": described}), indent=1) + "\n")
     return Results(folder, rows)
 
 
@@ -95,15 +95,11 @@ def read(folder: Path) -> dict[str, Any]:
     """results.json of an evaluation; raises InputError where nothing was evaluated, or it is damaged."""
     file = folder / "results.json"
     try:
-        content = json.loads(file.read_text())
-        missing = {"year", "split", "checkpoints", "settings", "precision", "models", "systems"} - content.keys()
-        if missing or ensembles.ALL not in content["systems"]:
-            raise ValueError(f"without {min(missing, default=ensembles.ALL)}")
+        return unsealed(file.read_text())
     except FileNotFoundError:
         raise InputError(f"{file}: no such file, nothing was evaluated yet; run asdjax evaluate first") from None
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"{file}: damaged ({error}); run asdjax evaluate again") from error
-    return content
 
 
 def _of_all_seeds(by_seed: BySeed) -> BySeed:

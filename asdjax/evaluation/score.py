@@ -22,11 +22,10 @@ def score_all(
 ) -> int:
     """Score clips as they come, paths to WAV files, and show a line for each, until `show` is told that nobody reads
     on; returns how many could not be scored, which are said and passed over."""
+    head = f"{'':7}  {'score':>10}  {'anomalous seconds':<23}  clip (anomaly: score > {detector.threshold.value:.6f})"
+    if not as_json and not show(head):
+        return 0
     failed = 0
-    if not as_json:
-        show(
-            f"{'':7}  {'score':>10}  {'anomalous seconds':<23}  clip (anomaly: score > {detector.threshold.value:.6f})"
-        )
     for clip in clips:
         try:
             verdict = detector.judge(_decoded(config, detector, Path(clip)))

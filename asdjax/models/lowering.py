@@ -1,6 +1,6 @@
 """Convolution, normalisation, pooling: the form of each operation, and of its gradients, that the compiler likes.
 
-One place for what is chosen by measurement and by platform; each choice has its figure. Maps are (b, f, t, c).
+Which of them a platform takes layers.py says; each choice has its figure here. Maps are (b, f, t, c).
 """
 
 import functools

@@ -76,7 +76,7 @@ def _estimate(estimate: dict[str, float]) -> str:
     moved = f"{estimate['bytes_without'] / 1e9:.3g} GB"
     return (
         f"{_ms(estimate['step_s'])} a step by the compiler, {estimate['run_s'] / 3600:.3g} h for all steps, without "
-        f"what it estimates no time for, which moves {moved}, most of it beside the rest"
+        f"what it estimates no time for, which moves {moved}"
     )
 
 

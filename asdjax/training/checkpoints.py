@@ -24,7 +24,7 @@ import orbax.checkpoint as ocp
 
 from asdjax.corpus.tasks import UNSAVABLE
 from asdjax.errors import InputError
-from asdjax.files import no_space, replace_text, sha256_of
+from asdjax.files import no_space_told, replace_text, sealed, sha256_of, unsealed
 from asdjax.progress import say
 
 Trees = Mapping[str, Any]
@@ -68,15 +68,16 @@ def save(line: Path, step: int, trees: Trees, keep: int) -> None:
                     checkpointer.save(folder / name, _flat(tree))
             checkpointer.wait_until_finished()
     except ValueError as error:  # of TensorStore, which Orbax writes by
-        if "RESOURCE_EXHAUSTED" not in str(error):
+        advice = no_space_told(str(error), folder)
+        if advice is None:
             raise
-        raise no_space(folder) from error
+        raise advice from error
     record = {
         "step": step,
         "files": {name: _files(folder / name) for name in trees},
         "trees": {name: _digests(_flat(tree)) for name, tree in trees.items()},
     }
-    replace_text(line / f"{step}.json", json.dumps(record | {"sha256": _digest(record)}, indent=1))
+    replace_text(line / f"{step}.json", json.dumps(sealed(record), indent=1))
     saved = steps(line)
     kept = saved[-keep:]
     for old in saved[:-keep]:
@@ -161,17 +162,9 @@ def restore_newest(line: Path, shapes: Trees) -> tuple[int, dict[str, Any]] | No
 def _read_record(line: Path, step: int) -> dict[str, Any]:
     path = line / f"{step}.json"
     try:
-        record = json.loads(path.read_text())
-        digest = record.pop("sha256")
-    except (FileNotFoundError, IsADirectoryError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Damaged(f"{path} is damaged ({error!r})") from error
-    if digest != _digest(record):
-        raise Damaged(f"{path} is not what was saved")
-    return record
-
-
-def _digest(record: Any) -> str:
-    return hashlib.sha256(json.dumps(record).encode()).hexdigest()
+        return unsealed(path.read_text())
+    except (FileNotFoundError, IsADirectoryError, ValueError) as error:
+        raise Damaged(f"{path}: {error}") from error
 
 
 def _set_aside(line: Path, step: int) -> None:

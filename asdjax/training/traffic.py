@@ -64,12 +64,11 @@ def _taken_within(program: Program, lines: Sequence[Instruction], name: str, who
 
 
 def _written(program: Program, instruction: Instruction) -> float:
-    makers = _made(program, instruction)
-    if len(makers) != len(instruction.results):  # a call to a library in a fusion, which gives its scratch memory out
-        return _bytes(instruction.results)
+    # a call to a library gives its scratch memory out of a fusion too, last, which nothing makes
+    made = zip(instruction.results, _made(program, instruction), strict=False)
     return sum(
         _update_bytes(program, maker) if maker.kind == _UPDATE else result.place_bytes
-        for result, maker in zip(instruction.results, makers, strict=True)
+        for result, maker in made
         if result.in_memory
     )
 

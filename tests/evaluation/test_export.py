@@ -13,6 +13,8 @@ import soundfile
 from jax import export
 
 from asdjax.cli import main
+from asdjax.evaluation.export import PARTIAL
+from asdjax.files import locked_folder
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
@@ -118,14 +120,28 @@ def test_refusals_leave_nothing_behind(trained: Path, tmp_path: Path, capsys: py
     (out / "mine.txt").write_text("mine")
     assert exported(trained, out) == 2
     assert [path.name for path in out.iterdir()] == ["mine.txt"]
-    (out / "mine.txt").rename(tmp_path / "mine.txt")
-    (tmp_path / "exported.partial").mkdir()
-    (tmp_path / "mine.txt").rename(tmp_path / "exported.partial" / "mine.txt")
-    assert exported(trained, out) == 2
-    assert f"{tmp_path / 'exported.partial'}: expected nothing there" in capsys.readouterr().err
-    assert (tmp_path / "exported.partial" / "mine.txt").read_text() == "mine"
-    assert exported(trained, tmp_path / "exported.partial" / "mine.txt" / "out") == 2
+    assert exported(trained, out / "mine.txt" / "out") == 2
     assert "choose another folder" in capsys.readouterr().err
+    assert exported(trained, tmp_path / ("x" * 300)) == 2
+    assert "choose shorter names" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"exported", "run"}
+
+
+def test_what_a_kill_left_is_no_obstacle(trained_once: Path, tmp_path: Path):
+    out = tmp_path / "exported"
+    (out / PARTIAL / "fan").mkdir(parents=True)
+    (out / PARTIAL / "fan" / "weights.npz").write_text("half")
+    assert exported(trained_once, out) == 0
+    assert {path.name for path in out.iterdir()} == {"example.py", "fan"}
+    assert (out / "fan" / "function.jaxexport").is_file()
+
+
+def test_two_exports_to_one_folder_do_not_mix(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    out = tmp_path / "exported"
+    capsys.readouterr()
+    with locked_folder(out):
+        assert exported(trained, out) == 2
+    assert "another asdjax process is at work in it" in capsys.readouterr().err
 
 
 def test_the_folder_that_the_user_is_in_is_taken(trained_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

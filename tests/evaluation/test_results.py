@@ -54,7 +54,7 @@ def test_results_json_of_one_seed(tmp_path: Path):
     about = {"year": 2021, "split": "dev", "checkpoints": {"fan/phase1": 6}, **ABOUT}
     results.write(tmp_path, 2021, {0: systems}, about)
     content = written(tmp_path)
-    assert set(content) == {"year", "split", "checkpoints", "settings", "systems"}
+    assert set(content) == {"year", "split", "checkpoints", "settings", "systems", "sha256"}
     assert (content["year"], content["split"], content["checkpoints"]) == (2021, "dev", {"fan/phase1": 6})
     assert list(content["systems"]) == ["a", "best_single"]
     for name, entry in content["systems"].items():
@@ -142,6 +142,15 @@ def test_by_default_it_is_dev_if_it_was_evaluated(there: list[str], expected: st
     for split in {"dev", "eval"} - set(there):
         with pytest.raises(InputError, match="nothing was evaluated yet"):
             results.folder_of(tmp_path, split)
+
+
+def test_a_threshold_of_another_value_than_was_written_is_noticed(tmp_path: Path):
+    results.write(tmp_path, 2021, {0: {"all_mean": system(0)}}, ABOUT)
+    file = tmp_path / "results.json"
+    assert results.read(tmp_path)["systems"]["all_mean"]["thresholds"][0]["value"] == 1.5
+    file.write_text(file.read_text().replace('"value": 1.5', '"value": 7.5'))
+    with pytest.raises(InputError, match=r"results.json: damaged \(not what was written\); run asdjax evaluate again"):
+        results.read(tmp_path)
 
 
 def test_undefined_figures_are_null(tmp_path: Path):

@@ -172,10 +172,14 @@ def test_paths_may_end_as_windows_ends_them(
     assert [row["clip"] for row in told(capsys)] == [clip]
 
 
-def test_nothing_is_scored_for_a_reader_that_has_had_enough(detector: Detector, trained_once: Path, corpus: Path):
+@pytest.mark.parametrize(("as_json", "left"), [(True, 2), (False, 3)])
+def test_nothing_is_scored_for_a_reader_that_has_had_enough(
+    as_json: bool, left: int, detector: Detector, trained_once: Path, corpus: Path
+):
     clips, shown = iter([str(next(corpus.rglob("*.wav")))] * 3), []
-    assert score_all(configfile.read(trained_once), detector, clips, True, lambda line: bool(shown.append(line))) == 0
-    assert (len(shown), len(list(clips))) == (1, 2)
+    config = configfile.read(trained_once)
+    assert score_all(config, detector, clips, as_json, lambda line: bool(shown.append(line))) == 0
+    assert (len(shown), len(list(clips))) == (1, left)
 
 
 def test_a_table_for_people(trained_once: Path, corpus: Path, capsys: pytest.CaptureFixture[str]):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax import export
 
 from asdjax import parallel
 from asdjax.models import layers, lowering
@@ -143,20 +144,46 @@ def test_batch_norm_keeps_nine_tenths_of_its_running_averages_and_evaluates_with
     np.testing.assert_allclose(norm.var[...], var, rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "layer",
-    [
+def convolutions() -> list[nnx.Module]:
+    """What has a form for each platform, of two channels or one, with other kernels than zeros."""
+    made = [
         layers.Conv(1, 8, 3, dtype=jnp.float32),
-        layers.Conv(1, 8, 1, dtype=jnp.float32),
-        layers.DepthwiseConv(1, 3, dtype=jnp.float32),
-        layers.MaxPool(),
+        layers.Conv(2, 8, 1, dtype=jnp.float32),
+        layers.DepthwiseConv(2, 3, dtype=jnp.float32),
+    ]
+    for layer in made:
+        layer.kernel[...] = normal(*layer.kernel.shape, seed=1)
+    return [*made, layers.MaxPool()]
+
+
+@pytest.mark.parametrize(("layer", "c_in"), [*zip(convolutions(), (1, 2, 2, 2), strict=True)])
+def test_what_has_a_form_for_each_platform_computes_the_same_in_training_and_evaluation(
+    layer: nnx.Module, c_in: int
+) -> None:
+    x = normal(2, 8, 6, c_in)
+    in_training = layer(x)
+    assert np.asarray(in_training).any()
+    layer.eval()
+    np.testing.assert_allclose(jax.jit(layer.__call__)(x), in_training, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("layer", "c_in", "operation", "where"),
+    [
+        (convolutions()[0], 1, "concatenate", ["cpu"]),
+        (convolutions()[1], 2, "convolution", ["tpu"]),
+        (convolutions()[2], 2, "convolution", ["cuda", "tpu"]),
+        (convolutions()[3], 2, "reduce_window", ["tpu"]),
     ],
 )
-def test_what_has_a_form_for_each_platform_computes_the_same_in_training_and_evaluation(layer: nnx.Module) -> None:
-    x = normal(2, 8, 6, 1)
-    in_training = layer(x)
+def test_evaluation_takes_each_platforms_own_form_too(
+    layer: nnx.Module, c_in: int, operation: str, where: list[str]
+) -> None:
     layer.eval()
-    np.testing.assert_array_equal(jax.jit(layer.__call__)(x), in_training)
+    module = jax.jit(layer.__call__)
+    for platform in ("cpu", "cuda", "tpu"):
+        lowered = export.export(module, platforms=[platform])(jnp.zeros((1, 8, 6, c_in))).mlir_module()
+        assert (f"stablehlo.{operation}" in lowered) == (platform in where), platform
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pytest
 from conftest import python
 
 from asdjax.errors import InputError
+from asdjax.files import sealed
 from asdjax.training import checkpoints
 from asdjax.training.checkpoints import Damaged
 
@@ -176,8 +177,7 @@ def test_other_content_than_was_saved_is_noticed_though_every_file_is_whole(tmp_
 
 def rewrite(file: Path, record: dict[str, Any]) -> None:
     """As save would have written it."""
-    told = {name: value for name, value in record.items() if name != "sha256"}
-    file.write_text(json.dumps(told | {"sha256": checkpoints._digest(told)}))
+    file.write_text(json.dumps(sealed({name: value for name, value in record.items() if name != "sha256"})))
 
 
 def another_digest(file: Path) -> None:
@@ -200,14 +200,33 @@ def test_a_hurt_record_is_noticed_and_an_older_step_used(tmp_path: Path, hurt: C
     assert found[0] == 2
 
 
-def test_a_full_disk_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(
+    ("said", "error", "told"),
+    [
+        ("No space left on device", InputError, "4: No space left on device; free some space"),
+        ("Disk quota exceeded", InputError, "4: Disk quota exceeded; free some of your quota"),
+        ("Too many open files", ValueError, "Too many open files"),
+    ],
+)
+def test_a_full_disk_is_told_in_one_line(
+    said: str, error: type[Exception], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     def full(*_: Any) -> None:
-        raise ValueError("RESOURCE_EXHAUSTED: Error writing: No space left on device")
+        raise ValueError(f"RESOURCE_EXHAUSTED: Error writing: {said}")
 
     monkeypatch.setattr(checkpoints.ocp.StandardCheckpointer, "save", full)
-    with pytest.raises(InputError, match=r"4: No space left on device; free some space"):
+    with pytest.raises(error, match=told):
         save(tmp_path, 4)
     assert checkpoints.steps(tmp_path) == []
+
+
+def test_a_record_without_its_digest_is_told_of_as_such(tmp_path: Path):
+    save(tmp_path, 4)
+    record = json.loads((tmp_path / "4.json").read_text())
+    del record["sha256"]
+    (tmp_path / "4.json").write_text(json.dumps(record))
+    with pytest.raises(Damaged, match="of an earlier version of asdjax"):
+        checkpoints.restore(tmp_path, 4, SHAPES)
 
 
 @pytest.mark.parametrize("hurt", ["truncated JSON", "no arrays", "no tree"])
@@ -220,7 +239,7 @@ def test_a_step_with_something_missing_is_damaged(tmp_path: Path, hurt: str):
         (tmp_path / "4" / "model").rename(tmp_path / "elsewhere")
     else:
         rewrite(record, {"step": 4, "files": {"model": {}, "optimizer": {}}, "trees": {}})
-    with pytest.raises(Damaged, match=r"4\.json is damaged|is missing|arrays differ"):
+    with pytest.raises(Damaged, match=r"4\.json: |is missing|arrays differ"):
         checkpoints.restore(tmp_path, 4, SHAPES)
 
 
