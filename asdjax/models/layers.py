@@ -5,7 +5,6 @@ leaves open. Parameters stay float32; `dtype` is what the arithmetic runs in. Ar
 numpy ones, which cost nothing, and filled by models/initialise.py.
 """
 
-import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -33,6 +32,7 @@ class Forms(NamedTuple):
 
 POINTWISE = Forms(lowering.pointwise_conv, lowering.pointwise_conv, lowering.conv)
 OF_ONE_CHANNEL = Forms(lowering.conv_of_rows, lowering.conv, lowering.conv)
+DENSE = Forms(lowering.tapped_conv, lowering.conv, lowering.conv)
 DEPTHWISE = Forms(lowering.shifted_products, lowering.grouped_conv, lowering.grouped_conv)
 MAX_POOL = Forms(lowering.max_pool_by_axes, lowering.max_pool_by_axes, lowering.max_pool)
 
@@ -75,8 +75,9 @@ class _Convolution(_ByPlatform):
         self.dtype = dtype
 
     def _convolved(self, x: jax.Array, forms: Forms) -> jax.Array:
-        strided = Forms(*(functools.partial(form, stride=self.stride) for form in forms))
-        return self._computed(strided, x, jnp.asarray(self.kernel[...], self.dtype))
+        strided = Forms(*(lambda x, kernel, form=form: form(x, kernel, self.stride) for form in forms))
+        kernel = lowering.met(self.kernel[...], x.shape[1:3], self.stride)
+        return self._computed(strided, x, jnp.asarray(kernel, self.dtype))
 
 
 class Conv(_Convolution):
@@ -91,7 +92,7 @@ class Conv(_Convolution):
             return self._convolved(x, POINTWISE)
         if c_in == 1:
             return self._convolved(x, OF_ONE_CHANNEL)
-        return lowering.conv(x, jnp.asarray(self.kernel[...], self.dtype), self.stride)
+        return self._convolved(x, DENSE)
 
 
 class DepthwiseConv(_Convolution):

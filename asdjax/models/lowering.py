@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 
 Size = tuple[int, int]
+Pads = tuple[Size, Size]
+"""Of both axes, before and after."""
 
 
 def conv_output(size: int, kernel: int, stride: int) -> int:
@@ -16,8 +18,27 @@ def conv_output(size: int, kernel: int, stride: int) -> int:
     return (size + 2 * ((kernel - 1) // 2) - kernel) // stride + 1
 
 
+def met(kernel: jax.Array, size: Size, stride: int) -> jax.Array:
+    """A kernel (k, k, ...) without those outer rows and columns, as many on each side, that meet nothing but padding on
+    a map of this size: the convolution is the same.
+
+    A 3x3 kernel on a map of one column is one of three numbers, as in ResNet-50's last stage; a 5x5 one on two columns,
+    as in EfficientNet-B0's fifth, has three that count.
+    """
+    k, m = kernel.shape[:2]
+    row, column = _unmet(size[0], k, stride), _unmet(size[1], m, stride)
+    return kernel[row : k - row, column : m - column]
+
+
+def _unmet(size: int, kernel: int, stride: int) -> int:
+    """Along one axis: how many on each side."""
+    pad = (kernel - 1) // 2
+    last = stride * (conv_output(size, kernel, stride) - 1)
+    return max(0, min(pad - last, kernel - pad - size))
+
+
 def conv(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """Dense convolution as the compiler's own: (b, f, t, c), (k, k, c, d) -> (b, f', t', d).
+    """Dense convolution as the compiler's own: (b, f, t, c), (k, m, c, d) -> (b, f', t', d).
 
     On a TPU 1x1 kernels too, which so keep the layout of the convolutions around them: by the estimate of a v5e's
     compiler a step of 48 pieces takes MobileFaceNet (512) 8.0 ms instead of 10.7 with `pointwise_conv`, ResNet-50 (512)
@@ -27,23 +48,80 @@ def conv(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     return _strided(x, kernel, (stride, stride), _both_pads(kernel))
 
 
+def tapped_conv(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """The same convolution, whose kernel's gradient is a matrix product a tap.
+
+    The CPU backend's own gradient convolves maps with the batch as channels. On two x86 cores ResNet-50's step of 48
+    pieces (1024) takes 7.4 s instead of 8.3, of 8 pieces 1.03 instead of 1.13, with 2.9 GiB of temporaries instead of
+    2.7; with all taps in one product, 3.8 GiB, it takes 7.5.
+    """
+    return _tapped(x, kernel, (stride, stride), _both_pads(kernel))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _tapped(x: jax.Array, kernel: jax.Array, strides: Size, pads: Pads) -> jax.Array:
+    return _strided(x, kernel, strides, pads)
+
+
+def _tapped_forward(
+    x: jax.Array, kernel: jax.Array, strides: Size, pads: Pads
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _strided(x, kernel, strides, pads), (x, kernel)
+
+
+def _tapped_backward(
+    strides: Size, pads: Pads, saved: tuple[jax.Array, jax.Array], gradient: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    x, kernel = saved
+    (to_x,) = jax.linear_transpose(lambda x: _strided(x, kernel, strides, pads), x)(gradient)
+    if kernel.shape[2] >= 256 and kernel.shape[1] > 1 and strides == (1, 1):  # as many as the backend's own likes
+        (to_kernel,) = jax.linear_transpose(lambda kernel: _strided(x, kernel, strides, pads), kernel)(gradient)
+        return to_x, to_kernel
+    return to_x, _tapped_kernel_gradient(x, gradient, kernel, strides, pads)
+
+
+def _tapped_kernel_gradient(
+    x: jax.Array, gradient: jax.Array, kernel: jax.Array, strides: Size, pads: Pads
+) -> jax.Array:
+    """(b, f, t, c), (b, f', t', d) -> (k, m, c, d): one product after another, so that one shifted map is there at a
+    time; of few channels several taps in a product, which would be too thin."""
+    k, m, c, d = kernel.shape
+    padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    size = gradient.shape[1], gradient.shape[2]
+    taps = [(i, j) for i in range(k) for j in range(m)]
+    at_once = max(1, 64 // c)
+    parts = []
+    for begin in range(0, len(taps), at_once):
+        shifted = [_tap(padded, i, j, size, strides) for i, j in taps[begin : begin + at_once]]
+        rows = jnp.concatenate(shifted, axis=-1)
+        product = jax.lax.dot_general(
+            rows.reshape(-1, rows.shape[-1]), gradient.reshape(-1, d), (((0,), (0,)), ((), ()))
+        )
+        padded, gradient, product = jax.lax.optimization_barrier((padded, gradient, product))
+        parts.append(product)
+    return jnp.concatenate(parts).reshape(kernel.shape)
+
+
+_tapped.defvjp(_tapped_forward, _tapped_backward)
+
+
 def conv_of_rows(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """The same convolution of maps of one channel, (b, f, t, 1), (k, k, 1, d) -> (b, f', t', d), the k rows that an
+    """The same convolution of maps of one channel, (b, f, t, 1), (k, m, 1, d) -> (b, f', t', d), the k rows that an
     output meets laid beside each other as channels, under a kernel of one row.
 
     The CPU backend gathers what a kernel meets in runs as long as a column has channels: with one they are single
     numbers. Forward, 16 x 1024 x 32 at stride 2, float32, one model, on two x86 cores: 7x7 to 8 channels 4.0 ms instead
-    of 12.3, to 64 14.3 instead of 15.3; 3x3 to 8 2.6 instead of 4.6; no gradient of the kernel is slower, that of 3x3
-    to 32 takes 5.4 instead of 8.7. Under `vmap` over two models, 8 pieces each, 7x7 to 64 takes 41 ms instead of 29,
-    its gradient 249 instead of 256.
+    of 12.3, to 64 14.3 instead of 15.3; 3x3 to 8 2.6 instead of 4.6. The kernel's gradient is a product of all taps, by
+    which MobileFaceNet's step of 8 pieces (512) takes 0.16 s instead of 0.18. Under `vmap` over two models, 8 pieces
+    each, 7x7 to 64 takes 41 ms instead of 29.
     """
     k = kernel.shape[0]
-    pad = (k - 1) // 2
-    padded = jnp.pad(x, ((0, 0), (pad, pad), (0, 0), (0, 0)))
+    pad, pads = _both_pads(kernel)
+    padded = jnp.pad(x, ((0, 0), pad, (0, 0), (0, 0)))
     span = stride * (conv_output(x.shape[1], k, stride) - 1) + 1
     rows = [jax.lax.slice_in_dim(padded, i, i + span, stride, axis=1) for i in range(k)]
-    of_one_row = kernel.swapaxes(0, 2)  # (1, k, k, d)
-    return _strided(jnp.concatenate(rows, axis=-1), of_one_row, (1, stride), ((0, 0), (pad, pad)))
+    of_one_row = kernel.swapaxes(0, 2)  # (1, m, k, d)
+    return _tapped(jnp.concatenate(rows, axis=-1), of_one_row, (1, stride), ((0, 0), pads))
 
 
 def pointwise_conv(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
@@ -80,7 +158,7 @@ _product.defvjp(_product_forward, _product_backward)
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def shifted_products(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """Depthwise convolution as a sum of k * k shifted products: (b, f, t, c), (k, k, c) -> (b, f', t', c).
+    """Depthwise convolution as a sum of k * m shifted products: (b, f, t, c), (k, m, c) -> (b, f', t', c).
 
     On two x86 cores a training step of MobileFaceNet runs 2.2 times, of EfficientNet-B0 5 times as fast with it
     as with `lax.conv` over one group a channel, whose gradients the CPU backend computes one element at a time. Not
@@ -90,9 +168,9 @@ def shifted_products(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
 
 
 def _sum_of_shifts(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    k = kernel.shape[0]
-    rows, columns = (conv_output(n, k, stride) for n in x.shape[1:3])
-    return _shifted_sum(_padded(x, k), kernel, (rows, columns), stride)
+    k, m = kernel.shape[:2]
+    size = conv_output(x.shape[1], k, stride), conv_output(x.shape[2], m, stride)
+    return _shifted_sum(_padded(x, (k, m)), kernel, size, stride)
 
 
 def _shifted_sum(padded: jax.Array, kernel: jax.Array, size: Size, stride: int) -> jax.Array:
@@ -100,27 +178,27 @@ def _shifted_sum(padded: jax.Array, kernel: jax.Array, size: Size, stride: int) 
 
     In `lax`, not `jnp`, which traces each of EfficientNet-B0's some thousand taps as a function of its own.
     """
-    k, _, c = kernel.shape
+    k, m, c = kernel.shape
     shape = (padded.shape[0], *size, c)
-    weights = kernel.reshape(k * k, c)
+    weights = kernel.reshape(k * m, c)
     total = jnp.zeros(shape, padded.dtype)
     for i in range(k):
-        for j in range(k):
-            weight = jax.lax.broadcast_in_dim(jax.lax.index_in_dim(weights, i * k + j, keepdims=False), shape, (3,))
-            total = jax.lax.add(total, jax.lax.mul(_tap(padded, i, j, size, stride), weight))
+        for j in range(m):
+            weight = jax.lax.broadcast_in_dim(jax.lax.index_in_dim(weights, i * m + j, keepdims=False), shape, (3,))
+            total = jax.lax.add(total, jax.lax.mul(_tap(padded, i, j, size, (stride, stride)), weight))
     return total
 
 
-def _padded(x: jax.Array, k: int) -> jax.Array:
-    pad = (k - 1) // 2
-    return jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+def _padded(x: jax.Array, kernel: Size) -> jax.Array:
+    rows, columns = ((k - 1) // 2 for k in kernel)
+    return jnp.pad(x, ((0, 0), (rows, rows), (columns, columns), (0, 0)))
 
 
-def _tap(padded: jax.Array, i: int, j: int, size: Size, stride: int) -> jax.Array:
+def _tap(padded: jax.Array, i: int, j: int, size: Size, strides: Size) -> jax.Array:
     """What tap (i, j) of a kernel meets, for each output: -> (b, *size, c)."""
     b, _, _, c = padded.shape
-    last = (b, i + stride * (size[0] - 1) + 1, j + stride * (size[1] - 1) + 1, c)
-    return jax.lax.slice(padded, (0, i, j, 0), last, (1, stride, stride, 1))
+    last = (b, i + strides[0] * (size[0] - 1) + 1, j + strides[1] * (size[1] - 1) + 1, c)
+    return jax.lax.slice(padded, (0, i, j, 0), last, (1, *strides, 1))
 
 
 def _shifts_forward(x: jax.Array, kernel: jax.Array, stride: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
@@ -138,53 +216,52 @@ def _shifts_backward(
 def _shifts_input_gradient(size: Size, gradient: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     """The same sum with the kernel turned round, over the gradient spread out by the stride: -> (b, *size, c).
 
-    Left to autodiff it becomes a sum of k * k padded arrays, each with a bounds check in the innermost loop.
+    Left to autodiff it becomes a sum of k * m padded arrays, each with a bounds check in the innermost loop.
     """
-    k = kernel.shape[0]
-    low = k - 1 - (k - 1) // 2
-    spread = [
-        (low, n + k - 2 - low - stride * (m - 1), stride - 1) for n, m in zip(size, gradient.shape[1:3], strict=True)
-    ]
+    spread = []
+    for n, made, k in zip(size, gradient.shape[1:3], kernel.shape[:2], strict=True):
+        low = k - 1 - (k - 1) // 2
+        spread.append((low, n + k - 2 - low - stride * (made - 1), stride - 1))
     padded = jax.lax.pad(gradient, jnp.zeros((), gradient.dtype), [(0, 0, 0), *spread, (0, 0, 0)])
     return _shifted_sum(padded, kernel[::-1, ::-1], size, 1)
 
 
 def _shifts_kernel_gradient(x: jax.Array, gradient: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """Row by row into k * k accumulators, (b, f, t, c), (b, f', t', c) -> (k, k, c).
+    """Row by row into k * m accumulators, (b, f, t, c), (b, f', t', c) -> (k, m, c).
 
-    Left to autodiff it becomes k * k reductions over shifted views, which the CPU backend does not vectorise:
+    Left to autodiff it becomes k * m reductions over shifted views, which the CPU backend does not vectorise:
     109 ms against 11 for 8 x 512 x 16 x 64 and a 3x3 kernel on two x86 cores.
     """
-    k = kernel.shape[0]
+    k, m = kernel.shape[:2]
     b, rows, columns, c = gradient.shape
-    padded = _padded(x, k)
+    padded = _padded(x, (k, m))
 
     def add_row(i: jax.Array, sums: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         of_output = jax.lax.dynamic_slice_in_dim(gradient, i, 1, 1)
         under_row = jax.lax.dynamic_slice_in_dim(padded, i * stride, k, 1)
-        taps = [_tap(under_row, u, v, (1, columns), stride) for u in range(k) for v in range(k)]
+        taps = [_tap(under_row, u, v, (1, columns), (stride, stride)) for u in range(k) for v in range(m)]
         products = (jax.lax.mul(tap, of_output).astype(jnp.float32) for tap in taps)
         return tuple(map(jax.lax.add, sums, products))
 
-    zeros = tuple(jnp.zeros((b, 1, columns, c), jnp.float32) for _ in range(k * k))
+    zeros = tuple(jnp.zeros((b, 1, columns, c), jnp.float32) for _ in range(k * m))
     sums = jax.lax.fori_loop(0, rows, add_row, zeros)
-    return jnp.stack([jnp.sum(total, axis=(0, 1, 2)) for total in sums]).reshape(k, k, c).astype(kernel.dtype)
+    return jnp.stack([jnp.sum(total, axis=(0, 1, 2)) for total in sums]).reshape(kernel.shape).astype(kernel.dtype)
 
 
 shifted_products.defvjp(_shifts_forward, _shifts_backward)
 
 
 def grouped_conv(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """Depthwise convolution as the compiler's own: (b, f, t, c), (k, k, c) -> (b, f', t', c)."""
+    """Depthwise convolution as the compiler's own: (b, f, t, c), (k, m, c) -> (b, f', t', c)."""
     return _strided(x, kernel[:, :, None], (stride, stride), _both_pads(kernel), groups=x.shape[-1])
 
 
-def _both_pads(kernel: jax.Array) -> tuple[Size, Size]:
-    pad = (kernel.shape[0] - 1) // 2
-    return (pad, pad), (pad, pad)
+def _both_pads(kernel: jax.Array) -> Pads:
+    rows, columns = ((k - 1) // 2 for k in kernel.shape[:2])
+    return (rows, rows), (columns, columns)
 
 
-def _strided(x: jax.Array, kernel: jax.Array, strides: Size, pads: tuple[Size, Size], *, groups: int = 1) -> jax.Array:
+def _strided(x: jax.Array, kernel: jax.Array, strides: Size, pads: Pads, *, groups: int = 1) -> jax.Array:
     return jax.lax.conv_general_dilated(
         x, kernel, strides, pads, dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=groups
     )

@@ -35,8 +35,16 @@ def value_and_gradients(form: layers.Form, x: jax.Array, kernel: jax.Array, stri
         (lowering.pointwise_conv, lowering.conv, (1, 1, 3, 5)),
         (lowering.conv_of_rows, lowering.conv, (3, 3, 1, 5)),
         (lowering.conv_of_rows, lowering.conv, (7, 7, 1, 5)),
+        (lowering.tapped_conv, lowering.conv, (3, 3, 40, 5)),
+        (lowering.tapped_conv, lowering.conv, (3, 3, 256, 2)),
+        (lowering.shifted_products, lowering.grouped_conv, (3, 1, 3)),
+        (lowering.conv_of_rows, lowering.conv, (3, 1, 1, 5)),
+        (lowering.tapped_conv, lowering.conv, (3, 1, 3, 5)),
     ],
-    ids=["shifted products, 3x3", "shifted products, 5x5", "product, 1x1", "rows, 3x3", "rows, 7x7"],
+    ids=[
+        *("shifted products, 3x3", "shifted products, 5x5", "product, 1x1", "rows, 3x3", "rows, 7x7", "taps, 3x3"),
+        *("taps, 3x3 of many", "shifted products, 3x1", "rows, 3x1", "taps, 3x1"),
+    ],
 )
 def test_forms_are_the_compilers_convolutions_with_both_their_gradients(
     form: layers.Form, plain: layers.Form, kernel: tuple[int, ...], stride: int, size: lowering.Size
@@ -45,6 +53,25 @@ def test_forms_are_the_compilers_convolutions_with_both_their_gradients(
     ours, reference = (value_and_gradients(each, x, weights, stride) for each in (form, plain))
     for actual, expected in zip(ours, reference, strict=True):
         np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(
+    ("columns", "kernel", "left"), [(1, 3, 1), (1, 5, 1), (2, 5, 3), (2, 3, 3), (3, 5, 5), (1, 1, 1), (4, 7, 7)]
+)
+def test_what_meets_padding_only_is_left_out_and_changes_nothing(
+    columns: int, kernel: int, left: int, stride: int
+) -> None:
+    x, weights = normal(2, 9, columns, 3), normal(kernel, kernel, 3, seed=1)
+    met = lowering.met(weights, (9, columns), stride)
+    assert met.shape[0] == kernel
+    assert stride == 2 or met.shape[1] == left
+    whole, part = (value_and_gradients(lowering.grouped_conv, x, each, stride) for each in (weights, met))
+    for of_whole, of_part in zip(whole[:2], part[:2], strict=True):
+        np.testing.assert_allclose(of_part, of_whole, rtol=1e-5, atol=1e-5)
+    unmet = (kernel - met.shape[1]) // 2
+    np.testing.assert_allclose(whole[2][:, unmet : kernel - unmet], part[2], rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(whole[2][:, :unmet], 0)
 
 
 @pytest.mark.parametrize(("k", "stride"), [(3, 1), (3, 2), (5, 2), (7, 2)])
