@@ -5,6 +5,7 @@ leaves open. Parameters stay float32; `dtype` is what the arithmetic runs in. Ar
 numpy ones, which cost nothing, and filled by models/initialise.py.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -75,8 +76,8 @@ class _Convolution(_ByPlatform):
         self.dtype = dtype
 
     def _convolved(self, x: jax.Array, forms: Forms) -> jax.Array:
-        strided = Forms(*(lambda x, kernel, form=form: form(x, kernel, self.stride) for form in forms))
-        kernel = lowering.met(self.kernel[...], x.shape[1:3], self.stride)
+        strided = Forms(*(functools.partial(form, stride=self.stride) for form in forms))
+        kernel = lowering.met(self.kernel[...], (x.shape[1], x.shape[2]), self.stride)
         return self._computed(strided, x, jnp.asarray(kernel, self.dtype))
 
 
