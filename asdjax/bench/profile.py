@@ -2,6 +2,7 @@
 each moves to and from memory."""
 
 import re
+import tempfile
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from asdjax import hlo, parallel
 from asdjax.bench.step import Step
@@ -35,14 +37,22 @@ _PLACES = {"cpu": ("/host:CPU", ""), "gpu": ("/device:GPU:0", "Stream"), "tpu": 
 
 _KINDS = (
     ("grouped convolution", re.compile(r"grouped-convolution")),
-    ("convolution", re.compile(r"convolution|__cudnn\$conv")),
-    ("matrix product", re.compile(r"dot|__cublas")),
+    ("convolution", re.compile(r"convolution|call __cudnn\$conv")),
+    ("matrix product", re.compile(r"dot|call __cublas")),
     ("FFT", re.compile(r"fft")),
     ("pooling", re.compile(r"reduce-window|select-and-scatter")),
     ("between devices", re.compile(r"all-|reduce-scatter|collective-")),
+    ("sort", re.compile(r"sort|call __cub")),
+    ("other calls", re.compile(r"call ")),
     ("gather", re.compile(r"gather")),
+    ("scatter", re.compile(r"scatter")),
     ("reduction", re.compile(r"reduce$")),
-    ("copy", re.compile(r"(copy|transpose|pad|slice|dynamic-slice|concatenate|broadcast|reverse|iota)$")),
+    (
+        "copy",
+        re.compile(
+            r"(copy|transpose|pad|slice|dynamic-slice|dynamic-update-slice|concatenate|broadcast|reverse|iota)$"
+        ),
+    ),
 )
 _ELEMENTWISE = "elementwise"
 _SILENT = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "reshape", "convert"}
@@ -77,8 +87,8 @@ class Operation(NamedTuple):
 def of(step: Step, folder: Path) -> dict[str, Any]:
     """Trace some steps into a folder, for XProf and the like, and say where their time went.
 
-    The program is compiled again, to be traceable. `idle_ms` is when none of its operations ran. Raises InputError
-    where the trace names none.
+    The program is compiled again, to be traceable. `idle_ms` is when none of its operations ran. Raises InputError as
+    `events_of` does.
     """
     program = step.recompile(TRACEABLE.get(parallel.platform(), {}))
     steps = max(STEPS, step.spec.steps_per_dispatch)
@@ -87,10 +97,8 @@ def of(step: Step, folder: Path) -> dict[str, Any]:
     options.python_tracer_level = 0
     with jax.profiler.trace(folder, profiler_options=options):
         seconds = step.run(steps)
-    events = events_of(newest_trace(folder), program.name)
+    events = events_of(folder, program)
     operations = operations_of(program, step.spec.variants, events, steps)
-    if not operations:
-        raise InputError(f"--profile: expected operations of {program.name} in the trace in {folder}, came none")
     return {
         "trace": str(folder),
         "steps": steps,
@@ -102,13 +110,32 @@ def of(step: Step, folder: Path) -> dict[str, Any]:
     }
 
 
-def newest_trace(folder: Path) -> Path:
-    """The file that JAX's profiler wrote last below a folder."""
-    return max(folder.rglob("*.xplane.pb"), key=lambda path: path.stat().st_mtime_ns)
+def require_traceable() -> None:
+    """Raise InputError where a trace does not name what a program runs, before anything is measured."""
+    x = jnp.ones((64, 64))
+    compiled = jax.jit(jnp.matmul).lower(x, x).compile(compiler_options=TRACEABLE.get(parallel.platform(), {}))
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder):
+            jax.block_until_ready(compiled(x, x))
+        events_of(Path(folder), hlo.program_of(compiled))
 
 
-def events_of(trace: Path, program: str) -> list[Event]:
-    """What a trace has of the operations of a program of this name, on one device."""
+def events_of(folder: Path, program: Program) -> list[Event]:
+    """What the newest trace below a folder has of the operations of a program, on one device; what only runs others,
+    such as a loop, left out.
+
+    Raises InputError where it has none.
+    """
+    newest = max(folder.rglob("*.xplane.pb"), key=lambda path: path.stat().st_mtime_ns, default=None)
+    executed = {instruction.name for instruction in hlo.executed(program)}
+    events = [event for event in _events(newest, program.name) if event.name in executed] if newest else []
+    if not events:
+        raise InputError(f"--profile: expected operations of {program.name} in the trace in {folder}, came none")
+    return events
+
+
+def _events(trace: Path, program: str) -> list[Event]:
+    """Of a program of this name."""
     plane_name, line_name = _PLACES[parallel.platform()]
     with warnings.catch_warnings():  # reading makes types without a module, which would end a process under -W error
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -124,13 +151,13 @@ def events_of(trace: Path, program: str) -> list[Event]:
 
 
 def operations_of(program: Program, variants: Sequence[str], events: Iterable[Event], steps: int) -> list[Operation]:
-    """What a program ran in so many steps, the longest first: what only runs others, such as a loop, left out."""
-    executed = {instruction.name: instruction for instruction in hlo.executed(program)}
+    """What a program ran in so many steps, the longest first."""
     taken: dict[str, list[float]] = defaultdict(list)
     for event in events:
-        if event.name in executed:
-            taken[event.name].append(event.end - event.start)
-    operations = [_operation(program, variants, executed[name], spans, steps) for name, spans in taken.items()]
+        taken[event.name].append(event.end - event.start)
+    operations = [
+        _operation(program, variants, program.instructions[name], spans, steps) for name, spans in taken.items()
+    ]
     return sorted(operations, key=lambda operation: operation.seconds, reverse=True)
 
 
@@ -178,7 +205,7 @@ def _words(program: Program, instruction: Instruction) -> Iterator[str]:
     elif _GROUPED.search(instruction.settings):
         yield "grouped-convolution"
     elif instruction.kind == "custom-call":
-        yield from _TARGET.findall(instruction.settings)
+        yield from (f"call {target}" for target in _TARGET.findall(instruction.settings))
     else:
         yield instruction.kind
 

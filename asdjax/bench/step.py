@@ -34,8 +34,9 @@ def clips() -> list[np.ndarray]:
 
 
 def config_of(variants: Sequence[str], batch: int, width: float) -> Config:
-    """The report's settings for these variants."""
+    """The report's settings for these variants, of no recordings in particular."""
     config = default()
+    config.data.root = ()
     config.variants, config.train.batch_size, config.width = tuple(variants), batch, width
     return config
 

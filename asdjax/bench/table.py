@@ -6,7 +6,7 @@ from typing import Any
 QUIET = 0.05
 """Of all cores, what other programs may take without spoiling the figures."""
 
-LONGEST_SHOWN, LONGEST_NAME = 10, 40
+LONGEST_SHOWN, LONGEST_NAME = 10, 28
 """Operations of a profile that are printed, and characters of their names."""
 
 RATIO_OF_UNLIKE = "ratio: asdjax's pieces/s over the row's rate, at librosa's over whole clips."
@@ -35,7 +35,7 @@ def of_training(record: dict[str, Any]) -> str:
     embed_rows = [_embed_row(name, figures["embed"]) for name, figures in named.items()]
     loader_head = ["training", "b", "asdjax per s", "torch with a DataLoader per s"]
     loader_rows = [_loader_row(name, figures) for name, figures in named.items() if "torch_loader" in figures]
-    stacked_head = ["stacked", "b", "machine types", "per s", "ms/step", "GiB", "build", "ratio to one"]
+    stacked_head = ["stacked", "b", "types", "per s", "ms/step", "GiB", "build", "ratio to one"]
     stacked_rows = [
         _stacked_row(name, batch, of_batch["stacked"])
         for name, figures in named.items()
@@ -99,7 +99,7 @@ def _profile(what: str, profile: dict[str, Any]) -> str:
 def _share(of: dict[str, Any], in_all: float) -> list[str]:
     """Milliseconds, per cent of all operations', bytes a second."""
     rate = of["bytes"] / (1e6 * of["ms"]) if of["ms"] else 0.0
-    return [f"{of['ms']:.4g}", f"{100 * of['ms'] / in_all:.1f}", f"{rate:.4g}"]
+    return [f"{of['ms']:.4g}", f"{100 * of['ms'] / in_all:.1f}", f"{rate:.3g}"]
 
 
 def _gib(figures: dict[str, Any]) -> str:

@@ -39,9 +39,11 @@ class Request(NamedTuple):
 def bench(request: Request) -> dict[str, Any]:
     """Everything that the JSON holds.
 
-    Raises InputError where the PyTorch counterpart is asked for and cannot run.
+    Raises InputError where the PyTorch counterpart or a profile is asked for and cannot be had.
     """
     precision = spec_of(VARIANTS, 1, request.width).precision
+    if request.traces:
+        profile.require_traceable()
     with torch_peer.wanted(request.against_torch, cores()) as peer, recorded(peer) as record:
         say("measuring what the device could do at most")
         peak = device.peak(precision)
@@ -96,7 +98,7 @@ def _batch(
     figures["run_h"] = _run_h(config, figures)
     if request.stacked > 1:
         say(f"{name}, batch {batch}, {request.stacked} machine types stacked: compiling, then measuring")
-        figures["stacked"] = _stacked(step, config, request)
+        figures["stacked"] = _stacked(step, members, batch, request)
     if request.traces:
         say(f"{name}, batch {batch}: compiling again, then tracing")
         figures["profile"] = profile.of(step, request.traces / name / str(batch))
@@ -108,10 +110,10 @@ def _run_h(config: Config, figures: dict[str, Any]) -> float:
     return seconds_of(config, work_of(config), figures["ms_per_step"] / 1e3) / 3600
 
 
-def _stacked(alone: Step, config: Config, request: Request) -> dict[str, Any]:
+def _stacked(alone: Step, members: Sequence[str], batch: int, request: Request) -> dict[str, Any]:
     """Several machine types in one program, in turn with one; `ratio` is of their samples a second."""
     step = Step(alone.spec, request.stacked)
-    samples = request.stacked * config.train.batch_size * len(config.variants)
+    samples = request.stacked * batch * len(members)
     times = in_turn({"alone": alone.run, "stacked": step.run}, request.repeats)
     figures = {
         "machine_types": request.stacked,
@@ -121,6 +123,7 @@ def _stacked(alone: Step, config: Config, request: Request) -> dict[str, Any]:
         "compile_s": step.compile_s,
         "ratio": request.stacked * ratio(times["stacked"], times["alone"]),
     }
+    config = config_of(members, batch, request.width)
     config.parallel.stacked = request.stacked
     return {**figures, "run_h": _run_h(config, figures)}
 

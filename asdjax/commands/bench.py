@@ -46,7 +46,10 @@ def _add_train(parts: Any) -> None:
     _add_against(parser)
     parser.add_argument("--stacked", metavar="N", help="so many machine types in one program too, beside one alone")
     parser.add_argument(
-        "--profile", type=Path, metavar="DIR", help="trace each program into DIR, and say where its time goes"
+        "--profile",
+        type=Path,
+        metavar="DIR",
+        help="trace each program of one machine type into DIR, and say where its time goes",
     )
 
 
@@ -67,7 +70,7 @@ def _train(options: argparse.Namespace) -> int:
     if unknown or not chosen:
         raise InputError(f"--variants: expected any of {', '.join(every)}, got {', '.join(unknown) or 'none'}")
     batches = _batches(options)
-    stacked = _number("--stacked", options.stacked) if options.stacked is not None else 1
+    stacked = _number("--stacked", options.stacked, least=2) if options.stacked is not None else 1
     if options.profile:
         _require_folder(options.profile)
 
@@ -142,7 +145,7 @@ def _batches(options: argparse.Namespace) -> tuple[int, ...]:
     return tuple(sorted({_number("--batch", word) for word in options.batch.split(",")}))
 
 
-def _number(flag: str, text: str) -> int:
-    if text.isascii() and text.isdecimal() and int(text) > 0:
+def _number(flag: str, text: str, *, least: int = 1) -> int:
+    if text.isascii() and text.isdecimal() and int(text) >= least:
         return int(text)
-    raise InputError(f"{flag}: expected a whole number above 0, got {text!r}")
+    raise InputError(f"{flag}: expected a whole number above {least - 1}, got {text!r}")

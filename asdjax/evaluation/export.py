@@ -58,7 +58,7 @@ def export(
     """Write a system of an evaluation into a new folder, for clips of so many seconds; returns the functions' files.
 
     `split` as in `open_evaluation`, `system` as in `open_system`. Raises InputError for what is not there or cannot be
-    exported or written, and leaves nothing then; what a kill leaves is no obstacle to the next export.
+    exported or written, and leaves nothing then; what a kill leaves half made is no obstacle to the next export.
     """
     samples = _samples(config, seconds)
     evaluation = open_evaluation(config, workdir, split)

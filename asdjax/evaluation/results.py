@@ -99,7 +99,7 @@ def read(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise InputError(f"{file}: no such file, nothing was evaluated yet; run asdjax evaluate first") from None
     except (OSError, ValueError) as error:
-        raise InputError(f"{file}: damaged ({error}); run asdjax evaluate again") from error
+        raise InputError(f"{file}: {error}; run asdjax evaluate again") from error
 
 
 def _of_all_seeds(by_seed: BySeed) -> BySeed:

@@ -21,7 +21,7 @@ from asdjax.cli import main
         (["knn", "--repeats", ""], "--repeats: expected a whole number above 0, got ''"),
         (["signal", "--batch", ""], "--batch: expected a whole number above 0, got ''"),
         (["store", "--json", "nowhere/o.json"], "--json nowhere/o.json: cannot be written; choose another place"),
-        (["train", "--stacked", "0"], "--stacked: expected a whole number above 0, got '0'"),
+        (["train", "--stacked", "0"], "--stacked: expected a whole number above 1, got '0'"),
         (["train", "--profile", "/dev/null"], "--profile /dev/null: expected a folder that can be written to"),
         (["knn", "--json", "."], "--json .: cannot be written"),
         (["train", "--against", "torch"], "expected in TORCH_PYTHON the path of a Python interpreter that has torch"),

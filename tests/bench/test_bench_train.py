@@ -36,7 +36,7 @@ for line in sys.stdin:
 
 
 @pytest.fixture(scope="module")
-def patched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def patched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pytest.MonkeyPatch]:
     """A PyTorch that always takes SECONDS_OF_STEP, and a device whose peak is found at once."""
     script = tmp_path_factory.mktemp("peer") / "torch_training.py"
     script.write_text(FAKE)
@@ -47,7 +47,7 @@ def patched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setattr(device, "MATRIX_ON_CPU", 64)
         patch.setattr(device, "COPIED_ON_CPU", 2**16)
         patch.setattr(loader, "clips", list)
-        yield
+        yield patch
 
 
 @pytest.fixture(scope="module")
@@ -159,8 +159,10 @@ def test_what_a_counterpart_cannot_do_is_told_in_one_line(patched: None):
 
 
 @pytest.fixture(scope="module")
-def of_stack(patched: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def of_stack(patched: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("traces")
+    (folder / "data").mkdir()
+    patched.chdir(folder)  # whose data is not what the hours are of
     return train.bench(train.Request((VARIANT,), (BATCH,), False, repeats=1, stacked=2, traces=folder, width=WIDTH))
 
 
@@ -195,9 +197,14 @@ def test_a_profile_says_where_the_time_of_a_step_goes(of_stack: dict[str, Any]):
 
 
 def test_the_tables_of_a_stack_and_a_profile_fit(of_stack: dict[str, Any]):
-    of_fleet = {**of_stack, "fleet": of_stack["variants"][VARIANT]}
+    figures = of_stack["variants"][VARIANT]
+    longest = {"name": "%" + "x" * 60, "kind": "grouped convolution", "ms": 12.34567, "bytes": 40}
+    batch = figures["batches"][str(BATCH)]
+    of_longest = {**batch, "profile": {**batch["profile"], "operations": [longest]}}
+    long = {**figures, "batches": {"48": of_longest}}
+    of_fleet = {**of_stack, "variants": {VARIANT: figures, max(VARIANTS, key=len): long}, "fleet": figures}
     printed = table.of_training(of_fleet)
-    assert all(len(line) <= 80 for line in printed.splitlines())
+    assert all(len(line) <= 80 for line in printed.splitlines()), printed
     assert f"{of_fleet['fleet']['stacked']['run_h']:,.1f} h stacked" in printed
     assert f"{VARIANT}, batch {BATCH}: " in printed
     assert f"{VARIANT} backward" in printed

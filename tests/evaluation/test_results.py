@@ -149,7 +149,7 @@ def test_a_threshold_of_another_value_than_was_written_is_noticed(tmp_path: Path
     file = tmp_path / "results.json"
     assert results.read(tmp_path)["systems"]["all_mean"]["thresholds"][0]["value"] == 1.5
     file.write_text(file.read_text().replace('"value": 1.5', '"value": 7.5'))
-    with pytest.raises(InputError, match=r"results.json: damaged \(not what was written\); run asdjax evaluate again"):
+    with pytest.raises(InputError, match=r"results.json: not what was written; run asdjax evaluate again"):
         results.read(tmp_path)
 
 

@@ -22,7 +22,7 @@ def normal(*shape: int, seed: int = 0) -> jax.Array:
 def value_and_gradients(form: layers.Form, x: jax.Array, kernel: jax.Array, stride: int) -> tuple[jax.Array, ...]:
     """Of a convolution, and what a fixed gradient of its value makes of x and the kernel."""
     y, backward = jax.vjp(lambda x, kernel: form(x, kernel, stride), x, kernel)
-    return y, *backward(normal(*y.shape, seed=2))
+    return y, *backward(normal(*y.shape, seed=2).astype(y.dtype))
 
 
 @pytest.mark.parametrize("size", [(9, 7), (8, 4), (6, 1)], ids=["odd", "even", "narrower than the kernel"])
@@ -37,13 +37,14 @@ def value_and_gradients(form: layers.Form, x: jax.Array, kernel: jax.Array, stri
         (lowering.conv_of_rows, lowering.conv, (7, 7, 1, 5)),
         (lowering.tapped_conv, lowering.conv, (3, 3, 40, 5)),
         (lowering.tapped_conv, lowering.conv, (3, 3, 256, 2)),
+        (lowering.tapped_conv, lowering.conv, (3, 3, 16, 5)),
         (lowering.shifted_products, lowering.grouped_conv, (3, 1, 3)),
         (lowering.conv_of_rows, lowering.conv, (3, 1, 1, 5)),
         (lowering.tapped_conv, lowering.conv, (3, 1, 3, 5)),
     ],
     ids=[
         *("shifted products, 3x3", "shifted products, 5x5", "product, 1x1", "rows, 3x3", "rows, 7x7", "taps, 3x3"),
-        *("taps, 3x3 of many", "shifted products, 3x1", "rows, 3x1", "taps, 3x1"),
+        *("taps, 3x3 of many", "several taps", "shifted products, 3x1", "rows, 3x1", "taps, 3x1"),
     ],
 )
 def test_forms_are_the_compilers_convolutions_with_both_their_gradients(
@@ -53,6 +54,14 @@ def test_forms_are_the_compilers_convolutions_with_both_their_gradients(
     ours, reference = (value_and_gradients(each, x, weights, stride) for each in (form, plain))
     for actual, expected in zip(ours, reference, strict=True):
         np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_gradients_of_taps_in_half_precision_are_those_in_single() -> None:
+    x, weights = normal(2, 8, 4, 3), normal(3, 3, 3, 5, seed=1)
+    half = value_and_gradients(lowering.tapped_conv, x.astype(jnp.bfloat16), weights.astype(jnp.bfloat16), 1)
+    for actual, expected in zip(half, value_and_gradients(lowering.conv, x, weights, 1), strict=True):
+        assert actual.dtype == jnp.bfloat16
+        np.testing.assert_allclose(actual.astype(jnp.float32), expected, rtol=0.1, atol=0.3)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -65,7 +74,8 @@ def test_what_meets_padding_only_is_left_out_and_changes_nothing(
     x, weights = normal(2, 9, columns, 3), normal(kernel, kernel, 3, seed=1)
     met = lowering.met(weights, (9, columns), stride)
     assert met.shape[0] == kernel
-    assert stride == 2 or met.shape[1] == left
+    assert met.shape[1] == left
+    np.testing.assert_array_equal(lowering.met(weights.swapaxes(0, 1), (columns, 9), stride), met.swapaxes(0, 1))
     whole, part = (value_and_gradients(lowering.grouped_conv, x, each, stride) for each in (weights, met))
     for of_whole, of_part in zip(whole[:2], part[:2], strict=True):
         np.testing.assert_allclose(of_part, of_whole, rtol=1e-5, atol=1e-5)

@@ -78,7 +78,8 @@ def test_a_step_over_eight_devices_has_an_eighth_on_each_and_reduces_every_gradi
     assert shared["step"]["flops"] == alone["step"]["flops"] / 8
     assert shared["step"]["temporaries_bytes"] < alone["step"]["temporaries_bytes"]
     assert (alone["fleet"]["precision"], alone["step"]["waiting_bytes"]) == ("float32", 0)
-    gradients = parameter_bytes(corpus)
+    unmet = 2 * (3 * 2 * 64 * 64) * 4  # two of three columns of two kernels of the last stage, on maps of one column
+    gradients = parameter_bytes(corpus) - unmet
     assert gradients <= shared["step"]["bytes_sent"] / (2 * 7 / 8) < 2 * gradients
     assert alone["memory"]["fits"] is None
     assert alone["roofline"] is alone["estimate"] is None
