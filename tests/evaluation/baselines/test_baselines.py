@@ -9,6 +9,7 @@ from conftest import quick_compiles, train_tiny
 
 from asdjax.cli import main
 from asdjax.evaluation.baselines import autoencoder
+from asdjax.evaluation.results import read
 
 BASELINES = ["autoencoder", "mean_log_mel"]
 QUICK = ("--baselines", "--config.baselines.epochs=2")
@@ -35,9 +36,7 @@ def beside(trained_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def test_both_stand_beside_systems_that_stay_as_they_are(beside: Path, trained_once: Path):
-    got, without = (
-        json.loads((workdir / "evaluation" / "dev" / "results.json").read_text()) for workdir in (beside, trained_once)
-    )
+    got, without = (read(workdir / "evaluation" / "dev") for workdir in (beside, trained_once))
     assert list(got["systems"]) == [*without["systems"], *BASELINES]
     for name in BASELINES:
         system = got["systems"].pop(name)
