@@ -65,11 +65,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(options, str(stopped), STOPPED)
     except Diverged as diverged:
         return _failed(options, str(diverged), FAILED)
-    except Exception as error:  # a full or read-only disk, else a defect of ours: one line too
-        advice = refused(error, "the disk", OF_THE_DISK) if isinstance(error, OSError) else None
-        if advice:
-            return _failed(options, str(advice), BAD_INPUT)
-        return _failed(options, f"{type(error).__name__}: {error} (--debug shows where)", FAILED)
+    except OSError as error:
+        advice = refused(error, "the disk", OF_THE_DISK)
+        return _failed(options, str(advice), BAD_INPUT) if advice else _failed(options, _unforeseen(error), FAILED)
+    except Exception as error:  # nothing is expected here: a defect of ours is told in one line too
+        return _failed(options, _unforeseen(error), FAILED)
+
+
+def _unforeseen(error: Exception) -> str:
+    return f"{type(error).__name__}: {error} (--debug shows where)"
 
 
 def _failed(options: argparse.Namespace, message: str, code: int) -> int:

@@ -4,8 +4,9 @@ import jax
 from flax import nnx
 from jax.typing import DTypeLike
 
-from asdjax.models import layers, lowering
+from asdjax.models import layers
 from asdjax.models.layers import EMBEDDING, ConvNorm
+from asdjax.models.lowering import pooling
 
 # expansion, channels, repeats, stride of the first, kernel (Tan & Le 2019, Table 1)
 STAGES = (
@@ -36,7 +37,7 @@ class SqueezeExcite(nnx.Module):
         self.excite = layers.Dense(squeezed, channels, dtype=dtype)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        gate = nnx.sigmoid(self.excite(nnx.silu(self.squeeze(lowering.global_average_pool(x)))))
+        gate = nnx.sigmoid(self.excite(nnx.silu(self.squeeze(pooling.global_average_pool(x)))))
         return x * gate[:, None, None, :]
 
 
@@ -96,7 +97,7 @@ class EfficientNetB0(nnx.Module):
         head = layers.scaled(HEAD, width)
         head_unit = ConvUnit(layers.Conv(channels, head, 1, dtype=dtype), head)
         self.early = nnx.Sequential(*blocks[:-2])
-        self.late = nnx.Sequential(*blocks[-2:], head_unit, lowering.global_average_pool)
+        self.late = nnx.Sequential(*blocks[-2:], head_unit, pooling.global_average_pool)
         self.embedding = layers.Dense(head, EMBEDDING, dtype=dtype)
 
     def __call__(self, x: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""The layers that backbones are made of, as modules; lowering.py says how their arithmetic is written.
+"""The layers that backbones are made of, as modules; lowering/ says how their arithmetic is written.
 
 Every convolution here is without bias and padded by (k - 1) // 2 on each side, both choices that the report
 leaves open. Parameters stay float32; `dtype` is what the arithmetic runs in. Arrays are declared here by shape, as
@@ -16,8 +16,8 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from asdjax import parallel
-from asdjax.models import lowering
-from asdjax.models.lowering import Size
+from asdjax.models.lowering import convolution, depthwise, normalisation, pooling
+from asdjax.models.lowering.convolution import Size
 
 Form = Callable[..., jax.Array]
 """A way to compute an operation; a convolution: (x, kernel, stride) -> (b, f', t', c')."""
@@ -31,11 +31,11 @@ class Forms(NamedTuple):
     tpu: Form
 
 
-POINTWISE = Forms(lowering.pointwise_conv, lowering.pointwise_conv, lowering.conv)
-OF_ONE_CHANNEL = Forms(lowering.conv_of_rows, lowering.conv, lowering.conv)
-DENSE = Forms(lowering.tapped_conv, lowering.conv, lowering.conv)
-DEPTHWISE = Forms(lowering.shifted_products, lowering.grouped_conv, lowering.grouped_conv)
-MAX_POOL = Forms(lowering.max_pool_by_axes, lowering.max_pool_by_axes, lowering.max_pool)
+POINTWISE = Forms(convolution.pointwise_conv, convolution.pointwise_conv, convolution.conv)
+OF_ONE_CHANNEL = Forms(convolution.conv_of_rows, convolution.conv, convolution.conv)
+DENSE = Forms(convolution.tapped_conv, convolution.conv, convolution.conv)
+DEPTHWISE = Forms(depthwise.shifted_products, depthwise.grouped_conv, depthwise.grouped_conv)
+MAX_POOL = Forms(pooling.max_pool_by_axes, pooling.max_pool_by_axes, pooling.max_pool)
 
 EMBEDDING = 128
 """Width of every variant's embedding (report, Table 1)."""
@@ -77,7 +77,7 @@ class _Convolution(_ByPlatform):
 
     def _convolved(self, x: jax.Array, forms: Forms) -> jax.Array:
         strided = Forms(*(functools.partial(form, stride=self.stride) for form in forms))
-        kernel = lowering.met(self.kernel[...], (x.shape[1], x.shape[2]), self.stride)
+        kernel = convolution.met(self.kernel[...], (x.shape[1], x.shape[2]), self.stride)
         return self._computed(strided, x, jnp.asarray(kernel, self.dtype))
 
 
@@ -159,8 +159,8 @@ class BatchNorm(nnx.Module):
         scale, bias = self.scale[...], self.bias[...]
         if self.use_running_average:
             inverse = jax.lax.rsqrt(self.var[...] + self.epsilon)
-            return lowering.scaled_and_shifted(x, scale * inverse, bias - self.mean[...] * scale * inverse)
-        y, mean, var = lowering.normalised(x, scale, bias, self.epsilon)
+            return normalisation.scaled_and_shifted(x, scale * inverse, bias - self.mean[...] * scale * inverse)
+        y, mean, var = normalisation.normalised(x, scale, bias, self.epsilon)
         self.mean.set_value(self.decay * self.mean[...] + (1 - self.decay) * mean)
         self.var.set_value(self.decay * self.var[...] + (1 - self.decay) * var)
         return y
@@ -185,5 +185,5 @@ class PReLU(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         # in float32, as the slope's gradient is a long sum
-        below = lowering.per_channel(self.slope[...], x) * x.astype(jnp.float32)
+        below = normalisation.per_channel(self.slope[...], x) * x.astype(jnp.float32)
         return jnp.where(x > 0, x, below.astype(x.dtype))

@@ -4,8 +4,9 @@ import jax
 from flax import nnx
 from jax.typing import DTypeLike
 
-from asdjax.models import layers, lowering
+from asdjax.models import layers
 from asdjax.models.layers import EMBEDDING, ConvNorm
+from asdjax.models.lowering import pooling
 
 # channels of the 3x3, blocks, stride of the first (He et al. 2016, Table 1)
 STAGES = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2))
@@ -65,7 +66,7 @@ class ResNet50(nnx.Module):
                 blocks.append(ResidualBlock(channels, c_mid, stride if i == 0 else 1, dtype=dtype))
                 channels = c_mid * EXPANSION
         self.early = nnx.Sequential(*blocks[:-1])
-        self.late = nnx.Sequential(blocks[-1], lowering.global_average_pool)
+        self.late = nnx.Sequential(blocks[-1], pooling.global_average_pool)
         self.embedding = layers.Dense(channels, EMBEDDING, dtype=dtype)
 
     def __call__(self, x: jax.Array) -> jax.Array:

@@ -11,7 +11,8 @@ from flax import nnx
 from jax import export
 
 from asdjax import parallel
-from asdjax.models import layers, lowering
+from asdjax.models import layers
+from asdjax.models.lowering import convolution, depthwise, pooling
 
 
 def normal(*shape: int, seed: int = 0) -> jax.Array:
@@ -30,17 +31,17 @@ def value_and_gradients(form: layers.Form, x: jax.Array, kernel: jax.Array, stri
 @pytest.mark.parametrize(
     ("form", "plain", "kernel"),
     [
-        (lowering.shifted_products, lowering.grouped_conv, (3, 3, 3)),
-        (lowering.shifted_products, lowering.grouped_conv, (5, 5, 3)),
-        (lowering.pointwise_conv, lowering.conv, (1, 1, 3, 5)),
-        (lowering.conv_of_rows, lowering.conv, (3, 3, 1, 5)),
-        (lowering.conv_of_rows, lowering.conv, (7, 7, 1, 5)),
-        (lowering.tapped_conv, lowering.conv, (3, 3, 40, 5)),
-        (lowering.tapped_conv, lowering.conv, (3, 3, 256, 2)),
-        (lowering.tapped_conv, lowering.conv, (3, 3, 16, 5)),
-        (lowering.shifted_products, lowering.grouped_conv, (3, 1, 3)),
-        (lowering.conv_of_rows, lowering.conv, (3, 1, 1, 5)),
-        (lowering.tapped_conv, lowering.conv, (3, 1, 3, 5)),
+        (depthwise.shifted_products, depthwise.grouped_conv, (3, 3, 3)),
+        (depthwise.shifted_products, depthwise.grouped_conv, (5, 5, 3)),
+        (convolution.pointwise_conv, convolution.conv, (1, 1, 3, 5)),
+        (convolution.conv_of_rows, convolution.conv, (3, 3, 1, 5)),
+        (convolution.conv_of_rows, convolution.conv, (7, 7, 1, 5)),
+        (convolution.tapped_conv, convolution.conv, (3, 3, 40, 5)),
+        (convolution.tapped_conv, convolution.conv, (3, 3, 256, 2)),
+        (convolution.tapped_conv, convolution.conv, (3, 3, 16, 5)),
+        (depthwise.shifted_products, depthwise.grouped_conv, (3, 1, 3)),
+        (convolution.conv_of_rows, convolution.conv, (3, 1, 1, 5)),
+        (convolution.tapped_conv, convolution.conv, (3, 1, 3, 5)),
     ],
     ids=[
         *("shifted products, 3x3", "shifted products, 5x5", "product, 1x1", "rows, 3x3", "rows, 7x7", "taps, 3x3"),
@@ -48,7 +49,7 @@ def value_and_gradients(form: layers.Form, x: jax.Array, kernel: jax.Array, stri
     ],
 )
 def test_forms_are_the_compilers_convolutions_with_both_their_gradients(
-    form: layers.Form, plain: layers.Form, kernel: tuple[int, ...], stride: int, size: lowering.Size
+    form: layers.Form, plain: layers.Form, kernel: tuple[int, ...], stride: int, size: convolution.Size
 ) -> None:
     x, weights = normal(2, *size, kernel[2]), normal(*kernel, seed=1)
     ours, reference = (value_and_gradients(each, x, weights, stride) for each in (form, plain))
@@ -58,8 +59,8 @@ def test_forms_are_the_compilers_convolutions_with_both_their_gradients(
 
 def test_gradients_of_taps_in_half_precision_are_those_in_single() -> None:
     x, weights = normal(2, 8, 4, 3), normal(3, 3, 3, 5, seed=1)
-    half = value_and_gradients(lowering.tapped_conv, x.astype(jnp.bfloat16), weights.astype(jnp.bfloat16), 1)
-    for actual, expected in zip(half, value_and_gradients(lowering.conv, x, weights, 1), strict=True):
+    half = value_and_gradients(convolution.tapped_conv, x.astype(jnp.bfloat16), weights.astype(jnp.bfloat16), 1)
+    for actual, expected in zip(half, value_and_gradients(convolution.conv, x, weights, 1), strict=True):
         assert actual.dtype == jnp.bfloat16
         np.testing.assert_allclose(actual.astype(jnp.float32), expected, rtol=0.1, atol=0.3)
 
@@ -72,11 +73,11 @@ def test_what_meets_padding_only_is_left_out_and_changes_nothing(
     columns: int, kernel: int, left: int, stride: int
 ) -> None:
     x, weights = normal(2, 9, columns, 3), normal(kernel, kernel, 3, seed=1)
-    met = lowering.met(weights, (9, columns), stride)
+    met = convolution.met(weights, (9, columns), stride)
     assert met.shape[0] == kernel
     assert met.shape[1] == left
-    np.testing.assert_array_equal(lowering.met(weights.swapaxes(0, 1), (columns, 9), stride), met.swapaxes(0, 1))
-    whole, part = (value_and_gradients(lowering.grouped_conv, x, each, stride) for each in (weights, met))
+    np.testing.assert_array_equal(convolution.met(weights.swapaxes(0, 1), (columns, 9), stride), met.swapaxes(0, 1))
+    whole, part = (value_and_gradients(depthwise.grouped_conv, x, each, stride) for each in (weights, met))
     for of_whole, of_part in zip(whole[:2], part[:2], strict=True):
         np.testing.assert_allclose(of_part, of_whole, rtol=1e-5, atol=1e-5)
     unmet = (kernel - met.shape[1]) // 2
@@ -98,7 +99,7 @@ def test_padding_is_symmetric(k: int, stride: int) -> None:
         np.testing.assert_array_equal(jax.jit(conv.__call__)(x), x[:, ::stride, ::stride])
 
 
-@pytest.mark.parametrize("form", [lowering.max_pool, lowering.max_pool_by_axes])
+@pytest.mark.parametrize("form", [pooling.max_pool, pooling.max_pool_by_axes])
 def test_max_pool_takes_the_largest_of_nine_around_every_other_input(form: layers.Form) -> None:
     x = normal(2, 7, 6, 3) - 10
     padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
@@ -107,15 +108,15 @@ def test_max_pool_takes_the_largest_of_nine_around_every_other_input(form: layer
 
 
 @pytest.mark.parametrize("size", [(8, 6), (7, 5), (1, 1)], ids=["even", "odd", "one"])
-def test_the_gradient_of_max_pool_goes_to_each_maximum(size: lowering.Size) -> None:
+def test_the_gradient_of_max_pool_goes_to_each_maximum(size: convolution.Size) -> None:
     x = normal(2, *size, 3)
-    y, backward = jax.vjp(lowering.max_pool, x)
+    y, backward = jax.vjp(pooling.max_pool, x)
     direction = normal(*y.shape, seed=1)
-    actual = jax.vjp(lowering.max_pool_by_axes, x)[1](direction)[0]
+    actual = jax.vjp(pooling.max_pool_by_axes, x)[1](direction)[0]
     np.testing.assert_allclose(actual, backward(direction)[0], rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("form", [lowering.max_pool, lowering.max_pool_by_axes])
+@pytest.mark.parametrize("form", [pooling.max_pool, pooling.max_pool_by_axes])
 def test_of_equal_maxima_one_has_the_gradient(form: layers.Form) -> None:
     gradient = jax.grad(lambda x: jnp.sum(form(x)))(jnp.ones((1, 4, 4, 1)))
     assert jnp.sum(gradient) == 4

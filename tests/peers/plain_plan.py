@@ -12,14 +12,15 @@ import jax.numpy as jnp
 
 from asdjax import signal
 from asdjax.cli import main
-from asdjax.models import layers, lowering
+from asdjax.models import layers
 from asdjax.models.layers import Forms
+from asdjax.models.lowering import convolution, depthwise, normalisation, pooling
 
 
 def normalised(
     x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """As lowering.normalised, by the definition."""
+    """As normalisation.normalised, by the definition."""
     wide = x.astype(jnp.float32)
     axes = tuple(range(x.ndim - 1))
     mean, var = jnp.mean(wide, axes), jnp.var(wide, axes)
@@ -28,9 +29,11 @@ def normalised(
 
 
 if __name__ == "__main__":
-    layers.POINTWISE = layers.OF_ONE_CHANNEL = Forms(lowering.conv, lowering.conv, lowering.conv)
-    layers.DEPTHWISE = Forms(lowering.grouped_conv, lowering.grouped_conv, lowering.grouped_conv)
-    layers.MAX_POOL = Forms(lowering.max_pool, lowering.max_pool, lowering.max_pool)
-    lowering.normalised = normalised
+    layers.POINTWISE = layers.OF_ONE_CHANNEL = layers.DENSE = Forms(
+        convolution.conv, convolution.conv, convolution.conv
+    )
+    layers.DEPTHWISE = Forms(depthwise.grouped_conv, depthwise.grouped_conv, depthwise.grouped_conv)
+    layers.MAX_POOL = Forms(pooling.max_pool, pooling.max_pool, pooling.max_pool)
+    normalisation.normalised = normalised
     signal.by_products = signal.by_fft
     sys.exit(main(["plan", *sys.argv[1:]]))

@@ -13,7 +13,8 @@ from jax.typing import DTypeLike
 from asdjax import parallel
 from asdjax.config import VARIANTS, Config, default
 from asdjax.errors import InputError
-from asdjax.models import layers, lowering, variants
+from asdjax.models import layers, variants
+from asdjax.models.lowering import pooling
 from asdjax.models.resnet import EXPANSION, ResidualBlock, Stem
 from asdjax.training import batches, fleet, optimizer, sampler, train_step
 from asdjax.training.feed import NO_ROOM, Dispatch, HostFeed, room_for, waves_of
@@ -36,7 +37,7 @@ class Small(nnx.Module):
     def __init__(self, height: int, frames: int, c_in: int, *, width: float, dtype: DTypeLike) -> None:
         del height, frames, width
         self.early = Stem(c_in, 8, dtype=dtype)
-        self.late = nnx.Sequential(ResidualBlock(8, 8, 2, dtype=dtype), lowering.global_average_pool)
+        self.late = nnx.Sequential(ResidualBlock(8, 8, 2, dtype=dtype), pooling.global_average_pool)
         self.embedding = layers.Dense(8 * EXPANSION, layers.EMBEDDING, dtype=dtype)
 
     def __call__(self, x: jax.Array) -> jax.Array:
