@@ -29,8 +29,8 @@ TRACEABLE: dict[str, dict[str, str | bool]] = {
     "cpu": {"xla_cpu_enable_xprof_traceme": True},
     "gpu": {"xla_gpu_enable_command_buffer": ""},
 }
-"""What XLA must be told for a trace to name operations. A GPU's command buffers hide what is in them, so that without
-them the host's part is what it would be without."""
+"""What XLA must be told for a trace to name operations. A GPU's command buffers hide what is in them; without them a
+step that is traced may wait for the host where one that is timed does not."""
 
 _PLACES = {"cpu": ("/host:CPU", ""), "gpu": ("/device:GPU:0", "Stream"), "tpu": ("/device:TPU:0", "XLA Ops")}
 """By platform, how the names begin of the plane and of those of its lines that tell operations."""
@@ -54,11 +54,12 @@ _KINDS = (
         ),
     ),
 )
+"""An operation is of the first of these kinds that any of its instructions is of, but a copy only where all of them
+are; else it is elementwise."""
+
 _ELEMENTWISE = "elementwise"
 _SILENT = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "reshape", "convert"}
-"""An operation is of the first of these kinds that any of its instructions is of; a copy where it only moves values,
-elementwise where it does nothing but that besides."""
-
+"""Instructions that say nothing of an operation's kind."""
 
 _TARGET = re.compile(r'custom_call_target="([^"]*)"')
 _GROUPED = re.compile(r"\b(feature|batch)_group_count=")
