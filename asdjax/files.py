@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from time import sleep
 from typing import Any
@@ -85,21 +85,19 @@ def locked_folder(folder: Path, *, wait: bool = True) -> Iterator[Path]:
     """`folder`, made where it is missing, to work in while no other process does; a second one waits, or is refused
     where `wait` is False.
 
-    If an error leaves the body, the folders made for it go again as far as they are empty. Raises InputError, naming
-    the file or folder, for what the system refuses and the user can mend: no space, no permission, a file in the way.
+    After an error the folders made for it go again as far as they are empty. Raises InputError, naming the file or
+    folder, for what the system refuses and the user can mend: no space, no permission, a file in the way.
     """
+    new = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
     try:
-        new = [path for path in (folder, *folder.parents) if not path.exists()]
+        with _gone_again(new):
+            folder.mkdir(parents=True, exist_ok=True)
         handle = _lock(folder, wait)
         try:
-            if not os.access(folder, os.W_OK):
-                raise PermissionError(errno.EACCES, "Permission denied", str(folder))
-            yield folder
-        except BaseException:
-            with contextlib.suppress(OSError):
-                for path in new:
-                    path.rmdir()
-            raise
+            with _gone_again(new):  # while it is locked: nobody else is at work in it
+                if not os.access(folder, os.W_OK):
+                    raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+                yield folder
         finally:
             os.close(handle)
     except OSError as error:
@@ -107,6 +105,19 @@ def locked_folder(folder: Path, *, wait: bool = True) -> Iterator[Path]:
         if advice is None:
             raise
         raise advice from error
+
+
+@contextlib.contextmanager
+def _gone_again(new: Iterable[Path]) -> Iterator[None]:
+    """Folders, the innermost first, are removed after an error, as far as they are empty."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            for path in new:
+                if os.path.lexists(path):
+                    path.rmdir()
+        raise
 
 
 def refused(error: OSError, where: Path | str, numbers: Container[int] = _REMEDIES) -> InputError | None:

@@ -54,6 +54,12 @@ def test_folders_made_for_nothing_go_again(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_folders_made_for_a_name_that_cannot_be_go_again(tmp_path: Path):
+    with pytest.raises(InputError, match="choose shorter names"), locked_folder(tmp_path / "new" / "a" / ("x" * 300)):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_file_in_the_way_is_told(tmp_path: Path):
     (tmp_path / "a").write_text("")
     with pytest.raises(InputError, match=r"; choose another folder$"), locked_folder(tmp_path / "a"):

@@ -80,9 +80,14 @@ def export(
 def _made_in(folder: Path, out: Path) -> Iterator[Path]:
     """A folder within a locked one, for what moves up into that when all of it is there.
 
-    Raises InputError, `out` being its name, where it has files other than those that a kill left half made.
+    Where one is there already, a kill has ended its export, and what has moved up goes with it. Raises InputError,
+    `out` being its name, where other files are there.
     """
     partial = folder / PARTIAL
+    if partial.is_dir():
+        (folder / EXAMPLE).unlink(missing_ok=True)
+        for made in folder.glob(f"*/{FUNCTION}"):
+            shutil.rmtree(made.parent)
     if any(path != partial for path in folder.iterdir()):
         raise InputError(f"--out {out}: expected a new or empty folder, came one with files; choose another")
     shutil.rmtree(partial, ignore_errors=True)

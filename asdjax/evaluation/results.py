@@ -15,7 +15,7 @@ from asdjax.evaluation.bootstrap import Interval
 from asdjax.evaluation.metrics import FIGURES, Cell
 from asdjax.evaluation.systems import System, machine_figures
 from asdjax.evaluation.table import Row, as_markdown
-from asdjax.files import replace_text, sealed, unsealed
+from asdjax.files import refused, replace_text, sealed, unsealed
 from asdjax.progress import say, track
 
 BySeed = Mapping[int, Mapping[str, System]]
@@ -98,7 +98,9 @@ def read(folder: Path) -> dict[str, Any]:
         return unsealed(file.read_text())
     except FileNotFoundError:
         raise InputError(f"{file}: no such file, nothing was evaluated yet; run asdjax evaluate first") from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise refused(error, file) or error from None
+    except ValueError as error:
         raise InputError(f"{file}: {error}; run asdjax evaluate again") from error
 
 

@@ -127,10 +127,15 @@ def test_refusals_leave_nothing_behind(trained: Path, tmp_path: Path, capsys: py
     assert {path.name for path in tmp_path.iterdir()} == {"exported", "run"}
 
 
-def test_what_a_kill_left_is_no_obstacle(trained_once: Path, tmp_path: Path):
+@pytest.mark.parametrize("moved", [False, True])
+def test_what_a_kill_left_is_no_obstacle(moved: bool, trained_once: Path, tmp_path: Path):
     out = tmp_path / "exported"
     (out / PARTIAL / "fan").mkdir(parents=True)
     (out / PARTIAL / "fan" / "weights.npz").write_text("half")
+    if moved:
+        (out / "pump").mkdir()
+        (out / "pump" / "function.jaxexport").write_text("of another")
+        (out / "example.py").write_text("")
     assert exported(trained_once, out) == 0
     assert {path.name for path in out.iterdir()} == {"example.py", "fan"}
     assert (out / "fan" / "function.jaxexport").is_file()
