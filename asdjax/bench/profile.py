@@ -7,6 +7,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 import jax
@@ -74,7 +75,8 @@ class Event(NamedTuple):
 
 
 class Operation(NamedTuple):
-    """Of one step: what it is, for how long it ran, how often, how many bytes it moved in all."""
+    """Of one step: what it is; for how long it ran, by the median of its calls, as one that is held up may take a
+    hundred times as long; how often; how many bytes it moved in all."""
 
     name: str
     part: str
@@ -88,8 +90,8 @@ class Operation(NamedTuple):
 def of(step: Step, folder: Path) -> dict[str, Any]:
     """Trace some steps into a folder, for XProf and the like, and say where their time went.
 
-    The program is compiled again, to be traceable. `idle_ms` is when none of its operations ran. Raises InputError as
-    `events_of` does.
+    The program is compiled again, to be traceable. `idle_ms` is when none of its operations ran; some run beside
+    others, so that all together may take longer than the step. Raises InputError as `events_of` does.
     """
     program = step.recompile(TRACEABLE.get(parallel.platform(), {}))
     steps = max(STEPS, step.spec.steps_per_dispatch)
@@ -172,7 +174,7 @@ def _operation(
         part_of(source, variants),
         kind_of(program, instruction),
         source,
-        1e-9 * sum(spans) / steps,
+        1e-9 * calls * median(spans),
         calls,
         calls * traffic.bytes_of(program, instruction),
     )

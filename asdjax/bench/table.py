@@ -92,7 +92,10 @@ def _profile(what: str, profile: dict[str, Any]) -> str:
         [of["name"].removeprefix("%")[:LONGEST_NAME], *_share(of, in_all), of["kind"]]
         for of in profile["operations"][:LONGEST_SHOWN]
     ]
-    head = f"{what}: {profile['ms_per_step']:.4g} ms a step traced, {profile['idle_ms']:.3g} of them idle"
+    head = (
+        f"{what}: {profile['ms_per_step']:.4g} ms a step traced, {profile['idle_ms']:.3g} of them idle;\n"
+        f"its operations, some beside others, {in_all:.4g} ms"
+    )
     return "\n\n".join([head, *groups, columns(["operation", "ms", "%", "GB/s", "kind"], longest)])
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from asdjax.commands import console
 from asdjax.commands.console import DONE
 from asdjax.errors import InputError
+from asdjax.files import locked_folder
 
 _FLEET = "fleet"
 
@@ -130,13 +131,15 @@ def _report(options: argparse.Namespace, measure: Callable[[int | None], dict[st
 
 
 def _require_folder(path: Path) -> None:
-    """See that traces can be written, not only after minutes of work.
+    """Make the folder of traces, not only after minutes of work.
 
-    Raises InputError where they cannot.
+    Raises InputError where they could not be written.
     """
-    there = next(place for place in (path, *path.absolute().parents) if place.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise InputError(f"--profile {path}: expected a folder that can be written to, {there} cannot; choose another")
+    try:
+        with locked_folder(path):
+            pass
+    except InputError as error:
+        raise InputError(f"--profile {error}") from error
 
 
 def _batches(options: argparse.Namespace) -> tuple[int, ...]:

@@ -79,11 +79,18 @@ def load(evaluation: Path, run: str, line: str, variants: Sequence[str]) -> Chec
     """
     home = evaluation / FOLDER / run / line
     try:
-        listed = unsealed((home / "clips.json").read_text())
+        listed = _listed(home / "clips.json")
         _require_same(home, listed["files"], variants)
         return Checkpointed(*(_part(home / part, listed[part], variants) for part in _PARTS))
-    except (OSError, ValueError, KeyError) as error:
+    except (FileNotFoundError, ValueError, KeyError) as error:
         raise InputError(f"{home}: expected an evaluation's embeddings ({error}); run asdjax evaluate again") from error
+
+
+def _listed(file: Path) -> dict[str, Any]:
+    try:
+        return unsealed(file.read_text())
+    except ValueError as error:
+        raise ValueError(f"{file.name}: {error}") from error
 
 
 def _require_same(home: Path, digests: Mapping[str, str], variants: Sequence[str]) -> None:

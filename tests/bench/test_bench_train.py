@@ -114,7 +114,7 @@ def test_the_command_prints_a_table_that_fits_and_writes_the_record(
     assert main(["bench", "train", *words, "--json", str(tmp_path / "o.json")]) == 0
     traces = tmp_path / "new" / "traces"
     assert asked == [train.Request((VARIANT,), (8, 48), against_torch=True, repeats=2, stacked=7, traces=traces)]
-    assert not traces.exists()
+    assert list(traces.iterdir()) == []
     printed = capsys.readouterr().out
     assert all(len(line) <= 80 for line in printed.splitlines())
     assert all(name in printed for name in (*VARIANTS, "fleet"))

@@ -91,10 +91,12 @@ def test_times_are_of_one_step():
     two_steps = [
         Event("%twice", 0, 2_000_000),
         Event("%twice", 2_000_000, 10_000_000),
+        Event("%twice", 20_000_000, 24_000_000),
+        Event("%twice", 24_000_000, 28_000_000),
         Event("%copied", 10_000_000, 14_000_000),
     ]
     twice, copied = profile.operations_of(PROGRAM, VARIANTS, two_steps, steps=2)
-    assert (twice.name, twice.part, twice.seconds, twice.calls) == ("%twice", "rest", 5e-3, 1)
+    assert (twice.name, twice.part, twice.seconds, twice.calls) == ("%twice", "rest", 8e-3, 2)
     assert (copied.name, copied.part, copied.kind) == ("%copied", "resnet50_512 backward", "copy")
     assert (copied.seconds, copied.calls, copied.bytes) == (2e-3, 0.5, 0.5 * 2 * 8 * 4)
 
