@@ -24,7 +24,10 @@ Form = Callable[..., jax.Array]
 
 
 class Forms(NamedTuple):
-    """The way of each platform, as measured on a CPU, on a TPU by its compiler's estimate; a GPU's are not measured."""
+    """The way of each platform, as measured on a CPU, on a TPU by its compiler's estimate; a GPU's are not measured.
+
+    tests/peers/forms.py holds them against each other in a whole step, on any of these.
+    """
 
     cpu: Form
     gpu: Form

@@ -1,0 +1,197 @@
+"""Each operation's other forms, one at a time in a whole training step beside those that the package chooses.
+
+uv run python tests/peers/forms.py --batch 8                       measured here, on a GPU or CPU: minutes
+uv run --extra tpu python tests/peers/forms.py --devices v5e:1x1   by the compiler's estimate for a TPU: hours
+
+What the choices of models/layers.py and signal.py rest on, and what to run on a platform where they are not measured.
+`plain` is all operations at once as the compiler's own, the normalisation left to autodiff.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any, NamedTuple
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+
+from asdjax import parallel, signal
+from asdjax.bench.measure import in_turn, ratio
+from asdjax.bench.step import Step, config_of, spec_of
+from asdjax.bench.train import FLEET
+from asdjax.commands import console
+from asdjax.config import VARIANTS
+from asdjax.models import layers
+from asdjax.models.layers import Form, Forms
+from asdjax.models.lowering import convolution, depthwise, normalisation, pooling
+from asdjax.planning.plan import plan
+from asdjax.training import train_step
+
+USUAL = ("mobilefacenet_512", "resnet50_512", "efficientnet_b0_512")
+PLAIN = "plain"
+
+
+class Choice(NamedTuple):
+    """A form of an operation, and where the package looks it up."""
+
+    operation: str
+    module: Any
+    name: str
+    form: Any
+
+    def patch(self) -> Any:
+        """A context in which every platform takes it."""
+        everywhere = Forms(self.form, self.form, self.form) if self.module is layers else self.form
+        return mock.patch.object(self.module, self.name, everywhere)
+
+    def is_chosen(self, platform: str) -> bool:
+        """Whether the package takes it there anyway."""
+        chosen = getattr(self.module, self.name)
+        if self.module is layers:
+            chosen = getattr(chosen, platform)
+        elif self.module is signal:
+            chosen = signal.by_products if platform == "tpu" else signal.by_fft
+        return chosen is self.form
+
+
+def by_autodiff(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """As normalisation.normalised, by the definition."""
+    wide = x.astype(jnp.float32)
+    axes = tuple(range(x.ndim - 1))
+    mean, var = jnp.mean(wide, axes, keepdims=True), jnp.var(wide, axes, keepdims=True)
+    scale, bias = (normalisation.per_channel(array, x) for array in (scale, bias))
+    y = (wide - mean) * jax.lax.rsqrt(var + epsilon) * scale + bias
+    return y.astype(x.dtype), *jax.lax.stop_gradient((mean.ravel(), var.ravel()))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def shifted_products_but_kernels(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """As depthwise.shifted_products, the kernel's gradient the compiler's own."""
+    return depthwise.shifted_products(x, kernel, stride)
+
+
+def _but_kernels_forward(x: jax.Array, kernel: jax.Array, stride: int) -> tuple[jax.Array, Any]:
+    return depthwise.shifted_products(x, kernel, stride), (x, kernel)
+
+
+def _but_kernels_backward(stride: int, saved: Any, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, kernel = saved
+    (to_x,) = jax.vjp(lambda x: depthwise.shifted_products(x, kernel, stride), x)[1](gradient)
+    (to_kernel,) = jax.vjp(lambda kernel: depthwise.grouped_conv(x, kernel, stride), kernel)[1](gradient)
+    return to_x, to_kernel
+
+
+shifted_products_but_kernels.defvjp(_but_kernels_forward, _but_kernels_backward)
+
+IN_LAYERS: dict[str, tuple[Form, ...]] = {
+    "POINTWISE": (convolution.conv, convolution.pointwise_conv),
+    "OF_ONE_CHANNEL": (convolution.conv, convolution.conv_of_rows, convolution.tapped_conv),
+    "DENSE": (convolution.conv, convolution.tapped_conv),
+    "DEPTHWISE": (depthwise.grouped_conv, depthwise.shifted_products, shifted_products_but_kernels),
+    "MAX_POOL": (pooling.max_pool, pooling.max_pool_by_axes),
+}
+"""By their names in models/layers.py; the compiler's own first."""
+ABSENT = {
+    "mobilefacenet": ("dense", "max_pool"),
+    "resnet50": ("depthwise",),
+    "efficientnet_b0": ("dense", "max_pool"),
+}
+"""What a backbone has not."""
+CHOICES = (
+    *(Choice(name.lower(), layers, name, form) for name, forms in IN_LAYERS.items() for form in forms),
+    Choice("normalisation", normalisation, "normalised", by_autodiff),
+    Choice("stft", signal, "magnitudes", signal.by_fft),
+    Choice("stft", signal, "magnitudes", signal.by_products),
+)
+
+
+OPERATIONS = (*dict.fromkeys(choice.operation for choice in CHOICES), PLAIN)
+
+
+class Other(NamedTuple):
+    """What to take instead of what the package chooses."""
+
+    operation: str
+    form: str
+    choices: tuple[Choice, ...]
+
+
+def others(members: Sequence[str], platform: str, operations: Sequence[str]) -> Iterator[Other]:
+    """All that these variants have on that platform."""
+    absent = set.intersection(*(set(ABSENT[variant.rpartition("_")[0]]) for variant in members))
+    for choice in CHOICES:
+        if choice.operation in operations and choice.operation not in absent and not choice.is_chosen(platform):
+            yield Other(choice.operation, choice.form.__name__, (choice,))
+    if PLAIN in operations:
+        first = {choice.operation: choice for choice in reversed(CHOICES)}
+        yield Other(PLAIN, "", tuple(first.values()))
+
+
+@contextmanager
+def taken(other: Other) -> Iterator[None]:
+    """Within it what is traced has the other form."""
+    with ExitStack() as patches:
+        for choice in other.choices:
+            patches.enter_context(choice.patch())
+        train_step.compiled_steps.cache_clear()
+        yield
+    train_step.compiled_steps.cache_clear()
+
+
+def measured(members: Sequence[str], options: argparse.Namespace) -> None:
+    """Here, each in turn with what is chosen; its speed over that one's."""
+    spec = spec_of(members, options.batch, options.width)
+    chosen = Step(spec)
+    tell("as chosen", 1e3 * in_turn({"chosen": chosen.run})["chosen"].median)
+    for other in others(members, parallel.platform(), options.operations):
+        with taken(other):
+            step = Step(spec)
+        times = in_turn({"chosen": chosen.run, "other": step.run})
+        tell(name_of(other), 1e3 * times["other"].median, f"{ratio(times['other'], times['chosen']):6.2f} x as fast")
+
+
+def estimated(members: Sequence[str], options: argparse.Namespace) -> None:
+    """For TPUs that need not be here: by the compiler's estimate, and what moves to and from memory."""
+    config = config_of(members, options.batch, options.width)
+
+    def told(name: str) -> None:
+        made = plan(config, options.devices)
+        if made["estimate"] is None:
+            sys.exit(f"--devices: expected a TPU, for which there is an estimate, got {options.devices}")
+        tell(name, 1e3 * made["estimate"]["step_s"], f"{made['step']['bytes_accessed'] / 1e9:6.2f} GB")
+
+    told("as chosen")
+    for other in others(members, "tpu", options.operations):
+        with taken(other):
+            told(name_of(other))
+
+
+def name_of(other: Other) -> str:
+    return f"{other.operation}: {other.form}" if other.form else other.operation
+
+
+def tell(name: str, step_ms: float, more: str = "") -> None:
+    print(f"  {name:48}{step_ms:9.2f} ms a step {more}".rstrip(), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--devices", metavar="D", help="TPUs to estimate for, such as v5e:1x1")
+    parser.add_argument("--variants", type=console.names, default=USUAL, help=f"any of the six, and {FLEET} for all")
+    parser.add_argument("--operations", type=console.names, default=OPERATIONS, help=f"of {', '.join(OPERATIONS)}")
+    parser.add_argument("--batch", type=int, default=48)
+    parser.add_argument("--width", type=float, default=1.0)
+    options = parser.parse_args()
+    for name in options.variants:
+        print(name)
+        members = VARIANTS if name == FLEET else (name,)
+        (estimated if options.devices else measured)(members, options)
+
+
+if __name__ == "__main__":
+    main()
