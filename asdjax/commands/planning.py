@@ -15,7 +15,12 @@ def add_plan(commands: Any) -> None:
     )
     parser.epilog = "Nothing is run, and the devices need not be here; exit code 2 where the step does not fit them."
     console.add_config(parser)
-    parser.add_argument("--devices", required=True, metavar="D", help="v5e:4x4, v5p:2x2x1, v6e:1x1, ..., gpu:N, cpu:N")
+    parser.add_argument(
+        "--devices",
+        required=True,
+        metavar="D",
+        help="v5e:4x4, v5p:2x2x1, v6e:1x1, ..., h200:N, h100:N, a100:N, gpu:N, cpu:N",
+    )
     parser.add_argument("--json", type=Path, metavar="F", help="write the same as JSON")
 
 

@@ -7,7 +7,7 @@ numpy ones, which cost nothing, and filled by models/initialise.py.
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,12 +19,13 @@ from asdjax import parallel
 from asdjax.models.lowering import convolution, depthwise, normalisation, pooling
 from asdjax.models.lowering.convolution import Size
 
-Form = Callable[..., jax.Array]
+Form = Callable[..., Any]
 """A way to compute an operation; a convolution: (x, kernel, stride) -> (b, f', t', c')."""
 
 
 class Forms(NamedTuple):
-    """The way of each platform, as measured on a CPU, on a TPU by its compiler's estimate; a GPU's are not measured.
+    """The way of each platform, as measured on a CPU, on a TPU by its compiler's estimate, on a GPU by what its program
+    moves; nothing is measured there.
 
     tests/peers/forms.py holds them against each other in a whole step, on any of these.
     """
@@ -33,12 +34,17 @@ class Forms(NamedTuple):
     gpu: Form
     tpu: Form
 
+    def here(self) -> Form:
+        """That of the platform which is computed on, or compiled for."""
+        return {"cpu": self.cpu, "tpu": self.tpu}.get(parallel.platform(), self.gpu)
+
 
 POINTWISE = Forms(convolution.pointwise_conv, convolution.pointwise_conv, convolution.conv)
 OF_ONE_CHANNEL = Forms(convolution.conv_of_rows, convolution.conv, convolution.conv)
 DENSE = Forms(convolution.tapped_conv, convolution.conv, convolution.conv)
 DEPTHWISE = Forms(depthwise.shifted_products, depthwise.grouped_conv, depthwise.grouped_conv)
 MAX_POOL = Forms(pooling.max_pool_by_axes, pooling.max_pool_by_axes, pooling.max_pool)
+MOMENTS = Forms(normalisation.means, normalisation.means_at_once, normalisation.means)
 
 EMBEDDING = 128
 """Width of every variant's embedding (report, Table 1)."""
@@ -66,7 +72,7 @@ class _ByPlatform(nnx.Module):
     def _computed(self, forms: Forms, *arrays: jax.Array) -> jax.Array:
         if self.deterministic:
             return jax.lax.platform_dependent(*arrays, cpu=forms.cpu, tpu=forms.tpu, default=forms.gpu)
-        return {"cpu": forms.cpu, "tpu": forms.tpu}.get(parallel.platform(), forms.gpu)(*arrays)
+        return forms.here()(*arrays)
 
 
 class _Convolution(_ByPlatform):
@@ -163,7 +169,7 @@ class BatchNorm(nnx.Module):
         if self.use_running_average:
             inverse = jax.lax.rsqrt(self.var[...] + self.epsilon)
             return normalisation.scaled_and_shifted(x, scale * inverse, bias - self.mean[...] * scale * inverse)
-        y, mean, var = normalisation.normalised(x, scale, bias, self.epsilon)
+        y, mean, var = normalisation.normalised(x, scale, bias, self.epsilon, MOMENTS.here())
         self.mean.set_value(self.decay * self.mean[...] + (1 - self.decay) * mean)
         self.var.set_value(self.decay * self.var[...] + (1 - self.decay) * var)
         return y

@@ -38,12 +38,14 @@ class Estimate(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """Of one device's part of a step: FLOPs by XLA's count; bytes read from its memory and written there; bytes that
-    lie there (arguments: audio, parameters, velocity; temporaries; code; crops that wait for later dispatches); what it
-    tells other devices; the compiler's estimate; seconds to compile."""
+    """Of one device's part of a step: FLOPs by XLA's count; bytes read from its memory and written there; operations
+    that move any, on a GPU each a kernel; bytes that lie there (arguments: audio, parameters, velocity; temporaries;
+    code; crops that wait for later dispatches); what it tells other devices; the compiler's estimate; seconds to
+    compile."""
 
     flops: float
     bytes_accessed: float
+    operations: int
     arguments_bytes: int
     temporaries_bytes: int
     code_bytes: int
@@ -138,6 +140,7 @@ def _compiled(lowered: Any, call: Call, target: Target, devices: int) -> Cost:
     return Cost(
         flops=counts.flops_of(call.spec, call.arguments) / devices,
         bytes_accessed=traffic.bytes_moved(compiled),
+        operations=sum(traffic.bytes_of(compiled, line) > 0 for line in hlo.executed(compiled)),
         arguments_bytes=memory.arguments,
         temporaries_bytes=memory.temporaries,
         code_bytes=memory.code,
@@ -152,7 +155,8 @@ def _compiled(lowered: Any, call: Call, target: Target, devices: int) -> Cost:
 def _digest(program: str, target: Target) -> str:
     """Of all that a compiled program depends on."""
     settings = {name: environ.get(name, "") for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")}
-    return runtime.digest_of(target.name, target.kind, _version("libtpu"), settings, program)
+    compilers = [_version(package) for package in ("libtpu", "jax-cuda13-pjrt")]
+    return runtime.digest_of(target.name, target.kind, compilers, settings, program)
 
 
 def _version(package: str) -> str:

@@ -56,8 +56,8 @@ def _step(plan: dict[str, Any]) -> str:
     told = ", ".join(f"{number} {kind}" for kind, number in step["collectives"].items())
     between = f", {told}: {step['bytes_sent'] / 1e9:.3g} GB sent" if told else ""
     return (
-        f"{step['flops'] / 1e12:.4g} TFLOP and {step['bytes_accessed'] / 1e9:.4g} GB to and from memory on each "
-        f"device{between}; compiled in {step['compile_s']:.0f} s"
+        f"{step['flops'] / 1e12:.4g} TFLOP and {step['bytes_accessed'] / 1e9:.4g} GB to and from memory in "
+        f"{step['operations']:,} operations on each device{between}; compiled in {step['compile_s']:.0f} s"
     )
 
 

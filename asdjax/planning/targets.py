@@ -1,4 +1,4 @@
-"""Devices to plan for, which need not be here: `v5e:4x4`, `gpu:8`, `cpu:8`."""
+"""Devices to plan for, which need not be here: `v5e:4x4`, `h200:8`, `gpu:8`, `cpu:8`."""
 
 import os
 import re
@@ -10,9 +10,13 @@ import jax
 from asdjax import datasheets
 from asdjax.datasheets import Datasheet
 from asdjax.errors import InputError
+from asdjax.planning import gpus
 
 _FORM = re.compile(r"(?P<kind>[a-z][a-z0-9]*):(?P<size>[1-9]\d*(x[1-9]\d*)*)")
-_EXPECTED = "expected a TPU's generation and shape (v5e:4x4, v5p:2x2x1, v6e:2x2), gpu:N or cpu:N"
+_EXPECTED = (
+    "expected a TPU's generation and shape (v5e:4x4, v5p:2x2x1, v6e:2x2), one to "
+    f"{gpus.MOST} GPUs ({', '.join(f'{name}:N' for name in gpus.GPUS)}; gpu:N for those of this machine) or cpu:N"
+)
 _MOST_PARTS = 1024
 """Of a processor: more take JAX minutes to make."""
 _TPU_SETTINGS = {
@@ -50,25 +54,29 @@ def target_of(name: str) -> Target:
     if form is None:
         raise InputError(f"--devices: {_EXPECTED}, got {name!r}")
     kind, size = form["kind"], form["size"]
-    if kind not in ("cpu", "gpu"):
+    if kind not in ("cpu", "gpu", *gpus.GPUS):
         jax.config.update("jax_platforms", "cpu")
         return _target(name, "tpu", _tpu(name))
-    if "x" in size:
+    if "x" in size or (kind in gpus.GPUS and int(size) > gpus.MOST):
         raise InputError(f"--devices: {_EXPECTED}, got {name!r}")
+    if kind in gpus.GPUS:
+        return _target(name, "gpu", gpus.devices_of(kind, int(size)))
     return _target(name, kind, _cpu(int(size)) if kind == "cpu" else _gpu(int(size)))
 
 
 def _target(name: str, platform: str, devices: Sequence[Any]) -> Target:
     kind = devices[0].device_kind
     sheet = datasheets.of_kind(kind)
-    return Target(name, platform, devices, kind, sheet, _memory_bytes(platform, devices[0], sheet))
+    return Target(name, platform, devices, kind, sheet, _memory_bytes(name, devices[0], sheet))
 
 
-def _memory_bytes(platform: str, device: Any, sheet: Datasheet | None) -> float | None:
+def _memory_bytes(name: str, device: Any, sheet: Datasheet | None) -> float | None:
     """What a program may take: a GPU that is here says so itself, and leaves out what JAX does not ask for."""
-    if platform == "gpu":
+    if name.startswith("gpu:"):
         return (device.memory_stats() or {}).get("bytes_limit")
-    return sheet.memory_bytes if sheet else None
+    if sheet is None:
+        return None
+    return gpus.memory_bytes(sheet) if name.partition(":")[0] in gpus.GPUS else sheet.memory_bytes
 
 
 def _tpu(name: str) -> Sequence[Any]:
@@ -97,14 +105,14 @@ def _cpu(number: int) -> Sequence[Any]:
 
 
 def _gpu(number: int) -> Sequence[Any]:
-    """GPUs of this machine: XLA compiles for those only that it can ask."""
+    """GPUs of this machine."""
     try:
         here = jax.devices("gpu")
     except RuntimeError:
         here = []
     if len(here) < number:
         raise InputError(
-            f"--devices gpu:{number}: expected {number} GPUs in this machine, as XLA compiles for those only that are "
-            f"there, came {len(here)}; plan on the machine that has them"
+            f"--devices gpu:{number}: expected {number} GPUs in this machine, came {len(here)}; of those that are not "
+            f"here {', '.join(f'{name}:N' for name in gpus.GPUS)} can be planned for"
         )
     return here[:number]

@@ -7,12 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import python
 from flax import nnx
 from jax import export
 
 from asdjax import parallel
 from asdjax.models import layers
-from asdjax.models.lowering import convolution, depthwise, pooling
+from asdjax.models.lowering import convolution, depthwise, normalisation, pooling
+from asdjax.models.lowering.normalisation import Moments
 
 
 def normal(*shape: int, seed: int = 0) -> jax.Array:
@@ -147,8 +149,15 @@ def numpy_batch_norm(x: np.ndarray, scale: np.ndarray, bias: np.ndarray) -> np.n
     return (x - x.mean(axes)) / np.sqrt(x.var(axes) + 1e-5) * scale + bias
 
 
+MOMENTS = [normalisation.means, normalisation.means_at_once]
+
+
+@pytest.mark.parametrize("moments", MOMENTS)
 @pytest.mark.parametrize("shape", [(3, 4, 2, 2), (5, 2)], ids=["maps", "rows"])
-def test_batch_norm_and_its_gradients_equal_the_definition(shape: tuple[int, ...]) -> None:
+def test_batch_norm_and_its_gradients_equal_the_definition(
+    shape: tuple[int, ...], moments: Moments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layers, "MOMENTS", layers.Forms(moments, moments, moments))
     # one channel varies so little that the epsilon counts
     x = normal(*shape) * jnp.array([3.0, 0.003]).reshape((1,) * (len(shape) - 1) + (2,)) + 0.01
     scale, bias, direction = jnp.array([1.5, -0.5]), jnp.array([0.1, 2.0]), normal(*shape, seed=1)
@@ -164,6 +173,35 @@ def test_batch_norm_and_its_gradients_equal_the_definition(shape: tuple[int, ...
             difference = numpy_batch_norm(*above) - numpy_batch_norm(*below)
             expected[at] = np.sum(difference * np.asarray(direction)) / 2e-6
         np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("moments", MOMENTS)
+def test_means_of_a_map_and_of_its_squares_of_one_model_and_of_several(moments: Moments) -> None:
+    x = normal(2, 3, 5, 4, 7) + 1
+    exact = np.asarray(x, np.float64)
+    for found, expected in zip(moments(x), (exact, exact**2), strict=True):
+        np.testing.assert_allclose(found, expected.mean((0, 1, 2, 3)), rtol=1e-5)
+    for found, expected in zip(jax.vmap(moments)(x), (exact, exact**2), strict=True):
+        np.testing.assert_allclose(found, expected.mean((1, 2, 3)), rtol=1e-5)
+
+
+OVER_DEVICES = """
+import jax, jax.numpy as jnp, numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+from asdjax import parallel
+from asdjax.models.lowering import normalisation
+x = np.random.default_rng(0).normal(1, 2, (8, 5, 4, 7)).astype(np.float32)
+split = jax.device_put(x, NamedSharding(parallel.data_meshes()[0], PartitionSpec("data")))
+for moments in (normalisation.means, normalisation.means_at_once):
+    for found, of in zip(jax.jit(moments)(split), (np.float64(x), np.float64(x) ** 2)):
+        np.testing.assert_allclose(found, of.mean((0, 1, 2)), rtol=1e-5)
+print(len(split.sharding.device_set))
+"""
+
+
+def test_means_of_a_batch_that_is_split_over_devices_are_of_all_of_it() -> None:
+    ran = python(OVER_DEVICES, env={"XLA_FLAGS": "--xla_force_host_platform_device_count=4"})
+    assert ran.stdout == "4\n", ran.stderr
 
 
 def test_batch_norm_keeps_nine_tenths_of_its_running_averages_and_evaluates_with_them() -> None:

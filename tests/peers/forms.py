@@ -2,6 +2,7 @@
 
 uv run python tests/peers/forms.py --batch 8                       measured here, on a GPU or CPU: minutes
 uv run --extra tpu python tests/peers/forms.py --devices v5e:1x1   by the compiler's estimate for a TPU: hours
+uv run --extra cuda python tests/peers/forms.py --devices h200:1   by what a GPU's program moves: minutes
 
 What the choices of models/layers.py and signal.py rest on, and what to run on a platform where they are not measured.
 `plain` is all operations at once as the compiler's own, the normalisation left to autodiff.
@@ -27,7 +28,9 @@ from asdjax.config import VARIANTS
 from asdjax.models import layers
 from asdjax.models.layers import Form, Forms
 from asdjax.models.lowering import convolution, depthwise, normalisation, pooling
+from asdjax.models.lowering.normalisation import Moments
 from asdjax.planning.plan import plan
+from asdjax.planning.targets import target_of
 from asdjax.training import train_step
 
 USUAL = ("mobilefacenet_512", "resnet50_512", "efficientnet_b0_512")
@@ -58,7 +61,7 @@ class Choice(NamedTuple):
 
 
 def by_autodiff(
-    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float
+    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, _: Moments
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """As normalisation.normalised, by the definition."""
     wide = x.astype(jnp.float32)
@@ -94,6 +97,7 @@ IN_LAYERS: dict[str, tuple[Form, ...]] = {
     "DENSE": (convolution.conv, convolution.tapped_conv),
     "DEPTHWISE": (depthwise.grouped_conv, depthwise.shifted_products, shifted_products_but_kernels),
     "MAX_POOL": (pooling.max_pool, pooling.max_pool_by_axes),
+    "MOMENTS": (normalisation.means, normalisation.means_at_once),
 }
 """By their names in models/layers.py; the compiler's own first."""
 ABSENT = {
@@ -155,18 +159,21 @@ def measured(members: Sequence[str], options: argparse.Namespace) -> None:
         tell(name_of(other), 1e3 * times["other"].median, f"{ratio(times['other'], times['chosen']):6.2f} x as fast")
 
 
-def estimated(members: Sequence[str], options: argparse.Namespace) -> None:
-    """For TPUs that need not be here: by the compiler's estimate, and what moves to and from memory."""
+def planned(members: Sequence[str], options: argparse.Namespace) -> None:
+    """For devices that need not be here: the compiler's estimate, where it makes one, else at least how long memory
+    takes; and what moves to and from memory."""
     config = config_of(members, options.batch, options.width)
 
     def told(name: str) -> None:
         made = plan(config, options.devices)
-        if made["estimate"] is None:
-            sys.exit(f"--devices: expected a TPU, for which there is an estimate, got {options.devices}")
-        tell(name, 1e3 * made["estimate"]["step_s"], f"{made['step']['bytes_accessed'] / 1e9:6.2f} GB")
+        if made["roofline"] is None:
+            sys.exit(f"--devices: expected devices with a data sheet, got {options.devices}")
+        step, least = made["step"], made["roofline"]["memory_s"]
+        seconds = made["estimate"]["step_s"] if made["estimate"] else least
+        tell(name, 1e3 * seconds, f"{step['bytes_accessed'] / 1e9:7.2f} GB {step['operations']:6,} operations")
 
     told("as chosen")
-    for other in others(members, "tpu", options.operations):
+    for other in others(members, target_of(options.devices).platform, options.operations):
         with taken(other):
             told(name_of(other))
 
@@ -181,7 +188,7 @@ def tell(name: str, step_ms: float, more: str = "") -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--devices", metavar="D", help="TPUs to estimate for, such as v5e:1x1")
+    parser.add_argument("--devices", metavar="D", help="to plan for: v5e:1x1, h200:1, ...")
     parser.add_argument("--variants", type=console.names, default=USUAL, help=f"any of the six, and {FLEET} for all")
     parser.add_argument("--operations", type=console.names, default=OPERATIONS, help=f"of {', '.join(OPERATIONS)}")
     parser.add_argument("--batch", type=int, default=48)
@@ -190,7 +197,7 @@ def main() -> None:
     for name in options.variants:
         print(name)
         members = VARIANTS if name == FLEET else (name,)
-        (estimated if options.devices else measured)(members, options)
+        (planned if options.devices else measured)(members, options)
 
 
 if __name__ == "__main__":

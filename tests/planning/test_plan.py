@@ -18,7 +18,7 @@ from asdjax.cli import main
 from asdjax.config import Config, default
 from asdjax.datasheets import Datasheet, of_kind
 from asdjax.errors import InputError
-from asdjax.planning import plan, program
+from asdjax.planning import gpus, plan, program
 from asdjax.planning.collectives import collectives_of
 from asdjax.planning.program import Cost, Estimate
 from asdjax.planning.table import of_plan
@@ -27,6 +27,7 @@ from asdjax.planning.work import work_of
 from asdjax.training import fleet, optimizer
 
 CONFIG = str(PROJECT / "configs" / "dcase2021.py")
+CUDA = "jax_cuda13_plugin"
 PLAN = "import sys; from asdjax.cli import main; sys.exit(main(['plan', *sys.argv[1:]]))"
 
 
@@ -38,11 +39,14 @@ def planned(devices: str, corpus: Path, out: Path, **changes: str) -> tuple[dict
     return json.loads(out.read_text()), ran.stderr
 
 
-@pytest.mark.parametrize("devices", ["", "v5e", "v5e:0x1", "v5e:2x", "gpu:2x2", "cpu:1x1", "V5E:2x2", "cpu:-1"])
+@pytest.mark.parametrize(
+    "devices", ["", "v5e", "v5e:0x1", "gpu:2x2", "cpu:1x1", "V5E:2x2", "cpu:-1", "h200", "h200:9", "h200:1x8"]
+)
 def test_names_of_no_devices_are_refused_in_one_line(devices: str, capsys: pytest.CaptureFixture[str]):
     assert main(["plan", "--config", CONFIG, "--devices", devices]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "--devices: expected a TPU's generation and shape (v5e:4x4, v5p:2x2x1, v6e:2x2), gpu:N or cpu:N" in line
+    assert "--devices: expected a TPU's generation and shape (v5e:4x4, v5p:2x2x1, v6e:2x2), one to 8 GPUs" in line
+    assert "(h200:N, h100:N, a100:N; gpu:N for those of this machine) or cpu:N" in line
     assert f"got {devices!r}" in line
 
 
@@ -55,7 +59,27 @@ def test_gpus_that_are_not_here_are_refused(capsys: pytest.CaptureFixture[str]):
     if parallel.on_accelerator():
         pytest.skip("there is a GPU here")
     assert main(["plan", "--config", CONFIG, "--devices", "gpu:2"]) == 2
-    assert "--devices gpu:2: expected 2 GPUs in this machine" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "--devices gpu:2: expected 2 GPUs in this machine, came 0; of those that are not here h200:N, " in said
+
+
+@pytest.mark.skipif(bool(find_spec(CUDA)), reason="JAX's plugin for CUDA is here")
+def test_gpus_that_are_not_here_without_the_plugin_are_refused():
+    ran = python(PLAN, "--config", CONFIG, "--devices", "h200:1")
+    assert ran.returncode == 2
+    assert "--devices h200:1: expected JAX's plugin for CUDA" in ran.stderr
+    assert "pip install 'asdjax[cuda]'" in ran.stderr
+
+
+@pytest.mark.parametrize("name", list(gpus.GPUS))
+def test_a_gpu_that_is_not_here_has_a_data_sheet_and_the_part_of_its_memory_that_jax_takes(
+    name: str, monkeypatch: pytest.MonkeyPatch
+):
+    sheet = of_kind(gpus.GPUS[name].kind)
+    assert sheet is not None
+    assert gpus.memory_bytes(sheet) == 0.75 * sheet.memory_bytes
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.9")
+    assert gpus.memory_bytes(sheet) == 0.9 * sheet.memory_bytes
 
 
 @pytest.mark.parametrize("devices", ["v5e:3x5", "v9z:2x2"])
@@ -121,7 +145,9 @@ def test_clips_are_counted_as_they_lie_there(corpus: Path):
 
 
 SHEET = Datasheet(flops_per_s=1e12, bytes_per_s=1e11, memory_bytes=1e9, interconnect_bytes_per_s=1e10, cycles_per_s=1e9)
-COST = Cost(2e9, 1e9, 400_000_000, 500_000_000, 1_000_000, 10_000_000, {"all-reduce": 3}, 1e7, Estimate(3e6, 5e8), 60)
+COST = Cost(
+    2e9, 1e9, 1234, 400_000_000, 500_000_000, 1_000_000, 10_000_000, {"all-reduce": 3}, 1e7, Estimate(3e6, 5e8), 60
+)
 DEVICES = [SimpleNamespace(process_index=host) for host in (0, 0, 1, 1)]
 TARGET = Target("tpu:4", "tpu", DEVICES, "a TPU", SHEET, 1e9)
 
@@ -160,6 +186,7 @@ def test_what_does_not_fit_is_told_and_is_exit_code_2(
     assert main(["plan", "--config", CONFIG, "--devices", "any", *overrides(corpus)]) == 2
     said = " ".join(capsys.readouterr().out.split())
     assert "it has 0.47: DOES NOT FIT" in said
+    assert "1 GB to and from memory in 1,234 operations on each device, 3 all-reduce: 0.01 GB sent" in said
     assert "in bfloat16; in 2 hosts, while asdjax train runs in one" in said
 
 
@@ -273,3 +300,15 @@ def test_a_tpu_that_is_not_here(corpus: Path, tmp_path: Path):
     assert found["fleet"]["precision"] == "bfloat16"
     assert found["roofline"]["step_s"] > 0
     assert found["estimate"]["step_s"] > found["roofline"]["arithmetic_s"]
+
+
+@pytest.mark.slow
+def test_gpus_that_are_not_here(corpus: Path, tmp_path: Path):
+    if not find_spec(CUDA):
+        pytest.skip("needs JAX's plugin for CUDA (asdjax[cuda])")
+    found, _ = planned("h200:2", corpus, tmp_path / "plan.json")
+    assert found["memory"] == {**found["memory"], "there_bytes": 0.75 * 141e9, "fits": True}
+    assert (found["fleet"]["precision"], found["fleet"]["batch_per_device"]) == ("bfloat16", 2)
+    assert found["step"]["collectives"].keys() >= {"all-reduce"}
+    assert found["roofline"]["step_s"] > 0
+    assert found["estimate"] is None

@@ -1,14 +1,44 @@
 """Normalisation by a batch's statistics, and arithmetic by channel."""
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
+Moments = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
+"""A way to compute the means (c,) of x (..., c) float32 and of its squares."""
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+
+def means(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Of x and of its squares, each as a reduction of its own, which a compiler may join."""
+    axes = tuple(range(x.ndim - 1))
+    return jnp.mean(x, axis=axes), jnp.mean(jnp.square(x), axis=axes)
+
+
+def means_at_once(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The same as one reduction of pairs.
+
+    XLA for GPUs joins `means` after a convolution, not after a matrix product, whose result it then reads twice:
+    compiled for an H200 a step of 48 pieces (512) moves 6.32 GB in 1,040 kernels instead of 6.50 in 1,089 in
+    MobileFaceNet, 8.03 in 1,047 instead of 8.35 in 1,101 in ResNet-50, 4.92 in 1,344 instead of 5.06 in 1,386 in
+    EfficientNet-B0. The sums of the gradient do not gain: what is reduced would first be written out in float32.
+    """
+    zero = jnp.zeros((), x.dtype)
+    add = jax.lax.add
+    sums = jax.lax.reduce(
+        (x, jnp.square(x)),
+        (zero, zero),
+        lambda a, b: (add(a[0], b[0]), add(a[1], b[1])),
+        tuple(range(x.ndim - 1)),
+    )
+    n = x.size // x.shape[-1]
+    return sums[0] / n, sums[1] / n
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def normalised(
-    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float
+    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, moments: Moments
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """x (..., c) normalised over all axes but the last, scaled by (c,) and shifted by (c,); with the mean and (biased)
     variance (c,) used, float32.
@@ -16,24 +46,26 @@ def normalised(
     The derivative is written out (Ioffe & Szegedy 2015, section 3): two reductions and one pass over x, where
     autodiff makes several of each. No gradient flows through the mean and variance returned.
     """
-    return _normalised_forward(x, scale, bias, epsilon)[0]
+    return _normalised_forward(x, scale, bias, epsilon, moments)[0]
 
 
 def _normalised_forward(
-    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float
+    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, moments: Moments
 ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], tuple[jax.Array, ...]]:
-    axes = tuple(range(x.ndim - 1))
-    wide = x.astype(jnp.float32)
-    mean = jnp.mean(wide, axis=axes)
-    var = jnp.maximum(jnp.mean(jnp.square(wide), axis=axes) - jnp.square(mean), 0.0)
+    mean, of_squares = moments(x.astype(jnp.float32))
+    var = jnp.maximum(of_squares - jnp.square(mean), 0.0)
     inverse = jax.lax.rsqrt(var + epsilon)
     y = scaled_and_shifted(x, scale * inverse, bias - mean * scale * inverse)
     return (y, mean, var), (x, scale, mean, inverse)
 
 
 def _normalised_backward(
-    epsilon: float, saved: tuple[jax.Array, ...], gradients: tuple[jax.Array, jax.Array, jax.Array]
+    epsilon: float,
+    moments: Moments,
+    saved: tuple[jax.Array, ...],
+    gradients: tuple[jax.Array, jax.Array, jax.Array],
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
+    del moments
     x, scale, mean, inverse = saved
     axes = tuple(range(x.ndim - 1))
     gradient = gradients[0].astype(jnp.float32)
