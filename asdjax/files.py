@@ -95,8 +95,7 @@ def locked_folder(folder: Path, *, wait: bool = True) -> Iterator[Path]:
         handle = _lock(folder, wait)
         try:
             with _gone_again(new):  # while it is locked: nobody else is at work in it
-                if not os.access(folder, os.W_OK):
-                    raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+                require_writable(folder)
                 yield folder
         finally:
             os.close(handle)
@@ -154,6 +153,12 @@ def is_locked(folder: Path) -> bool:
     finally:
         os.close(handle)
     return False
+
+
+def require_writable(folder: Path) -> None:
+    """Raise InputError where no file can be made in a folder."""
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"{folder}: {os.strerror(errno.EACCES)}; {_REMEDIES[errno.EACCES]}")
 
 
 def _lock(folder: Path, wait: bool) -> int:

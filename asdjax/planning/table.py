@@ -26,9 +26,13 @@ def _devices(plan: dict[str, Any]) -> str:
     hosts = devices["hosts"]
     beyond = f"; in {hosts} hosts, while asdjax train runs in one" if hosts > 1 else ""
     return (
-        f"{devices['number']} {devices['kind']} ({devices['name']}); batch {fleet['batch_size']} of each of "
-        f"{len(fleet['variants'])} variants, {fleet['batch_per_device']} on a device, in {fleet['precision']}{beyond}"
+        f"{devices['number']} {devices['kind']} ({devices['name']}); batch {fleet['batch_size']} of "
+        f"{_variants(fleet['variants'])}, {fleet['batch_per_device']} on a device, in {fleet['precision']}{beyond}"
     )
+
+
+def _variants(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"each of {len(names)} variants"
 
 
 def _fleets(plan: dict[str, Any]) -> str:

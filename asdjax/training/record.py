@@ -7,7 +7,7 @@ from pathlib import Path
 from asdjax.corpus.access import Recording
 from asdjax.corpus.tasks import Task
 from asdjax.errors import InputError
-from asdjax.files import replace_text
+from asdjax.files import replace_text, sealed, unsealed
 
 FILE = "task.json"
 
@@ -17,7 +17,7 @@ def save(folder: Path, task: Task, recordings: Sequence[Recording]) -> None:
     its samples."""
     folder.mkdir(parents=True, exist_ok=True)
     content = {"classes": task.classes, "clips": _clips(task, recordings)}
-    replace_text(folder / FILE, json.dumps(content, indent=1) + "\n")
+    replace_text(folder / FILE, json.dumps(sealed(content), indent=1) + "\n")
 
 
 def require_same(folder: Path, task: Task, recordings: Sequence[Recording]) -> None:
@@ -55,7 +55,7 @@ def number_of_classes(folder: Path) -> int:
 def _read(file: Path) -> tuple[tuple[tuple[str, ...], ...], dict[str, str]]:
     """Classes, and clips as `_clips` tells them."""
     try:
-        content = json.loads(file.read_text())
+        content = unsealed(file.read_text())
         return tuple(tuple(klass) for klass in content["classes"]), dict(content["clips"])
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{file}: expected a record of training clips, came a damaged file; remove it") from error

@@ -1,5 +1,6 @@
 """A fleet is refused other clips than it was trained on, and told which."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -67,9 +68,10 @@ def test_another_class_of_the_same_clip_is_noticed(tmp_path: Path):
         record.require_same(tmp_path, now, recordings(now))
 
 
-def test_a_damaged_record_is_told(folder: Path):
-    (folder / "task.json").write_text("{")
-    now = task("here", "a.wav", "b.wav")
+@pytest.mark.parametrize("damage", [lambda text: "{", lambda text: text.replace("a.wav", "q.wav")])
+def test_a_damaged_record_is_told(folder: Path, damage: Callable[[str], str]):
+    file, now = folder / "task.json", task("here", "a.wav", "b.wav")
+    file.write_text(damage(file.read_text()))
     with pytest.raises(InputError, match="damaged"):
         record.require_same(folder, now, recordings(now))
 

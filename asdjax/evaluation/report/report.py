@@ -14,7 +14,7 @@ from asdjax.evaluation.report.inputs import HEADLINE, Inputs
 from asdjax.evaluation.report.models import Models
 from asdjax.evaluation.report.page import Page
 from asdjax.evaluation.table import as_range, percent
-from asdjax.files import replace_text
+from asdjax.files import replace_text, require_writable
 from asdjax.progress import track
 
 FILE = "report.html"
@@ -32,10 +32,11 @@ def report(
 
     `clips`: how many are explained of the most anomalous, of the normal ones with the highest and of the anomalies with
     the lowest scores. `split` None is the labelled one if it was evaluated. Raises InputError where nothing was
-    evaluated, or something of it is gone.
+    evaluated, something of it is gone, or the page could not be written.
     """
     # 1. What an evaluation has found.
     read = inputs.read(workdir, split, overrides)
+    require_writable(read.folder)
     # 2. Why: clips, pieces, frequencies, the nearest normal clip.
     explained = _explained(workdir, read, clips)
     # 3. Pictures, tables, sentences.

@@ -4,6 +4,7 @@ import base64
 import csv
 import io
 import json
+import os
 import re
 import shutil
 from html.parser import HTMLParser
@@ -15,6 +16,7 @@ import soundfile
 from conftest import quick_compiles, train_tiny
 
 from asdjax.cli import main
+from asdjax.evaluation.report import report as report_module
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
@@ -231,6 +233,19 @@ def test_sound_that_is_gone_is_named(trained: Path, capsys: pytest.CaptureFixtur
 def test_a_damaged_evaluation_is_refused(file: str, trained: Path, capsys: pytest.CaptureFixture[str]):
     (trained / "evaluation" / "dev" / file).write_text("{}")
     assert "run asdjax evaluate again" in refusal(trained, capsys)
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_explained(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def explained(*_: object) -> None:
+        raise AssertionError("minutes of work for nothing")
+
+    folder = trained / "evaluation" / "dev"
+    monkeypatch.setattr(report_module, "_explained", explained)
+    monkeypatch.setattr(os, "access", lambda path, _: Path(path) != folder)
+    assert report(trained) == 2
+    assert f"{folder}: Permission denied; allow reading and writing there" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("number", ["-1", "21", "many"])
