@@ -16,3 +16,8 @@ class Stopped(Exception):
 
 class Diverged(Exception):
     """A loss that is no number; the last checkpoint stands. Exit code 1."""
+
+
+def reason_of(error: Exception) -> str:
+    """The first line of what a library's error says; its name where it says nothing."""
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -157,8 +157,9 @@ def is_locked(folder: Path) -> bool:
 
 def require_writable(folder: Path) -> None:
     """Raise InputError where no file can be made in a folder."""
-    if not os.access(folder, os.W_OK):
-        raise InputError(f"{folder}: {os.strerror(errno.EACCES)}; {_REMEDIES[errno.EACCES]}")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        number = errno.EROFS if os.statvfs(folder).f_flag & os.ST_RDONLY else errno.EACCES
+        raise InputError(f"{folder}: {os.strerror(number)}; {_REMEDIES[number]}")
 
 
 def _lock(folder: Path, wait: bool) -> int:

@@ -13,7 +13,10 @@ def add_plan(commands: Any) -> None:
     parser = console.add_command(
         commands, "plan", _plan, "compile the training step for other devices: memory, FLOPs, roofline"
     )
-    parser.epilog = "Nothing is run, and the devices need not be here; exit code 2 where the step does not fit them."
+    parser.epilog = (
+        "Nothing is run, and the devices need not be here; exit code 2 where the step does not fit them. For GPUs that "
+        "are not here (h200, h100, a100) nothing is tuned, and the memory for cuDNN's scratch is left out."
+    )
     console.add_config(parser)
     parser.add_argument(
         "--devices",

@@ -24,8 +24,8 @@ Form = Callable[..., Any]
 
 
 class Forms(NamedTuple):
-    """The way of each platform, as measured on a CPU, on a TPU by its compiler's estimate, on a GPU by what its program
-    moves; nothing is measured there.
+    """The way of each platform, as measured on a CPU, on a TPU by its compiler's estimate. A GPU's are not measured;
+    those of a batch's means are chosen by what the compiled program moves.
 
     tests/peers/forms.py holds them against each other in a whole step, on any of these.
     """

@@ -1,6 +1,9 @@
-"""NVIDIA's GPUs described to XLA, which compiles for them where there is none."""
+"""NVIDIA's GPUs described to XLA, which compiles for them where there is none.
 
-import os
+Nothing is tuned then, as that is done by trying: the calls to cuDNN and the tiles of matrix products are defaults. So
+the memory for cuDNN's scratch is left out, and a program compiled on the GPU may move a little more or less.
+"""
+
 from collections.abc import Sequence
 from string import Template
 from typing import Any, NamedTuple
@@ -8,18 +11,18 @@ from typing import Any, NamedTuple
 import jax
 
 from asdjax.datasheets import Datasheet, of_kind
-from asdjax.errors import InputError
+from asdjax.errors import InputError, reason_of
 
-MOST = 8
-"""GPUs of one host, which NVLink joins."""
+MOST_OF_A_HOST = 8
+"""Which NVLink joins."""
 
 _JAX_TAKES = 0.75
-"""Of a GPU's memory, where XLA_PYTHON_CLIENT_MEM_FRACTION does not say otherwise."""
+"""Of a GPU's memory, unless it is told otherwise."""
 
 
 class Gpu(NamedTuple):
     """What JAX calls it; its compute capability, multiprocessors, float32 lanes of each, clock, second-level cache, and
-    shared memory of a multiprocessor and of a block: NVIDIA's architecture white papers."""
+    shared memory of a multiprocessor and of a block: NVIDIA's data sheets and architecture white papers."""
 
     kind: str
     capability: tuple[int, int]
@@ -78,7 +81,7 @@ gpu_device_info {
 def devices_of(name: str, number: int) -> Sequence[Any]:
     """So many of them in one host, to compile for.
 
-    Raises InputError where JAX's plugin for CUDA is not here.
+    Raises InputError where JAX's plugin for CUDA is not here, or does not work.
     """
     from jax.experimental import topologies
 
@@ -88,14 +91,14 @@ def devices_of(name: str, number: int) -> Sequence[Any]:
         return topologies.get_topology_desc(platform="cuda", target_config=described, topology=f"1x1x{number}").devices
     except (RuntimeError, ValueError) as error:  # from JAX, without the plugin, and from one of another version
         raise InputError(
-            f"--devices {name}:{number}: expected JAX's plugin for CUDA, which compiles for GPUs that are not here "
-            f"(pip install 'asdjax[cuda]'); it said: {str(error).splitlines()[0]}"
+            f"--devices {name}:{number}: expected JAX's plugin for CUDA in working order, which compiles for GPUs that "
+            f"are not here (pip install 'asdjax[cuda]'); JAX said: {reason_of(error)}"
         ) from error
 
 
 def memory_bytes(sheet: Datasheet) -> float:
-    """What JAX would ask such a GPU for."""
-    return sheet.memory_bytes * float(os.environ.get("XLA_PYTHON_CLIENT_MEM_FRACTION", _JAX_TAKES))
+    """What JAX would ask such a GPU for, by the data sheet's round figure, a few percent below the driver's."""
+    return _JAX_TAKES * sheet.memory_bytes
 
 
 def _described(gpu: Gpu) -> str:

@@ -39,9 +39,9 @@ class Estimate(NamedTuple):
 
 class Cost(NamedTuple):
     """Of one device's part of a step: FLOPs by XLA's count; bytes read from its memory and written there; operations
-    that move any, on a GPU each a kernel; bytes that lie there (arguments: audio, parameters, velocity; temporaries;
-    code; crops that wait for later dispatches); what it tells other devices; the compiler's estimate; seconds to
-    compile."""
+    that move any, on a GPU about a kernel each; bytes that lie there (arguments: audio, parameters, velocity;
+    temporaries; code; crops that wait for later dispatches); what it tells other devices; the compiler's estimate;
+    seconds to compile."""
 
     flops: float
     bytes_accessed: float

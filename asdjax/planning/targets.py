@@ -9,13 +9,13 @@ import jax
 
 from asdjax import datasheets
 from asdjax.datasheets import Datasheet
-from asdjax.errors import InputError
+from asdjax.errors import InputError, reason_of
 from asdjax.planning import gpus
 
 _FORM = re.compile(r"(?P<kind>[a-z][a-z0-9]*):(?P<size>[1-9]\d*(x[1-9]\d*)*)")
 _EXPECTED = (
     "expected a TPU's generation and shape (v5e:4x4, v5p:2x2x1, v6e:2x2), one to "
-    f"{gpus.MOST} GPUs ({', '.join(f'{name}:N' for name in gpus.GPUS)}; gpu:N for those of this machine) or cpu:N"
+    f"{gpus.MOST_OF_A_HOST} of {', '.join(gpus.GPUS)} (h200:8), gpu:N for GPUs of this machine or cpu:N"
 )
 _MOST_PARTS = 1024
 """Of a processor: more take JAX minutes to make."""
@@ -57,26 +57,22 @@ def target_of(name: str) -> Target:
     if kind not in ("cpu", "gpu", *gpus.GPUS):
         jax.config.update("jax_platforms", "cpu")
         return _target(name, "tpu", _tpu(name))
-    if "x" in size or (kind in gpus.GPUS and int(size) > gpus.MOST):
+    if "x" in size or (kind in gpus.GPUS and int(size) > gpus.MOST_OF_A_HOST):
         raise InputError(f"--devices: {_EXPECTED}, got {name!r}")
-    if kind in gpus.GPUS:
-        return _target(name, "gpu", gpus.devices_of(kind, int(size)))
-    return _target(name, kind, _cpu(int(size)) if kind == "cpu" else _gpu(int(size)))
+    if kind == "cpu":
+        return _target(name, "cpu", _cpu(int(size)))
+    if kind == "gpu":
+        here = _target(name, "gpu", _gpu(int(size)))
+        return here._replace(memory_bytes=(here.devices[0].memory_stats() or {}).get("bytes_limit"))
+    absent = _target(name, "gpu", gpus.devices_of(kind, int(size)))
+    return absent._replace(memory_bytes=gpus.memory_bytes(absent.sheet) if absent.sheet else None)
 
 
 def _target(name: str, platform: str, devices: Sequence[Any]) -> Target:
+    """With the memory that the data sheet tells."""
     kind = devices[0].device_kind
     sheet = datasheets.of_kind(kind)
-    return Target(name, platform, devices, kind, sheet, _memory_bytes(name, devices[0], sheet))
-
-
-def _memory_bytes(name: str, device: Any, sheet: Datasheet | None) -> float | None:
-    """What a program may take: a GPU that is here says so itself, and leaves out what JAX does not ask for."""
-    if name.startswith("gpu:"):
-        return (device.memory_stats() or {}).get("bytes_limit")
-    if sheet is None:
-        return None
-    return gpus.memory_bytes(sheet) if name.partition(":")[0] in gpus.GPUS else sheet.memory_bytes
+    return Target(name, platform, devices, kind, sheet, sheet.memory_bytes if sheet else None)
 
 
 def _tpu(name: str) -> Sequence[Any]:
@@ -89,9 +85,9 @@ def _tpu(name: str) -> Sequence[Any]:
         return topologies.get_topology_desc(platform="tpu", topology_name=name).devices
     # from JAX and libtpu, for a name or shape that no TPU has, or no libtpu
     except (RuntimeError, ValueError, ModuleNotFoundError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"--devices {name}: {_EXPECTED}, and for a TPU libtpu (pip install 'asdjax[tpu]'); it said: {reason}"
+            f"--devices {name}: {_EXPECTED}, and for a TPU libtpu (pip install 'asdjax[tpu]'); it said: "
+            f"{reason_of(error)}"
         ) from error
 
 
@@ -112,7 +108,7 @@ def _gpu(number: int) -> Sequence[Any]:
         here = []
     if len(here) < number:
         raise InputError(
-            f"--devices gpu:{number}: expected {number} GPUs in this machine, came {len(here)}; of those that are not "
-            f"here {', '.join(f'{name}:N' for name in gpus.GPUS)} can be planned for"
+            f"--devices gpu:{number}: expected so many GPUs in this machine, came {len(here)}; for GPUs that are not "
+            f"here give {', '.join(f'{name}:N' for name in gpus.GPUS)}"
         )
     return here[:number]

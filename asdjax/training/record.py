@@ -58,7 +58,10 @@ def _read(file: Path) -> tuple[tuple[tuple[str, ...], ...], dict[str, str]]:
         content = unsealed(file.read_text())
         return tuple(tuple(klass) for klass in content["classes"]), dict(content["clips"])
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{file}: expected a record of training clips, came a damaged file; remove it") from error
+        raise InputError(
+            f"{file}: expected a record of training clips ({error}); remove it and run asdjax train again, which "
+            "writes it anew"
+        ) from error
 
 
 def _clips(task: Task, recordings: Sequence[Recording]) -> dict[str, str]:

@@ -2,14 +2,13 @@
 
 uv run python tests/peers/forms.py --batch 8                       measured here, on a GPU or CPU: minutes
 uv run --extra tpu python tests/peers/forms.py --devices v5e:1x1   by the compiler's estimate for a TPU: hours
-uv run --extra cuda python tests/peers/forms.py --devices h200:1   by what a GPU's program moves: minutes
+uv run --extra cuda python tests/peers/forms.py --devices h200:1   by what a GPU's program moves: an hour
 
 What the choices of models/layers.py and signal.py rest on, and what to run on a platform where they are not measured.
 `plain` is all operations at once as the compiler's own, the normalisation left to autodiff.
 """
 
 import argparse
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -25,6 +24,7 @@ from asdjax.bench.step import Step, config_of, spec_of
 from asdjax.bench.train import FLEET
 from asdjax.commands import console
 from asdjax.config import VARIANTS
+from asdjax.errors import InputError
 from asdjax.models import layers
 from asdjax.models.layers import Form, Forms
 from asdjax.models.lowering import convolution, depthwise, normalisation, pooling
@@ -143,8 +143,10 @@ def taken(other: Other) -> Iterator[None]:
         for choice in other.choices:
             patches.enter_context(choice.patch())
         train_step.compiled_steps.cache_clear()
-        yield
-    train_step.compiled_steps.cache_clear()
+        try:
+            yield
+        finally:
+            train_step.compiled_steps.cache_clear()
 
 
 def measured(members: Sequence[str], options: argparse.Namespace) -> None:
@@ -166,8 +168,6 @@ def planned(members: Sequence[str], options: argparse.Namespace) -> None:
 
     def told(name: str) -> None:
         made = plan(config, options.devices)
-        if made["roofline"] is None:
-            sys.exit(f"--devices: expected devices with a data sheet, got {options.devices}")
         step, least = made["step"], made["roofline"]["memory_s"]
         seconds = made["estimate"]["step_s"] if made["estimate"] else least
         tell(name, 1e3 * seconds, f"{step['bytes_accessed'] / 1e9:7.2f} GB {step['operations']:6,} operations")
@@ -194,6 +194,14 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=48)
     parser.add_argument("--width", type=float, default=1.0)
     options = parser.parse_args()
+    for given, known in ((options.variants, (*VARIANTS, FLEET)), (options.operations, OPERATIONS)):
+        if unknown := [name for name in given if name not in known]:
+            parser.error(f"expected any of {', '.join(known)}, got {', '.join(unknown)}")
+    try:
+        if options.devices and target_of(options.devices).sheet is None:
+            parser.error(f"--devices: expected devices with a data sheet, got {options.devices}")
+    except InputError as error:
+        parser.error(str(error))
     for name in options.variants:
         print(name)
         members = VARIANTS if name == FLEET else (name,)

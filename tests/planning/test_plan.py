@@ -45,8 +45,8 @@ def planned(devices: str, corpus: Path, out: Path, **changes: str) -> tuple[dict
 def test_names_of_no_devices_are_refused_in_one_line(devices: str, capsys: pytest.CaptureFixture[str]):
     assert main(["plan", "--config", CONFIG, "--devices", devices]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "--devices: expected a TPU's generation and shape (v5e:4x4, v5p:2x2x1, v6e:2x2), one to 8 GPUs" in line
-    assert "(h200:N, h100:N, a100:N; gpu:N for those of this machine) or cpu:N" in line
+    assert "--devices: expected a TPU's generation and shape (v5e:4x4, v5p:2x2x1, v6e:2x2), one to 8 " in line
+    assert "of h200, h100, a100 (h200:8), gpu:N for GPUs of this machine or cpu:N" in line
     assert f"got {devices!r}" in line
 
 
@@ -60,7 +60,7 @@ def test_gpus_that_are_not_here_are_refused(capsys: pytest.CaptureFixture[str]):
         pytest.skip("there is a GPU here")
     assert main(["plan", "--config", CONFIG, "--devices", "gpu:2"]) == 2
     said = capsys.readouterr().err
-    assert "--devices gpu:2: expected 2 GPUs in this machine, came 0; of those that are not here h200:N, " in said
+    assert "--devices gpu:2: expected so many GPUs in this machine, came 0; for GPUs that are not here give" in said
 
 
 @pytest.mark.skipif(bool(find_spec(CUDA)), reason="JAX's plugin for CUDA is here")
@@ -72,14 +72,10 @@ def test_gpus_that_are_not_here_without_the_plugin_are_refused():
 
 
 @pytest.mark.parametrize("name", list(gpus.GPUS))
-def test_a_gpu_that_is_not_here_has_a_data_sheet_and_the_part_of_its_memory_that_jax_takes(
-    name: str, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_gpu_that_is_not_here_has_a_data_sheet_and_the_part_of_its_memory_that_jax_takes(name: str):
     sheet = of_kind(gpus.GPUS[name].kind)
     assert sheet is not None
     assert gpus.memory_bytes(sheet) == 0.75 * sheet.memory_bytes
-    monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.9")
-    assert gpus.memory_bytes(sheet) == 0.9 * sheet.memory_bytes
 
 
 @pytest.mark.parametrize("devices", ["v5e:3x5", "v9z:2x2"])
