@@ -9,6 +9,7 @@ import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -246,6 +247,9 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_is_explained(
     monkeypatch.setattr(os, "access", lambda path, _: Path(path) != folder)
     assert report(trained) == 2
     assert f"{folder}: Permission denied; allow reading and writing there" in capsys.readouterr().err
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY))
+    assert report(trained) == 2
+    assert f"{folder}: Read-only file system; choose a folder on a disk" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("number", ["-1", "21", "many"])
