@@ -112,8 +112,6 @@ CHOICES = (
     Choice("stft", signal, "magnitudes", signal.by_fft),
     Choice("stft", signal, "magnitudes", signal.by_products),
 )
-
-
 OPERATIONS = (*dict.fromkeys(choice.operation for choice in CHOICES), PLAIN)
 
 

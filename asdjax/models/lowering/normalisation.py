@@ -11,7 +11,7 @@ Moments = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
 
 
 def means(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Of x and of its squares, each as a reduction of its own, which a compiler may join."""
+    """Of x and of its squares, (..., c) -> (c,), (c,), each as a reduction of its own, which a compiler may join."""
     axes = tuple(range(x.ndim - 1))
     return jnp.mean(x, axis=axes), jnp.mean(jnp.square(x), axis=axes)
 
