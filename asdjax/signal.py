@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from asdjax import parallel
 from asdjax.config import Config
+from asdjax.forms import Forms
 
 MAGNITUDE_FLOOR = 1e-6
 _FULL_SCALE = 32768.0
@@ -137,7 +137,7 @@ def magnitudes(samples: jax.Array, spectrogram: Spectrogram) -> jax.Array:
     Equals the same columns of `librosa.stft(y, n_fft=..., hop_length=..., window="hann", center=True,
     pad_mode="constant")` where the samples begin half a window before the piece's first frame.
     """
-    return (by_products if parallel.platform() == "tpu" else by_fft)(samples, spectrogram)
+    return MAGNITUDES.here()(samples, spectrogram)
 
 
 def by_fft(samples: jax.Array, spectrogram: Spectrogram) -> jax.Array:
@@ -168,6 +168,9 @@ def by_products(samples: jax.Array, spectrogram: Spectrogram) -> jax.Array:
         for wave in waves
     )
     return _magnitude(real, imaginary)
+
+
+MAGNITUDES = Forms(cpu=by_fft, gpu=by_fft, tpu=by_products)
 
 
 def _magnitude(real: jax.Array, imaginary: jax.Array) -> jax.Array:

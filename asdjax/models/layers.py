@@ -6,8 +6,6 @@ numpy ones, which cost nothing, and filled by models/initialise.py.
 """
 
 import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,36 +13,16 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
-from asdjax import parallel
+from asdjax.forms import Forms
 from asdjax.models.lowering import convolution, depthwise, normalisation, pooling
 from asdjax.models.lowering.convolution import Size
 
-Form = Callable[..., Any]
-"""A way to compute an operation; a convolution: (x, kernel, stride) -> (b, f', t', c')."""
-
-
-class Forms(NamedTuple):
-    """The way of each platform, as measured on a CPU, on a TPU by its compiler's estimate. A GPU's are not measured;
-    those of a batch's means are chosen by what the compiled program moves.
-
-    tests/peers/forms.py holds them against each other in a whole step, on any of these.
-    """
-
-    cpu: Form
-    gpu: Form
-    tpu: Form
-
-    def here(self) -> Form:
-        """That of the platform which is computed on, or compiled for."""
-        return {"cpu": self.cpu, "tpu": self.tpu}.get(parallel.platform(), self.gpu)
-
-
-POINTWISE = Forms(convolution.pointwise_conv, convolution.pointwise_conv, convolution.conv)
-OF_ONE_CHANNEL = Forms(convolution.conv_of_rows, convolution.conv, convolution.conv)
-DENSE = Forms(convolution.tapped_conv, convolution.conv, convolution.conv)
-DEPTHWISE = Forms(depthwise.shifted_products, depthwise.grouped_conv, depthwise.grouped_conv)
+POINTWISE = Forms(convolution.pointwise_conv, convolution.pointwise_conv_in_parts, convolution.conv)
+OF_ONE_CHANNEL = Forms(convolution.conv_of_rows, convolution.banded_product, convolution.conv)
+DENSE = Forms(convolution.tapped_conv, convolution.banded_product, convolution.conv)
+DEPTHWISE = Forms(depthwise.shifted_products, depthwise.padded_shifts, depthwise.grouped_conv)
 MAX_POOL = Forms(pooling.max_pool_by_axes, pooling.max_pool_by_axes, pooling.max_pool)
-MOMENTS = Forms(normalisation.means, normalisation.means_at_once, normalisation.means)
+SUMS = Forms(normalisation.sums, normalisation.sums_in_stages, normalisation.sums)
 
 EMBEDDING = 128
 """Width of every variant's embedding (report, Table 1)."""
@@ -169,7 +147,7 @@ class BatchNorm(nnx.Module):
         if self.use_running_average:
             inverse = jax.lax.rsqrt(self.var[...] + self.epsilon)
             return normalisation.scaled_and_shifted(x, scale * inverse, bias - self.mean[...] * scale * inverse)
-        y, mean, var = normalisation.normalised(x, scale, bias, self.epsilon, MOMENTS.here())
+        y, mean, var = normalisation.normalised(x, scale, bias, self.epsilon, SUMS.here())
         self.mean.set_value(self.decay * self.mean[...] + (1 - self.decay) * mean)
         self.var.set_value(self.decay * self.var[...] + (1 - self.decay) * var)
         return y

@@ -24,7 +24,8 @@ def flops_of(spec: FleetSpec, arguments: Any) -> float:
 
     Of the program as it is lowered for a processor, in the forms that are chosen for the platform: programs for GPUs
     hold calls to libraries, whose FLOPs are not counted, and lowered for GPU and TPU none are. A TPU's have the STFT's
-    matrix products in them, 0.27 GFLOP a piece, each of which takes it several passes in bfloat16.
+    matrix products in them, 0.27 GFLOP a piece, each of which takes it several passes in bfloat16; a GPU's the zeros of
+    the bands that its convolutions are laid out in.
     """
     mesh = parallel.data_meshes(devices=[parallel.processor()])[0]
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), arguments)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from asdjax import parallel, signal
+from asdjax import parallel, runtime, signal
 from asdjax.training import optimizer
 from asdjax.training.batches import Audio, draw_batches, make_pieces
 from asdjax.training.fleet import FleetSpec, FleetState
@@ -74,7 +74,7 @@ def compiled_steps(spec: FleetSpec, mesh: Mesh) -> RunSteps:
         empty = jnp.zeros((size, *keys.shape))
         return jax.lax.fori_loop(0, turn.steps, body, (state, Metrics(empty, empty, empty)))
 
-    return jax.jit(run, donate_argnums=0)
+    return jax.jit(run, donate_argnums=0, compiler_options=runtime.compiler_options())
 
 
 def _stack_step(

@@ -12,9 +12,10 @@ from flax import nnx
 from jax import export
 
 from asdjax import parallel
+from asdjax.forms import Form, Forms
 from asdjax.models import layers
 from asdjax.models.lowering import convolution, depthwise, normalisation, pooling
-from asdjax.models.lowering.normalisation import Moments
+from asdjax.models.lowering.normalisation import Sums
 
 
 def normal(*shape: int, seed: int = 0) -> jax.Array:
@@ -22,7 +23,7 @@ def normal(*shape: int, seed: int = 0) -> jax.Array:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
-def value_and_gradients(form: layers.Form, x: jax.Array, kernel: jax.Array, stride: int) -> tuple[jax.Array, ...]:
+def value_and_gradients(form: Form, x: jax.Array, kernel: jax.Array, stride: int) -> tuple[jax.Array, ...]:
     """Of a convolution, and what a fixed gradient of its value makes of x and the kernel."""
     y, backward = jax.vjp(lambda x, kernel: form(x, kernel, stride), x, kernel)
     return y, *backward(normal(*y.shape, seed=2).astype(y.dtype))
@@ -44,14 +45,23 @@ def value_and_gradients(form: layers.Form, x: jax.Array, kernel: jax.Array, stri
         (depthwise.shifted_products, depthwise.grouped_conv, (3, 1, 3)),
         (convolution.conv_of_rows, convolution.conv, (3, 1, 1, 5)),
         (convolution.tapped_conv, convolution.conv, (3, 1, 3, 5)),
+        (depthwise.padded_shifts, depthwise.grouped_conv, (3, 3, 3)),
+        (depthwise.padded_shifts, depthwise.grouped_conv, (5, 5, 3)),
+        (depthwise.padded_shifts, depthwise.grouped_conv, (3, 1, 3)),
+        (convolution.pointwise_conv_in_parts, convolution.conv, (1, 1, 3, 5)),
+        (convolution.banded_product, convolution.conv, (3, 3, 4, 5)),
+        (convolution.banded_product, convolution.conv, (7, 7, 1, 5)),
+        (convolution.banded_product, convolution.conv, (3, 1, 4, 5)),
     ],
     ids=[
         *("shifted products, 3x3", "shifted products, 5x5", "product, 1x1", "rows, 3x3", "rows, 7x7", "taps, 3x3"),
         *("taps, 3x3 of many", "several taps", "shifted products, 3x1", "rows, 3x1", "taps, 3x1"),
+        *("padded shifts, 3x3", "padded shifts, 5x5", "padded shifts, 3x1", "product in parts"),
+        *("band, 3x3", "band, 7x7", "band, 3x1"),
     ],
 )
 def test_forms_are_the_compilers_convolutions_with_both_their_gradients(
-    form: layers.Form, plain: layers.Form, kernel: tuple[int, ...], stride: int, size: convolution.Size
+    form: Form, plain: Form, kernel: tuple[int, ...], stride: int, size: convolution.Size
 ) -> None:
     x, weights = normal(2, *size, kernel[2]), normal(*kernel, seed=1)
     ours, reference = (value_and_gradients(each, x, weights, stride) for each in (form, plain))
@@ -59,12 +69,60 @@ def test_forms_are_the_compilers_convolutions_with_both_their_gradients(
         np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_gradients_of_taps_in_half_precision_are_those_in_single() -> None:
-    x, weights = normal(2, 8, 4, 3), normal(3, 3, 3, 5, seed=1)
-    half = value_and_gradients(convolution.tapped_conv, x.astype(jnp.bfloat16), weights.astype(jnp.bfloat16), 1)
-    for actual, expected in zip(half, value_and_gradients(convolution.conv, x, weights, 1), strict=True):
+@pytest.mark.parametrize(
+    ("form", "plain", "kernel"),
+    [
+        (convolution.tapped_conv, convolution.conv, (3, 3, 3, 5)),
+        (convolution.banded_product, convolution.conv, (3, 3, 3, 5)),
+        (convolution.pointwise_conv_in_parts, convolution.conv, (1, 1, 3, 5)),
+        (depthwise.padded_shifts, depthwise.grouped_conv, (3, 3, 3)),
+    ],
+)
+def test_in_half_precision_forms_and_gradients_are_those_in_single(
+    form: Form, plain: Form, kernel: tuple[int, ...]
+) -> None:
+    x, weights = normal(2, 8, 4, 3), normal(*kernel, seed=1)
+    half = value_and_gradients(form, x.astype(jnp.bfloat16), weights.astype(jnp.bfloat16), 1)
+    for actual, expected in zip(half, value_and_gradients(plain, x, weights, 1), strict=True):
         assert actual.dtype == jnp.bfloat16
         np.testing.assert_allclose(actual.astype(jnp.float32), expected, rtol=0.1, atol=0.3)
+
+
+@pytest.mark.parametrize(
+    ("form", "plain", "kernel"),
+    [
+        (convolution.banded_product, convolution.conv, (3, 3, 3, 5)),
+        (convolution.pointwise_conv_in_parts, convolution.conv, (1, 1, 3, 5)),
+        (depthwise.padded_shifts, depthwise.grouped_conv, (3, 3, 3)),
+    ],
+)
+def test_forms_of_a_gpu_of_several_models_at_once_are_those_of_each(
+    form: Form, plain: Form, kernel: tuple[int, ...]
+) -> None:
+    x, weights = normal(3, 2, 8, 4, 3), normal(3, *kernel, seed=1)
+    together = jax.vmap(lambda x, kernel: value_and_gradients(form, x, kernel, 2))(x, weights)
+    for i in range(3):
+        for actual, expected in zip(together, value_and_gradients(plain, x[i], weights[i], 2), strict=True):
+            np.testing.assert_allclose(actual[i], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_kernels_gradient_in_parts_is_that_of_all_rows() -> None:
+    x, weights = normal(4, 256, 8, 6), normal(1, 1, 6, 5, seed=1)
+    made = jax.make_jaxpr(lambda: value_and_gradients(convolution.pointwise_conv_in_parts, x, weights, 1))()
+    assert "f32[32,6,5]" in str(made)
+    in_parts, at_once = (
+        value_and_gradients(form, x, weights, 1)
+        for form in (convolution.pointwise_conv_in_parts, convolution.pointwise_conv)
+    )
+    for actual, expected in zip(in_parts, at_once, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-3)
+
+
+def test_a_band_that_would_be_mostly_zeros_is_not_made() -> None:
+    for columns, primitive in ((36, "dot_general"), (37, "conv_general_dilated")):
+        x, weights = jnp.zeros((1, 4, columns, 2)), jnp.zeros((3, 3, 2, 2))
+        made = str(jax.make_jaxpr(lambda x, weights: convolution.banded_product(x, weights, 1))(x, weights))
+        assert primitive in made
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -102,7 +160,7 @@ def test_padding_is_symmetric(k: int, stride: int) -> None:
 
 
 @pytest.mark.parametrize("form", [pooling.max_pool, pooling.max_pool_by_axes])
-def test_max_pool_takes_the_largest_of_nine_around_every_other_input(form: layers.Form) -> None:
+def test_max_pool_takes_the_largest_of_nine_around_every_other_input(form: Form) -> None:
     x = normal(2, 7, 6, 3) - 10
     padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
     expected = [[padded[:, i : i + 3, j : j + 3].max((1, 2)) for j in (0, 2, 4)] for i in (0, 2, 4, 6)]
@@ -119,7 +177,7 @@ def test_the_gradient_of_max_pool_goes_to_each_maximum(size: convolution.Size) -
 
 
 @pytest.mark.parametrize("form", [pooling.max_pool, pooling.max_pool_by_axes])
-def test_of_equal_maxima_one_has_the_gradient(form: layers.Form) -> None:
+def test_of_equal_maxima_one_has_the_gradient(form: Form) -> None:
     gradient = jax.grad(lambda x: jnp.sum(form(x)))(jnp.ones((1, 4, 4, 1)))
     assert jnp.sum(gradient) == 4
 
@@ -149,15 +207,15 @@ def numpy_batch_norm(x: np.ndarray, scale: np.ndarray, bias: np.ndarray) -> np.n
     return (x - x.mean(axes)) / np.sqrt(x.var(axes) + 1e-5) * scale + bias
 
 
-MOMENTS = [normalisation.means, normalisation.means_at_once]
+SUMS = [normalisation.sums, normalisation.sums_in_stages]
 
 
-@pytest.mark.parametrize("moments", MOMENTS)
+@pytest.mark.parametrize("sums", SUMS)
 @pytest.mark.parametrize("shape", [(3, 4, 2, 2), (5, 2)], ids=["maps", "rows"])
 def test_batch_norm_and_its_gradients_equal_the_definition(
-    shape: tuple[int, ...], moments: Moments, monkeypatch: pytest.MonkeyPatch
+    shape: tuple[int, ...], sums: Sums, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(layers, "MOMENTS", layers.Forms(moments, moments, moments))
+    monkeypatch.setattr(layers, "SUMS", Forms(sums, sums, sums))
     # one channel varies so little that the epsilon counts
     x = normal(*shape) * jnp.array([3.0, 0.003]).reshape((1,) * (len(shape) - 1) + (2,)) + 0.01
     scale, bias, direction = jnp.array([1.5, -0.5]), jnp.array([0.1, 2.0]), normal(*shape, seed=1)
@@ -175,14 +233,16 @@ def test_batch_norm_and_its_gradients_equal_the_definition(
         np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("moments", MOMENTS)
-def test_means_of_a_map_and_of_its_squares_of_one_model_and_of_several(moments: Moments) -> None:
-    x = normal(2, 3, 5, 4, 7) + 1
+@pytest.mark.parametrize("sums", SUMS)
+@pytest.mark.parametrize("shape", [(2, 3, 5, 4, 7), (2, 3, 64, 8, 7), (2, 9, 7)], ids=["map", "large map", "rows"])
+def test_sums_of_a_map_and_of_its_squares_of_one_model_and_of_several(shape: tuple[int, ...], sums: Sums) -> None:
+    x = normal(*shape) + 1
     exact = np.asarray(x, np.float64)
-    for found, expected in zip(moments(x), (exact, exact**2), strict=True):
-        np.testing.assert_allclose(found, expected.mean((0, 1, 2, 3)), rtol=1e-5)
-    for found, expected in zip(jax.vmap(moments)(x), (exact, exact**2), strict=True):
-        np.testing.assert_allclose(found, expected.mean((1, 2, 3)), rtol=1e-5)
+    axes = tuple(range(len(shape) - 1))
+    for found, expected in zip(sums(x, x**2), (exact, exact**2), strict=True):
+        np.testing.assert_allclose(found, expected.sum(axes), rtol=1e-5)
+    for found, expected in zip(jax.vmap(sums)(x, x**2), (exact, exact**2), strict=True):
+        np.testing.assert_allclose(found, expected.sum(axes[1:]), rtol=1e-5)
 
 
 OVER_DEVICES = """
@@ -192,14 +252,14 @@ from asdjax import parallel
 from asdjax.models.lowering import normalisation
 x = np.random.default_rng(0).normal(1, 2, (8, 5, 4, 7)).astype(np.float32)
 split = jax.device_put(x, NamedSharding(parallel.data_meshes()[0], PartitionSpec("data")))
-for moments in (normalisation.means, normalisation.means_at_once):
-    for found, of in zip(jax.jit(moments)(split), (np.float64(x), np.float64(x) ** 2)):
-        np.testing.assert_allclose(found, of.mean((0, 1, 2)), rtol=1e-5)
+for sums in (normalisation.sums, normalisation.sums_in_stages):
+    for found, of in zip(jax.jit(lambda x: sums(x, x**2))(split), (np.float64(x), np.float64(x) ** 2)):
+        np.testing.assert_allclose(found, of.sum((0, 1, 2)), rtol=1e-5)
 print(len(split.sharding.device_set))
 """
 
 
-def test_means_of_a_batch_that_is_split_over_devices_are_of_all_of_it() -> None:
+def test_sums_of_a_batch_that_is_split_over_devices_are_of_all_of_it() -> None:
     ran = python(OVER_DEVICES, env={"XLA_FLAGS": "--xla_force_host_platform_device_count=4"})
     assert ran.stdout == "4\n", ran.stderr
 
@@ -246,9 +306,9 @@ def test_what_has_a_form_for_each_platform_computes_the_same_in_training_and_eva
 @pytest.mark.parametrize(
     ("layer", "c_in", "operation", "where"),
     [
-        (convolutions()[0], 1, "concatenate", ["cpu"]),
+        (convolutions()[0], 1, "concatenate", ["cpu", "cuda"]),
         (convolutions()[1], 2, "convolution", ["tpu"]),
-        (convolutions()[2], 2, "convolution", ["cuda", "tpu"]),
+        (convolutions()[2], 2, "convolution", ["tpu"]),
         (convolutions()[3], 2, "reduce_window", ["tpu"]),
     ],
 )
@@ -265,13 +325,17 @@ def test_evaluation_takes_each_platforms_own_form_too(
 @pytest.mark.parametrize(
     ("layer", "c_in", "primitives"),
     [
-        (layers.Conv(1, 8, 3, dtype=jnp.float32), 1, {"cpu": "concatenate", "gpu": "conv", "tpu": "conv"}),
+        (layers.Conv(1, 8, 3, dtype=jnp.float32), 1, {"cpu": "concatenate", "gpu": "dot_general", "tpu": "conv"}),
         (
             layers.Conv(2, 8, 1, dtype=jnp.float32),
             2,
             {"cpu": "custom_vjp_call", "gpu": "custom_vjp_call", "tpu": "conv"},
         ),
-        (layers.DepthwiseConv(2, 3, dtype=jnp.float32), 2, {"cpu": "custom_vjp_call", "gpu": "conv", "tpu": "conv"}),
+        (
+            layers.DepthwiseConv(2, 3, dtype=jnp.float32),
+            2,
+            {"cpu": "custom_vjp_call", "gpu": "custom_vjp_call", "tpu": "conv"},
+        ),
         (layers.MaxPool(), 1, {"cpu": "custom_vjp_call", "gpu": "custom_vjp_call", "tpu": "reduce_window"}),
     ],
 )

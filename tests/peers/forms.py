@@ -25,10 +25,10 @@ from asdjax.bench.train import FLEET
 from asdjax.commands import console
 from asdjax.config import VARIANTS
 from asdjax.errors import InputError
+from asdjax.forms import Form, Forms
 from asdjax.models import layers
-from asdjax.models.layers import Form, Forms
 from asdjax.models.lowering import convolution, depthwise, normalisation, pooling
-from asdjax.models.lowering.normalisation import Moments
+from asdjax.models.lowering.normalisation import Sums
 from asdjax.planning.plan import plan
 from asdjax.planning.targets import target_of
 from asdjax.training import train_step
@@ -47,21 +47,20 @@ class Choice(NamedTuple):
 
     def patch(self) -> Any:
         """A context in which every platform takes it."""
-        everywhere = Forms(self.form, self.form, self.form) if self.module is layers else self.form
+        by_platform = isinstance(getattr(self.module, self.name), Forms)
+        everywhere = Forms(self.form, self.form, self.form) if by_platform else self.form
         return mock.patch.object(self.module, self.name, everywhere)
 
     def is_chosen(self, platform: str) -> bool:
         """Whether the package takes it there anyway."""
         chosen = getattr(self.module, self.name)
-        if self.module is layers:
+        if isinstance(chosen, Forms):
             chosen = getattr(chosen, platform)
-        elif self.module is signal:
-            chosen = signal.by_products if platform == "tpu" else signal.by_fft
         return chosen is self.form
 
 
 def by_autodiff(
-    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, _: Moments
+    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, _: Sums
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """As normalisation.normalised, by the definition."""
     wide = x.astype(jnp.float32)
@@ -93,11 +92,21 @@ shifted_products_but_kernels.defvjp(_but_kernels_forward, _but_kernels_backward)
 
 IN_LAYERS: dict[str, tuple[Form, ...]] = {
     "POINTWISE": (convolution.conv, convolution.pointwise_conv),
-    "OF_ONE_CHANNEL": (convolution.conv, convolution.conv_of_rows, convolution.tapped_conv),
-    "DENSE": (convolution.conv, convolution.tapped_conv),
-    "DEPTHWISE": (depthwise.grouped_conv, depthwise.shifted_products, shifted_products_but_kernels),
+    "OF_ONE_CHANNEL": (
+        convolution.conv,
+        convolution.conv_of_rows,
+        convolution.tapped_conv,
+        convolution.banded_product,
+    ),
+    "DENSE": (convolution.conv, convolution.tapped_conv, convolution.banded_product),
+    "DEPTHWISE": (
+        depthwise.grouped_conv,
+        depthwise.shifted_products,
+        shifted_products_but_kernels,
+        depthwise.padded_shifts,
+    ),
     "MAX_POOL": (pooling.max_pool, pooling.max_pool_by_axes),
-    "MOMENTS": (normalisation.means, normalisation.means_at_once),
+    "SUMS": (normalisation.sums, normalisation.sums_in_stages),
 }
 """By their names in models/layers.py; the compiler's own first."""
 ABSENT = {
@@ -109,8 +118,8 @@ ABSENT = {
 CHOICES = (
     *(Choice(name.lower(), layers, name, form) for name, forms in IN_LAYERS.items() for form in forms),
     Choice("normalisation", normalisation, "normalised", by_autodiff),
-    Choice("stft", signal, "magnitudes", signal.by_fft),
-    Choice("stft", signal, "magnitudes", signal.by_products),
+    Choice("stft", signal, "MAGNITUDES", signal.by_fft),
+    Choice("stft", signal, "MAGNITUDES", signal.by_products),
 )
 OPERATIONS = (*dict.fromkeys(choice.operation for choice in CHOICES), PLAIN)
 

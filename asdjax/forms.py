@@ -1,0 +1,24 @@
+"""Which way of computing an operation a platform takes."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from asdjax import parallel
+
+Form = Callable[..., Any]
+"""A way to compute an operation; a convolution: (x, kernel, stride) -> (b, f', t', c)."""
+
+
+class Forms(NamedTuple):
+    """The way of each platform, as measured on a CPU and on an H200, on a TPU by its compiler's estimate.
+
+    tests/peers/forms.py holds them against each other in a whole step, on any of these.
+    """
+
+    cpu: Form
+    gpu: Form
+    tpu: Form
+
+    def here(self) -> Form:
+        """That of the platform which is computed on, or compiled for."""
+        return {"cpu": self.cpu, "tpu": self.tpu}.get(parallel.platform(), self.gpu)
