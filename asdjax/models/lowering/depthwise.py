@@ -119,7 +119,8 @@ def _padded_backward(stride: int, saved: tuple[jax.Array, ...], gradient: jax.Ar
     whole, kernel = saved
     k, m = kernel.shape[:2]
     made = gradient.shape[1], gradient.shape[2]
-    size = tuple(n - 2 * pad for n, (pad, _) in zip(whole.shape[1:3], both_pads(kernel), strict=True))
+    (top, _), (left, _) = both_pads(kernel)
+    size = whole.shape[1] - 2 * top, whole.shape[2] - 2 * left
     gradient = jax.lax.optimization_barrier(gradient)
     wide = _merged(gradient).astype(jnp.float32)
     products = (_merged_tap(whole, i, j, made, stride) * wide for i in range(k) for j in range(m))
