@@ -102,7 +102,7 @@ def padded_shifts(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
 
     XLA then makes 52 instructions for an output of a 3x3 kernel, all loads wide, instead of 135 with bounds checks (PTX
     for an H200). Without the barriers behind the sums it computes them again within the reductions that follow: those
-    took 16 of the 37 ms of seven MobileFaceNets.
+    took 16 of the 37 ms of seven MobileFaceNets (512), of 315 ms with cuDNN's grouped convolutions, untuned.
     """
     return _padded_forward(x, kernel, stride)[0]
 
