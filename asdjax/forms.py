@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from asdjax import parallel
 
 Form = Callable[..., Any]
-"""A way to compute an operation; a convolution: (x, kernel, stride) -> (b, f', t', c)."""
+"""A way to compute an operation; a convolution: (x, kernel, stride) -> (b, f', t', c')."""
 
 
 class Forms(NamedTuple):

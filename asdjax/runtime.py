@@ -12,7 +12,6 @@ from typing import Any
 
 import jax
 
-from asdjax import parallel
 from asdjax.progress import say
 
 _OF_A_GPU = {"xla_gpu_enable_triton_gemm": False, "xla_gpu_blas_max_algorithms": 16}
@@ -34,9 +33,9 @@ def prepare() -> None:
         jax.config.update("jax_compilation_cache_dir", str(cache))
 
 
-def compiler_options() -> dict[str, bool | int] | None:
-    """What XLA is told of large programs, on the platform that is compiled for."""
-    return _OF_A_GPU if parallel.platform() == "gpu" else None
+def compiler_options(platform: str) -> dict[str, bool | int] | None:
+    """What XLA is told of large programs for a platform."""
+    return _OF_A_GPU if platform == "gpu" else None
 
 
 def private_cache(name: str) -> Path | None:

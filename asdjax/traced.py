@@ -29,7 +29,7 @@ def traced(function: Callable, name: str, *arguments: Any) -> Callable:
         if file:
             content = bytes(found.serialize())
             runtime.keep(file, hashlib.sha256(content).digest() + content)
-    return jax.jit(found.call, compiler_options=runtime.compiler_options())
+    return jax.jit(found.call, compiler_options=runtime.compiler_options(jax.default_backend()))
 
 
 def _read(file: Path) -> export.Exported | None:

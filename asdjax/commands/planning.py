@@ -15,7 +15,7 @@ def add_plan(commands: Any) -> None:
     )
     parser.epilog = (
         "Nothing is run, and the devices need not be here; exit code 2 where the step does not fit them. For GPUs that "
-        "are not here (h200, h100, a100) nothing is tuned, and the memory for cuDNN's scratch is left out."
+        "are not here (h200, h100, a100) nothing is tuned, and cuDNN's scratch memory is left out."
     )
     console.add_config(parser)
     parser.add_argument(

@@ -1,7 +1,7 @@
 """NVIDIA's GPUs described to XLA, which compiles for them where there is none.
 
-Nothing is tuned then, as that is done by trying: the calls to cuDNN and the tiles of matrix products are defaults. So
-the memory for cuDNN's scratch is left out, and a program compiled on the GPU may move a little more or less.
+Nothing is tuned then, as that is done by trying: calls to cuBLAS, and to cuDNN where there are any, are defaults. So
+cuDNN's scratch memory is left out, and a program compiled on the GPU may move a little more or less.
 """
 
 from collections.abc import Sequence

@@ -47,7 +47,6 @@ Step = Callable[..., tuple[FleetState, Metrics]]
 """`train_step` of a spec and a mesh."""
 
 
-@functools.cache
 def compiled_steps(spec: FleetSpec, mesh: Mesh) -> RunSteps:
     """The jitted `run(state, audio, plan, keys, turn) -> (state, metrics)`; state is donated.
 
@@ -57,6 +56,12 @@ def compiled_steps(spec: FleetSpec, mesh: Mesh) -> RunSteps:
     so that the step compiles once. One step a dispatch has no loop around it: on a CPU a loop body with real
     convolutions runs an order of magnitude slower.
     """
+    return steps_of(spec, mesh, parallel.platform())
+
+
+@functools.cache
+def steps_of(spec: FleetSpec, mesh: Mesh, platform: str) -> RunSteps:
+    """As `compiled_steps`; the platform, whose forms and options it has, is told apart from others'."""
     step = functools.partial(_stack_step, spec, mesh)
     size = spec.steps_per_dispatch
 
@@ -74,7 +79,7 @@ def compiled_steps(spec: FleetSpec, mesh: Mesh) -> RunSteps:
         empty = jnp.zeros((size, *keys.shape))
         return jax.lax.fori_loop(0, turn.steps, body, (state, Metrics(empty, empty, empty)))
 
-    return jax.jit(run, donate_argnums=0, compiler_options=runtime.compiler_options())
+    return jax.jit(run, donate_argnums=0, compiler_options=runtime.compiler_options(platform))
 
 
 def _stack_step(

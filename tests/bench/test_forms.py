@@ -55,6 +55,12 @@ def test_every_operation_has_another_form_than_the_chosen_one(platform: str):
     assert found == set(forms.OPERATIONS)
 
 
+@pytest.mark.parametrize("platform", ["cpu", "gpu", "tpu"])
+def test_the_chosen_form_of_every_operation_is_among_those_compared(platform: str):
+    chosen = {choice.operation for choice in forms.CHOICES if choice.is_chosen(platform)}
+    assert chosen == set(forms.OPERATIONS) - {forms.PLAIN, "normalisation"}
+
+
 def test_a_variant_is_not_measured_with_operations_that_it_has_not():
     of_one = {other.operation for other in forms.others(["resnet50_512"], "cpu", forms.OPERATIONS)}
     of_all = {other.operation for other in forms.others(forms.VARIANTS, "cpu", forms.OPERATIONS)}

@@ -74,7 +74,7 @@ def test_ensembles_of_scaled_scores_are_those_of_the_evaluation(
     capsys.readouterr()
     assert score(trained, "--json", *clips) == 0
     # training scores of this tiny fleet lie 1e-4 apart, so that the scales make much of rounding: a rank or two of 36
-    assert [row["score"] for row in told(capsys)] == pytest.approx(list(expected.values()), rel=0.02, abs=0.03)
+    assert [row["score"] for row in told(capsys)] == pytest.approx(list(expected.values()), rel=0.02, abs=0.06)
 
 
 def test_the_training_recordings_need_not_be_there(trained: Path, corpus: Path, tmp_path: Path):

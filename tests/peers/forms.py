@@ -91,7 +91,7 @@ def _but_kernels_backward(stride: int, saved: Any, gradient: jax.Array) -> tuple
 shifted_products_but_kernels.defvjp(_but_kernels_forward, _but_kernels_backward)
 
 IN_LAYERS: dict[str, tuple[Form, ...]] = {
-    "POINTWISE": (convolution.conv, convolution.pointwise_conv),
+    "POINTWISE": (convolution.conv, convolution.pointwise_conv, convolution.pointwise_conv_in_parts),
     "OF_ONE_CHANNEL": (
         convolution.conv,
         convolution.conv_of_rows,
@@ -149,11 +149,11 @@ def taken(other: Other) -> Iterator[None]:
     with ExitStack() as patches:
         for choice in other.choices:
             patches.enter_context(choice.patch())
-        train_step.compiled_steps.cache_clear()
+        train_step.steps_of.cache_clear()
         try:
             yield
         finally:
-            train_step.compiled_steps.cache_clear()
+            train_step.steps_of.cache_clear()
 
 
 def measured(members: Sequence[str], options: argparse.Namespace) -> None:

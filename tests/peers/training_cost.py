@@ -35,7 +35,7 @@ def compiled(names: Sequence[str], batch: int) -> tuple[float, float, float]:
     keys = sampler.streams(0, "fan", spec.variants, "phase1")[None]
     turn = Turn(jnp.int32(1), jnp.zeros(1, jnp.int32), jnp.ones(1, jnp.int32), jnp.zeros((1, 1)))
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype), fleet.abstract_state(spec))
-    steps: jax.stages.Wrapped = train_step.compiled_steps.__wrapped__(spec, parallel.data_meshes()[0])  # pyright: ignore
+    steps: jax.stages.Wrapped = train_step.steps_of.__wrapped__(spec, parallel.data_meshes()[0], parallel.platform())  # pyright: ignore
     begun = perf_counter()
     memory = steps.lower(shapes, waves, plan, keys, turn).compile().memory_analysis()
     state = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from asdjax import signal
+from asdjax import runtime, signal
 from asdjax.signal import Spectrogram
 from asdjax.training import embed
 from asdjax.training.fleet import FleetSpec, Model
@@ -67,4 +67,4 @@ def compiled_swap(spec: FleetSpec):
         magnitude, other = (signal.magnitudes(signal.as_float(samples), spec.spectrogram) for samples in (own, normal))
         return embed.of_magnitudes(spec, model, jnp.where(swap[:, :, None], other, magnitude))
 
-    return jax.jit(embed_swapped)
+    return jax.jit(embed_swapped, compiler_options=runtime.compiler_options(jax.default_backend()))

@@ -4,7 +4,6 @@ k and m are a kernel's rows and columns.
 """
 
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
@@ -134,54 +133,47 @@ def pointwise_conv(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     The barrier before its gradients keeps the compiler from computing the normalisation's backward pass within each of
     the two products again, once of them transposed: MobileFaceNet's step takes 0.36 s instead of 0.50.
     """
-    return _product(x[:, ::stride, ::stride], kernel[0, 0], 1)
+    return _product(x[:, ::stride, ::stride], kernel[0, 0], False)
 
 
 def pointwise_conv_in_parts(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """The same product, whose kernel's gradient is a sum of products of parts of the rows: for a GPU, to which one thin
-    product of two hundred thousand rows leaves most of its processors idle, 110 microseconds for 76 MB.
+    """The same product, whose kernel's gradient is a sum of each sample's: for a GPU, to which one thin product of two
+    hundred thousand rows leaves most of its processors idle, 110 microseconds for 76 MB.
 
-    What a stride leaves stands behind a barrier: jaxlib 0.11.2 aborts where it would fuse that into a product.
+    What a stride leaves stands behind a barrier: jaxlib 0.11.2 aborts where it would fuse that into a product of
+    Triton's.
     """
     if stride > 1:
         x = jax.lax.optimization_barrier(x[:, ::stride, ::stride])
-    return _product(x, kernel[0, 0], _parts(x.size // x.shape[-1], kernel.shape[2] * kernel.shape[3]))
-
-
-def _parts(rows: int, weights: int) -> int:
-    """Into how many parts so many rows are divided, whose products are kernels of so many weights."""
-    if rows < 8192 or weights > 2**20:
-        return 1
-    most = min(32, 2**20 // weights)
-    return math.gcd(rows, 2 ** int(math.log2(most)))
+    return _product(x, kernel[0, 0], True)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _product(x: jax.Array, kernel: jax.Array, parts: int) -> jax.Array:
+def _product(x: jax.Array, kernel: jax.Array, in_parts: bool) -> jax.Array:
     return jnp.einsum("bftc,cd->bftd", x, kernel)
 
 
-def _product_forward(x: jax.Array, kernel: jax.Array, parts: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _product(x, kernel, parts), (x, kernel)
+def _product_forward(x: jax.Array, kernel: jax.Array, in_parts: bool) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _product(x, kernel, in_parts), (x, kernel)
 
 
 def _product_backward(
-    parts: int, saved: tuple[jax.Array, jax.Array], gradient: jax.Array
+    in_parts: bool, saved: tuple[jax.Array, jax.Array], gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
     c, d = kernel.shape
     rows = jax.lax.optimization_barrier(gradient).reshape(-1, d)
     to_x = (rows @ kernel.T).reshape(x.shape)
-    if parts == 1:
-        to_kernel = jax.lax.dot_general(x.reshape(-1, c), rows, (((0,), (0,)), ((), ())))
-        return to_x, to_kernel
-    of_parts = jax.lax.dot_general(
-        x.reshape(parts, -1, c),
-        rows.reshape(parts, -1, d),
-        (((1,), (1,)), ((0,), (0,))),
-        preferred_element_type=jnp.float32,
-    )
-    return to_x, jnp.sum(of_parts, axis=0).astype(kernel.dtype)
+    b = x.shape[0]
+    if in_parts and len(rows) >= 8192 and b * kernel.size <= 2**21:
+        of_samples = jax.lax.dot_general(
+            x.reshape(b, -1, c),
+            rows.reshape(b, -1, d),
+            (((1,), (1,)), ((0,), (0,))),
+            preferred_element_type=jnp.float32,
+        )
+        return to_x, jnp.sum(of_samples, axis=0).astype(kernel.dtype)
+    return to_x, jax.lax.dot_general(x.reshape(-1, c), rows, (((0,), (0,)), ((), ())))
 
 
 _product.defvjp(_product_forward, _product_backward)
@@ -191,10 +183,10 @@ def banded_product(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     """The same convolution, of maps of few columns, as one matrix product: the k whole rows under a row of outputs
     times the kernel laid out as a band, (b, f, t, c), (k, m, c, d) -> (b, f', t', d).
 
-    For a GPU: of ResNet-50 both it and its gradients are large products of one size, 3,072 rows and more by 1,536 by
-    512 at height 512, and stay products, of a batch, under `vmap` over models, where cuDNN has slow grouped ones: on an
-    H200 a step of 48 pieces (512) takes 6.5 ms, seven stacked ones 20.5; with cuDNN's, untuned, one takes 333. Of maps
-    with more than a dozen times the kernel's columns, whose band would be mostly zeros, the compiler's own.
+    For a GPU: of 48 pieces at height 512 ResNet-50's 3x3 ones are products of 768 to 6,144 rows by 1,536 or 3,072 by
+    512, so are their gradients, and they stay products, of a batch, under `vmap` over models, where cuDNN has slow
+    grouped ones: on an H200 such a step takes 6.5 ms, seven stacked ones 20.5; with cuDNN's, untuned, one takes 333. Of
+    maps with more than a dozen times the kernel's columns, whose band would be mostly zeros, the compiler's own.
     """
     b, f, t, c = x.shape
     k, m = kernel.shape[:2]
@@ -205,7 +197,8 @@ def banded_product(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     made = conv_output(f, k, stride)
     span = stride * (made - 1) + 1
     rows = [jax.lax.slice_in_dim(whole, i, i + span, stride, axis=1) for i in range(k)]
-    y = jnp.einsum("bfk,kn->bfn", jnp.concatenate(rows, axis=-1), _band(kernel, t, stride))
+    band = _band(kernel.astype(jnp.float32), t, stride).astype(x.dtype)  # its gradient's columns are summed in float32
+    y = jnp.einsum("bfk,kn->bfn", jnp.concatenate(rows, axis=-1), band)
     return y.reshape(b, made, -1, kernel.shape[3])
 
 

@@ -137,7 +137,7 @@ def _sum_of_merged(whole: jax.Array, kernel: jax.Array, size: Size, stride: int)
     weights = jnp.tile(kernel.astype(jnp.float32), (1, 1, size[1]))[:, :, None, None]
     terms = (_merged_tap(whole, i, j, size, stride) * weights[i, j] for i in range(k) for j in range(m))
     total = functools.reduce(jax.lax.add, terms).astype(whole.dtype)
-    return total.reshape(len(whole), *size, -1)
+    return total.reshape(whole.shape[0], *size, -1)
 
 
 def _merged_tap(whole: jax.Array, i: int, j: int, size: Size, stride: int) -> jax.Array:
@@ -145,7 +145,7 @@ def _merged_tap(whole: jax.Array, i: int, j: int, size: Size, stride: int) -> ja
     if stride > 1:
         return _merged(tap(whole, i, j, size, (stride, stride))).astype(jnp.float32)
     c = whole.shape[-1]
-    last = (len(whole), i + size[0], (j + size[1]) * c)
+    last = (whole.shape[0], i + size[0], (j + size[1]) * c)
     return jax.lax.slice(_merged(whole), (0, i, j * c), last).astype(jnp.float32)
 
 

@@ -32,7 +32,7 @@ def sums_in_stages(*arrays: jax.Array) -> tuple[jax.Array, ...]:
 
 
 def _runs(shape: tuple[int, ...]) -> int:
-    """Into how many runs, of 64 places and more, a map's places are divided: (b, f, t, c)."""
+    """Into how many runs a map's places (b, f, t, c) are divided: of large maps eight a sample, of small ones one."""
     b, *places, _ = shape
     within = math.prod(places)
     return b * math.gcd(within, 8) if within >= 512 else b
@@ -40,7 +40,7 @@ def _runs(shape: tuple[int, ...]) -> int:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def normalised(
-    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, sums: Sums
+    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, summed: Sums
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """x (..., c) normalised over all axes but the last, scaled by (c,) and shifted by (c,); with the mean and (biased)
     variance (c,) used, float32.
@@ -48,15 +48,15 @@ def normalised(
     The derivative is written out (Ioffe & Szegedy 2015, section 3): two reductions and one pass over x, where
     autodiff makes several of each. No gradient flows through the mean and variance returned.
     """
-    return _normalised_forward(x, scale, bias, epsilon, sums)[0]
+    return _normalised_forward(x, scale, bias, epsilon, summed)[0]
 
 
 def _normalised_forward(
-    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, sums: Sums
+    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, summed: Sums
 ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], tuple[jax.Array, ...]]:
     wide = x.astype(jnp.float32)
     n = x.size // x.shape[-1]
-    mean, of_squares = (total / n for total in sums(wide, jnp.square(wide)))
+    mean, of_squares = (total / n for total in summed(wide, jnp.square(wide)))
     var = jnp.maximum(of_squares - jnp.square(mean), 0.0)
     inverse = jax.lax.rsqrt(var + epsilon)
     y = scaled_and_shifted(x, scale * inverse, bias - mean * scale * inverse)
@@ -65,14 +65,14 @@ def _normalised_forward(
 
 def _normalised_backward(
     epsilon: float,
-    sums: Sums,
+    summed: Sums,
     saved: tuple[jax.Array, ...],
     gradients: tuple[jax.Array, jax.Array, jax.Array],
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     x, scale, mean, inverse = saved
     gradient = gradients[0].astype(jnp.float32)
     wide = x.astype(jnp.float32)
-    to_bias, products = sums(gradient, gradient * wide)
+    to_bias, products = summed(gradient, gradient * wide)
     to_scale = (products - mean * to_bias) * inverse
     n = x.size // x.shape[-1]
     # scale * inverse * (g - mean(g) - x_hat * mean(g * x_hat)), gathered into one multiply-add each of g and x
