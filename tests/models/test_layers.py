@@ -259,6 +259,30 @@ print(len(split.sharding.device_set))
 """
 
 
+GRADIENTS_OVER_DEVICES = """
+import jax, jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
+from asdjax import parallel
+from asdjax.models.lowering import convolution, depthwise
+split, whole = (NamedSharding(parallel.data_meshes()[0], PartitionSpec(*axes)) for axes in (["data"], []))
+x = jax.ShapeDtypeStruct((6, 64, 32, 8), jnp.float32, sharding=split)
+for form, shape in (
+    (convolution.pointwise_conv_in_parts, (1, 1, 8, 8)),
+    (convolution.banded_product, (3, 3, 8, 8)),
+    (depthwise.padded_shifts, (3, 3, 8)),
+):
+    kernel = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=whole)
+    gradient = jax.jit(jax.grad(lambda kernel, x: jnp.sum(jnp.square(form(x, kernel, 1)))))
+    compiled = gradient.lower(kernel, x).compile().as_text()
+    print("all-reduce" in compiled, "all-gather" in compiled)
+"""
+
+
+def test_devices_tell_each_other_kernels_gradients_and_no_maps() -> None:
+    ran = python(GRADIENTS_OVER_DEVICES, env={"XLA_FLAGS": "--xla_force_host_platform_device_count=3"})
+    assert ran.stdout == 3 * "True False\n", ran.stderr
+
+
 def test_sums_of_a_batch_that_is_split_over_devices_are_of_all_of_it() -> None:
     ran = python(OVER_DEVICES, env={"XLA_FLAGS": "--xla_force_host_platform_device_count=4"})
     assert ran.stdout == "4\n", ran.stderr
