@@ -13,6 +13,8 @@ import numpy as np
 import soundfile
 from jax import export
 
+if len(sys.argv) < 4:
+    sys.exit(__doc__)
 machine, section, *clips = sys.argv[1:]
 folder = Path(__file__).parent / machine
 about = json.loads((folder / f"section_{section}.json").read_text())
@@ -24,7 +26,9 @@ for clip in clips:
     told = soundfile.info(clip)
     if (told.samplerate, told.channels, told.frames, told.subtype) != expected:
         sys.exit(
-            f"{clip}: expected {about['samples']} samples of one channel at {about['sample_rate_hz']} Hz in 16 bit"
+            f"{clip}: expected {about['samples']} samples of one channel at {about['sample_rate_hz']} Hz in 16 bit, "
+            f"came {told.frames} of {told.channels} at {told.samplerate} Hz, {told.subtype}; "
+            "asdjax export --seconds sets the length"
         )
     samples, _ = soundfile.read(clip, dtype="int16")
     value = float(score(arrays, samples[None])["score"][0])

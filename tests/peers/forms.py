@@ -165,7 +165,11 @@ def measured(members: Sequence[str], options: argparse.Namespace) -> None:
         with taken(other):
             step = Step(spec)
         times = in_turn({"chosen": chosen.run, "other": step.run})
-        tell(name_of(other), 1e3 * times["other"].median, f"{ratio(times['other'], times['chosen']):6.2f} x as fast")
+        tell(
+            name_of(other),
+            1e3 * times["other"].median,
+            f"{ratio(times['other'], times['chosen']):6.2f} x as fast as the chosen one in turn with it",
+        )
 
 
 def planned(members: Sequence[str], options: argparse.Namespace) -> None:
