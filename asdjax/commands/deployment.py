@@ -67,8 +67,6 @@ def _export(options: argparse.Namespace) -> int:
         machines=options.machines,
         seconds=options.seconds,
     )
-    console.write(
-        f"{len(files)} functions in {options.out}, for clips of {options.seconds:g} s; {options.out / EXAMPLE} shows how "
-        "to call them"
-    )
+    made = f"{len(files)} functions in {options.out}, for clips of {options.seconds:g} s"
+    console.write(f"{made}; {options.out / EXAMPLE} shows how to call them")
     return DONE
