@@ -10,7 +10,9 @@ Form = Callable[..., Any]
 
 
 class Forms(NamedTuple):
-    """The way of each platform, as measured on a CPU and on an H200, on a TPU by its compiler's estimate.
+    """The way of each platform: as measured on a CPU, on a TPU by its compiler's estimate. On a GPU dense and depthwise
+    convolutions as measured on an H200; 1x1 ones and a batch's sums by profiles there, not singly; max pool and STFT
+    unmeasured.
 
     tests/peers/forms.py holds them against each other in a whole step, on any of these.
     """

@@ -69,13 +69,19 @@ def test_forms_are_the_compilers_convolutions_with_both_their_gradients(
         np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
 
 
+OF_A_GPU = [
+    (convolution.banded_product, convolution.conv, (3, 3, 3, 5)),
+    (convolution.pointwise_conv_in_parts, convolution.conv, (1, 1, 3, 5)),
+    (depthwise.padded_shifts, depthwise.grouped_conv, (3, 3, 3)),
+]
+"""A form, the compiler's own, and the shape of a kernel."""
+
+
 @pytest.mark.parametrize(
     ("form", "plain", "kernel"),
     [
         (convolution.tapped_conv, convolution.conv, (3, 3, 3, 5)),
-        (convolution.banded_product, convolution.conv, (3, 3, 3, 5)),
-        (convolution.pointwise_conv_in_parts, convolution.conv, (1, 1, 3, 5)),
-        (depthwise.padded_shifts, depthwise.grouped_conv, (3, 3, 3)),
+        *OF_A_GPU,
     ],
 )
 def test_in_half_precision_forms_and_gradients_are_those_in_single(
@@ -88,14 +94,7 @@ def test_in_half_precision_forms_and_gradients_are_those_in_single(
         np.testing.assert_allclose(actual.astype(jnp.float32), expected, rtol=0.1, atol=0.3)
 
 
-@pytest.mark.parametrize(
-    ("form", "plain", "kernel"),
-    [
-        (convolution.banded_product, convolution.conv, (3, 3, 3, 5)),
-        (convolution.pointwise_conv_in_parts, convolution.conv, (1, 1, 3, 5)),
-        (depthwise.padded_shifts, depthwise.grouped_conv, (3, 3, 3)),
-    ],
-)
+@pytest.mark.parametrize(("form", "plain", "kernel"), OF_A_GPU)
 def test_forms_of_a_gpu_of_several_models_at_once_are_those_of_each(
     form: Form, plain: Form, kernel: tuple[int, ...]
 ) -> None:
