@@ -109,7 +109,8 @@ class Step:
         self._program = self._lowered.compile()
         self.compile_s = perf_counter() - begun
         self.flops = counts.flops_of(spec, arguments)
-        self.traffic = traffic.bytes_moved(hlo.program_of(self._program))
+        program = hlo.program_of(self._program)
+        self.traffic = traffic.bytes_moved(program, traffic.of_step(program, spec.steps_per_dispatch))
         self.memory = counts.memory_of(self._program)
         self.signal = SignalStage(spec, self._inputs)
 

@@ -58,7 +58,7 @@ class MBConv(nnx.Module):
     ) -> None:
         wide = c_in * expansion
         self.expand = ConvUnit(layers.Conv(c_in, wide, 1, dtype=dtype), wide) if expansion > 1 else None
-        self.depthwise = ConvUnit(layers.DepthwiseConv(wide, kernel, stride=stride, dtype=dtype), wide)
+        self.depthwise = ConvUnit(layers.DepthwiseConv(wide, kernel, stride=stride), wide)
         self.gate = SqueezeExcite(wide, max(1, c_in // SQUEEZE), dtype=dtype)
         self.project = layers.Conv(wide, c_out, 1, dtype=dtype)
         self.norm = layers.BatchNorm(c_out)

@@ -14,7 +14,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from asdjax.forms import Forms
-from asdjax.models.lowering import convolution, depthwise, normalisation, pooling
+from asdjax.models.lowering import convolution, depthwise, normalisation, pooling, sums
 from asdjax.models.lowering.convolution import Size
 
 POINTWISE = Forms(convolution.pointwise_conv, convolution.pointwise_conv_in_parts, convolution.conv)
@@ -22,7 +22,7 @@ OF_ONE_CHANNEL = Forms(convolution.conv_of_rows, convolution.banded_product, con
 DENSE = Forms(convolution.tapped_conv, convolution.banded_product, convolution.conv)
 DEPTHWISE = Forms(depthwise.shifted_products, depthwise.padded_shifts, depthwise.grouped_conv)
 MAX_POOL = Forms(pooling.max_pool_by_axes, pooling.max_pool_by_axes, pooling.max_pool)
-SUMS = Forms(normalisation.sums, normalisation.sums_in_stages, normalisation.sums)
+SUMS = Forms(sums.sums, sums.sums_in_stages, sums.sums)
 
 EMBEDDING = 128
 """Width of every variant's embedding (report, Table 1)."""
@@ -56,41 +56,41 @@ class _ByPlatform(nnx.Module):
 class _Convolution(_ByPlatform):
     """A kernel that takes every `stride`-th place of both axes."""
 
-    def __init__(self, kernel: np.ndarray, *, stride: int, dtype: DTypeLike) -> None:
+    def __init__(self, kernel: np.ndarray, *, stride: int) -> None:
         super().__init__()
         self.kernel = nnx.Param(kernel)
         self.stride = stride
-        self.dtype = dtype
 
-    def _convolved(self, x: jax.Array, forms: Forms) -> jax.Array:
+    def _convolved(self, x: jax.Array, kernel: jax.Array, forms: Forms) -> jax.Array:
         strided = Forms(*(functools.partial(form, stride=self.stride) for form in forms))
-        kernel = convolution.met(self.kernel[...], (x.shape[1], x.shape[2]), self.stride)
-        return self._computed(strided, x, jnp.asarray(kernel, self.dtype))
+        return self._computed(strided, x, convolution.met(kernel, (x.shape[1], x.shape[2]), self.stride))
 
 
 class Conv(_Convolution):
     """Dense convolution, (b, f, t, c_in) -> (b, f', t', c_out)."""
 
     def __init__(self, c_in: int, c_out: int, kernel: int, *, stride: int = 1, dtype: DTypeLike) -> None:
-        super().__init__(_zeros(kernel, kernel, c_in, c_out), stride=stride, dtype=dtype)
+        super().__init__(_zeros(kernel, kernel, c_in, c_out), stride=stride)
+        self.dtype = dtype
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        k, _, c_in, _ = self.kernel[...].shape
+        kernel = jnp.asarray(self.kernel[...], self.dtype)
+        k, _, c_in, _ = kernel.shape
         if k == 1:
-            return self._convolved(x, POINTWISE)
+            return self._convolved(x, kernel, POINTWISE)
         if c_in == 1:
-            return self._convolved(x, OF_ONE_CHANNEL)
-        return self._convolved(x, DENSE)
+            return self._convolved(x, kernel, OF_ONE_CHANNEL)
+        return self._convolved(x, kernel, DENSE)
 
 
 class DepthwiseConv(_Convolution):
-    """One k x k filter per channel, (b, f, t, c) -> (b, f', t', c)."""
+    """One k x k filter per channel, (b, f, t, c) -> (b, f', t', c), in the type of x."""
 
-    def __init__(self, channels: int, kernel: int, *, stride: int = 1, dtype: DTypeLike) -> None:
-        super().__init__(_zeros(kernel, kernel, channels), stride=stride, dtype=dtype)
+    def __init__(self, channels: int, kernel: int, *, stride: int = 1) -> None:
+        super().__init__(_zeros(kernel, kernel, channels), stride=stride)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return self._convolved(x, DEPTHWISE)
+        return self._convolved(x, self.kernel[...], DEPTHWISE)
 
 
 class MaxPool(_ByPlatform):

@@ -32,7 +32,7 @@ class Bottleneck(nnx.Module):
     def __init__(self, c_in: int, c_out: int, expansion: int, stride: int, *, dtype: DTypeLike) -> None:
         wide = c_in * expansion
         self.expand = ConvUnit(layers.Conv(c_in, wide, 1, dtype=dtype), wide)
-        self.depthwise = ConvUnit(layers.DepthwiseConv(wide, 3, stride=stride, dtype=dtype), wide)
+        self.depthwise = ConvUnit(layers.DepthwiseConv(wide, 3, stride=stride), wide)
         self.project = ConvNorm(layers.Conv(wide, c_out, 1, dtype=dtype), c_out)
         self.residual = stride == 1 and c_in == c_out
 
@@ -60,7 +60,7 @@ class MobileFaceNet(nnx.Module):
         channels = layers.scaled(STEM, width)
         blocks: list[nnx.Module] = [
             ConvUnit(layers.Conv(c_in, channels, 3, stride=2, dtype=dtype), channels),
-            ConvUnit(layers.DepthwiseConv(channels, 3, dtype=dtype), channels),
+            ConvUnit(layers.DepthwiseConv(channels, 3), channels),
         ]
         for expansion, c, repeats, stride in BOTTLENECKS:
             c_out = layers.scaled(c, width)

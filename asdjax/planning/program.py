@@ -5,6 +5,7 @@ m tasks in a stack, v variants.
 
 import json
 import math
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from os import environ
 from pathlib import Path
@@ -19,7 +20,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from asdjax import hlo, parallel, runtime, signal
 from asdjax.config import Config
 from asdjax.errors import InputError
-from asdjax.hlo import Program
+from asdjax.hlo import Instruction, Program
 from asdjax.planning.collectives import collectives_of
 from asdjax.planning.targets import Target
 from asdjax.planning.work import Work
@@ -94,9 +95,8 @@ def as_json(cost: Cost) -> dict[str, Any]:
     return cost._asdict() | {"estimate": cost.estimate._asdict()}
 
 
-def estimated(compiled: Program) -> Estimate:
-    """Of all that runs, one after another; a loop has one turn."""
-    lines = list(hlo.executed(compiled))
+def estimated(compiled: Program, lines: Sequence[Instruction]) -> Estimate:
+    """Of these, one after another."""
     cycles = sum(hlo.cycles(line) or 0 for line in lines)
     return Estimate(cycles, sum(traffic.bytes_of(compiled, line) for line in lines if hlo.cycles(line) is None))
 
@@ -136,18 +136,19 @@ def _compiled(lowered: Any, call: Call, target: Target, devices: int) -> Cost:
     compile_s = perf_counter() - begun
     memory = counts.memory_of(program)
     compiled = hlo.program_of(program)
+    step = traffic.of_step(compiled, call.spec.steps_per_dispatch)
     collectives = collectives_of(compiled, devices)
     return Cost(
         flops=counts.flops_of(call.spec, call.arguments) / devices,
-        bytes_accessed=traffic.bytes_moved(compiled),
-        operations=sum(traffic.bytes_of(compiled, line) > 0 for line in hlo.executed(compiled)),
+        bytes_accessed=traffic.bytes_moved(compiled, step),
+        operations=sum(traffic.bytes_of(compiled, line) > 0 for line in step),
         arguments_bytes=memory.arguments,
         temporaries_bytes=memory.temporaries,
         code_bytes=memory.code,
         waiting_bytes=call.waiting_bytes(devices),
         collectives=collectives.numbers,
         bytes_sent=collectives.bytes_sent,
-        estimate=estimated(compiled),
+        estimate=estimated(compiled, step),
         compile_s=round(compile_s, 1),
     )
 

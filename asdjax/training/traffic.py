@@ -5,7 +5,7 @@ of the whole array, here of all audio, and leaves out calls to cuDNN and cuBLAS,
 products.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from asdjax import hlo
 from asdjax.hlo import Array, Instruction, Program
@@ -15,9 +15,18 @@ _SLICES = {"slice", "dynamic-slice", "gather"}
 _UPDATE = "dynamic-update-slice"
 
 
-def bytes_moved(program: Program) -> float:
-    """Of all that runs; a loop has one turn, a conditional all its branches."""
-    return sum(bytes_of(program, instruction) for instruction in hlo.executed(program))
+def of_step(program: Program, steps_per_dispatch: int) -> list[Instruction]:
+    """What runs for one step: of a dispatch of several the loop over them, without what comes before and after it."""
+    if steps_per_dispatch == 1:
+        return list(hlo.executed(program))
+    loops = (line for line in program.computations[program.entry] if line.kind == "while")
+    turns = ([line for called in loop.called for line in hlo.executed(program, called)] for loop in loops)
+    return max(turns, key=len)
+
+
+def bytes_moved(program: Program, instructions: Iterable[Instruction]) -> float:
+    """By all of them, one after another."""
+    return sum(bytes_of(program, instruction) for instruction in instructions)
 
 
 def bytes_of(program: Program, instruction: Instruction) -> float:

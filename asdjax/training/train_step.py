@@ -13,10 +13,11 @@ import optax
 from jax.sharding import Mesh
 
 from asdjax import parallel, runtime, signal
-from asdjax.training import optimizer
+from asdjax.training import optimizer, packing
 from asdjax.training.batches import Audio, draw_batches, make_pieces
 from asdjax.training.fleet import FleetSpec, FleetState
 from asdjax.training.objective import objective
+from asdjax.training.packing import Packs
 from asdjax.training.sampler import Plan
 
 
@@ -68,16 +69,21 @@ def steps_of(spec: FleetSpec, mesh: Mesh, platform: str) -> RunSteps:
     def run(state: FleetState, audio: Audio, plan: Plan, keys: jax.Array, turn: Turn) -> tuple[FleetState, Metrics]:
         """A dispatch: state and audio of m tasks, keys (m, v) -> state, metrics (steps_per_dispatch, m, v)."""
         if size == 1:
-            state, metrics = step(state, audio, plan, keys, turn, 0)
+            apart = {variant: {} for variant in spec.variants}
+            state, metrics = step(apart, state, audio, plan, keys, turn, 0)
             return state, jax.tree.map(lambda row: row[None], metrics)
+        pack = platform == "gpu"
+        packs = {variant: packing.packs_of(arrays) if pack else {} for variant, arrays in state.trainable.items()}
 
         def body(i: jax.Array, carry: tuple[FleetState, Metrics]) -> tuple[FleetState, Metrics]:
             state, rows = carry
-            state, metrics = step(state, audio, plan, keys, turn, i)
+            state, metrics = step(packs, state, audio, plan, keys, turn, i)
             return state, jax.tree.map(lambda all_rows, row: all_rows.at[i].set(row), rows, metrics)
 
         empty = jnp.zeros((size, *keys.shape))
-        return jax.lax.fori_loop(0, turn.steps, body, (state, Metrics(empty, empty, empty)))
+        begun = packing.repacked(packing.packed, packs, state), Metrics(empty, empty, empty)
+        state, metrics = jax.lax.fori_loop(0, turn.steps, body, begun)
+        return packing.repacked(packing.unpacked, packs, state), metrics
 
     return jax.jit(run, donate_argnums=0, compiler_options=runtime.compiler_options(platform))
 
@@ -85,6 +91,7 @@ def steps_of(spec: FleetSpec, mesh: Mesh, platform: str) -> RunSteps:
 def _stack_step(
     spec: FleetSpec,
     mesh: Mesh,
+    packs: dict[str, Packs],
     state: FleetState,
     audio: Audio,
     plan: Plan,
@@ -93,7 +100,7 @@ def _stack_step(
     place: int | jax.Array,
 ) -> tuple[FleetState, Metrics]:
     """One step of every task, `place` steps into the dispatch; metrics are (m, v)."""
-    step = functools.partial(train_step, spec, mesh)
+    step = functools.partial(train_step, spec, mesh, packs)
     if isinstance(audio, signal.Crops):
         audio = signal.Crops(audio.samples[place])
     each = (plan, keys, turn.first + place, turn.rates[:, place])
@@ -129,6 +136,7 @@ def _only[Tree](tree: Tree) -> Tree:
 def train_step(
     spec: FleetSpec,
     mesh: Mesh,
+    packs: dict[str, Packs],
     state: FleetState,
     audio: Audio,
     plan: Plan,
@@ -139,7 +147,8 @@ def train_step(
     """One step of a task's variants: draw, make pieces, then of each variant backbone, head, gradient, SGD.
 
     The variants' losses do not meet, and a variant begins when the gradient of the one before is there: the step needs
-    the activations of the largest at a time, not of all. keys: (v,), one random stream a variant; audio: all clips, or
+    the activations of the largest at a time, not of all. packs: of each variant, by which what trains, and its
+    velocity, is packed; keys: (v,), one random stream a variant; audio: all clips, or
     this step's crops. Metrics are (v,).
     """
     with jax.named_scope(SIGNAL):
@@ -150,7 +159,9 @@ def train_step(
         draw = jax.tree.map(lambda field, i=i: field[i], draws)
         of_trainable = jax.grad(functools.partial(objective, spec, variant), has_aux=True)
         with jax.named_scope(variant):
-            gradient, outcome = of_trainable(state.trainable[variant], state, pieces[i], draw)
+            parameters = packing.unpacked(packs[variant], state.trainable[variant])
+            gradient, outcome = of_trainable(parameters, state, pieces[i], draw)
+            gradient = packing.packed(packs[variant], gradient)
         gradient, pieces = jax.lax.optimization_barrier((gradient, pieces))
         metrics.append(Metrics(outcome.loss, outcome.accuracy, optax.tree.norm(gradient)))
         statistics[variant] = outcome.statistics

@@ -15,7 +15,7 @@ import forms
 from asdjax.bench import measure
 from asdjax.bench.step import Step
 from asdjax.models import layers
-from asdjax.models.lowering import depthwise, normalisation
+from asdjax.models.lowering import depthwise, normalisation, sums
 from asdjax.training.fleet import FleetSpec
 
 
@@ -29,10 +29,10 @@ def test_normalisation_by_autodiff_is_the_same():
     weights = jax.random.normal(jax.random.key(3), x.shape)
 
     def loss(normalised, *arrays):
-        return jnp.sum(weights * jnp.square(normalised(*arrays, 1e-5, normalisation.sums)[0]))
+        return jnp.sum(weights * jnp.square(normalised(*arrays, 1e-5, sums.sums)[0]))
 
     every = (normalisation.normalised, forms.by_autodiff)
-    _close(*(normalised(x, scale, bias, 1e-5, normalisation.sums) for normalised in every))
+    _close(*(normalised(x, scale, bias, 1e-5, sums.sums) for normalised in every))
     _close(*(jax.grad(loss, (1, 2, 3))(normalised, x, scale, bias) for normalised in every))
 
 

@@ -14,8 +14,8 @@ from jax import export
 from asdjax import parallel
 from asdjax.forms import Form, Forms
 from asdjax.models import layers
-from asdjax.models.lowering import convolution, depthwise, normalisation, pooling
-from asdjax.models.lowering.normalisation import Sums
+from asdjax.models.lowering import convolution, depthwise, pooling
+from asdjax.models.lowering.sums import Sums, sums, sums_in_stages
 
 
 def normal(*shape: int, seed: int = 0) -> jax.Array:
@@ -117,6 +117,20 @@ def test_a_kernels_gradient_in_parts_is_that_of_all_rows() -> None:
         np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("form", [depthwise.padded_shifts, depthwise.shifted_products, depthwise.grouped_conv])
+def test_a_depthwise_kernel_wider_than_its_map_has_a_gradient_as_wide(form: Form, stride: int) -> None:
+    """On maps of so many rows that a GPU's form sums them in runs."""
+    x, weights = normal(2, 64, 4, 3), normal(3, 3, 3, seed=1)
+    made = value_and_gradients(form, x.astype(jnp.bfloat16), weights, stride)
+    assert [array.dtype for array in made] == [jnp.bfloat16, jnp.bfloat16, jnp.float32]
+    for actual, expected in zip(made, value_and_gradients(depthwise.grouped_conv, x, weights, stride), strict=True):
+        np.testing.assert_allclose(actual.astype(jnp.float32), expected, rtol=0.1, atol=0.5)
+    single = value_and_gradients(form, x, weights, stride)
+    for actual, expected in zip(single, value_and_gradients(depthwise.grouped_conv, x, weights, stride), strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_a_band_that_would_be_mostly_zeros_is_not_made() -> None:
     for columns, primitive in ((36, "dot_general"), (37, "conv_general_dilated")):
         x, weights = jnp.zeros((1, 4, columns, 2)), jnp.zeros((3, 3, 2, 2))
@@ -149,7 +163,7 @@ def test_padding_is_symmetric(k: int, stride: int) -> None:
     x = normal(1, 8, 6, 1)
     dense, depthwise = (
         layers.Conv(1, 1, k, stride=stride, dtype=jnp.float32),
-        layers.DepthwiseConv(1, k, stride=stride, dtype=jnp.float32),
+        layers.DepthwiseConv(1, k, stride=stride),
     )
     centre = np.zeros((k, k), np.float32)
     centre[k // 2, k // 2] = 1
@@ -206,15 +220,15 @@ def numpy_batch_norm(x: np.ndarray, scale: np.ndarray, bias: np.ndarray) -> np.n
     return (x - x.mean(axes)) / np.sqrt(x.var(axes) + 1e-5) * scale + bias
 
 
-SUMS = [normalisation.sums, normalisation.sums_in_stages]
+SUMS = [sums, sums_in_stages]
 
 
-@pytest.mark.parametrize("sums", SUMS)
+@pytest.mark.parametrize("summed", SUMS)
 @pytest.mark.parametrize("shape", [(3, 4, 2, 2), (5, 2)], ids=["maps", "rows"])
 def test_batch_norm_and_its_gradients_equal_the_definition(
-    shape: tuple[int, ...], sums: Sums, monkeypatch: pytest.MonkeyPatch
+    shape: tuple[int, ...], summed: Sums, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(layers, "SUMS", Forms(sums, sums, sums))
+    monkeypatch.setattr(layers, "SUMS", Forms(summed, summed, summed))
     # one channel varies so little that the epsilon counts
     x = normal(*shape) * jnp.array([3.0, 0.003]).reshape((1,) * (len(shape) - 1) + (2,)) + 0.01
     scale, bias, direction = jnp.array([1.5, -0.5]), jnp.array([0.1, 2.0]), normal(*shape, seed=1)
@@ -232,15 +246,19 @@ def test_batch_norm_and_its_gradients_equal_the_definition(
         np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("sums", SUMS)
-@pytest.mark.parametrize("shape", [(2, 3, 5, 4, 7), (2, 3, 64, 8, 7), (2, 9, 7)], ids=["map", "large map", "rows"])
-def test_sums_of_a_map_and_of_its_squares_of_one_model_and_of_several(shape: tuple[int, ...], sums: Sums) -> None:
+@pytest.mark.parametrize("summed", SUMS)
+@pytest.mark.parametrize(
+    "shape",
+    [(2, 3, 5, 4, 7), (2, 3, 8, 4, 7), (2, 3, 64, 8, 7), (2, 9, 7)],
+    ids=["map", "map of runs", "large map", "rows"],
+)
+def test_sums_of_a_map_and_of_its_squares_of_one_model_and_of_several(shape: tuple[int, ...], summed: Sums) -> None:
     x = normal(*shape) + 1
     exact = np.asarray(x, np.float64)
     axes = tuple(range(len(shape) - 1))
-    for found, expected in zip(sums(x, x**2), (exact, exact**2), strict=True):
+    for found, expected in zip(summed(x, x**2), (exact, exact**2), strict=True):
         np.testing.assert_allclose(found, expected.sum(axes), rtol=1e-5)
-    for found, expected in zip(jax.vmap(sums)(x, x**2), (exact, exact**2), strict=True):
+    for found, expected in zip(jax.vmap(summed)(x, x**2), (exact, exact**2), strict=True):
         np.testing.assert_allclose(found, expected.sum(axes[1:]), rtol=1e-5)
 
 
@@ -248,11 +266,11 @@ OVER_DEVICES = """
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 from asdjax import parallel
-from asdjax.models.lowering import normalisation
-x = np.random.default_rng(0).normal(1, 2, (8, 5, 4, 7)).astype(np.float32)
+from asdjax.models.lowering.sums import sums, sums_in_stages
+x = np.random.default_rng(0).normal(1, 2, (8, 8, 4, 7)).astype(np.float32)
 split = jax.device_put(x, NamedSharding(parallel.data_meshes()[0], PartitionSpec("data")))
-for sums in (normalisation.sums, normalisation.sums_in_stages):
-    for found, of in zip(jax.jit(lambda x: sums(x, x**2))(split), (np.float64(x), np.float64(x) ** 2)):
+for summed in (sums, sums_in_stages):
+    for found, of in zip(jax.jit(lambda x: summed(x, x**2))(split), (np.float64(x), np.float64(x) ** 2)):
         np.testing.assert_allclose(found, of.sum((0, 1, 2)), rtol=1e-5)
 print(len(split.sharding.device_set))
 """
@@ -308,7 +326,7 @@ def convolutions() -> list[nnx.Module]:
     made = [
         layers.Conv(1, 8, 3, dtype=jnp.float32),
         layers.Conv(2, 8, 1, dtype=jnp.float32),
-        layers.DepthwiseConv(2, 3, dtype=jnp.float32),
+        layers.DepthwiseConv(2, 3),
     ]
     for layer in made:
         layer.kernel[...] = normal(*layer.kernel.shape, seed=1)
@@ -367,7 +385,7 @@ def test_evaluation_is_exported_for_every_platform_and_any_number_of_pieces(laye
             {"cpu": "custom_vjp_call", "gpu": "custom_vjp_call", "tpu": "conv"},
         ),
         (
-            layers.DepthwiseConv(2, 3, dtype=jnp.float32),
+            layers.DepthwiseConv(2, 3),
             2,
             {"cpu": "custom_vjp_call", "gpu": "custom_vjp_call", "tpu": "conv"},
         ),
@@ -398,7 +416,7 @@ def test_every_layer_computes_in_half_precision() -> None:
         layers.Conv(8, 8, 3, dtype=jnp.bfloat16),
         layers.Conv(8, 8, 1, dtype=jnp.bfloat16),
         nnx.Sequential(lambda x: x[..., :1], layers.Conv(1, 8, 3, dtype=jnp.bfloat16)),
-        layers.DepthwiseConv(8, 3, dtype=jnp.bfloat16),
+        layers.DepthwiseConv(8, 3),
         layers.MaxPool(),
         layers.BatchNorm(8),
         layers.PReLU(8),

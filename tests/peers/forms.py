@@ -27,8 +27,8 @@ from asdjax.config import VARIANTS
 from asdjax.errors import InputError
 from asdjax.forms import Form, Forms
 from asdjax.models import layers
-from asdjax.models.lowering import convolution, depthwise, normalisation, pooling
-from asdjax.models.lowering.normalisation import Sums
+from asdjax.models.lowering import convolution, depthwise, normalisation, pooling, sums
+from asdjax.models.lowering.sums import Sums
 from asdjax.planning.plan import plan
 from asdjax.planning.targets import target_of
 from asdjax.training import train_step
@@ -106,7 +106,7 @@ IN_LAYERS: dict[str, tuple[Form, ...]] = {
         depthwise.padded_shifts,
     ),
     "MAX_POOL": (pooling.max_pool, pooling.max_pool_by_axes),
-    "SUMS": (normalisation.sums, normalisation.sums_in_stages),
+    "SUMS": (sums.sums, sums.sums_in_stages),
 }
 """By their names in models/layers.py; the compiler's own first."""
 ABSENT = {

@@ -214,7 +214,8 @@ ENTRY %main (x: f32[128]) -> f32[128] {
 
 
 def test_the_compiler_s_estimate_and_what_it_leaves_out():
-    assert program.estimated(hlo.parsed(ESTIMATED)) == Estimate(cycles=42, bytes_without=2 * 4 * 128)
+    compiled = hlo.parsed(ESTIMATED)
+    assert program.estimated(compiled, list(hlo.executed(compiled))) == Estimate(cycles=42, bytes_without=2 * 4 * 128)
 
 
 def test_the_step_is_planned_as_it_would_run_on_its_platform(in_processor: tuple[Config, Target]):

@@ -165,11 +165,15 @@ def test_stacked_tasks_train_as_each_would_alone():
     assert compilations(together) == 2  # one for each size of a stack
 
 
-def test_a_dispatch_of_several_steps_equals_single_ones():
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+def test_a_dispatch_of_several_steps_equals_single_ones(platform: str):
+    """As for a CPU, and as for a GPU, where small arrays are packed meanwhile."""
     config = tiny()
+    config.optimizer.weight_decay, config.optimizer.clip_norm = 0.1, 1.0
     single = Fleet(config)
     config.train.steps_per_dispatch = 3
     several = Fleet(config)
+    several.program = train_step.steps_of(several.spec, parallel.data_meshes()[0], platform)
     expected = losses(single, 3)
     np.testing.assert_allclose(several.run(0, steps=3).loss[:, 0], expected, rtol=OTHER_ORDER)
     learned = several.model().parameters[ONE[0]]

@@ -8,14 +8,19 @@ import jax.numpy as jnp
 import pytest
 
 from asdjax import hlo
+from asdjax.hlo import Program
 from asdjax.training import traffic
+
+
+def bytes_moved(program: Program) -> float:
+    return traffic.bytes_moved(program, hlo.executed(program))
 
 
 def moved(function: Callable[..., Any], *arguments: Any, **jitted: Any) -> tuple[float, float]:
     """By our count and by XLA's."""
     program = jax.jit(function, **jitted).lower(*arguments).compile()
     by_xla = cast(dict[str, float], program.cost_analysis())["bytes accessed"]
-    return traffic.bytes_moved(hlo.program_of(program)), by_xla
+    return bytes_moved(hlo.program_of(program)), by_xla
 
 
 SQUARE = jnp.ones((256, 256))
@@ -61,7 +66,7 @@ ENTRY %main (x: f32[8,4]) -> f32[8] {
 def test_calls_to_a_gpu_s_libraries_by_hand():
     fusion = 4 * 8 * 4 + 2 * 8 * 4
     gemm = 2 * 8 * 4 + 4 * 8 * 4 + 2 * 8 * 8
-    assert traffic.bytes_moved(hlo.parsed(GPU)) == fusion + gemm + 2 * 8 * 8 + 4 * 8
+    assert bytes_moved(hlo.parsed(GPU)) == fusion + gemm + 2 * 8 * 8 + 4 * 8
 
 
 TPU = """
@@ -116,7 +121,7 @@ ENTRY %main (x: f32[8,4], y: f32[4,4]) -> f32[4,4] {
 
 
 def test_a_call_to_a_library_within_a_fusion():
-    assert traffic.bytes_moved(hlo.parsed(WRAPPED)) == 3 * 4 * 16
+    assert bytes_moved(hlo.parsed(WRAPPED)) == 3 * 4 * 16
 
 
 COMPUTED_ON = """
@@ -152,13 +157,40 @@ ENTRY %main (x: f32[99], y: f32[3], n: s32[]) -> f32[99] {
 """
 
 
-@pytest.mark.parametrize(("called", "bytes_moved"), [("sum", 4 * (2 * 99 + 3 + 1)), ("outer", 4 * (2 * 3 + 1))])
-def test_an_update_is_in_place_where_nothing_is_computed_on_it(called: str, bytes_moved: float):
-    assert traffic.bytes_moved(hlo.parsed(COMPUTED_ON.replace("CALLED", called))) == bytes_moved
+@pytest.mark.parametrize(("called", "expected"), [("sum", 4 * (2 * 99 + 3 + 1)), ("outer", 4 * (2 * 3 + 1))])
+def test_an_update_is_in_place_where_nothing_is_computed_on_it(called: str, expected: float):
+    assert bytes_moved(hlo.parsed(COMPUTED_ON.replace("CALLED", called))) == expected
 
 
 def test_a_tpu_s_vector_memory_and_slices_by_hand():
     gathered = 2 * 8 * 128 + 4 * 128  # two rows, which lie in a tile of eight, and two indices in one of 128
     copied = 4 * 128 + 4 * 128  # to vector memory, and back
     updated = 4 * 128 + 4 * 128  # what is new, read and written; the fusion's other result stays in vector memory
-    assert traffic.bytes_moved(hlo.parsed(TPU)) == gathered + copied + updated
+    assert bytes_moved(hlo.parsed(TPU)) == gathered + copied + updated
+
+
+@pytest.mark.parametrize(
+    ("steps_per_dispatch", "operations"), [(2, ["compare", "add"]), (1, ["negate", "compare", "add"])]
+)
+def test_a_step_of_several_is_what_is_looped_over(steps_per_dispatch: int, operations: list[str]):
+    step = traffic.of_step(hlo.parsed(DISPATCH), steps_per_dispatch)
+    assert [line.kind for line in step if traffic.bytes_of(hlo.parsed(DISPATCH), line)] == operations
+
+
+DISPATCH = """
+%condition (i: s32[]) -> pred[] {
+  %i = s32[] parameter(0)
+  ROOT %less = pred[] compare(%i, %i), direction=LT
+}
+
+%body (j: s32[]) -> s32[] {
+  %j = s32[] parameter(0)
+  ROOT %next = s32[] add(%j, %j)
+}
+
+ENTRY %main (x: s32[]) -> s32[] {
+  %x = s32[] parameter(0)
+  %packed = s32[] negate(%x)
+  ROOT %loop = s32[] while(%packed), condition=%condition, body=%body
+}
+"""

@@ -1,4 +1,5 @@
-"""Depthwise convolution: a filter per channel; k and m are its rows and columns."""
+"""Depthwise convolution: a filter per channel; k and m are its rows and columns. The kernel may be of a wider type than
+the map, as its gradient then is; what comes of it is of the map's."""
 
 import functools
 
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 from jax.experimental.layout import Layout, with_layout_constraint
 
 from asdjax.models.lowering.convolution import Size, both_pads, conv_output, padded, strided, tap
+from asdjax.models.lowering.sums import IN_A_THREAD, side_by_side
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -23,7 +25,7 @@ def shifted_products(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
 def _sum_of_shifts(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     k, m = kernel.shape[:2]
     size = conv_output(x.shape[1], k, stride), conv_output(x.shape[2], m, stride)
-    return _shifted_sum(padded(x, both_pads(kernel)), kernel, size, stride)
+    return _shifted_sum(padded(x, both_pads(kernel)), kernel.astype(x.dtype), size, stride)
 
 
 def _shifted_sum(whole: jax.Array, kernel: jax.Array, size: Size, stride: int) -> jax.Array:
@@ -59,7 +61,8 @@ def _shifts_input_gradient(size: Size, gradient: jax.Array, kernel: jax.Array, s
 
     Left to autodiff it becomes a sum of k * m padded arrays, each with a bounds check in the innermost loop.
     """
-    return _shifted_sum(_spread(gradient, size, kernel, stride), kernel[::-1, ::-1], size, 1)
+    turned = kernel[::-1, ::-1].astype(gradient.dtype)
+    return _shifted_sum(_spread(gradient, size, kernel, stride), turned, size, 1)
 
 
 def _spread(gradient: jax.Array, size: Size, kernel: jax.Array, stride: int) -> jax.Array:
@@ -101,11 +104,12 @@ def padded_shifts(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     """The same sum for a GPU: of an input, and of a gradient, that are written out with their padding, and read with
     columns and channels as one axis.
 
-    XLA then makes 52 instructions for an output of a 3x3 kernel, all loads wide, instead of 135 with bounds checks (PTX
-    for an H200). Without the barriers behind the sums it computes them again within the reductions that follow: those
-    took 16 of the 37 ms of seven MobileFaceNets (512), of 315 ms with cuDNN's grouped convolutions, untuned. The
-    gradient is held to the order of its axes, as else the mean over a map has all of EfficientNet-B0 around it
-    transposed: seven stacked ones (512) move 42.6 GB instead of 45.1.
+    XLA then makes 46 instructions for an output of a 3x3 float32 kernel, all loads wide, instead of 135 with bounds
+    checks (PTX for an H200), and 63 with one in bfloat16; of a 5x5 one 131 instead of 185. Without the barriers behind
+    the sums it computes them again within the reductions that follow: those took 16 of the 37 ms of seven stacked
+    MobileFaceNets (512), of 315 ms with cuDNN's grouped convolutions, untuned. The gradient is held to the order of its
+    axes, as else the mean over a map has all of EfficientNet-B0 around it transposed: seven stacked ones (512) moved
+    45.1 GB instead of 42.6.
     """
     return _padded_forward(x, kernel, stride)[0]
 
@@ -126,13 +130,25 @@ def _padded_backward(stride: int, saved: tuple[jax.Array, ...], gradient: jax.Ar
     size = whole.shape[1] - 2 * top, whole.shape[2] - 2 * left
     in_order = Layout(tuple(range(gradient.ndim)))
     gradient = jax.lax.optimization_barrier(with_layout_constraint(gradient, in_order))
-    wide = _merged(gradient).astype(jnp.float32)
-    products = (_merged_tap(whole, i, j, made, stride) * wide for i in range(k) for j in range(m))
-    by_column = jnp.stack([jnp.sum(product, axis=(0, 1)) for product in products])
-    to_kernel = jnp.sum(by_column.reshape(k, m, made[1], -1), axis=2).astype(kernel.dtype)
+    taps = [_merged_tap(whole, i, j, made, stride) for i in range(k) for j in range(m)]
+    to_kernel = _sums_of_products(taps, _merged(gradient).astype(jnp.float32), kernel.shape[-1])
     spread = jax.lax.optimization_barrier(_spread(gradient, size, kernel, stride))
     to_x = _sum_of_merged(spread, kernel[::-1, ::-1], size, 1)
-    return jax.lax.optimization_barrier(to_x), to_kernel
+    return jax.lax.optimization_barrier(to_x), to_kernel.reshape(kernel.shape).astype(kernel.dtype)
+
+
+def _sums_of_products(taps: list[jax.Array], gradient: jax.Array, channels: int) -> jax.Array:
+    """Of each tap's products with the gradient, (b, f', t' * c) each: -> (taps, c).
+
+    First of sixteen rows, which XLA gives to one thread, for all taps: both maps are read once. Of all rows at once it
+    made a reduction of each tap or two, which read them again: a step of EfficientNet-B0 (512) moved 7.24 GB instead of
+    4.92, and these took 20 of the 175 ms of seven fleets.
+    """
+    _, rows, columns = gradient.shape
+    run = IN_A_THREAD if rows % IN_A_THREAD == 0 else rows
+    of_runs = [jnp.sum((tap * gradient).reshape(-1, run, columns), axis=1) for tap in taps]
+    by_column = [of_run.reshape(-1, channels) for of_run in jax.lax.optimization_barrier(of_runs)]
+    return side_by_side(by_column)
 
 
 def _sum_of_merged(whole: jax.Array, kernel: jax.Array, size: Size, stride: int) -> jax.Array:
@@ -163,4 +179,5 @@ padded_shifts.defvjp(_padded_forward, _padded_backward)
 
 def grouped_conv(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     """Depthwise convolution as the compiler's own: (b, f, t, c), (k, m, c) -> (b, f', t', c)."""
-    return strided(x, kernel[:, :, None], (stride, stride), both_pads(kernel), groups=x.shape[-1])
+    kernel = kernel[:, :, None].astype(x.dtype)
+    return strided(x, kernel, (stride, stride), both_pads(kernel), groups=x.shape[-1])

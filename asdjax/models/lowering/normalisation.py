@@ -1,41 +1,11 @@
 """Normalisation by a batch's statistics, and arithmetic by channel."""
 
 import functools
-import math
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
-Sums = Callable[..., tuple[jax.Array, ...]]
-"""A way to sum arrays (..., c) of one shape over all axes but the last: -> (c,) each, in their own type."""
-
-
-def sums(*arrays: jax.Array) -> tuple[jax.Array, ...]:
-    """Each as a reduction of its own, which a compiler may join."""
-    return tuple(jnp.sum(array, axis=tuple(range(array.ndim - 1))) for array in arrays)
-
-
-def sums_in_stages(*arrays: jax.Array) -> tuple[jax.Array, ...]:
-    """First of runs of places, all arrays in one reduction, which reads what they are made of once; then of what these
-    leave.
-
-    For a GPU: XLA divides a sum over 200,000 places among its processors, not one over 3,072, which left it to two
-    processors in five, 127 microseconds for 44 MB; and it wrote products out to sum them.
-    """
-    if arrays[0].ndim == 2:
-        return sums(*arrays)
-    runs = tuple(array.reshape(_runs(array.shape), -1, array.shape[-1]) for array in arrays)
-    zeros = tuple(jnp.zeros((), array.dtype) for array in arrays)
-    of_runs = jax.lax.reduce(runs, zeros, lambda a, b: tuple(map(jax.lax.add, a, b)), [1])
-    return sums(*jax.lax.optimization_barrier(of_runs))
-
-
-def _runs(shape: tuple[int, ...]) -> int:
-    """Into how many runs a map's places (b, f, t, c) are divided: of large maps eight a sample, of small ones one."""
-    b, *places, _ = shape
-    within = math.prod(places)
-    return b * math.gcd(within, 8) if within >= 512 else b
+from asdjax.models.lowering.sums import Sums
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
