@@ -1,6 +1,6 @@
 """`asdjax bench train`: each variant alone and all six in one program, at full width, and PyTorch's beside them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,8 +36,8 @@ class Request(NamedTuple):
     width: float = 1.0
 
 
-def bench(request: Request) -> dict[str, Any]:
-    """Everything that the JSON holds.
+def bench(request: Request) -> Iterator[dict[str, Any]]:
+    """Everything that the JSON holds, each time that it has grown, as minutes lie between; in the end it is `complete`.
 
     Raises InputError where the PyTorch counterpart or a profile is asked for and cannot be had.
     """
@@ -48,15 +48,28 @@ def bench(request: Request) -> dict[str, Any]:
         say("measuring what the device could do at most")
         peak = device.peak(precision)
         record["device"] |= {"precision": precision, **peak._asdict()}
-        record |= {"variants": {}, FLEET: None}
+        record |= {"complete": False, "variants": {}, FLEET: None}
         for name in request.subjects:
+            members = VARIANTS if name == FLEET else (name,)
+            figures: dict[str, Any] = {}
             if name == FLEET:
-                batches = _batches(request.batches, of_fleet=True)
-                record[FLEET] = _subject(name, VARIANTS, batches, request, peer, peak)
+                record[FLEET] = figures
             else:
-                batches = _batches(request.batches, of_fleet=False)
-                record["variants"][name] = _subject(name, (name,), batches, request, peer, peak)
-    return record
+                record["variants"][name] = figures
+            for _ in _measured(Subject(name, members, request, peer, peak), figures):
+                yield record
+        record["complete"] = True
+    yield record
+
+
+class Subject(NamedTuple):
+    """One program, and what it is measured with."""
+
+    name: str
+    members: tuple[str, ...]
+    request: Request
+    peer: TorchPeer | None
+    peak: Peak
 
 
 def _batches(asked: tuple[int, ...], of_fleet: bool) -> tuple[int, ...]:
@@ -67,42 +80,47 @@ def _batches(asked: tuple[int, ...], of_fleet: bool) -> tuple[int, ...]:
     return (min(batches),) if of_fleet else batches
 
 
-def _subject(
-    name: str, members: Sequence[str], batches: Sequence[int], request: Request, peer: TorchPeer | None, peak: Peak
-) -> dict[str, Any]:
-    """All figures of one program: of its largest batch, and by batch; `ratio` is the worst of all batches."""
-    by_batch = {batch: _batch(name, members, batch, request, peer, peak) for batch in batches}
-    largest = max(by_batch)
-    figures = {"batch": largest, **by_batch[largest]}
+def _measured(subject: Subject, figures: dict[str, Any]) -> Iterator[None]:
+    """Fill in the figures of a program: of its largest batch, and by batch; `ratio` is the worst of all batches."""
+    _, members, request, peer, _ = subject
+    batches = _batches(request.batches, of_fleet=subject.name == FLEET)
+    by_batch = figures["batches"] = {str(batch): {} for batch in batches}
+    for batch in batches:
+        yield from _batch(subject, batch, by_batch[str(batch)])
+    largest = max(batches)
+    figures |= {"batch": largest, **by_batch[str(largest)]}
     if peer:
         figures["ratio"] = min(of_batch["ratio"] for of_batch in by_batch.values())
-    say(f"{name}: embedding")
+    say(f"{subject.name}: embedding")
     figures["embed"] = embed.measure(spec_of(members, largest, request.width), peer, request.repeats)
     if peer and len(members) == 1:
-        say(f"{name}: PyTorch with a DataLoader")
+        say(f"{subject.name}: PyTorch with a DataLoader")
         figures["torch_loader"] = loader_rate(peer, members[0], min(batches))
-    return {**figures, "batches": {str(batch): of_batch for batch, of_batch in by_batch.items()}}
+    yield
 
 
-def _batch(
-    name: str, members: Sequence[str], batch: int, request: Request, peer: TorchPeer | None, peak: Peak
-) -> dict[str, Any]:
+def _batch(subject: Subject, batch: int, figures: dict[str, Any]) -> Iterator[None]:
+    name, members, request, peer, peak = subject
     say(f"{name}, batch {batch}: compiling, then measuring")
     step = Step(spec_of(members, batch, request.width))
-    samples = batch * len(members)
-    if peer is None:
-        figures = _figures(step, in_turn({OURS: step.run}, request.repeats)[OURS], samples, peak)
-    else:
-        figures = _against(step, members, batch, request, peer, peak)
     config = config_of(members, batch, request.width)
-    figures["run_h"] = _run_h(config, figures)
+    if peer:
+        for _ in _against(step, subject, peer, batch, figures):
+            figures["run_h"] = _run_h(config, figures)
+            yield
+    else:
+        timing = in_turn({OURS: step.run}, request.repeats)[OURS]
+        figures |= _figures(step, timing, batch * len(members), peak)
+        figures["run_h"] = _run_h(config, figures)
+        yield
     if request.stacked > 1:
         say(f"{name}, batch {batch}, {request.stacked} machine types stacked: compiling, then measuring")
         figures["stacked"] = _stacked(step, members, batch, request)
+        yield
     if request.traces:
         say(f"{name}, batch {batch}: compiling again, then tracing")
         figures["profile"] = profile.of(step, request.traces / name / str(batch))
-    return figures
+        yield
 
 
 def _run_h(config: Config, figures: dict[str, Any]) -> float:
@@ -128,29 +146,25 @@ def _stacked(alone: Step, members: Sequence[str], batch: int, request: Request) 
     return {**figures, "run_h": _run_h(config, figures)}
 
 
-def _against(
-    step: Step, members: Sequence[str], batch: int, request: Request, peer: TorchPeer, peak: Peak
-) -> dict[str, Any]:
+def _against(step: Step, subject: Subject, peer: TorchPeer, batch: int, figures: dict[str, Any]) -> Iterator[None]:
     """Ours in turn with each of PyTorch's ways; `ratio` is to the fastest of them."""
+    _, members, request, _, peak = subject
     samples = batch * len(members)
-    rounds: dict[str, tuple[Timing, Timing]] = {}
+    ours: list[float] = []
+    theirs: dict[str, dict[str, Any]] = {}
     for way in peer.about["ways"]:
         prepared = peer.ask("prepare", variants=list(members), batch=batch, way=way)
         _require_same_size(step, prepared["parameters"], request.width)
         times = in_turn({OURS: step.run, way: peer.way("train")}, request.repeats)
-        rounds[way] = (times[OURS], times[way])
-    ours = Timing(tuple(seconds for of_ours, _ in rounds.values() for seconds in of_ours.seconds))
-    ratios = {way: ratio(*pair) for way, pair in rounds.items()}
-    theirs = {
-        way: {
-            "samples_per_s": timing.per_second(samples),
-            **_spread_ms(timing),
-            "ratio": ratios[way],
+        ours += times[OURS].seconds
+        theirs[way] = {
+            "samples_per_s": times[way].per_second(samples),
+            **_spread_ms(times[way]),
+            "ratio": ratio(times[OURS], times[way]),
         }
-        for way, (_, timing) in rounds.items()
-    }
-    figures = _figures(step, ours, samples, peak)
-    return {**figures, "ratio": min(ratios.values()), "torch": theirs}
+        worst = min(of_way["ratio"] for of_way in theirs.values())
+        figures |= {**_figures(step, Timing(tuple(ours)), samples, peak), "ratio": worst, "torch": theirs}
+        yield
 
 
 def _require_same_size(step: Step, theirs: dict[str, int], width: float) -> None:

@@ -29,7 +29,7 @@ def add_bench(commands: Any) -> None:
 
 def _add(parts: Any, name: str, run: Callable[[argparse.Namespace], int], what: str) -> argparse.ArgumentParser:
     parser = console.add_command(parts, name, run, what)
-    parser.add_argument("--json", type=Path, metavar="F", help="write the figures as JSON")
+    parser.add_argument("--json", type=Path, metavar="F", help="write the figures as JSON; of train as they come")
     parser.add_argument("--repeats", metavar="N", help="turns of each rival (default: by time, 3 or more)")
     return parser
 
@@ -79,7 +79,12 @@ def _train(options: argparse.Namespace) -> int:
         from asdjax.bench import train
 
         against_torch = options.against == "torch"
-        return train.bench(train.Request(chosen, batches, against_torch, repeats, stacked, options.profile))
+        request = train.Request(chosen, batches, against_torch, repeats, stacked, options.profile)
+        record = {}
+        for record in train.bench(request):
+            if options.json:
+                console.write_json(options.json, record)
+        return record
 
     return _report(options, measure, "of_training")
 

@@ -52,11 +52,16 @@ def patched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pytest.MonkeyP
 
 @pytest.fixture(scope="module")
 def record(patched: None) -> dict[str, Any]:
-    return train.bench(train.Request((VARIANT,), (BATCH,), against_torch=True, repeats=1, width=WIDTH))
+    return last(train.Request((VARIANT,), (BATCH,), against_torch=True, repeats=1, width=WIDTH))
+
+
+def last(request: train.Request) -> dict[str, Any]:
+    *_, record = train.bench(request)
+    return record
 
 
 def test_a_record_holds_the_variants_benched_and_only_them(record: dict[str, Any]):
-    assert set(record) == {"device", "versions", "variants", "fleet"}
+    assert set(record) == {"device", "versions", "variants", "fleet", "complete"}
     assert list(record["variants"]) == [VARIANT]
     assert record["fleet"] is None
     assert {"jax", "asdjax", "torch"} <= set(record["versions"])
@@ -94,9 +99,13 @@ def test_the_ratio_is_to_pytorch_in_the_same_run(record: dict[str, Any]):
 def test_a_variant_has_the_ratio_of_its_worst_batch_and_the_figures_of_its_largest(
     patched: None, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(train, "_batch", lambda name, members, batch, *_: {"ratio": batch / 8, "samples_per_s": batch})
+    def batch(_: train.Subject, batch: int, figures: dict[str, Any]) -> Iterator[None]:
+        figures |= {"ratio": batch / 8, "samples_per_s": batch}
+        yield
+
+    monkeypatch.setattr(train, "_batch", batch)
     monkeypatch.setattr(train.embed, "measure", lambda *_: {})
-    found = train.bench(train.Request((VARIANT,), (8, 48), against_torch=True, repeats=1, width=WIDTH))
+    found = last(train.Request((VARIANT,), (8, 48), against_torch=True, repeats=1, width=WIDTH))
     figures = found["variants"][VARIANT]
     assert (figures["batch"], figures["samples_per_s"], figures["ratio"]) == (48, 48, 1.0)
     assert {batch: of_batch["ratio"] for batch, of_batch in figures["batches"].items()} == {"8": 1.0, "48": 6.0}
@@ -108,7 +117,7 @@ def test_the_command_prints_a_table_that_fits_and_writes_the_record(
     named = dict.fromkeys(VARIANTS, record["variants"][VARIANT])
     whole = {**record, "variants": named, "fleet": record["variants"][VARIANT]}
     asked = []
-    monkeypatch.setattr(train, "bench", lambda request: asked.append(request) or whole)
+    monkeypatch.setattr(train, "bench", lambda request: asked.append(request) or iter([whole]))
     words = ["--batch", "48,8", "--variants", VARIANT, "--repeats", "2", "--against", "torch", "--stacked", "7"]
     words += ["--profile", str(tmp_path / "new" / "traces")]
     assert main(["bench", "train", *words, "--json", str(tmp_path / "o.json")]) == 0
@@ -125,18 +134,31 @@ def test_the_command_prints_a_table_that_fits_and_writes_the_record(
     assert json.loads((tmp_path / "o.json").read_text()) == json.loads(json.dumps(whole))
 
 
-def test_on_a_cpu_the_fleet_runs_at_the_smallest_batch_only(record: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
+def test_on_a_cpu_the_fleet_runs_at_the_smallest_batch_only(patched: None, monkeypatch: pytest.MonkeyPatch):
     asked = []
 
-    def subject(name: str, members: tuple[str, ...], batches: tuple[int, ...], *_: object) -> dict[str, Any]:
-        asked.append((name, members, batches))
-        return record["variants"][VARIANT]
+    def batch(subject: train.Subject, batch: int, figures: dict[str, Any]) -> Iterator[None]:
+        asked.append((subject.name, subject.members, batch))
+        figures["samples_per_s"] = batch
+        yield
 
-    monkeypatch.setattr(train, "_subject", subject)
-    found = train.bench(train.Request((VARIANT, train.FLEET), (), against_torch=False, repeats=1, width=WIDTH))
-    assert asked == [(VARIANT, (VARIANT,), (8, 48)), (train.FLEET, VARIANTS, (8,))]
+    monkeypatch.setattr(train, "_batch", batch)
+    monkeypatch.setattr(train.embed, "measure", lambda *_: {})
+    found = last(train.Request((VARIANT, train.FLEET), (), against_torch=False, repeats=1, width=WIDTH))
+    assert asked == [(VARIANT, (VARIANT,), 8), (VARIANT, (VARIANT,), 48), (train.FLEET, VARIANTS, 8)]
     assert list(found["variants"]) == [VARIANT]
-    assert found["fleet"] == record["variants"][VARIANT]
+    assert (found["fleet"]["batch"], found["fleet"]["samples_per_s"]) == (8, 8)
+
+
+def test_a_record_grows_as_it_is_measured_and_is_complete_in_the_end(patched: None, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(train.embed, "measure", lambda *_: {"ratio": 1.0})
+    request = train.Request((VARIANT,), (BATCH,), against_torch=True, repeats=1, stacked=2, width=WIDTH)
+    grown = [json.loads(json.dumps(record)) for record in train.bench(request)]
+    figures = [of_turn["variants"][VARIANT]["batches"][str(BATCH)] for of_turn in grown]
+    assert ["stacked" in of_turn for of_turn in figures] == [False, True, True, True]
+    assert all({"torch", "ms_per_step", "run_h"} <= set(of_turn) for of_turn in figures)
+    assert ["embed" in of_turn["variants"][VARIANT] for of_turn in grown] == [False, False, True, True]
+    assert [of_turn["complete"] for of_turn in grown] == [False, False, False, True]
 
 
 def test_models_of_another_size_are_not_compared(patched: None):
@@ -163,7 +185,7 @@ def of_stack(patched: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFacto
     folder = tmp_path_factory.mktemp("traces")
     (folder / "data").mkdir()
     patched.chdir(folder)  # whose data is not what the hours are of
-    return train.bench(train.Request((VARIANT,), (BATCH,), False, repeats=1, stacked=2, traces=folder, width=WIDTH))
+    return last(train.Request((VARIANT,), (BATCH,), False, repeats=1, stacked=2, traces=folder, width=WIDTH))
 
 
 def test_a_stack_is_compared_with_one_machine_type_in_the_same_turns(of_stack: dict[str, Any]):
