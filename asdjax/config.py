@@ -89,7 +89,7 @@ def default() -> Config:
 
     config.parallel = ConfigDict()
     config.parallel.tasks_at_once = 1  # rows of devices, each of which trains a fleet (or stack) of its own
-    config.parallel.stacked = 1  # fleets of equal class counts that train in one program, on all devices
+    config.parallel.stacked = 0  # fleets of equal class counts that train in one program; 0: on a GPU what fits, else 1
 
     config.phase1 = ConfigDict()
     config.phase1.epochs = 250.0  # report 2.4; an epoch is as many pieces as there are source clips, OPEN
@@ -151,7 +151,6 @@ _MOST_WHOLE = 1_000_000_000
 _MOST: Mapping[str, float] = {
     "arcface.subcentres": 1000,
     "train.batch_size": 1_000_000,
-    "parallel.stacked": 1000,
     "parallel.tasks_at_once": 1000,
     "phase1.epochs": _MOST_STEPS,
     "phase1.steps": _MOST_STEPS,
@@ -172,7 +171,6 @@ _POSITIVE = (
     "train.checkpoint_every_steps",
     "train.keep",
     "parallel.tasks_at_once",
-    "parallel.stacked",
     "phase1.epochs",
     "phase1.steps",
     "phase2.steps",
@@ -200,6 +198,7 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "optimizer.step_factor": (0, 1),
     "train.holdout_fraction": (0, 0.5),
     "train.steps_per_dispatch": (0, 10_000),
+    "parallel.stacked": (0, 1000),
     "evaluate.smote_ratio": (0, 10),
     "evaluate.threshold_percentile": (0, 99.99),
 }

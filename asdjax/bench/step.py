@@ -38,6 +38,7 @@ def config_of(variants: Sequence[str], batch: int, width: float) -> Config:
     config = default()
     config.data.root = ()
     config.variants, config.train.batch_size, config.width = tuple(variants), batch, width
+    config.parallel.stacked = 1
     return config
 
 

@@ -8,6 +8,7 @@ from asdjax.planning.program import Cost, as_json, cost_of
 from asdjax.planning.targets import Target, target_of
 from asdjax.planning.work import Work, seconds_of, work_of
 from asdjax.training import fleet
+from asdjax.training.stacks import stack_size
 
 
 def plan(config: Config, devices: str) -> dict[str, Any]:
@@ -17,9 +18,11 @@ def plan(config: Config, devices: str) -> dict[str, Any]:
     """
     target = target_of(devices)
     work = work_of(config)
-    with parallel.compiling_for(target.platform):
-        cost, precision = cost_of(config, work, target), fleet.precision_of(config)
     devices_of_row = len(target.devices) // config.parallel.tasks_at_once
+    with parallel.compiling_for(target.platform):
+        fleets = work.tasks * len(config.seed)
+        config.parallel.stacked = stack_size(config, fleets, max(1, devices_of_row), target.memory_bytes)
+        cost, precision = cost_of(config, work, target), fleet.precision_of(config)
     return {
         "devices": {"name": target.name, "kind": target.kind, "number": len(target.devices), "hosts": target.hosts},
         "fleet": {
@@ -35,7 +38,7 @@ def plan(config: Config, devices: str) -> dict[str, Any]:
             "origin": work.origin,
             "classes": len(work.task.classes),
             "clips": len(work.task.clips),
-            "fleets": work.tasks * len(config.seed),
+            "fleets": fleets,
             "steps": work.steps,
         },
         "step": as_json(cost),

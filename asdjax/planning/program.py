@@ -115,7 +115,7 @@ class Call(NamedTuple):
 
 def call_of(config: Config, work: Work, target: Target, mesh: Mesh) -> Call:
     """The step as training would call it."""
-    stacked = min(config.parallel.stacked, work.tasks * len(config.seed))
+    stacked = config.parallel.stacked
     spec = fleet.spec_of(config, len(work.task.classes), optimizer.GROUPS)
     audio = _audio(config, spec, work, stacked, target, mesh)
     if isinstance(audio, signal.Crops):

@@ -53,12 +53,12 @@ class Dispatch(NamedTuple):
     steps: int
 
 
-def is_resident(config: Config, samples: Sequence[np.ndarray], device_bytes: float | None = None) -> bool:
-    """Whether the audio of these clips goes to the device whole; without `device_bytes`, to the one that is here."""
+def is_resident(config: Config, samples: Sequence[np.ndarray], memory_bytes: float | None = None) -> bool:
+    """Whether the audio of these clips goes to the device whole; without `memory_bytes`, to the one that is here."""
     if config.data.resident != "auto":
         return config.data.resident == "device"
     needed = 2 * sum(len(clip) + PAGE_SAMPLES // 2 for clip in samples)
-    return needed <= DEVICE_SHARE * (device_bytes or _device_bytes())
+    return needed <= DEVICE_SHARE * (memory_bytes or device_bytes())
 
 
 def room_for(config: Config, stacks: Iterable[Sequence[Sequence[np.ndarray]]]) -> Room:
@@ -75,7 +75,8 @@ def room_for(config: Config, stacks: Iterable[Sequence[Sequence[np.ndarray]]]) -
     return room
 
 
-def _device_bytes() -> float:
+def device_bytes() -> float:
+    """Memory of the device that is here, of which JAX has its share; on a CPU all there is."""
     statistics = jax.local_devices()[0].memory_stats()
     if statistics and "bytes_limit" in statistics:
         return statistics["bytes_limit"]

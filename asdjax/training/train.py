@@ -23,8 +23,9 @@ from asdjax.training import checkpoints, fleet, lanes, optimizer, record, sample
 from asdjax.training.feed import DeviceFeed, HostFeed, Room, is_resident, room_for
 from asdjax.training.lanes import Clips, Lane
 from asdjax.training.loop import train_phase
-from asdjax.training.phases import Phase, lines_of, phases_of
+from asdjax.training.phases import Phase, phases_of
 from asdjax.training.runs import Run, runs_of
+from asdjax.training.stacks import stacks_of
 
 
 def train(config: Config, workdir: Path) -> None:
@@ -42,7 +43,7 @@ def train(config: Config, workdir: Path) -> None:
     tasks = tasks_of(corpus, config.data.classes)
     runs = runs_of(config, workdir, tasks)
     _require_apart(config, workdir, runs, corpus)
-    stacks = stacks_of(config, runs)
+    stacks = stacks_of(config, runs, meshes[0].size)
     for task in tasks:
         heads.head_of(fleet.spec_of(config, len(task.classes), optimizer.GROUPS).head)
     with locked_folder(workdir, wait=False):
@@ -81,15 +82,6 @@ def _require_apart(config: Config, workdir: Path, runs: Sequence[Run], corpus: C
 def _recordings(config: Config, workdir: Path, corpus: Corpus, task: Task) -> list[Recording]:
     """A task's training clips, decoded where they have not been."""
     return recordings_of(open_stores(config, workdir, corpus, task.machines), task.clips)
-
-
-def stacks_of(config: Config, runs: Sequence[Run]) -> list[list[Run]]:
-    """Runs that train in one program: `config.parallel.stacked` at most, of equal classes and phases."""
-    alike: dict[tuple, list[Run]] = {}
-    for run in runs:
-        alike.setdefault((run.task.section_of_class, tuple(lines_of(config, run.task))), []).append(run)
-    size = config.parallel.stacked
-    return [group[i : i + size] for group in alike.values() for i in range(0, len(group), size)]
 
 
 def on_each(meshes: Sequence[Mesh], jobs: Sequence[Callable[[Mesh], None]]) -> None:

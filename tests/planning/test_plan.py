@@ -150,7 +150,7 @@ TARGET = Target("tpu:4", "tpu", DEVICES, "a TPU", SHEET, 1e9)
 
 def test_the_roofline_by_hand(corpus: Path):
     config = default()
-    config.data.root = (str(corpus),)
+    config.data.root, config.parallel.stacked = (str(corpus),), 1
     work = work_of(config)
     roofline = plan.roofline_of(config, COST, work, TARGET)
     assert roofline is not None
@@ -200,6 +200,7 @@ def in_processor(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Config,
     """A tiny configuration, and this processor as if it were a TPU without a data sheet."""
     monkeypatch.setattr(jax.config, "update", lambda *_: None)  # the compilation cache is for all tests
     config = configfile.load(CONFIG, dict(word.removeprefix("--config.").split("=") for word in overrides(corpus)))
+    config.parallel.stacked = 1
     return config, Target("as-tpu", "tpu", jax.devices()[:1], "TPU v9", None, None)
 
 
