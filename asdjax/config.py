@@ -215,11 +215,12 @@ def fields_of(config: Config, prefix: str = "") -> dict[str, Any]:
     return leaves
 
 
-def nearest(field: str) -> str:
-    """The known fields that an unknown one may have meant."""
+def instead_of(field: str) -> str:
+    """The known fields that an unknown one may have meant, or if none is like it, all groups of fields."""
     known = fields_of(default())
-    close = difflib.get_close_matches(field, known, n=3, cutoff=0.4) or list(known)[:3]
-    return ", ".join(f"config.{name}" for name in close)
+    close = [name for name in known if field in name][:3] or difflib.get_close_matches(field, known, n=3, cutoff=0.5)
+    names = ", ".join(f"config.{name}" for name in close or default())
+    return f"the nearest are {names}" if close else f"there are {names}"
 
 
 def validate(config: Config) -> None:
@@ -228,7 +229,7 @@ def validate(config: Config) -> None:
     known = fields_of(default())
     for field in fields:
         if field not in known:
-            raise InputError(f"config.{field}: no such field; the nearest are {nearest(field)}")
+            raise InputError(f"config.{field}: no such field; {instead_of(field)}")
         _require_kind(field, fields[field], known[field])
     for field, allowed in _CHOICES.items():
         if fields[field] not in allowed:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from asdjax.config import Config, default, fields_of, kind_of_items, nearest, validate
+from asdjax.config import Config, default, fields_of, instead_of, kind_of_items, validate
 from asdjax.errors import InputError
 from asdjax.files import replace_text
 
@@ -99,7 +99,7 @@ def _override(config: Config, field: str, text: str) -> None:
     if group:
         raise InputError(f"--config.{field}: is a group of fields; give one of them, such as --config.{group[0]}")
     if field not in fields_of(config):
-        raise InputError(f"--config.{field}: no such field; the nearest are {nearest(field)}")
+        raise InputError(f"--config.{field}: no such field; {instead_of(field)}")
     *parents, leaf = field.split(".")
     branch = config
     for parent in parents:

@@ -51,6 +51,8 @@ def test_none_gives_the_length_of_phase_1_back_to_its_epochs() -> None:
 @pytest.mark.parametrize(
     ("field", "text", "complaint"),
     [
+        ("nope", "1", "no such field; there are config.*config.data, .*config.train"),
+        ("batch", "1", "no such field; the nearest are .*config.train.batch_size"),
         ("train.batchsize", "3", "no such field; the nearest are config.train.batch_size"),
         ("learning_rate", "3", "no such field; the nearest are .*config.optimizer.learning_rate"),
         ("train", "3", "is a group of fields; give one of them, such as --config.train.batch_size"),

@@ -92,7 +92,7 @@ def devices_of(name: str, number: int) -> Sequence[Any]:
     except (RuntimeError, ValueError) as error:  # from JAX, without the plugin, and from one of another version
         raise InputError(
             f"--devices {name}:{number}: expected JAX's plugin for CUDA in working order, which compiles for GPUs that "
-            f"are not here (pip install 'asdjax[cuda]'); JAX said: {reason_of(error)}"
+            f"are not here (install asdjax[cuda]); JAX said: {reason_of(error)}"
         ) from error
 
 

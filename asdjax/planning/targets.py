@@ -54,10 +54,11 @@ def target_of(name: str) -> Target:
     if form is None:
         raise InputError(f"--devices: {_EXPECTED}, got {name!r}")
     kind, size = form["kind"], form["size"]
-    if kind not in ("cpu", "gpu", *gpus.GPUS):
+    if kind.startswith("v"):
         jax.config.update("jax_platforms", "cpu")
         return _target(name, "tpu", _tpu(name))
-    if "x" in size or (kind in gpus.GPUS and int(size) > gpus.MOST_OF_A_HOST):
+    known = kind in ("cpu", "gpu", *gpus.GPUS)
+    if not known or "x" in size or (kind in gpus.GPUS and int(size) > gpus.MOST_OF_A_HOST):
         raise InputError(f"--devices: {_EXPECTED}, got {name!r}")
     if kind == "cpu":
         return _target(name, "cpu", _cpu(int(size)))
@@ -86,8 +87,7 @@ def _tpu(name: str) -> Sequence[Any]:
     # from JAX and libtpu, for a name or shape that no TPU has, or no libtpu
     except (RuntimeError, ValueError, ModuleNotFoundError) as error:
         raise InputError(
-            f"--devices {name}: {_EXPECTED}, and for a TPU libtpu (pip install 'asdjax[tpu]'); it said: "
-            f"{reason_of(error)}"
+            f"--devices {name}: {_EXPECTED}, and for a TPU libtpu (install asdjax[tpu]); it said: {reason_of(error)}"
         ) from error
 
 
