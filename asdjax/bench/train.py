@@ -100,27 +100,27 @@ def _measured(subject: Subject, figures: dict[str, Any]) -> Iterator[None]:
 
 
 def _batch(subject: Subject, batch: int, figures: dict[str, Any]) -> Iterator[None]:
-    name, members, request, peer, peak = subject
+    """Beside the first of PyTorch's ways, then stacked, then beside its others, which may take minutes to compile."""
+    name, members, request, peer, _ = subject
     say(f"{name}, batch {batch}: compiling, then measuring")
     step = Step(spec_of(members, batch, request.width))
-    config = config_of(members, batch, request.width)
-    if peer:
-        for _ in _against(step, subject, peer, batch, figures):
-            figures["run_h"] = _run_h(config, figures)
-            yield
-    else:
-        timing = in_turn({OURS: step.run}, request.repeats)[OURS]
-        figures |= _figures(step, timing, batch * len(members), peak)
-        figures["run_h"] = _run_h(config, figures)
-        yield
+    measured = _against(step, subject, peer, batch, figures) if peer else _alone(step, subject, batch, figures)
+    next(measured)
+    yield
     if request.stacked > 1:
         say(f"{name}, batch {batch}, {request.stacked} machine types stacked: compiling, then measuring")
         figures["stacked"] = _stacked(step, members, batch, request)
         yield
+    yield from measured
     if request.traces:
         say(f"{name}, batch {batch}: compiling again, then tracing")
         figures["profile"] = profile.of(step, request.traces / name / str(batch))
         yield
+
+
+def _alone(step: Step, subject: Subject, batch: int, figures: dict[str, Any]) -> Iterator[None]:
+    figures |= _figures(step, subject, batch, in_turn({OURS: step.run}, subject.request.repeats)[OURS])
+    yield
 
 
 def _run_h(config: Config, figures: dict[str, Any]) -> float:
@@ -148,8 +148,7 @@ def _stacked(alone: Step, members: Sequence[str], batch: int, request: Request) 
 
 def _against(step: Step, subject: Subject, peer: TorchPeer, batch: int, figures: dict[str, Any]) -> Iterator[None]:
     """Ours in turn with each of PyTorch's ways; `ratio` is to the fastest of them."""
-    _, members, request, _, peak = subject
-    samples = batch * len(members)
+    members, request = subject.members, subject.request
     ours: list[float] = []
     theirs: dict[str, dict[str, Any]] = {}
     for way in peer.about["ways"]:
@@ -158,12 +157,12 @@ def _against(step: Step, subject: Subject, peer: TorchPeer, batch: int, figures:
         times = in_turn({OURS: step.run, way: peer.way("train")}, request.repeats)
         ours += times[OURS].seconds
         theirs[way] = {
-            "samples_per_s": times[way].per_second(samples),
+            "samples_per_s": times[way].per_second(batch * len(members)),
             **_spread_ms(times[way]),
             "ratio": ratio(times[OURS], times[way]),
         }
-        worst = min(of_way["ratio"] for of_way in theirs.values())
-        figures |= {**_figures(step, Timing(tuple(ours)), samples, peak), "ratio": worst, "torch": theirs}
+        least = min(of_way["ratio"] for of_way in theirs.values())
+        figures |= {**_figures(step, subject, batch, Timing(tuple(ours))), "ratio": least, "torch": theirs}
         yield
 
 
@@ -174,24 +173,25 @@ def _require_same_size(step: Step, theirs: dict[str, int], width: float) -> None
             raise InputError(f"--against torch: {variant} has {ours} parameters here and {theirs[variant]} there")
 
 
-def _figures(step: Step, timing: Timing, samples: int, peak: Peak) -> dict[str, Any]:
+def _figures(step: Step, subject: Subject, batch: int, timing: Timing) -> dict[str, Any]:
     signal = in_turn({"signal": step.signal.run}, LEAST_REPEATS)["signal"]
     flops_per_s = step.flops / timing.median
     bytes_per_s = step.traffic / timing.median
-    return {
-        "samples_per_s": timing.per_second(samples),
+    figures = {
+        "samples_per_s": timing.per_second(batch * len(subject.members)),
         **_spread_ms(timing),
         "repeats": len(timing.seconds),
         "steps_per_dispatch": step.spec.steps_per_dispatch,
         "flops_per_step": step.flops,
-        "flops_utilisation": flops_per_s / peak.flops_per_s,
+        "flops_utilisation": flops_per_s / subject.peak.flops_per_s,
         "bytes_per_step": step.traffic,
         "bandwidth_bytes_per_s": bytes_per_s,
-        "bandwidth_utilisation": bytes_per_s / peak.bytes_per_s,
+        "bandwidth_utilisation": bytes_per_s / subject.peak.bytes_per_s,
         "memory_bytes": _memory(step),
         "compile_s": step.compile_s,
         "signal_share": signal.median / timing.median,
     }
+    return {**figures, "run_h": _run_h(config_of(subject.members, batch, subject.request.width), figures)}
 
 
 def _memory(step: Step) -> dict[str, int]:
