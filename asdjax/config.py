@@ -216,9 +216,14 @@ def fields_of(config: Config, prefix: str = "") -> dict[str, Any]:
 
 
 def instead_of(field: str) -> str:
-    """The known fields that an unknown one may have meant, or if none is like it, all groups of fields."""
+    """The known fields that an unknown one may have meant: those whose last word it is, else that hold it, else that
+    are spelled like it; or if there are none, all that a configuration begins with."""
     known = fields_of(default())
-    close = [name for name in known if field in name][:3] or difflib.get_close_matches(field, known, n=3, cutoff=0.5)
+    close = (
+        [name for name in known if name.rsplit(".", 1)[-1] == field]
+        or [name for name in known if len(field) > 2 and field in name]
+        or difflib.get_close_matches(field, known, cutoff=0.5)
+    )[:3]
     names = ", ".join(f"config.{name}" for name in close or default())
     return f"the nearest are {names}" if close else f"there are {names}"
 

@@ -30,6 +30,7 @@ FREE_ON_RESUME = frozenset(
         "train.checkpoint_every_steps",
         "train.keep",
         "parallel.tasks_at_once",
+        "parallel.stacked",
     }
 )
 OF_EVALUATION = ("evaluate.", "baselines.")

@@ -52,6 +52,7 @@ def test_none_gives_the_length_of_phase_1_back_to_its_epochs() -> None:
     ("field", "text", "complaint"),
     [
         ("nope", "1", "no such field; there are config.*config.data, .*config.train"),
+        ("k", "1", "no such field; the nearest are config.evaluate.k$"),
         ("batch", "1", "no such field; the nearest are .*config.train.batch_size"),
         ("train.batchsize", "3", "no such field; the nearest are config.train.batch_size"),
         ("learning_rate", "3", "no such field; the nearest are .*config.optimizer.learning_rate"),
@@ -133,6 +134,7 @@ def test_going_on_with_another_cadence_or_evaluation_is_allowed_and_kept(tmp_pat
         "train.log_every_steps": "5",
         "data.root": "there",
         "train.keep": "3",
+        "parallel.stacked": "3",
         "data.store": "elsewhere",
         "evaluate.k": "3",
         "baselines.epochs": "3",

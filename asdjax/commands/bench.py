@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,9 @@ from asdjax.errors import InputError
 from asdjax.files import locked_folder
 
 _FLEET = "fleet"
+
+Measure = Callable[[int | None], Iterator[dict[str, Any]]]
+"""Of so many repeats, or None for the usual ones, a record each time that it has grown."""
 
 
 def add_bench(commands: Any) -> None:
@@ -29,7 +32,7 @@ def add_bench(commands: Any) -> None:
 
 def _add(parts: Any, name: str, run: Callable[[argparse.Namespace], int], what: str) -> argparse.ArgumentParser:
     parser = console.add_command(parts, name, run, what)
-    parser.add_argument("--json", type=Path, metavar="F", help="write the figures as JSON; of train as they come")
+    parser.add_argument("--json", type=Path, metavar="F", help="write the figures as JSON, each time there are more")
     parser.add_argument("--repeats", metavar="N", help="turns of each rival (default: by time, 3 or more)")
     return parser
 
@@ -75,16 +78,11 @@ def _train(options: argparse.Namespace) -> int:
     if options.profile:
         _require_folder(options.profile)
 
-    def measure(repeats: int | None) -> dict[str, Any]:
+    def measure(repeats: int | None) -> Iterator[dict[str, Any]]:
         from asdjax.bench import train
 
         against_torch = options.against == "torch"
-        request = train.Request(chosen, batches, against_torch, repeats, stacked, options.profile)
-        record = {}
-        for record in train.bench(request):
-            if options.json:
-                console.write_json(options.json, record)
-        return record
+        return train.bench(train.Request(chosen, batches, against_torch, repeats, stacked, options.profile))
 
     return _report(options, measure, "of_training")
 
@@ -92,46 +90,48 @@ def _train(options: argparse.Namespace) -> int:
 def _signal(options: argparse.Namespace) -> int:
     batches = _batches(options)
 
-    def measure(repeats: int | None) -> dict[str, Any]:
+    def measure(repeats: int | None) -> Iterator[dict[str, Any]]:
         from asdjax.bench import signal
 
-        return signal.bench(batches, options.against == "torch", repeats)
+        yield signal.bench(batches, options.against == "torch", repeats)
 
     return _report(options, measure, "of_signal")
 
 
 def _knn(options: argparse.Namespace) -> int:
-    def measure(repeats: int | None) -> dict[str, Any]:
+    def measure(repeats: int | None) -> Iterator[dict[str, Any]]:
         from asdjax.bench import knn
 
-        return knn.bench(repeats)
+        yield knn.bench(repeats)
 
     return _report(options, measure, "of_knn")
 
 
 def _store(options: argparse.Namespace) -> int:
-    def measure(repeats: int | None) -> dict[str, Any]:
+    def measure(repeats: int | None) -> Iterator[dict[str, Any]]:
         from asdjax.bench import store
 
-        return store.bench(repeats)
+        yield store.bench(repeats)
 
     return _report(options, measure, "of_store")
 
 
-def _report(options: argparse.Namespace, measure: Callable[[int | None], dict[str, Any]], as_text: str) -> int:
-    """Measure, print the table that asdjax.bench.table makes by the function `as_text`, write the JSON."""
+def _report(options: argparse.Namespace, measure: Measure, as_text: str) -> int:
+    """Measure, write the JSON each time that it has grown, print the table that asdjax.bench.table makes of it in the
+    end by the function `as_text`."""
     repeats = _number("--repeats", options.repeats) if options.repeats is not None else None
     if options.json:
         console.require_writable(options.json)
     if getattr(options, "against", None):  # two processes share an accelerator's memory
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    record = measure(repeats)
+    record = {}
+    for record in measure(repeats):
+        if options.json:
+            console.write_json(options.json, record)
 
     from asdjax.bench import table
 
     console.write(getattr(table, as_text)(record))
-    if options.json:
-        console.write_json(options.json, record)
     return DONE
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from asdjax.errors import InputError
+from asdjax.files import replace_text
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 """Exit codes; asdjax.stops has the one of an end by a signal."""
@@ -58,17 +59,26 @@ def require_writable(path: Path) -> None:
 
     Raises InputError where it cannot.
     """
-    place = path if path.exists() else path.parent
+    place = path if _in_place(path) else path.parent
     if path.is_dir() or not place.exists() or not os.access(place, os.W_OK):
         raise InputError(f"--json {path}: cannot be written; choose another place")
 
 
 def write_json(path: Path, content: Any) -> None:
-    """The file of --json.
+    """The file of --json; whoever reads it meanwhile sees it whole.
 
     Raises InputError where it cannot be written.
     """
+    text = json.dumps(content, indent=1, allow_nan=False) + "\n"
     try:
-        path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+        if _in_place(path):
+            path.write_text(text)
+        else:
+            replace_text(path, text)
     except OSError as error:
         raise InputError(f"--json {path}: cannot be written ({error.strerror}); choose another place") from error
+
+
+def _in_place(path: Path) -> bool:
+    """Whether it is written where it is: a pipe or terminal, or what a link such as /dev/stdout leads to."""
+    return path.is_symlink() or (path.exists() and not path.is_file())

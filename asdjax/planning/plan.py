@@ -1,5 +1,6 @@
 """`asdjax plan`: memory, FLOPs, bytes, roofline and the compiler's estimate, before anybody pays for a training."""
 
+import copy
 from typing import Any
 
 from asdjax import parallel
@@ -8,6 +9,7 @@ from asdjax.planning.program import Cost, as_json, cost_of
 from asdjax.planning.targets import Target, target_of
 from asdjax.planning.work import Work, seconds_of, work_of
 from asdjax.training import fleet
+from asdjax.training.feed import audio_bytes
 from asdjax.training.stacks import stack_size
 
 
@@ -19,9 +21,12 @@ def plan(config: Config, devices: str) -> dict[str, Any]:
     target = target_of(devices)
     work = work_of(config)
     devices_of_row = len(target.devices) // config.parallel.tasks_at_once
+    config = copy.deepcopy(config)
     with parallel.compiling_for(target.platform):
-        fleets = work.tasks * len(config.seed)
-        config.parallel.stacked = stack_size(config, fleets, max(1, devices_of_row), target.memory_bytes)
+        audio = audio_bytes(work.lengths)
+        config.parallel.stacked = stack_size(
+            config, max(work.alike), max(1, devices_of_row), target.memory_bytes, audio
+        )
         cost, precision = cost_of(config, work, target), fleet.precision_of(config)
     return {
         "devices": {"name": target.name, "kind": target.kind, "number": len(target.devices), "hosts": target.hosts},
@@ -38,7 +43,7 @@ def plan(config: Config, devices: str) -> dict[str, Any]:
             "origin": work.origin,
             "classes": len(work.task.classes),
             "clips": len(work.task.clips),
-            "fleets": fleets,
+            "fleets": work.fleets,
             "steps": work.steps,
         },
         "step": as_json(cost),

@@ -11,6 +11,7 @@ from asdjax import datasheets
 from asdjax.datasheets import Datasheet
 from asdjax.errors import InputError, reason_of
 from asdjax.planning import gpus
+from asdjax.training.feed import memory_limit
 
 _FORM = re.compile(r"(?P<kind>[a-z][a-z0-9]*):(?P<size>[1-9]\d*(x[1-9]\d*)*)")
 _EXPECTED = (
@@ -54,7 +55,7 @@ def target_of(name: str) -> Target:
     if form is None:
         raise InputError(f"--devices: {_EXPECTED}, got {name!r}")
     kind, size = form["kind"], form["size"]
-    if kind.startswith("v"):
+    if kind.startswith(("v", "tpu")):
         jax.config.update("jax_platforms", "cpu")
         return _target(name, "tpu", _tpu(name))
     known = kind in ("cpu", "gpu", *gpus.GPUS)
@@ -63,8 +64,7 @@ def target_of(name: str) -> Target:
     if kind == "cpu":
         return _target(name, "cpu", _cpu(int(size)))
     if kind == "gpu":
-        here = _target(name, "gpu", _gpu(int(size)))
-        return here._replace(memory_bytes=(here.devices[0].memory_stats() or {}).get("bytes_limit"))
+        return _target(name, "gpu", _gpu(int(size)))._replace(memory_bytes=memory_limit())
     absent = _target(name, "gpu", gpus.devices_of(kind, int(size)))
     return absent._replace(memory_bytes=gpus.memory_bytes(absent.sheet) if absent.sheet else None)
 

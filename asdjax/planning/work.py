@@ -1,6 +1,7 @@
 """What a configuration would train: its machine types, how much audio each has, and for how many steps."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from asdjax.corpus.clips import Clip, Corpus, Domain
 from asdjax.corpus.machines import MACHINES
 from asdjax.corpus.tasks import Task, hold_out, tasks_of
 from asdjax.training.phases import lines_of
+from asdjax.training.stacks import kind_of
 
 _SECTIONS, _SECONDS = 6, 10
 _CLIPS: dict[Domain, int] = {"source": 1000, "target": 3}
@@ -20,13 +22,19 @@ _CLIPS: dict[Domain, int] = {"source": 1000, "target": 3}
 
 class Work(NamedTuple):
     """Where it is from; one task, the one with the most classes and clips, without what is held out; its clips' lengths
-    in samples; and the steps of all tasks, seeds and phases together."""
+    in samples; how many fleets, all seeds', of each kind that may train in one program; and the steps of all of them
+    together."""
 
     origin: str
     task: Task
     lengths: Sequence[int]
-    tasks: int
+    alike: tuple[int, ...]
     steps: int
+
+    @property
+    def fleets(self) -> int:
+        """Every task with every seed."""
+        return sum(self.alike)
 
 
 def work_of(config: Config) -> Work:
@@ -44,16 +52,16 @@ def work_of(config: Config) -> Work:
         absent if assumed else ", ".join(config.data.root),
         trained,
         lengths,
-        len(tasks),
+        tuple(len(config.seed) * n for n in Counter(kind_of(config, task) for task in tasks).values()),
         len(config.seed) * sum(sum(lines_of(config, task).values()) for task in tasks),
     )
 
 
 def seconds_of(config: Config, work: Work, step_s: float) -> float:
     """Of all fleets, phases and seeds, where a step of those that train at a time takes so many seconds."""
-    fleets = work.tasks * len(config.seed)
-    rounds = math.ceil(fleets / (config.parallel.stacked * config.parallel.tasks_at_once))
-    return step_s * work.steps / fleets * rounds
+    stacks = sum(math.ceil(fleets / config.parallel.stacked) for fleets in work.alike)
+    rounds = math.ceil(stacks / config.parallel.tasks_at_once)
+    return step_s * work.steps / work.fleets * rounds
 
 
 def _like_2021(config: Config) -> Corpus:

@@ -57,8 +57,12 @@ def is_resident(config: Config, samples: Sequence[np.ndarray], memory_bytes: flo
     """Whether the audio of these clips goes to the device whole; without `memory_bytes`, to the one that is here."""
     if config.data.resident != "auto":
         return config.data.resident == "device"
-    needed = 2 * sum(len(clip) + PAGE_SAMPLES // 2 for clip in samples)
-    return needed <= DEVICE_SHARE * (memory_bytes or device_bytes())
+    return audio_bytes(map(len, samples)) <= DEVICE_SHARE * (memory_bytes or _device_bytes())
+
+
+def audio_bytes(lengths: Iterable[int]) -> int:
+    """Of clips of so many samples on the device, about."""
+    return 2 * sum(length + PAGE_SAMPLES // 2 for length in lengths)
 
 
 def room_for(config: Config, stacks: Iterable[Sequence[Sequence[np.ndarray]]]) -> Room:
@@ -75,12 +79,13 @@ def room_for(config: Config, stacks: Iterable[Sequence[Sequence[np.ndarray]]]) -
     return room
 
 
-def device_bytes() -> float:
-    """Memory of the device that is here, of which JAX has its share; on a CPU all there is."""
-    statistics = jax.local_devices()[0].memory_stats()
-    if statistics and "bytes_limit" in statistics:
-        return statistics["bytes_limit"]
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+def memory_limit() -> float | None:
+    """Bytes that JAX may take on the device that is here; None where it does not say, as of a CPU."""
+    return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+
+
+def _device_bytes() -> float:
+    return memory_limit() or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def crops_shape(spec: FleetSpec, tasks: int) -> tuple[int, ...]:

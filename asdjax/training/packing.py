@@ -9,7 +9,7 @@ import functools
 import math
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,11 +24,8 @@ AT_ONCE = 64
 """Arrays in a pack at most: XLA fuses no more than some ninety operands into one kernel."""
 
 
-class Pack(NamedTuple):
-    """Arrays that lie in one, in order: path and shape of each, and where it begins."""
-
-    places: tuple[tuple[str, tuple[int, ...], int], ...]
-
+Pack = tuple[tuple[str, tuple[int, ...], int], ...]
+"""Arrays that lie in one, in order: path and shape of each, and where it begins."""
 
 Packs = dict[str, Pack]
 """Of one variant, by a path that ends as theirs do, which is what weight decay goes by."""
@@ -52,14 +49,14 @@ def _pack(arrays: list[tuple[str, tuple[int, ...]]]) -> Pack:
     for path, shape in arrays:
         places.append((path, shape, begin))
         begin += math.prod(shape)
-    return Pack(tuple(places))
+    return tuple(places)
 
 
 def packed(packs: Packs, arrays: Arrays) -> Arrays:
     """The arrays of a pack as one, the others as they are; a stack's axis stays."""
     made = dict(arrays)
     for name, pack in packs.items():
-        leaves = ((made.pop(path), shape) for path, shape, _ in pack.places)
+        leaves = ((made.pop(path), shape) for path, shape, _ in pack)
         flat = [leaf.reshape(*leaf.shape[: leaf.ndim - len(shape)], math.prod(shape)) for leaf, shape in leaves]
         made[name] = jnp.concatenate(flat, axis=-1)
     return made
@@ -70,7 +67,7 @@ def unpacked(packs: Packs, arrays: Arrays) -> Arrays:
     made = dict(arrays)
     for name, pack in packs.items():
         whole = made.pop(name)
-        for path, shape, begin in pack.places:
+        for path, shape, begin in pack:
             part = jax.lax.slice_in_dim(whole, begin, begin + math.prod(shape), axis=-1)
             made[path] = part.reshape(*whole.shape[:-1], *shape)
     return made

@@ -1,11 +1,13 @@
 """Which fleets train in one program, side by side."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from asdjax import parallel
 from asdjax.config import Config
-from asdjax.training.feed import device_bytes
+from asdjax.corpus.tasks import Task
+from asdjax.training import checkpoints
+from asdjax.training.feed import DEVICE_SHARE, memory_limit
 from asdjax.training.fleet import precision_of
 from asdjax.training.phases import lines_of
 from asdjax.training.runs import Run
@@ -20,30 +22,53 @@ PIECE_BYTES = 35e6
 fleets of 48 took 10.9 GiB on an H200."""
 
 SHARE = 0.4
-"""Of the device's memory, what temporaries may take so; audio may take as much."""
+"""Of the device's memory, what temporaries may take by this; audio may take as much."""
 
 
-def stacks_of(config: Config, runs: Sequence[Run], devices: int) -> list[list[Run]]:
-    """Runs that train in one program, on so many devices: those of equal classes and phases."""
-    alike: dict[tuple, list[Run]] = {}
+def stacks_of(config: Config, runs: Sequence[Run], devices: int, audio_bytes: Mapping[str, float]) -> list[list[Run]]:
+    """Runs that train in one program, on so many devices. Those that have been trained share none with others, as they
+    would be computed again.
+
+    audio_bytes: of each task on a device, by its name.
+    """
+    groups: dict[tuple, list[Run]] = {}
     for run in runs:
-        alike.setdefault((run.task.section_of_class, tuple(lines_of(config, run.task))), []).append(run)
+        groups.setdefault((*kind_of(config, run.task), _is_trained(config, run)), []).append(run)
     stacks = []
-    for group in alike.values():
-        size = stack_size(config, len(group), devices)
+    for group in groups.values():
+        largest = max(audio_bytes[run.task.name] for run in group)
+        size = stack_size(config, len(group), devices, memory_limit(), largest)
         stacks += [group[i : i + size] for i in range(0, len(group), size)]
     return stacks
 
 
-def stack_size(config: Config, fleets: int, devices: int, memory_bytes: float | None = None) -> int:
-    """Of so many fleets that could train in one program how many do, on so many devices of so much memory each; without
-    `memory_bytes`, of those that are here."""
-    if config.parallel.stacked:
-        return min(config.parallel.stacked, fleets)
-    if parallel.platform() != "gpu":
+def kind_of(config: Config, task: Task) -> tuple:
+    """What tasks have in common whose fleets may train in one program: classes and phases."""
+    return task.section_of_class, tuple(lines_of(config, task))
+
+
+def _is_trained(config: Config, run: Run) -> bool:
+    """Whether the last step of each phase is there; what lies there is verified where it is trained."""
+    return all(last in checkpoints.steps(run.folder / line) for line, last in lines_of(config, run.task).items())
+
+
+def stack_size(config: Config, fleets: int, devices: int, memory_bytes: float | None, audio_bytes: float) -> int:
+    """How many of so many alike fleets train in one program, as evenly divided as they can be: as many as are asked
+    for, or on a GPU as many as fit on so many devices of so much memory each, one where it is not known, but no more
+    than leave each task's audio there."""
+    at_most = config.parallel.stacked or _fitting(config, fleets, devices, memory_bytes, audio_bytes)
+    stacks = math.ceil(fleets / at_most)
+    return math.ceil(fleets / stacks)
+
+
+def _fitting(config: Config, fleets: int, devices: int, memory_bytes: float | None, audio_bytes: float) -> int:
+    if parallel.platform() != "gpu" or memory_bytes is None:
         return 1
     numbers = 1 if precision_of(config) == "bfloat16" else 2
     piece_bytes = PIECE_BYTES * numbers * config.width * config.signal.piece_frames / 32
-    fitting = SHARE * (memory_bytes or device_bytes()) / (piece_bytes * config.train.batch_size / devices)
+    fitting = SHARE * memory_bytes / (piece_bytes * config.train.batch_size / devices)
+    of_audio = DEVICE_SHARE * memory_bytes / audio_bytes
+    if config.data.resident != "host" and of_audio >= 1:
+        fitting = min(fitting, of_audio)
     of_each_row = math.ceil(fleets / config.parallel.tasks_at_once)
     return max(1, min(MOST, of_each_row, int(fitting)))

@@ -5,7 +5,7 @@ of the whole array, here of all audio, and leaves out calls to cuDNN and cuBLAS,
 products.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from asdjax import hlo
 from asdjax.hlo import Array, Instruction, Program
@@ -17,11 +17,21 @@ _UPDATE = "dynamic-update-slice"
 
 def of_step(program: Program, steps_per_dispatch: int) -> list[Instruction]:
     """What runs for one step: of a dispatch of several the loop over them, without what comes before and after it."""
-    if steps_per_dispatch == 1:
+    loops = [] if steps_per_dispatch == 1 else list(_loops(program, program.entry))
+    if not loops:
         return list(hlo.executed(program))
-    loops = (line for line in program.computations[program.entry] if line.kind == "while")
     turns = ([line for called in loop.called for line in hlo.executed(program, called)] for loop in loops)
     return max(turns, key=len)
+
+
+def _loops(program: Program, computation: str) -> Iterator[Instruction]:
+    """Those that are in no other loop."""
+    for line in program.computations[computation]:
+        if line.kind == "while":
+            yield line
+        elif line.kind == "call":
+            for called in line.called:
+                yield from _loops(program, called)
 
 
 def bytes_moved(program: Program, instructions: Iterable[Instruction]) -> float:

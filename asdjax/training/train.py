@@ -20,7 +20,7 @@ from asdjax.journal import Journal
 from asdjax.models import heads
 from asdjax.progress import say
 from asdjax.training import checkpoints, fleet, lanes, optimizer, record, sampler
-from asdjax.training.feed import DeviceFeed, HostFeed, Room, is_resident, room_for
+from asdjax.training.feed import DeviceFeed, HostFeed, Room, audio_bytes, is_resident, room_for
 from asdjax.training.lanes import Clips, Lane
 from asdjax.training.loop import train_phase
 from asdjax.training.phases import Phase, phases_of
@@ -43,7 +43,6 @@ def train(config: Config, workdir: Path) -> None:
     tasks = tasks_of(corpus, config.data.classes)
     runs = runs_of(config, workdir, tasks)
     _require_apart(config, workdir, runs, corpus)
-    stacks = stacks_of(config, runs, meshes[0].size)
     for task in tasks:
         heads.head_of(fleet.spec_of(config, len(task.classes), optimizer.GROUPS).head)
     with locked_folder(workdir, wait=False):
@@ -61,6 +60,8 @@ def train(config: Config, workdir: Path) -> None:
             record.save(run.folder, run.task, recordings[run.task.name])
         # 4. Train one stack of fleets after another, on each row of devices.
         clips = {task.name: _clips(config, task, recordings[task.name]) for task in tasks}
+        of_audio = {name: audio_bytes(map(len, trained.samples)) for name, (trained, _) in clips.items()}
+        stacks = stacks_of(config, runs, meshes[0].size, of_audio)
         room = room_for(config, [[clips[run.task.name][0].samples for run in stack] for stack in stacks])
         on_each(meshes, [partial(_train_stack, config, stack, clips, room) for stack in stacks])
 

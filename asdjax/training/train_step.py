@@ -148,8 +148,8 @@ def train_step(
 
     The variants' losses do not meet, and a variant begins when the gradient of the one before is there: the step needs
     the activations of the largest at a time, not of all. packs: of each variant, by which what trains, and its
-    velocity, is packed; keys: (v,), one random stream a variant; audio: all clips, or
-    this step's crops. Metrics are (v,).
+    velocity, is packed; keys: (v,), one random stream a variant; audio: all clips, or this step's crops. Metrics are
+    (v,).
     """
     with jax.named_scope(SIGNAL):
         draws = parallel.split_batch(draw_batches(spec, plan, keys, step), mesh)
@@ -158,9 +158,11 @@ def train_step(
     for i, variant in enumerate(spec.variants):
         draw = jax.tree.map(lambda field, i=i: field[i], draws)
         of_trainable = jax.grad(functools.partial(objective, spec, variant), has_aux=True)
-        with jax.named_scope(variant):
+        with jax.named_scope(DESCENT):
             parameters = packing.unpacked(packs[variant], state.trainable[variant])
+        with jax.named_scope(variant):
             gradient, outcome = of_trainable(parameters, state, pieces[i], draw)
+        with jax.named_scope(DESCENT):
             gradient = packing.packed(packs[variant], gradient)
         gradient, pieces = jax.lax.optimization_barrier((gradient, pieces))
         metrics.append(Metrics(outcome.loss, outcome.accuracy, optax.tree.norm(gradient)))

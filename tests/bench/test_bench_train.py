@@ -134,6 +134,20 @@ def test_the_command_prints_a_table_that_fits_and_writes_the_record(
     assert json.loads((tmp_path / "o.json").read_text()) == json.loads(json.dumps(whole))
 
 
+def test_what_was_measured_stays_where_the_rest_fails(
+    record: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def fail(_: train.Request) -> Iterator[dict[str, Any]]:
+        yield {**record, "complete": False}
+        raise InputError("no room")
+
+    monkeypatch.setattr(train, "bench", fail)
+    file = tmp_path / "o.json"
+    assert main(["bench", "train", "--json", str(file)]) == 2
+    assert "no room" in capsys.readouterr().err
+    assert json.loads(file.read_text()) == json.loads(json.dumps({**record, "complete": False}))
+
+
 def test_on_a_cpu_the_fleet_runs_at_the_smallest_batch_only(patched: None, monkeypatch: pytest.MonkeyPatch):
     asked = []
 

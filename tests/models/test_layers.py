@@ -267,11 +267,12 @@ import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 from asdjax import parallel
 from asdjax.models.lowering.sums import sums, sums_in_stages
-x = np.random.default_rng(0).normal(1, 2, (8, 8, 4, 7)).astype(np.float32)
-split = jax.device_put(x, NamedSharding(parallel.data_meshes()[0], PartitionSpec("data")))
-for summed in (sums, sums_in_stages):
-    for found, of in zip(jax.jit(lambda x: summed(x, x**2))(split), (np.float64(x), np.float64(x) ** 2)):
-        np.testing.assert_allclose(found, of.sum((0, 1, 2)), rtol=1e-5)
+for rows in (5, 8):
+    x = np.random.default_rng(0).normal(1, 2, (8, rows, 4, 7)).astype(np.float32)
+    split = jax.device_put(x, NamedSharding(parallel.data_meshes()[0], PartitionSpec("data")))
+    for summed in (sums, sums_in_stages):
+        for found, of in zip(jax.jit(lambda x: summed(x, x**2))(split), (np.float64(x), np.float64(x) ** 2)):
+            np.testing.assert_allclose(found, of.sum((0, 1, 2)), rtol=1e-5)
 print(len(split.sharding.device_set))
 """
 

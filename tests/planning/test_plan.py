@@ -78,7 +78,7 @@ def test_a_gpu_that_is_not_here_has_a_data_sheet_and_the_part_of_its_memory_that
     assert gpus.memory_bytes(sheet) == 0.75 * sheet.memory_bytes
 
 
-@pytest.mark.parametrize("devices", ["v5e:3x5", "v9z:2x2"])
+@pytest.mark.parametrize("devices", ["v5e:3x5", "v9z:2x2", "tpu7x:2x2x1"])
 def test_a_tpu_that_does_not_exist_or_without_libtpu_is_refused(devices: str):
     ran = python(PLAN, "--config", CONFIG, "--devices", devices)
     assert ran.returncode == 2
@@ -129,7 +129,7 @@ def test_what_does_not_exist_yet_is_planned_at_the_size_of_2021():
     assert work.origin == "data is not here: planned for clips as many and as long as in 2021"
     assert (len(work.task.classes), len(work.task.clips), set(work.lengths)) == (6, 6018, {160_000})
     # 250 epochs of 6,000 source clips at a batch of 48, and 5,000 steps on the target domain, of seven machine types
-    assert (work.tasks, work.steps) == (7, 7 * (250 * 6000 // 48 + 5000))
+    assert (work.alike, work.fleets, work.steps) == ((7,), 7, 7 * (250 * 6000 // 48 + 5000))
 
 
 def test_clips_are_counted_as_they_lie_there(corpus: Path):
@@ -172,6 +172,22 @@ def test_fleets_that_do_not_fill_the_last_round_take_it_all_the_same(corpus: Pat
     roofline = plan.roofline_of(config, COST, work, TARGET)
     assert roofline is not None
     np.testing.assert_allclose(roofline["run_s"], 1e-2 * 2 * work.steps / 3)
+
+
+def test_a_plan_stacks_what_training_would(corpus: Path, monkeypatch: pytest.MonkeyPatch):
+    """On a GPU, unasked, what fits; fleets of unequal classes are no stack."""
+    planned = []
+    monkeypatch.setattr(plan, "target_of", lambda _: TARGET._replace(platform="gpu", memory_bytes=100e9))
+    monkeypatch.setattr(plan, "cost_of", lambda config, *_: planned.append(config.parallel.stacked) or COST)
+    config = default()
+    config.data.root, config.seed = (str(corpus),), (1, 2, 3)
+    assert plan.plan(config, "any")["fleet"]["stacked"] == planned[-1] == 3
+    assert config.parallel.stacked == 0
+    work = work_of(config)
+    monkeypatch.setattr(plan, "work_of", lambda _: work._replace(alike=(2, 1)))
+    found = plan.plan(config, "any")
+    assert found["fleet"]["stacked"] == planned[-1] == 2
+    np.testing.assert_allclose(found["roofline"]["run_s"], found["roofline"]["step_s"] * 2 * work.steps / 3)
 
 
 def test_what_does_not_fit_is_told_and_is_exit_code_2(

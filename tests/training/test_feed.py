@@ -111,7 +111,7 @@ def test_the_next_dispatch_is_cut_while_this_one_runs(monkeypatch: pytest.Monkey
 def test_audio_goes_to_the_device_where_it_fits(monkeypatch: pytest.MonkeyPatch, share: float, expected: bool):
     samples, config = recordings(), default()
     needed = 2 * (sum(LENGTHS) + len(LENGTHS) * 256)
-    monkeypatch.setattr(feed, "device_bytes", lambda: share * needed / feed.DEVICE_SHARE)
+    monkeypatch.setattr(feed, "_device_bytes", lambda: share * needed / feed.DEVICE_SHARE)
     assert is_resident(config, samples) is expected
     config.data.resident = "device"
     assert is_resident(config, samples)
@@ -123,7 +123,7 @@ def test_room_is_that_of_the_largest_stack_that_goes_to_the_device(monkeypatch: 
     """One too large for the device stays on the host, and must not blow up what is put there for the others."""
     small, large, config = recordings(), [*recordings(), np.zeros(10**6, np.int16)], default()
     needed = 2 * (sum(LENGTHS) + len(LENGTHS) * 256)
-    monkeypatch.setattr(feed, "device_bytes", lambda: 3 * needed / feed.DEVICE_SHARE)
+    monkeypatch.setattr(feed, "_device_bytes", lambda: 3 * needed / feed.DEVICE_SHARE)
     stacks = [[small], [small[:2], small[2:5]], [large]]
     rows = sum(-(-length // feed.PAGE_SAMPLES) for length in LENGTHS)
     room = room_for(config, stacks)

@@ -183,6 +183,26 @@ def test_a_dispatch_of_several_steps_equals_single_ones(platform: str):
     assert compilations(several) == 1
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_packed_stack_of_which_little_trains_equals_single_steps(momentum: float):
+    """Some variants' arrays of a strategy are packed, of two tasks, one of which is done a step before the other."""
+    config = tiny(TWO)
+    config.optimizer.momentum = momentum
+    groups, tasks = optimizer.TRAINABLE["backbone"], ("fan", "pump")
+    single = Fleet(config, groups, tasks=tasks)
+    config.train.steps_per_dispatch = 2
+    several = Fleet(config, groups, tasks=tasks)
+    several.program = train_step.steps_of(several.spec, parallel.data_meshes()[0], "gpu")
+    for step in range(2):
+        single.run(step, step + 5, last=6)
+    several.run(0, 5, steps=2, last=6)
+    for task in range(2):
+        for ours, theirs in zip(several.model(task), single.model(task), strict=True):
+            for variant in TWO:
+                for path, leaf in theirs[variant].items():
+                    np.testing.assert_allclose(ours[variant][path], leaf, rtol=OTHER_ORDER, atol=1e-4, err_msg=path)
+
+
 def compilations(ready: Fleet) -> int:
     return ready.program._cache_size()  # pyright: ignore
 

@@ -22,7 +22,7 @@ def test_every_small_array_is_packed_and_comes_back_as_it_was(variant: str) -> N
     together = packed(packs, arrays)
     large = {path for path, leaf in arrays.items() if leaf[0].size > SMALL}
     assert together.keys() == large | packs.keys()
-    assert all(1 <= len(pack.places) <= AT_ONCE for pack in packs.values())
+    assert all(1 <= len(pack) <= AT_ONCE for pack in packs.values())
     assert sum(leaf.size for leaf in together.values()) == sum(leaf.size for leaf in arrays.values())
     back = unpacked(packs, together)
     assert back.keys() == arrays.keys()
@@ -37,9 +37,9 @@ def test_weight_decay_goes_by_what_is_packed() -> None:
     packs = packs_of(arrays)
     of_each, of_packs = decayed(arrays), decayed(packed(packs, arrays))
     for name, pack in packs.items():
-        assert {of_each[path] for path, _, _ in pack.places} == {of_packs[name]}, name
+        assert {of_each[path] for path, _, _ in pack} == {of_packs[name]}, name
 
 
 def test_arrays_lie_end_to_end() -> None:
     (pack,) = packs_of({"a/scale": np.zeros((3, 2, 5)), "b/scale": np.zeros((3, 7))}).values()
-    assert pack.places == (("a/scale", (2, 5), 0), ("b/scale", (7,), 10))
+    assert pack == (("a/scale", (2, 5), 0), ("b/scale", (7,), 10))

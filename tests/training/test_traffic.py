@@ -177,6 +177,14 @@ def test_a_step_of_several_is_what_is_looped_over(steps_per_dispatch: int, opera
     assert [line.kind for line in step if traffic.bytes_of(hlo.parsed(DISPATCH), line)] == operations
 
 
+def test_a_step_s_loop_is_found_in_a_program_that_was_compiled():
+    """XLA calls some loops for a CPU."""
+    for body in (lambda _, x: x * 2 + 1, lambda _, x: jnp.sin(x @ x)):
+        looped = jax.jit(lambda x, n, body=body: jax.lax.fori_loop(0, n, body, x) - 1)
+        program = hlo.program_of(looped.lower(SQUARE, 3).compile())
+        assert len(traffic.of_step(program, 2)) < len(traffic.of_step(program, 1))
+
+
 DISPATCH = """
 %condition (i: s32[]) -> pred[] {
   %i = s32[] parameter(0)
