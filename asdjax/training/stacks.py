@@ -17,9 +17,9 @@ MOST = 7
 H200 took 25.0 ms for a step of each of seven, 38.3 for one alone (README, Speed). A TPU, by its compiler, and a CPU
 take longer."""
 
-PIECE_BYTES = 35e6
+PIECE_BYTES = 39e6
 """Of a step's temporaries, for each fleet and each piece of 32 frames of its batch, in bfloat16 at width 1: seven
-fleets of 48 took 10.9 GiB on an H200."""
+fleets of 48 take 12.2 GiB on an H200, by `asdjax plan`."""
 
 SHARE = 0.4
 """Of the device's memory, what temporaries may take by this; audio may take as much."""
