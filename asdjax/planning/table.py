@@ -36,9 +36,10 @@ def _variants(names: list[str]) -> str:
 
 
 def _fleets(plan: dict[str, Any]) -> str:
-    work = plan["work"]
+    work, stacked = plan["work"], plan["fleet"]["stacked"]
+    together = f", {stacked} in one program" if stacked > 1 else ""
     return (
-        f"{work['fleets']}, the largest of {work['clips']:,} clips in {work['classes']} classes; "
+        f"{work['fleets']}{together}, the largest of {work['clips']:,} clips in {work['classes']} classes; "
         f"{work['steps']:,} steps in all ({work['origin']})"
     )
 

@@ -14,6 +14,7 @@ from asdjax.planning import gpus
 from asdjax.training.feed import memory_limit
 
 _FORM = re.compile(r"(?P<kind>[a-z][a-z0-9]*):(?P<size>[1-9]\d*(x[1-9]\d*)*)")
+_TPU = re.compile(r"v\d{1,2}[a-z]*|tpu\w+")
 _EXPECTED = (
     "expected a TPU's generation and shape (v5e:4x4, v5p:2x2x1, v6e:2x2), one to "
     f"{gpus.MOST_OF_A_HOST} of {', '.join(gpus.GPUS)} (h200:8), gpu:N for GPUs of this machine or cpu:N"
@@ -55,7 +56,7 @@ def target_of(name: str) -> Target:
     if form is None:
         raise InputError(f"--devices: {_EXPECTED}, got {name!r}")
     kind, size = form["kind"], form["size"]
-    if kind.startswith(("v", "tpu")):
+    if _TPU.fullmatch(kind):
         jax.config.update("jax_platforms", "cpu")
         return _target(name, "tpu", _tpu(name))
     known = kind in ("cpu", "gpu", *gpus.GPUS)

@@ -40,7 +40,8 @@ def planned(devices: str, corpus: Path, out: Path, **changes: str) -> tuple[dict
 
 
 @pytest.mark.parametrize(
-    "devices", ["", "v5e", "v5e:0x1", "gpu:2x2", "cpu:1x1", "V5E:2x2", "cpu:-1", "h200", "h200:9", "h200:1x8", "b200:1"]
+    "devices",
+    ["", "v5e", "v5e:0x1", "gpu:2x2", "cpu:1x1", "V5E:2x2", "cpu:-1", "h200", "h200:9", "h200:1x8", "b200:1", "v100:1"],
 )
 def test_names_of_no_devices_are_refused_in_one_line(devices: str, capsys: pytest.CaptureFixture[str]):
     assert main(["plan", "--config", CONFIG, "--devices", devices]) == 2
@@ -187,6 +188,7 @@ def test_a_plan_stacks_what_training_would(corpus: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(plan, "work_of", lambda _: work._replace(alike=(2, 1)))
     found = plan.plan(config, "any")
     assert found["fleet"]["stacked"] == planned[-1] == 2
+    assert "fleets    3, 2 in one program, the largest of" in of_plan(found)
     np.testing.assert_allclose(found["roofline"]["run_s"], found["roofline"]["step_s"] * 2 * work.steps / 3)
 
 
