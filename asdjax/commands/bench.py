@@ -74,7 +74,7 @@ def _train(options: argparse.Namespace) -> int:
     if unknown or not chosen:
         raise InputError(f"--variants: expected any of {', '.join(every)}, got {', '.join(unknown) or 'none'}")
     batches = _batches(options)
-    stacked = _number("--stacked", options.stacked, least=2) if options.stacked is not None else 1
+    stacked = _number("--stacked", options.stacked, least=2, most=1000) if options.stacked is not None else 1
     if options.profile:
         _require_folder(options.profile)
 
@@ -153,7 +153,7 @@ def _batches(options: argparse.Namespace) -> tuple[int, ...]:
     return tuple(sorted({_number("--batch", word) for word in options.batch.split(",")}))
 
 
-def _number(flag: str, text: str, *, least: int = 1) -> int:
-    if text.isascii() and text.isdecimal() and int(text) >= least:
+def _number(flag: str, text: str, *, least: int = 1, most: int = 1_000_000) -> int:
+    if text.isascii() and text.isdecimal() and least <= int(text) <= most:
         return int(text)
-    raise InputError(f"{flag}: expected a whole number above {least - 1}, got {text!r}")
+    raise InputError(f"{flag}: expected a whole number from {least} to {most}, got {text!r}")
