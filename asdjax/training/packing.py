@@ -23,7 +23,6 @@ SMALL = 2**16
 AT_ONCE = 64
 """Arrays in a pack at most: XLA fuses no more than some ninety operands into one kernel."""
 
-
 Pack = tuple[tuple[str, tuple[int, ...], int], ...]
 """Arrays that lie in one, in order: path and shape of each, and where it begins."""
 

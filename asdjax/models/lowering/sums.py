@@ -9,6 +9,11 @@ import jax.numpy as jnp
 Sums = Callable[..., tuple[jax.Array, ...]]
 """A way to sum arrays (..., c) of one shape over all axes but the last: -> (c,) each, in their own type."""
 
+IN_A_THREAD = 16
+"""Numbers that XLA lets one thread of a GPU add up, channel beside channel, where 32 and more are a block's, which
+reads few in a thread and then exchanges them: on an H200 the first ran at some 4 TB/s, of 32 to 64 in a block at 0.6 to
+1.2 (seven stacked fleets)."""
+
 
 def sums(*arrays: jax.Array) -> tuple[jax.Array, ...]:
     """Each as a reduction of its own, which a compiler may join."""
@@ -44,9 +49,3 @@ def _runs(shape: tuple[int, ...]) -> int:
     if within >= 512:
         return b * math.gcd(within, 8)
     return b * within // IN_A_THREAD if within <= 128 and within % IN_A_THREAD == 0 else b
-
-
-IN_A_THREAD = 16
-"""Numbers that XLA lets one thread of a GPU add up, channel beside channel, where 32 and more are a block's, which
-reads few in a thread and then exchanges them: on an H200 the first ran at some 4 TB/s, of 32 to 64 in a block at 0.6 to
-1.2 (seven stacked fleets)."""
