@@ -23,6 +23,7 @@ def demo(workdir: Path, width: int) -> str:
     data = workdir / "data"
     config = configfile.load("demo", {})
     config.data.root = (str(data),)
+    configfile.require_same_run(config, workdir)
     synthesize(data, RECIPE, machines=MACHINES)
     runtime.prepare()
     train(config, workdir)

@@ -20,7 +20,8 @@ from asdjax.errors import Stopped
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 STOPPED = 75
 """Exit code: ended by a signal, and the same command goes on from what is saved (EX_TEMPFAIL)."""
-GO_ON = "run the same command again to go on"
+AGAIN = "run the same command again"
+GO_ON = f"{AGAIN} to go on"
 ALL_IS_SAVED = f"stopped; all is saved; {GO_ON}"
 
 _asked = False
@@ -98,7 +99,7 @@ def end_at_once() -> None:
     """From here on, until they are `watched`, signals end the process."""
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda *_: _end(f"stopped; {GO_ON}"))
+            signal.signal(number, lambda *_: _end(f"stopped; {AGAIN}"))
 
 
 @contextmanager
@@ -149,7 +150,7 @@ def _listen(receiving: int) -> None:
             if at_work:
                 ask()
         if signals > 1 or not at_work:
-            _end(f"stopped; {GO_ON}")
+            _end(f"stopped; {AGAIN}")
         _tell("stopping as soon as this is saved; a second signal ends at once")
     os.close(receiving)
 

@@ -226,6 +226,17 @@ def test_a_work_directory_that_orbax_would_take_for_a_pattern_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_demo_in_another_run_s_work_directory_is_refused_before_anything_is_made(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+):
+    there = sorted(trained.rglob("*"))
+    capsys.readouterr()
+    assert main(["demo", "--workdir", str(trained)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "the run there differs in" in line
+    assert sorted(trained.rglob("*")) == there
+
+
 def test_where_the_user_is_counts_too(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

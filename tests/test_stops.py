@@ -151,7 +151,7 @@ def test_where_nothing_would_be_lost_it_ends_at_once(code: str, number: signal.S
         process.send_signal(number)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 75
-    assert err == "\nasdjax: stopped; run the same command again to go on\n"
+    assert err == "\nasdjax: stopped; run the same command again\n"
 
 
 @SIGNALS

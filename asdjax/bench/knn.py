@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
 from asdjax.bench.measure import clocked, in_turn, rate, ratio
-from asdjax.bench.record import recorded
+from asdjax.bench.record import Record
 from asdjax.errors import InputError
 from asdjax.evaluation import knn
 from asdjax.models.layers import EMBEDDING
@@ -43,14 +43,14 @@ def bench(repeats: int | None, size: Size = FULL) -> dict[str, Any]:
     say(f"{size.queries:,} queries x {size.bank:,} x {EMBEDDING}, k = {size.k}")
     queries, bank = _units(size.queries, 0), _units(size.bank, 1)
     ways = {name: build(bank, size) for name, build in _rivals().items()}
-    with recorded() as record:
-        _require_agreement({name: way(queries) for name, way in ways.items()})
-        times = in_turn({name: clocked(lambda way=way: way(queries)) for name, way in ways.items()}, repeats)
-        record["size"] = size._asdict()
-        record["ways"] = {
-            name: {**rate(timing, size.queries), "ratio": ratio(times[OURS], timing)} for name, timing in times.items()
-        }
-    return record
+    record = Record()
+    _require_agreement({name: way(queries) for name, way in ways.items()})
+    times = in_turn({name: clocked(lambda way=way: way(queries)) for name, way in ways.items()}, repeats)
+    record["size"] = size._asdict()
+    record["ways"] = {
+        name: {**rate(timing, size.queries), "ratio": ratio(times[OURS], timing)} for name, timing in times.items()
+    }
+    return record.so_far()
 
 
 def _units(number: int, seed: int) -> np.ndarray:

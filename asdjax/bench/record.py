@@ -1,22 +1,24 @@
 """What every record holds besides its figures: device, versions, and what other programs did meanwhile."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 from asdjax.bench import device
 from asdjax.bench.other_work import OtherWork
 from asdjax.bench.torch_peer import TorchPeer
 
 
-@contextmanager
-def recorded(peer: TorchPeer | None = None) -> Iterator[dict[str, Any]]:
-    """A record to add figures to while it lasts: {"device", "versions"}."""
-    work = OtherWork([os.getpid(), *([peer.pid] if peer else [])])
-    record = {"device": device.describe(), "versions": device.versions()}
-    if peer:
-        record["device"]["torch"] = peer.about
-        record["versions"]["torch"] = peer.about["torch"]
-    yield record
-    record["device"] |= {"memory_peak_bytes": device.memory_peak(), "others_share": work.share()}
+class Record(dict[str, Any]):
+    """{"device", "versions"}, to add figures to: made when measuring begins."""
+
+    def __init__(self, peer: TorchPeer | None = None) -> None:
+        super().__init__(device=device.describe(), versions=device.versions())
+        self._work = OtherWork([os.getpid(), *([peer.pid] if peer else [])])
+        if peer:
+            self["device"]["torch"] = peer.about
+            self["versions"]["torch"] = peer.about["torch"]
+
+    def so_far(self) -> Self:
+        """Itself, with what other programs took of the cores, and this one of the device's memory, until now."""
+        self["device"] |= {"memory_peak_bytes": device.memory_peak(), "others_share": self._work.share()}
+        return self

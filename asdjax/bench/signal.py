@@ -9,7 +9,7 @@ import numpy as np
 from asdjax import parallel
 from asdjax.bench import torch_peer
 from asdjax.bench.measure import Way, clocked, in_turn, rate, ratio
-from asdjax.bench.record import recorded
+from asdjax.bench.record import Record
 from asdjax.bench.step import SignalStage, clips, inputs_of, spec_of
 from asdjax.bench.torch_peer import TorchPeer
 from asdjax.config import default
@@ -29,9 +29,10 @@ def bench(batches: tuple[int, ...], against_torch: bool, repeats: int | None) ->
     of whole clips of 10 s. `ratio` is our pieces a second over what a rival has of its own unit.
     """
     asked = batches or ((48,) if parallel.on_accelerator() else (8, 48))
-    with torch_peer.wanted(against_torch, cores()) as peer, recorded(peer) as record:
+    with torch_peer.wanted(against_torch, cores()) as peer:
+        record = Record(peer)
         record["batches"] = {str(batch): _batch(batch, peer, repeats) for batch in asked}
-    return record
+        return record.so_far()
 
 
 def _batch(batch: int, peer: TorchPeer | None, repeats: int | None) -> dict[str, Any]:

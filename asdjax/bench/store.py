@@ -15,7 +15,7 @@ import soundfile
 
 from asdjax import signal
 from asdjax.bench.measure import Way, clocked, in_turn, rate, ratio
-from asdjax.bench.record import recorded
+from asdjax.bench.record import Record
 from asdjax.config import default
 from asdjax.corpus.clips import Clip
 from asdjax.corpus.layouts import read_corpus
@@ -51,7 +51,8 @@ def bench(repeats: int | None, size: Size = FULL) -> dict[str, Any]:
         clips = _corpus(root, size)
         paths = [clip.path for clip in clips]
         say("reading them in turn")
-        with recorded() as record, redirect_stderr(StringIO()), _stored(root, clips) as store:  # of their progress
+        record = Record()
+        with redirect_stderr(StringIO()), _stored(root, clips) as store:  # of their progress
             times = in_turn(
                 {
                     OURS: clocked(lambda: _built(root, clips)),
@@ -69,7 +70,7 @@ def bench(repeats: int | None, size: Size = FULL) -> dict[str, Any]:
                 for name, timing in times.items()
             }
             record["crops"] = {CROPS: rate(crops, size.crops)}
-    return record
+        return record.so_far()
 
 
 def _corpus(root: Path, size: Size) -> tuple[Clip, ...]:

@@ -9,7 +9,7 @@ from asdjax.bench import device, embed, profile, torch_peer
 from asdjax.bench.device import Peak
 from asdjax.bench.loader import loader_rate
 from asdjax.bench.measure import LEAST_REPEATS, Timing, in_turn, ratio
-from asdjax.bench.record import recorded
+from asdjax.bench.record import Record
 from asdjax.bench.step import Step, config_of, spec_of
 from asdjax.bench.torch_peer import TorchPeer
 from asdjax.config import VARIANTS, Config
@@ -44,7 +44,8 @@ def bench(request: Request) -> Iterator[dict[str, Any]]:
     precision = spec_of(VARIANTS, 1, request.width).precision
     if request.traces:
         profile.require_traceable()
-    with torch_peer.wanted(request.against_torch, cores()) as peer, recorded(peer) as record:
+    with torch_peer.wanted(request.against_torch, cores()) as peer:
+        record = Record(peer)
         say("measuring what the device could do at most")
         peak = device.peak(precision)
         record["device"] |= {"precision": precision, **peak._asdict()}
@@ -57,9 +58,9 @@ def bench(request: Request) -> Iterator[dict[str, Any]]:
             else:
                 record["variants"][name] = figures
             for _ in _measured(Subject(name, members, request, peer, peak), figures):
-                yield record
+                yield record.so_far()
         record["complete"] = True
-    yield record
+        yield record.so_far()
 
 
 class Subject(NamedTuple):

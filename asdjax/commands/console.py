@@ -59,6 +59,8 @@ def require_writable(path: Path) -> None:
 
     Raises InputError where it cannot.
     """
+    if str(path) == "-":
+        raise InputError("--json -: expected a file's name; /dev/stdout prints it")
     place = path if _in_place(path) else path.parent
     if path.is_dir() or not place.exists() or not os.access(place, os.W_OK):
         raise InputError(f"--json {path}: cannot be written; choose another place")

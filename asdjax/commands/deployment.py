@@ -67,6 +67,7 @@ def _export(options: argparse.Namespace) -> int:
         machines=options.machines,
         seconds=options.seconds,
     )
-    made = f"{len(files)} functions in {options.out}, for clips of {options.seconds:g} s"
+    functions = "function" if len(files) == 1 else "functions"
+    made = f"{len(files)} {functions} in {options.out}, for clips of {options.seconds:g} s"
     console.write(f"{made}; {options.out / EXAMPLE} shows how to call them")
     return DONE

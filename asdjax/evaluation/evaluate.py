@@ -23,6 +23,7 @@ from asdjax.evaluation.results import Results
 from asdjax.evaluation.systems import Losses, Models
 from asdjax.files import locked_folder
 from asdjax.progress import say, track
+from asdjax.signal import Spectrogram
 from asdjax.training import embed, fleet, optimizer, record
 from asdjax.training.runs import Run, runs_of
 
@@ -159,6 +160,7 @@ def _scored(
     spec = fleet.spec_of(config, len(run.task.classes), optimizer.GROUPS)
     bank, test = recorded["bank"].clips, recorded["test"].clips
     models: Models = {machine: {} for machine in run.task.machines}
+    _tell_of_small_banks(config, spec.spectrogram, recorded["bank"])
     for checkpoint in chosen:
         model = restored(spec, run.folder / checkpoint.line, checkpoint.step)
         embedded = {
@@ -181,6 +183,20 @@ def _scored(
             for machine in run.task.machines:
                 models[machine][variant + checkpoint.suffix] = of_variant.of_machine(machine)
     return models
+
+
+def _tell_of_small_banks(config: Config, spectrogram: Spectrogram, bank: Recorded) -> None:
+    """Say which sections have fewer training pieces than nearest ones are averaged."""
+    k, stride = config.evaluate.k, config.evaluate.stride_frames
+    pieces = [len(embed.piece_starts(len(samples), spectrogram, stride)) for samples in bank.samples]
+    few = {
+        " ".join(filter(None, key)): number
+        for key, members in grouped(bank.clips, config.evaluate.bank).items()
+        if (number := sum(pieces[clip] for clip in members)) < k
+    }
+    if few and config.evaluate.backend.startswith("knn"):
+        told = ", ".join(f"{name} ({number})" for name, number in sorted(few.items()))
+        say(f"fewer training pieces than evaluate.k = {k}, so all of them are averaged: {told}")
 
 
 def _models(config: Config, runs: Sequence[Run], chosen: Chosen) -> dict[str, dict[str, tuple[str, str, str]]]:

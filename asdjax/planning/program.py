@@ -30,6 +30,9 @@ from asdjax.training.batches import Audio
 from asdjax.training.fleet import FleetSpec
 from asdjax.training.train_step import Turn
 
+_COMPILERS = {"cpu": "jaxlib", "gpu": "jax-cuda13-pjrt", "tpu": "libtpu"}
+"""The package that compiles for a platform."""
+
 
 class Estimate(NamedTuple):
     """Cycles by the compiler's own estimate, which only a TPU's makes; bytes that move in what it makes none of."""
@@ -156,8 +159,8 @@ def _compiled(lowered: Any, call: Call, target: Target, devices: int) -> Cost:
 def _digest(program: str, target: Target) -> str:
     """Of all that a compiled program depends on."""
     settings = {name: environ.get(name, "") for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")}
-    compilers = [_version(package) for package in ("libtpu", "jax-cuda13-pjrt")]
-    return runtime.digest_of(target.name, target.kind, compilers, settings, program)
+    compiler = _version(_COMPILERS[target.platform])
+    return runtime.digest_of(target.name, target.kind, compiler, settings, program)
 
 
 def _version(package: str) -> str:

@@ -26,6 +26,7 @@ from asdjax.cli import main
         (["train", "--profile", "/dev/null"], "--profile /dev/null: File exists; choose another folder"),
         (["train", "--profile", "x" * 300], "File name too long; choose shorter names"),
         (["knn", "--json", "."], "--json .: cannot be written"),
+        (["knn", "--json", "-"], "--json -: expected a file's name; /dev/stdout prints it"),
         (["train", "--against", "torch"], "expected in TORCH_PYTHON the path of a Python interpreter that has torch"),
         (["signal", "--against", "torch"], "it is not set"),
     ],

@@ -173,6 +173,7 @@ def test_a_record_grows_as_it_is_measured_and_is_complete_in_the_end(patched: No
     assert all({"torch", "ms_per_step", "run_h"} <= set(of_turn) for of_turn in figures)
     assert ["embed" in of_turn["variants"][VARIANT] for of_turn in grown] == [False, False, True, True]
     assert [of_turn["complete"] for of_turn in grown] == [False, False, False, True]
+    assert all({"others_share", "memory_peak_bytes"} <= set(of_turn["device"]) for of_turn in grown)
 
 
 def test_models_of_another_size_are_not_compared(patched: None):

@@ -118,6 +118,15 @@ def test_how_clips_are_scored_can_be_told_for_one_evaluation(trained: Path, trai
     assert contents(trained / scores) == contents(trained_once / scores)
 
 
+def test_sections_with_fewer_pieces_than_are_averaged_are_named(trained: Path, capsys: pytest.CaptureFixture[str]):
+    capsys.readouterr()
+    assert evaluate(trained, "--config.evaluate.k=1000000") == 0
+    told = "fewer training pieces than evaluate.k = 1000000, so all of them are averaged: fan 00 ("
+    assert told in capsys.readouterr().err
+    assert evaluate(trained, "--config.evaluate.k=1000000", "--config.evaluate.backend=mahalanobis") == 0
+    assert "fewer" not in capsys.readouterr().err
+
+
 def test_what_training_has_settled_cannot_be_told(trained: Path, capsys: pytest.CaptureFixture[str]):
     assert "config.width: settled earlier" in refusal(trained, capsys, "--config.width=0.5")
 

@@ -172,14 +172,29 @@ def test_paths_may_end_as_windows_ends_them(
     assert [row["clip"] for row in told(capsys)] == [clip]
 
 
-@pytest.mark.parametrize(("as_json", "left"), [(True, 2), (False, 3)])
+@pytest.mark.parametrize("as_json", [True, False])
 def test_nothing_is_scored_for_a_reader_that_has_had_enough(
-    as_json: bool, left: int, detector: Detector, trained_once: Path, corpus: Path
+    as_json: bool, detector: Detector, trained_once: Path, corpus: Path
 ):
     clips, shown = iter([str(next(corpus.rglob("*.wav")))] * 3), []
     config = configfile.read(trained_once)
     assert score_all(config, detector, clips, as_json, lambda line: bool(shown.append(line))) == 0
-    assert (len(shown), len(list(clips))) == (1, left)
+    assert (len(shown), len(list(clips))) == (1, 2)
+
+
+def test_where_no_clip_can_be_scored_there_is_no_table(trained_once: Path, capsys: pytest.CaptureFixture[str]):
+    capsys.readouterr()
+    assert score(trained_once, "nowhere.wav") == 2
+    assert capsys.readouterr().out == ""
+
+
+def test_a_domain_that_nothing_goes_by_is_told_to_be_of_no_effect(
+    trained_once: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
+):
+    clip = str(next((corpus / "fan" / "source_test").iterdir()))
+    capsys.readouterr()
+    assert score(trained_once, "--domain", "target", clip) == 0
+    assert capsys.readouterr().err == "--domain target: of no effect, as neither banks nor thresholds go by it\n"
 
 
 def test_a_table_for_people(trained_once: Path, corpus: Path, capsys: pytest.CaptureFixture[str]):

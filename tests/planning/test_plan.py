@@ -279,6 +279,19 @@ def test_what_the_compiler_refuses_is_told_in_one_line(
         program.cost_of(config, work_of(config), target)
 
 
+def test_a_plan_is_kept_whatever_else_compiles_here(
+    in_processor: tuple[Config, Target], monkeypatch: pytest.MonkeyPatch
+):
+    _, target = in_processor
+    installed = {"libtpu": "1", "jax-cuda13-pjrt": "1"}
+    monkeypatch.setattr(program, "_version", lambda package: installed.get(package, ""))
+    first = program._digest("HLO", target)
+    installed["jax-cuda13-pjrt"] = "2"
+    assert program._digest("HLO", target) == first
+    installed["libtpu"] = "2"
+    assert program._digest("HLO", target) != first
+
+
 HLO = """
 %main (a: f32[64]) -> f32[64] {
   %all-reduce.1 = (f32[64]{0}, f32[3,3,64,64]{3,2,1,0:T(8,128)}) all-reduce(%a, %b), channel_id=1
