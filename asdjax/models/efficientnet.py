@@ -22,11 +22,13 @@ STEM, HEAD = 32, 1280
 SQUEEZE = 4  # the squeezed width is a quarter of the block's input channels
 
 
-class ConvUnit(ConvNorm):
-    """Convolution, batch normalisation, SiLU: (b, f, t, c) -> (b, f', t', channels)."""
+@jax.custom_vjp
+def _written_out(x: jax.Array) -> jax.Array:
+    """x itself, in its own type: else a GPU's compiler keeps what was rounded to x, in float32, for its gradient."""
+    return jax.lax.optimization_barrier(x)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return nnx.silu(super().__call__(x))
+
+_written_out.defvjp(lambda x: (jax.lax.optimization_barrier(x), None), lambda _, gradient: (gradient,))
 
 
 class SqueezeExcite(nnx.Module):
@@ -37,6 +39,7 @@ class SqueezeExcite(nnx.Module):
         self.excite = layers.Dense(squeezed, channels, dtype=dtype)
 
     def __call__(self, x: jax.Array) -> jax.Array:
+        x = _written_out(x)
         gate = nnx.sigmoid(self.excite(nnx.silu(self.squeeze(pooling.global_average_pool(x)))))
         return x * gate[:, None, None, :]
 
@@ -57,16 +60,15 @@ class MBConv(nnx.Module):
         dtype: DTypeLike,
     ) -> None:
         wide = c_in * expansion
-        self.expand = ConvUnit(layers.Conv(c_in, wide, 1, dtype=dtype), wide) if expansion > 1 else None
-        self.depthwise = ConvUnit(layers.DepthwiseConv(wide, kernel, stride=stride), wide)
+        self.expand = ConvNorm(layers.Conv(c_in, wide, 1, dtype=dtype), wide, nnx.silu) if expansion > 1 else None
+        self.depthwise = ConvNorm(layers.DepthwiseConv(wide, kernel, stride=stride), wide, nnx.silu)
         self.gate = SqueezeExcite(wide, max(1, c_in // SQUEEZE), dtype=dtype)
-        self.project = layers.Conv(wide, c_out, 1, dtype=dtype)
-        self.norm = layers.BatchNorm(c_out)
+        self.project = ConvNorm(layers.Conv(wide, c_out, 1, dtype=dtype), c_out)
         self.residual = stride == 1 and c_in == c_out
 
     def __call__(self, x: jax.Array) -> jax.Array:
         y = x if self.expand is None else self.expand(x)
-        y = self.norm(self.project(self.gate(self.depthwise(y))))
+        y = self.project(self.gate(self.depthwise(y)))
         return x + y if self.residual else y
 
 
@@ -88,14 +90,14 @@ class EfficientNetB0(nnx.Module):
     ) -> None:
         del height, frames  # global average pooling takes any
         channels = layers.scaled(STEM, width)
-        blocks: list[nnx.Module] = [ConvUnit(layers.Conv(c_in, channels, 3, stride=2, dtype=dtype), channels)]
+        blocks: list[nnx.Module] = [ConvNorm(layers.Conv(c_in, channels, 3, stride=2, dtype=dtype), channels, nnx.silu)]
         for expansion, c, repeats, stride, kernel in STAGES:
             c_out = layers.scaled(c, width)
             for i in range(repeats):
                 blocks.append(MBConv(channels, c_out, expansion, stride if i == 0 else 1, kernel, dtype=dtype))
                 channels = c_out
         head = layers.scaled(HEAD, width)
-        head_unit = ConvUnit(layers.Conv(channels, head, 1, dtype=dtype), head)
+        head_unit = ConvNorm(layers.Conv(channels, head, 1, dtype=dtype), head, nnx.silu)
         self.early = nnx.Sequential(*blocks[:-2])
         self.late = nnx.Sequential(*blocks[-2:], head_unit, pooling.global_average_pool)
         self.embedding = layers.Dense(head, EMBEDDING, dtype=dtype)

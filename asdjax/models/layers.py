@@ -16,12 +16,16 @@ from jax.typing import DTypeLike
 from asdjax.forms import Forms
 from asdjax.models.lowering import convolution, depthwise, normalisation, pooling, sums
 from asdjax.models.lowering.convolution import Size
+from asdjax.models.lowering.normalisation import Activation, linear, prelu
 
 POINTWISE = Forms(convolution.pointwise_conv, convolution.pointwise_conv_in_parts, convolution.conv)
 OF_ONE_CHANNEL = Forms(convolution.conv_of_rows, convolution.banded_product, convolution.conv)
 DENSE = Forms(convolution.tapped_conv, convolution.banded_product, convolution.conv)
 DEPTHWISE = Forms(depthwise.shifted_products, depthwise.padded_shifts, depthwise.grouped_conv)
 MAX_POOL = Forms(pooling.max_pool_by_axes, pooling.max_pool_by_axes, pooling.max_pool)
+NORMALISED = Forms(
+    normalisation.normalised_then_activated, normalisation.normalised, normalisation.normalised_then_activated
+)
 SUMS = Forms(sums.sums, sums.sums_in_stages, sums.sums)
 
 EMBEDDING = 128
@@ -126,7 +130,7 @@ class Dense(nnx.Module):
 
 class BatchNorm(nnx.Module):
     """Batch normalisation over all axes but the last, (..., c) alike: epsilon 1e-5, running averages decay 0.9 (both
-    open).
+    open); and an activation behind it, whose parameters are (c,) each.
 
     Statistics and their running averages are float32 whatever the compute type. Under `jit` over a mesh the
     batch is the global one. After `eval()` the running averages normalise, and stay as they are.
@@ -142,35 +146,37 @@ class BatchNorm(nnx.Module):
         self.var = nnx.BatchStat(_ones(channels))
         self.use_running_average = False
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, activation: Activation = linear, *channels: jax.Array) -> jax.Array:
         scale, bias = self.scale[...], self.bias[...]
         if self.use_running_average:
-            inverse = jax.lax.rsqrt(self.var[...] + self.epsilon)
-            return normalisation.scaled_and_shifted(x, scale * inverse, bias - self.mean[...] * scale * inverse)
-        y, mean, var = normalisation.normalised(x, scale, bias, self.epsilon, SUMS.here())
+            slope = scale * jax.lax.rsqrt(self.var[...] + self.epsilon)
+            return normalisation.activated(x, slope, bias - self.mean[...] * slope, activation, channels)
+        y, mean, var = NORMALISED.here()(x, scale, bias, channels, activation, self.epsilon, SUMS.here())
         self.mean.set_value(self.decay * self.mean[...] + (1 - self.decay) * mean)
         self.var.set_value(self.decay * self.var[...] + (1 - self.decay) * var)
         return y
 
 
 class ConvNorm(nnx.Module):
-    """A convolution or dense layer and its batch normalisation, to what shape the former makes: (b, ..., channels)."""
+    """A convolution or dense layer, its batch normalisation and an activation, to what shape the first makes: (b, ...,
+    channels)."""
+
+    def __init__(self, conv: nnx.Module, channels: int, activation: Activation = linear) -> None:
+        self.conv = conv
+        self.norm = BatchNorm(channels)
+        self.activation = activation
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.norm(self.conv(x), self.activation)
+
+
+class ConvNormPReLU(nnx.Module):
+    """As `ConvNorm`, activated by a PReLU with a slope for each channel."""
 
     def __init__(self, conv: nnx.Module, channels: int) -> None:
         self.conv = conv
         self.norm = BatchNorm(channels)
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return self.norm(self.conv(x))
-
-
-class PReLU(nnx.Module):
-    """x where positive, else slope * x, one slope per channel (He et al. 2015): (..., c) alike."""
-
-    def __init__(self, channels: int) -> None:
         self.slope = nnx.Param(_zeros(channels))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        # in float32, as the slope's gradient is a long sum
-        below = normalisation.per_channel(self.slope[...], x) * x.astype(jnp.float32)
-        return jnp.where(x > 0, x, below.astype(x.dtype))
+        return self.norm(self.conv(x), prelu, self.slope[...])

@@ -5,23 +5,12 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from asdjax.models import layers
-from asdjax.models.layers import EMBEDDING, ConvNorm
+from asdjax.models.layers import EMBEDDING, ConvNorm, ConvNormPReLU
 
 # expansion t, channels c, repeats n, stride s of the first (report, Table 1)
 BOTTLENECKS = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 2), (4, 128, 1, 2), (2, 128, 2, 1))
 STEM, HEAD = 64, 512
 TOTAL_STRIDE = 32
-
-
-class ConvUnit(ConvNorm):
-    """Convolution, batch normalisation, PReLU: (b, f, t, c) -> (b, f', t', channels)."""
-
-    def __init__(self, conv: nnx.Module, channels: int) -> None:
-        super().__init__(conv, channels)
-        self.activation = layers.PReLU(channels)
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return self.activation(super().__call__(x))
 
 
 class Bottleneck(nnx.Module):
@@ -31,8 +20,8 @@ class Bottleneck(nnx.Module):
 
     def __init__(self, c_in: int, c_out: int, expansion: int, stride: int, *, dtype: DTypeLike) -> None:
         wide = c_in * expansion
-        self.expand = ConvUnit(layers.Conv(c_in, wide, 1, dtype=dtype), wide)
-        self.depthwise = ConvUnit(layers.DepthwiseConv(wide, 3, stride=stride), wide)
+        self.expand = ConvNormPReLU(layers.Conv(c_in, wide, 1, dtype=dtype), wide)
+        self.depthwise = ConvNormPReLU(layers.DepthwiseConv(wide, 3, stride=stride), wide)
         self.project = ConvNorm(layers.Conv(wide, c_out, 1, dtype=dtype), c_out)
         self.residual = stride == 1 and c_in == c_out
 
@@ -59,8 +48,8 @@ class MobileFaceNet(nnx.Module):
     ) -> None:
         channels = layers.scaled(STEM, width)
         blocks: list[nnx.Module] = [
-            ConvUnit(layers.Conv(c_in, channels, 3, stride=2, dtype=dtype), channels),
-            ConvUnit(layers.DepthwiseConv(channels, 3), channels),
+            ConvNormPReLU(layers.Conv(c_in, channels, 3, stride=2, dtype=dtype), channels),
+            ConvNormPReLU(layers.DepthwiseConv(channels, 3), channels),
         ]
         for expansion, c, repeats, stride in BOTTLENECKS:
             c_out = layers.scaled(c, width)
@@ -70,7 +59,7 @@ class MobileFaceNet(nnx.Module):
         head = layers.scaled(HEAD, width)
         size = (-(-height // TOTAL_STRIDE), -(-frames // TOTAL_STRIDE))
         self.early = nnx.Sequential(*blocks[:-1])
-        self.late = nnx.Sequential(blocks[-1], ConvUnit(layers.Conv(channels, head, 1, dtype=dtype), head))
+        self.late = nnx.Sequential(blocks[-1], ConvNormPReLU(layers.Conv(channels, head, 1, dtype=dtype), head))
         self.embedding = nnx.Sequential(
             ConvNorm(layers.GlobalDepthwiseConv(head, size, dtype=dtype), head),
             ConvNorm(layers.Dense(head, EMBEDDING, use_bias=False, dtype=dtype), EMBEDDING),

@@ -17,11 +17,11 @@ class Stem(nnx.Module):
     """7x7 at stride 2, ReLU, 3x3 maximum at stride 2: (b, f, t, c_in) -> (b, f / 4, t / 4, c_out), rounded up."""
 
     def __init__(self, c_in: int, c_out: int, *, dtype: DTypeLike) -> None:
-        self.conv = ConvNorm(layers.Conv(c_in, c_out, 7, stride=2, dtype=dtype), c_out)
+        self.conv = ConvNorm(layers.Conv(c_in, c_out, 7, stride=2, dtype=dtype), c_out, nnx.relu)
         self.pool = layers.MaxPool()
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return self.pool(nnx.relu(self.conv(x)))
+        return self.pool(self.conv(x))
 
 
 class ResidualBlock(nnx.Module):
@@ -31,14 +31,14 @@ class ResidualBlock(nnx.Module):
 
     def __init__(self, c_in: int, c: int, stride: int, *, dtype: DTypeLike) -> None:
         c_out = c * EXPANSION
-        self.reduce = ConvNorm(layers.Conv(c_in, c, 1, dtype=dtype), c)
-        self.spatial = ConvNorm(layers.Conv(c, c, 3, stride=stride, dtype=dtype), c)
+        self.reduce = ConvNorm(layers.Conv(c_in, c, 1, dtype=dtype), c, nnx.relu)
+        self.spatial = ConvNorm(layers.Conv(c, c, 3, stride=stride, dtype=dtype), c, nnx.relu)
         self.expand = ConvNorm(layers.Conv(c, c_out, 1, dtype=dtype), c_out)
         shortcut = ConvNorm(layers.Conv(c_in, c_out, 1, stride=stride, dtype=dtype), c_out)
         self.shortcut = shortcut if stride != 1 or c_in != c_out else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = self.expand(nnx.relu(self.spatial(nnx.relu(self.reduce(x)))))
+        y = self.expand(self.spatial(self.reduce(x)))
         return nnx.relu(y + (x if self.shortcut is None else self.shortcut(x)))
 
 

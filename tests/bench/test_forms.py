@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import SHALLOW, quick_compiles, shallow_networks
+from flax import nnx
 
 sys.path.insert(0, "tests/peers")
 import forms
@@ -23,17 +24,19 @@ def _close(ours, theirs):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), ours, theirs)
 
 
-def test_normalisation_by_autodiff_is_the_same():
+@pytest.mark.parametrize("activation", [normalisation.linear, normalisation.prelu, nnx.silu])
+def test_normalisation_by_autodiff_is_the_same(activation: normalisation.Activation):
     x = 3 + jax.random.normal(jax.random.key(0), (4, 6, 5, 8))
-    scale, bias = (jax.random.normal(jax.random.key(i), (8,)) for i in (1, 2))
+    scale, bias, slope = (jax.random.normal(jax.random.key(i), (8,)) for i in (1, 2, 4))
+    channels = (slope,) if activation is normalisation.prelu else ()
     weights = jax.random.normal(jax.random.key(3), x.shape)
 
     def loss(normalised, *arrays):
-        return jnp.sum(weights * jnp.square(normalised(*arrays, 1e-5, sums.sums)[0]))
+        return jnp.sum(weights * jnp.square(normalised(*arrays, activation, 1e-5, sums.sums)[0]))
 
     every = (normalisation.normalised, forms.by_autodiff)
-    _close(*(normalised(x, scale, bias, 1e-5, sums.sums) for normalised in every))
-    _close(*(jax.grad(loss, (1, 2, 3))(normalised, x, scale, bias) for normalised in every))
+    _close(*(normalised(x, scale, bias, channels, activation, 1e-5, sums.sums) for normalised in every))
+    _close(*(jax.grad(loss, (1, 2, 3, 4))(normalised, x, scale, bias, channels) for normalised in every))
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -58,7 +61,7 @@ def test_every_operation_has_another_form_than_the_chosen_one(platform: str):
 @pytest.mark.parametrize("platform", ["cpu", "gpu", "tpu"])
 def test_the_chosen_form_of_every_operation_is_among_those_compared(platform: str):
     chosen = {choice.operation for choice in forms.CHOICES if choice.is_chosen(platform)}
-    assert chosen == set(forms.OPERATIONS) - {forms.PLAIN, "normalisation"}
+    assert chosen == set(forms.OPERATIONS) - {forms.PLAIN}
 
 
 def test_a_variant_is_not_measured_with_operations_that_it_has_not():

@@ -15,6 +15,7 @@ from asdjax import parallel
 from asdjax.forms import Form, Forms
 from asdjax.models import layers
 from asdjax.models.lowering import convolution, depthwise, pooling
+from asdjax.models.lowering.normalisation import linear, normalised, normalised_then_activated, prelu
 from asdjax.models.lowering.sums import Sums, sums, sums_in_stages
 
 
@@ -196,9 +197,8 @@ def test_of_equal_maxima_one_has_the_gradient(form: Form) -> None:
 
 
 def test_prelu_has_a_slope_per_channel_below_zero() -> None:
-    prelu = layers.PReLU(2)
-    prelu.slope[...] = jnp.array([0.25, -1.0])
-    np.testing.assert_array_equal(prelu(jnp.array([[2.0, 2.0], [-2.0, -2.0]])), [[2.0, 2.0], [-0.5, 2.0]])
+    slopes = jnp.array([[0.25, -1.0]])
+    np.testing.assert_array_equal(prelu(jnp.array([[2.0, 2.0], [-2.0, -2.0]]), slopes), [[2.0, 2.0], [-0.5, 2.0]])
 
 
 def test_a_global_depthwise_convolution_weighs_the_whole_map_of_each_channel() -> None:
@@ -221,27 +221,43 @@ def numpy_batch_norm(x: np.ndarray, scale: np.ndarray, bias: np.ndarray) -> np.n
 
 
 SUMS = [sums, sums_in_stages]
+ACTIVATIONS = {
+    "linear": (linear, lambda y: y),
+    "relu": (nnx.relu, lambda y: np.maximum(y, 0)),
+    "prelu": (prelu, lambda y, slope: np.where(y > 0, y, slope * y)),
+    "silu": (nnx.silu, lambda y: y / (1 + np.exp(-y))),
+}
+"""And each as NumPy has it."""
 
 
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("normalised", [normalised, normalised_then_activated])
 @pytest.mark.parametrize("summed", SUMS)
-@pytest.mark.parametrize("shape", [(3, 4, 2, 2), (5, 2)], ids=["maps", "rows"])
+@pytest.mark.parametrize("shape", [(3, 4, 4, 2), (5, 2)], ids=["maps", "rows"])
 def test_batch_norm_and_its_gradients_equal_the_definition(
-    shape: tuple[int, ...], summed: Sums, monkeypatch: pytest.MonkeyPatch
+    shape: tuple[int, ...], summed: Sums, normalised: Form, activation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(layers, "SUMS", Forms(summed, summed, summed))
+    monkeypatch.setattr(layers, "NORMALISED", Forms(normalised, normalised, normalised))
+    activated, by_numpy = ACTIVATIONS[activation]
     # one channel varies so little that the epsilon counts
     x = normal(*shape) * jnp.array([3.0, 0.003]).reshape((1,) * (len(shape) - 1) + (2,)) + 0.01
-    scale, bias, direction = jnp.array([1.5, -0.5]), jnp.array([0.1, 2.0]), normal(*shape, seed=1)
-    y, backward = jax.vjp(lambda x, scale, bias: batch_norm(scale, bias)(x), x, scale, bias)
-    arguments = [np.asarray(a, np.float64) for a in (x, scale, bias)]
-    np.testing.assert_allclose(y, numpy_batch_norm(*arguments), rtol=1e-4, atol=1e-4)
+    parameters = (jnp.array([1.5, -0.5]), jnp.array([0.1, 0.2]), jnp.array([0.25, -0.5]))
+    arrays, direction = (x, *parameters[: 3 if activation == "prelu" else 2]), normal(*shape, seed=1)
+
+    def definition(x: np.ndarray, scale: np.ndarray, bias: np.ndarray, *channels: np.ndarray) -> np.ndarray:
+        return by_numpy(numpy_batch_norm(x, scale, bias), *channels)
+
+    y, backward = jax.vjp(lambda x, scale, bias, *of: batch_norm(scale, bias)(x, activated, *of), *arrays)
+    arguments = [np.asarray(a, np.float64) for a in arrays]
+    np.testing.assert_allclose(y, definition(*arguments), rtol=1e-4, atol=1e-4)
     for i, gradient in enumerate(backward(direction)):
         expected = np.empty(gradient.shape)
         for at in np.ndindex(gradient.shape):
             above, below = ([a.copy() for a in arguments] for _ in range(2))
             above[i][at] += 1e-6
             below[i][at] -= 1e-6
-            difference = numpy_batch_norm(*above) - numpy_batch_norm(*below)
+            difference = definition(*above) - definition(*below)
             expected[at] = np.sum(difference * np.asarray(direction)) / 2e-6
         np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
 
@@ -260,6 +276,8 @@ def test_sums_of_a_map_and_of_its_squares_of_one_model_and_of_several(shape: tup
         np.testing.assert_allclose(found, expected.sum(axes), rtol=1e-5)
     for found, expected in zip(jax.vmap(summed)(x, x**2), (exact, exact**2), strict=True):
         np.testing.assert_allclose(found, expected.sum(axes[1:]), rtol=1e-5)
+    for found, power in zip(summed(x, x**2, x**3), (1, 2, 3), strict=True):
+        np.testing.assert_allclose(found, (exact**power).sum(axes), rtol=1e-5)
 
 
 OVER_DEVICES = """
@@ -420,7 +438,7 @@ def test_every_layer_computes_in_half_precision() -> None:
         layers.DepthwiseConv(8, 3),
         layers.MaxPool(),
         layers.BatchNorm(8),
-        layers.PReLU(8),
+        layers.ConvNormPReLU(layers.Conv(8, 8, 1, dtype=jnp.bfloat16), 8),
         layers.GlobalDepthwiseConv(8, (4, 4), dtype=jnp.bfloat16),
     ]
     assert [module(x).dtype for module in modules] == [jnp.bfloat16] * len(modules)

@@ -28,6 +28,7 @@ from asdjax.errors import InputError
 from asdjax.forms import Form, Forms
 from asdjax.models import layers
 from asdjax.models.lowering import convolution, depthwise, normalisation, pooling, sums
+from asdjax.models.lowering.normalisation import Activation, Channels
 from asdjax.models.lowering.sums import Sums
 from asdjax.planning.plan import plan
 from asdjax.planning.targets import target_of
@@ -60,14 +61,20 @@ class Choice(NamedTuple):
 
 
 def by_autodiff(
-    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, _: Sums
+    x: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    channels: Channels,
+    activation: Activation,
+    epsilon: float,
+    _: Sums,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """As normalisation.normalised, by the definition."""
     wide = x.astype(jnp.float32)
     axes = tuple(range(x.ndim - 1))
     mean, var = jnp.mean(wide, axes, keepdims=True), jnp.var(wide, axes, keepdims=True)
-    scale, bias = (normalisation.per_channel(array, x) for array in (scale, bias))
-    y = (wide - mean) * jax.lax.rsqrt(var + epsilon) * scale + bias
+    scale, bias, *channels = (normalisation.per_channel(array, x) for array in (scale, bias, *channels))
+    y = activation((wide - mean) * jax.lax.rsqrt(var + epsilon) * scale + bias, *channels)
     return y.astype(x.dtype), *jax.lax.stop_gradient((mean.ravel(), var.ravel()))
 
 
@@ -105,6 +112,7 @@ IN_LAYERS: dict[str, tuple[Form, ...]] = {
         shifted_products_but_kernels,
         depthwise.padded_shifts,
     ),
+    "NORMALISED": (by_autodiff, normalisation.normalised_then_activated, normalisation.normalised),
     "MAX_POOL": (pooling.max_pool, pooling.max_pool_by_axes),
     "SUMS": (sums.sums, sums.sums_in_stages),
 }
@@ -117,7 +125,6 @@ ABSENT = {
 """What a backbone has not."""
 CHOICES = (
     *(Choice(name.lower(), layers, name, form) for name, forms in IN_LAYERS.items() for form in forms),
-    Choice("normalisation", normalisation, "normalised", by_autodiff),
     Choice("stft", signal, "MAGNITUDES", signal.by_fft),
     Choice("stft", signal, "MAGNITUDES", signal.by_products),
 )

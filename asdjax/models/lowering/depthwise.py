@@ -107,9 +107,9 @@ def padded_shifts(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     XLA then makes 63 instructions for an output of a 3x3 kernel, instead of 135 with bounds checks, and 46 where the
     kernel is float32, all loads wide; of a 5x5 one 185, and 131 (PTX for an H200). Without the barriers behind
     the sums it computes them again within the reductions that follow: those took 16 of the 37 ms of seven stacked
-    MobileFaceNets (512), of 315 ms with cuDNN's grouped convolutions, untuned. The gradient is held to the order of its
-    axes, as else the mean over a map has all of EfficientNet-B0 around it transposed: seven stacked ones (512) moved
-    45.1 GB instead of 42.6.
+    MobileFaceNets (512), of 315 ms with cuDNN's grouped convolutions, untuned. At stride 1 the gradient is written with
+    its padding only, which the kernel's gradient leaves out. It is held to the order of its axes, as else the mean over
+    a map has all of EfficientNet-B0 around it transposed: seven stacked ones (512) moved 45.1 GB instead of 42.6.
     """
     return _padded_forward(x, kernel, stride)[0]
 
@@ -128,13 +128,22 @@ def _padded_backward(stride: int, saved: tuple[jax.Array, ...], gradient: jax.Ar
     made = gradient.shape[1], gradient.shape[2]
     (top, _), (left, _) = both_pads(kernel)
     size = whole.shape[1] - 2 * top, whole.shape[2] - 2 * left
-    in_order = Layout(tuple(range(gradient.ndim)))
-    gradient = jax.lax.optimization_barrier(with_layout_constraint(gradient, in_order))
+    if stride == 1:
+        spread = _in_order(_spread(gradient, size, kernel, stride))
+        of_output = _merged_tap(spread, k - 1 - top, m - 1 - left, made, stride)
+    else:
+        gradient = _in_order(gradient)
+        spread = _in_order(_spread(gradient, size, kernel, stride))
+        of_output = _merged(gradient).astype(jnp.float32)
     taps = [_merged_tap(whole, i, j, made, stride) for i in range(k) for j in range(m)]
-    to_kernel = _sums_of_products(taps, _merged(gradient).astype(jnp.float32), kernel.shape[-1])
-    spread = jax.lax.optimization_barrier(_spread(gradient, size, kernel, stride))
+    to_kernel = _sums_of_products(taps, of_output, kernel.shape[-1])
     to_x = _sum_of_merged(spread, kernel[::-1, ::-1], size, 1)
     return jax.lax.optimization_barrier(to_x), to_kernel.reshape(kernel.shape).astype(kernel.dtype)
+
+
+def _in_order(x: jax.Array) -> jax.Array:
+    """Written out by the order of its axes."""
+    return jax.lax.optimization_barrier(with_layout_constraint(x, Layout(tuple(range(x.ndim)))))
 
 
 def _sums_of_products(taps: list[jax.Array], gradient: jax.Array, channels: int) -> jax.Array:

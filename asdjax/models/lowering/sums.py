@@ -25,11 +25,13 @@ def sums_in_stages(*arrays: jax.Array) -> tuple[jax.Array, ...]:
     leave.
 
     For a GPU: XLA divides a sum over 200,000 places among its processors, not one over 3,072, which left it to two
-    processors in five, 127 microseconds for 44 MB; and it wrote products out to sum them.
+    processors in five, 127 microseconds for 44 MB; and it wrote products out to sum them, as it does still of three and
+    more arrays, unless a thread sums each run.
     """
     if arrays[0].ndim == 2:
         return sums(*arrays)
-    runs = tuple(array.reshape(_runs(array.shape), -1, array.shape[-1]) for array in arrays)
+    number = _runs(arrays[0].shape, len(arrays))
+    runs = tuple(array.reshape(number, -1, array.shape[-1]) for array in arrays)
     zeros = tuple(jnp.zeros((), array.dtype) for array in arrays)
     of_runs = jax.lax.reduce(runs, zeros, lambda a, b: tuple(map(jax.lax.add, a, b)), [1])
     return tuple(side_by_side(jax.lax.optimization_barrier(of_runs)))
@@ -41,11 +43,11 @@ def side_by_side(arrays: Sequence[jax.Array]) -> jax.Array:
     return jnp.sum(jnp.concatenate(arrays, axis=-1), axis=0).reshape(len(arrays), -1)
 
 
-def _runs(shape: tuple[int, ...]) -> int:
+def _runs(shape: tuple[int, ...], arrays: int) -> int:
     """Into how many runs a map's places (b, f, t, c) are divided: of large maps eight a sample, of middling ones one;
-    of small ones each is of `IN_A_THREAD` places."""
+    of small ones, and of three arrays and more, each is of `IN_A_THREAD` places."""
     b, *places, _ = shape
     within = math.prod(places)
-    if within >= 512:
-        return b * math.gcd(within, 8)
-    return b * within // IN_A_THREAD if within <= 128 and within % IN_A_THREAD == 0 else b
+    if within % IN_A_THREAD == 0 and (within <= 256 or arrays > 2):
+        return b * within // IN_A_THREAD
+    return b * math.gcd(within, 8) if within >= 512 else b
