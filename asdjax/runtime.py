@@ -20,12 +20,18 @@ _OF_A_GPU = {"xla_gpu_enable_triton_gemm": False, "xla_gpu_blas_max_algorithms":
 (512) had not compiled after 85 s on an H200, instead of after 30."""
 
 
-def _is_news(told: logging.LogRecord) -> bool:
-    """Of what JAX logs: not the traceback of a plugin for CUDA that finds no GPU where there is none."""
-    return not told.exc_info or any(Path("/dev").glob("nvidia*")) or Path("/dev/dxg").exists()
+_OF_NVIDIA = ("nvidia*", "dxg")
+"""In /dev where there is a GPU of theirs."""
 
 
-logging.getLogger("jax._src.xla_bridge").addFilter(_is_news)
+def _shortened(told: logging.LogRecord) -> bool:
+    """Of what JAX logs, a line in the place of a traceback where its plugin for CUDA finds no GPU as there is none."""
+    if told.exc_info and "cuda" in told.getMessage() and not any(any(Path("/dev").glob(name)) for name in _OF_NVIDIA):
+        told.msg, told.args, told.exc_info = "JAX's plugin for CUDA found no GPU here: computing on the CPU", (), None
+    return True
+
+
+logging.getLogger("jax._src.xla_bridge").addFilter(_shortened)
 
 
 def prepare() -> None:

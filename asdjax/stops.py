@@ -19,7 +19,7 @@ from asdjax.errors import Stopped
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 STOPPED = 75
-"""Exit code: ended by a signal, and the same command goes on from what is saved (EX_TEMPFAIL)."""
+"""Exit code: ended by a signal; the same command begins anew, or goes on where anything was saved (EX_TEMPFAIL)."""
 AGAIN = "run the same command again"
 GO_ON = f"{AGAIN} to go on"
 ALL_IS_SAVED = f"stopped; all is saved; {GO_ON}"

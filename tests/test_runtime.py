@@ -23,16 +23,17 @@ def test_the_options_of_a_gpu_are_ones_that_xla_has() -> None:
         jax.jit(lambda x: x + 1, compiler_options={next(iter(options)) + "_": True})(jnp.ones(2))
 
 
-@pytest.mark.parametrize("gpu", [False, True])
-def test_a_plugin_that_finds_no_gpu_is_news_only_where_there_is_one(
-    gpu: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("plugin", "gpu", "short"), [("cuda13", False, True), ("cuda13", True, False), ("x", False, False)]
+)
+def test_a_plugin_for_cuda_where_there_is_no_gpu_is_told_of_in_a_line(
+    plugin: str, gpu: bool, short: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(Path, "glob", lambda *_: iter([Path("/dev/nvidia0")] if gpu else []))
-    of_jax = logging.getLogger("jax._src.xla_bridge")
     try:
         raise RuntimeError("no driver")
     except RuntimeError:
-        of_jax.exception("Jax plugin configuration error")
-    of_jax.warning("something else")
-    told = ["Jax plugin configuration error"] if gpu else []
-    assert caplog.messages == [*told, "something else"]
+        logging.getLogger("jax._src.xla_bridge").exception("calling jax_plugins.xla_%s.initialize()", plugin)
+    (record,) = caplog.records
+    assert (record.exc_info is None) == short
+    assert ("computing on the CPU" in record.getMessage()) == short

@@ -106,10 +106,10 @@ class Opened(NamedTuple):
         field = _by_domain(self.config)
         if field and domain is None:
             raise InputError(f"--domain: expected source or target, as config.evaluate.{field} goes by it, got none")
-        if domain and not field:
-            say(f"--domain {domain}: of no effect, as neither banks nor thresholds go by it")
         clip = Clip(Path("clip"), self.machine, section, "test", domain, None)
         parts = [self._part(*checkpoint, clip) for checkpoint in self.checkpoints]
+        if domain and not field:
+            say(f"--domain {domain}: of no effect, as config.evaluate.bank and .threshold_per do not ask for it")
         evaluate = self.config.evaluate
         limit = threshold_of(clip, self.limits, evaluate.threshold_per)
         spectrogram = signal.spectrogram_of(self.config)

@@ -2,7 +2,7 @@
 the auto-encoder, and that only where baselines are asked for."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -23,7 +23,7 @@ from asdjax.evaluation.results import Results
 from asdjax.evaluation.systems import Losses, Models
 from asdjax.files import locked_folder
 from asdjax.progress import say, track
-from asdjax.signal import Spectrogram
+from asdjax.signal import spectrogram_of
 from asdjax.training import embed, fleet, optimizer, record
 from asdjax.training.runs import Run, runs_of
 
@@ -68,6 +68,7 @@ def _evaluated(
     machines = {machine for run in runs for machine in run.task.machines}
     judged = [clip for clip in judged if clip.machine in machines]
     prepared = [(run, _recorded(config, workdir, corpus, run, request.split)) for run in runs]
+    _tell_of_small_banks(config, (recorded["bank"] for _, recorded in prepared))
     by_seed: dict[int, Models] = {}
     for run, recorded in prepared:
         models = _scored(config, run, chosen[run.name], recorded, folder / f"{embeddings.FOLDER}.partial")
@@ -160,7 +161,6 @@ def _scored(
     spec = fleet.spec_of(config, len(run.task.classes), optimizer.GROUPS)
     bank, test = recorded["bank"].clips, recorded["test"].clips
     models: Models = {machine: {} for machine in run.task.machines}
-    _tell_of_small_banks(config, spec.spectrogram, recorded["bank"])
     for checkpoint in chosen:
         model = restored(spec, run.folder / checkpoint.line, checkpoint.step)
         embedded = {
@@ -185,18 +185,24 @@ def _scored(
     return models
 
 
-def _tell_of_small_banks(config: Config, spectrogram: Spectrogram, bank: Recorded) -> None:
-    """Say which sections have fewer training pieces than nearest ones are averaged."""
-    k, stride = config.evaluate.k, config.evaluate.stride_frames
-    pieces = [len(embed.piece_starts(len(samples), spectrogram, stride)) for samples in bank.samples]
-    few = {
-        " ".join(filter(None, key)): number
-        for key, members in grouped(bank.clips, config.evaluate.bank).items()
-        if (number := sum(pieces[clip] for clip in members)) < k
-    }
-    if few and config.evaluate.backend.startswith("knn"):
+def _tell_of_small_banks(config: Config, recorded: Iterable[Recorded]) -> None:
+    """Say which banks have fewer pieces than nearest ones are averaged, beside those of a clip that makes part of it.
+    SMOTE may make up for it."""
+    k, settings = config.evaluate.k, config.evaluate
+    if not settings.backend.startswith("knn") or settings.smote_ratio > 0:
+        return
+    by = "same_domain" if settings.bank == "either_domain" else settings.bank
+    spectrogram = spectrogram_of(config)
+    few = {}
+    for clips, recordings in recorded:
+        pieces = [len(embed.piece_starts(len(one.samples), spectrogram, settings.stride_frames)) for one in recordings]
+        for key, members in grouped(clips, by).items():
+            of_bank = [pieces[clip] for clip in members]
+            if (number := sum(of_bank) - max(of_bank)) < k:
+                few[" ".join(filter(None, key))] = number
+    if few:
         told = ", ".join(f"{name} ({number})" for name, number in sorted(few.items()))
-        say(f"fewer training pieces than evaluate.k = {k}, so all of them are averaged: {told}")
+        say(f"config.evaluate.k: {k} nearest pieces are averaged; beside a clip's own there are fewer for {told}")
 
 
 def _models(config: Config, runs: Sequence[Run], chosen: Chosen) -> dict[str, dict[str, tuple[str, str, str]]]:

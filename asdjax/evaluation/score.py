@@ -23,8 +23,7 @@ def score_all(
     """Score clips as they come, paths to WAV files, and show a line for each, until `show` is told that nobody reads
     on; returns how many could not be scored, which are said and passed over."""
     head = f"{'':7}  {'score':>10}  {'anomalous seconds':<23}  clip (anomaly: score > {detector.threshold.value:.6f})"
-    above = "" if as_json else f"{head}\n"
-    failed = 0
+    failed, begun = 0, as_json
     for clip in clips:
         try:
             verdict = detector.judge(_decoded(config, detector, Path(clip)))
@@ -33,9 +32,11 @@ def score_all(
             named = "" if clip in str(error) else f"{clip}: "
             say(f"asdjax score: {named}{error}")
             continue
-        if not show(above + (_as_json(clip, verdict) if as_json else _as_line(clip, verdict))):
+        if not begun and not show(head):
             break
-        above = ""
+        begun = True
+        if not show(_as_json(clip, verdict) if as_json else _as_line(clip, verdict)):
+            break
     return failed
 
 

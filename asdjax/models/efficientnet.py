@@ -4,6 +4,7 @@ import jax
 from flax import nnx
 from jax.typing import DTypeLike
 
+from asdjax.forms import Forms
 from asdjax.models import layers
 from asdjax.models.layers import EMBEDDING, ConvNorm
 from asdjax.models.lowering import pooling
@@ -22,13 +23,21 @@ STEM, HEAD = 32, 1280
 SQUEEZE = 4  # the squeezed width is a quarter of the block's input channels
 
 
+def _as_it_is(x: jax.Array) -> jax.Array:
+    return x
+
+
 @jax.custom_vjp
-def _written_out(x: jax.Array) -> jax.Array:
-    """x itself, in its own type: else a GPU's compiler keeps what was rounded to x, in float32, for its gradient."""
+def _rounded(x: jax.Array) -> jax.Array:
+    """x written out in its own type. A GPU's compiler writes it in float32 beside that otherwise, as it was before it
+    was rounded, for the gate's gradient. The gradient need not be written out: it goes back as it is."""
     return jax.lax.optimization_barrier(x)
 
 
-_written_out.defvjp(lambda x: (jax.lax.optimization_barrier(x), None), lambda _, gradient: (gradient,))
+_rounded.defvjp(lambda x: (jax.lax.optimization_barrier(x), None), lambda _, gradient: (gradient,))
+
+GATED = Forms(_as_it_is, _rounded, _as_it_is)
+"""What a gate is read off and multiplied with."""
 
 
 class SqueezeExcite(nnx.Module):
@@ -39,7 +48,7 @@ class SqueezeExcite(nnx.Module):
         self.excite = layers.Dense(squeezed, channels, dtype=dtype)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = _written_out(x)
+        x = GATED.here()(x)
         gate = nnx.sigmoid(self.excite(nnx.silu(self.squeeze(pooling.global_average_pool(x)))))
         return x * gate[:, None, None, :]
 
@@ -63,12 +72,13 @@ class MBConv(nnx.Module):
         self.expand = ConvNorm(layers.Conv(c_in, wide, 1, dtype=dtype), wide, nnx.silu) if expansion > 1 else None
         self.depthwise = ConvNorm(layers.DepthwiseConv(wide, kernel, stride=stride), wide, nnx.silu)
         self.gate = SqueezeExcite(wide, max(1, c_in // SQUEEZE), dtype=dtype)
-        self.project = ConvNorm(layers.Conv(wide, c_out, 1, dtype=dtype), c_out)
+        self.project = layers.Conv(wide, c_out, 1, dtype=dtype)
+        self.norm = layers.BatchNorm(c_out)
         self.residual = stride == 1 and c_in == c_out
 
     def __call__(self, x: jax.Array) -> jax.Array:
         y = x if self.expand is None else self.expand(x)
-        y = self.project(self.gate(self.depthwise(y)))
+        y = self.norm(self.project(self.gate(self.depthwise(y))))
         return x + y if self.residual else y
 
 

@@ -146,12 +146,12 @@ class BatchNorm(nnx.Module):
         self.var = nnx.BatchStat(_ones(channels))
         self.use_running_average = False
 
-    def __call__(self, x: jax.Array, activation: Activation = linear, *channels: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, activation: Activation = linear, *parameters: jax.Array) -> jax.Array:
         scale, bias = self.scale[...], self.bias[...]
         if self.use_running_average:
-            slope = scale * jax.lax.rsqrt(self.var[...] + self.epsilon)
-            return normalisation.activated(x, slope, bias - self.mean[...] * slope, activation, channels)
-        y, mean, var = NORMALISED.here()(x, scale, bias, channels, activation, self.epsilon, SUMS.here())
+            factor = scale * jax.lax.rsqrt(self.var[...] + self.epsilon)
+            return normalisation.activated(x, factor, bias - self.mean[...] * factor, activation, parameters)
+        y, mean, var = NORMALISED.here()(x, scale, bias, parameters, activation, self.epsilon, SUMS.here())
         self.mean.set_value(self.decay * self.mean[...] + (1 - self.decay) * mean)
         self.var.set_value(self.decay * self.var[...] + (1 - self.decay) * var)
         return y

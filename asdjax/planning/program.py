@@ -157,7 +157,7 @@ def _compiled(lowered: Any, call: Call, target: Target, devices: int) -> Cost:
 
 
 def _digest(program: str, target: Target) -> str:
-    """Of all that a compiled program depends on."""
+    """Of what a compiled program depends on, but for the libraries that a GPU's compiler calls."""
     settings = {name: environ.get(name, "") for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")}
     compiler = _version(_COMPILERS[target.platform])
     return runtime.digest_of(target.name, target.kind, compiler, settings, program)

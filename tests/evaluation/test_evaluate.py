@@ -118,13 +118,22 @@ def test_how_clips_are_scored_can_be_told_for_one_evaluation(trained: Path, trai
     assert contents(trained / scores) == contents(trained_once / scores)
 
 
-def test_sections_with_fewer_pieces_than_are_averaged_are_named(trained: Path, capsys: pytest.CaptureFixture[str]):
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [  # of each section four source clips and two target clips, of a piece each
+        (["k=5"], ""),
+        (["k=6"], "fan 00 (5), fan 01 (5)"),
+        (["k=3", "bank=either_domain"], "fan 00 target (1), fan 01 target (1)"),
+        (["k=6", "backend=mahalanobis"], ""),
+    ],
+)
+def test_banks_with_fewer_pieces_than_are_averaged_are_named(
+    words: list[str], told: str, trained: Path, capsys: pytest.CaptureFixture[str]
+):
     capsys.readouterr()
-    assert evaluate(trained, "--config.evaluate.k=1000000") == 0
-    told = "fewer training pieces than evaluate.k = 1000000, so all of them are averaged: fan 00 ("
-    assert told in capsys.readouterr().err
-    assert evaluate(trained, "--config.evaluate.k=1000000", "--config.evaluate.backend=mahalanobis") == 0
-    assert "fewer" not in capsys.readouterr().err
+    assert evaluate(trained, *(f"--config.evaluate.{word}" for word in words)) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("config.evaluate.k: ")]
+    assert [line.partition("there are fewer for ")[2] for line in said] == ([told] if told else [])
 
 
 def test_what_training_has_settled_cannot_be_told(trained: Path, capsys: pytest.CaptureFixture[str]):

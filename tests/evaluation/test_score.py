@@ -194,7 +194,9 @@ def test_a_domain_that_nothing_goes_by_is_told_to_be_of_no_effect(
     clip = str(next((corpus / "fan" / "source_test").iterdir()))
     capsys.readouterr()
     assert score(trained_once, "--domain", "target", clip) == 0
-    assert capsys.readouterr().err == "--domain target: of no effect, as neither banks nor thresholds go by it\n"
+    assert capsys.readouterr().err == (
+        "--domain target: of no effect, as config.evaluate.bank and .threshold_per do not ask for it\n"
+    )
 
 
 def test_a_table_for_people(trained_once: Path, corpus: Path, capsys: pytest.CaptureFixture[str]):

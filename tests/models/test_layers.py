@@ -10,6 +10,7 @@ import pytest
 from conftest import python
 from flax import nnx
 from jax import export
+from jax.typing import DTypeLike
 
 from asdjax import parallel
 from asdjax.forms import Form, Forms
@@ -95,14 +96,15 @@ def test_in_half_precision_forms_and_gradients_are_those_in_single(
         np.testing.assert_allclose(actual.astype(jnp.float32), expected, rtol=0.1, atol=0.3)
 
 
+@pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize(("form", "plain", "kernel"), OF_A_GPU)
 def test_forms_of_a_gpu_of_several_models_at_once_are_those_of_each(
-    form: Form, plain: Form, kernel: tuple[int, ...]
+    form: Form, plain: Form, kernel: tuple[int, ...], stride: int
 ) -> None:
     x, weights = normal(3, 2, 8, 4, 3), normal(3, *kernel, seed=1)
-    together = jax.vmap(lambda x, kernel: value_and_gradients(form, x, kernel, 2))(x, weights)
+    together = jax.vmap(lambda x, kernel: value_and_gradients(form, x, kernel, stride))(x, weights)
     for i in range(3):
-        for actual, expected in zip(together, value_and_gradients(plain, x[i], weights[i], 2), strict=True):
+        for actual, expected in zip(together, value_and_gradients(plain, x[i], weights[i], stride), strict=True):
             np.testing.assert_allclose(actual[i], expected, rtol=1e-5, atol=1e-5)
 
 
@@ -299,7 +301,10 @@ GRADIENTS_OVER_DEVICES = """
 import jax, jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 from asdjax import parallel
+from flax import nnx
 from asdjax.models.lowering import convolution, depthwise
+from asdjax.models.lowering.normalisation import normalised
+from asdjax.models.lowering.sums import sums_in_stages
 split, whole = (NamedSharding(parallel.data_meshes()[0], PartitionSpec(*axes)) for axes in (["data"], []))
 x = jax.ShapeDtypeStruct((6, 64, 32, 8), jnp.float32, sharding=split)
 for form, shape in (
@@ -311,12 +316,16 @@ for form, shape in (
     gradient = jax.jit(jax.grad(lambda kernel, x: jnp.sum(jnp.square(form(x, kernel, 1)))))
     compiled = gradient.lower(kernel, x).compile().as_text()
     print("all-reduce" in compiled, "all-gather" in compiled)
+norm = lambda scale, x: normalised(x, scale, scale, (), nnx.silu, 1e-5, sums_in_stages)[0]
+gradient = jax.jit(jax.grad(lambda scale, x: jnp.sum(jnp.square(norm(scale, x)))))
+compiled = gradient.lower(jax.ShapeDtypeStruct((8,), jnp.float32, sharding=whole), x).compile().as_text()
+print("all-reduce" in compiled, "all-gather" in compiled)
 """
 
 
 def test_devices_tell_each_other_kernels_gradients_and_no_maps() -> None:
     ran = python(GRADIENTS_OVER_DEVICES, env={"XLA_FLAGS": "--xla_force_host_platform_device_count=3"})
-    assert ran.stdout == 3 * "True False\n", ran.stderr
+    assert ran.stdout == 4 * "True False\n", ran.stderr
 
 
 def test_sums_of_a_batch_that_is_split_over_devices_are_of_all_of_it() -> None:
@@ -324,20 +333,60 @@ def test_sums_of_a_batch_that_is_split_over_devices_are_of_all_of_it() -> None:
     assert ran.stdout == "4\n", ran.stderr
 
 
-def test_batch_norm_keeps_nine_tenths_of_its_running_averages_and_evaluates_with_them() -> None:
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_batch_norm_keeps_nine_tenths_of_its_running_averages_and_evaluates_with_them(activation: str) -> None:
     norm = batch_norm(jnp.array([2.0, 1.0]), jnp.array([0.0, 1.0]))
+    activated, by_numpy = ACTIVATIONS[activation]
+    slopes = (jnp.array([0.25, -0.5]),) if activation == "prelu" else ()
     mean, var = np.zeros(2), np.ones(2)
     for step in range(3):
         x = 2 * normal(4, 5, 3, 2, seed=step) + 1
-        norm(x)
+        norm(x, activated, *slopes)
         mean = 0.9 * mean + 0.1 * np.mean(np.asarray(x), (0, 1, 2))
         var = 0.9 * var + 0.1 * np.var(np.asarray(x), (0, 1, 2))
     norm.eval()
     x = normal(1, 2, 2, 2)
-    expected = (np.asarray(x) - mean) / np.sqrt(var + 1e-5) * [2.0, 1.0] + [0.0, 1.0]
-    np.testing.assert_allclose(norm(x), expected, rtol=1e-4, atol=1e-4)
+    expected = by_numpy(
+        (np.asarray(x) - mean) / np.sqrt(var + 1e-5) * [2.0, 1.0] + [0.0, 1.0], *map(np.asarray, slopes)
+    )
+    np.testing.assert_allclose(norm(x, activated, *slopes), expected, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(norm.mean[...], mean, rtol=1e-5)
     np.testing.assert_allclose(norm.var[...], var, rtol=1e-5)
+
+
+@pytest.mark.parametrize("evaluating", [False, True])
+def test_a_unit_with_prelu_uses_its_slopes(evaluating: bool) -> None:
+    unit = layers.ConvNormPReLU(layers.DepthwiseConv(2, 3), 2)
+    unit.conv.kernel[...] = normal(3, 3, 2)
+    linear_unit = layers.ConvNorm(unit.conv, 2)
+    unit.slope[...] = jnp.array([0.25, -0.5])
+    if evaluating:
+        unit.eval()
+        linear_unit.eval()
+    x = normal(2, 6, 4, 2)
+    y = np.asarray(linear_unit(x))
+    np.testing.assert_allclose(unit(x), np.where(y > 0, y, y * [0.25, -0.5]), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("shape", [(2, 64, 8, 3), (2, 16, 16, 3), (2, 5, 3, 3)], ids=["large", "runs", "odd"])
+def test_normalisation_of_a_gpu_of_several_models_at_once_in_half_precision(
+    shape: tuple[int, ...], activation: str
+) -> None:
+    activated, _ = ACTIVATIONS[activation]
+    x, direction = (normal(2, *shape, seed=i).astype(jnp.bfloat16).astype(jnp.float32) for i in (0, 1))
+    parameters = (normal(2, 3, seed=2) + 2, normal(2, 3, seed=3), *((normal(2, 3, seed=4),) * (activation == "prelu")))
+
+    def of(form: Form, summed: Sums, dtype: DTypeLike) -> list[np.ndarray]:
+        def one(x: jax.Array, scale: jax.Array, bias: jax.Array, *slopes: jax.Array) -> jax.Array:
+            return form(x, scale, bias, slopes, activated, 1e-5, summed)[0]
+
+        y, backward = jax.vjp(jax.vmap(one), x.astype(dtype), *parameters)
+        return [np.asarray(array, np.float64) for array in (y, *backward(direction.astype(dtype)))]
+
+    half = of(normalised, sums_in_stages, jnp.bfloat16)
+    for found, expected in zip(half, of(normalised_then_activated, sums, jnp.float32), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=0.05, atol=0.05 * np.abs(expected).max())
 
 
 def convolutions() -> list[nnx.Module]:

@@ -28,7 +28,7 @@ from asdjax.errors import InputError
 from asdjax.forms import Form, Forms
 from asdjax.models import layers
 from asdjax.models.lowering import convolution, depthwise, normalisation, pooling, sums
-from asdjax.models.lowering.normalisation import Activation, Channels
+from asdjax.models.lowering.normalisation import Activation, Parameters
 from asdjax.models.lowering.sums import Sums
 from asdjax.planning.plan import plan
 from asdjax.planning.targets import target_of
@@ -64,7 +64,7 @@ def by_autodiff(
     x: jax.Array,
     scale: jax.Array,
     bias: jax.Array,
-    channels: Channels,
+    parameters: Parameters,
     activation: Activation,
     epsilon: float,
     _: Sums,
@@ -73,8 +73,8 @@ def by_autodiff(
     wide = x.astype(jnp.float32)
     axes = tuple(range(x.ndim - 1))
     mean, var = jnp.mean(wide, axes, keepdims=True), jnp.var(wide, axes, keepdims=True)
-    scale, bias, *channels = (normalisation.per_channel(array, x) for array in (scale, bias, *channels))
-    y = activation((wide - mean) * jax.lax.rsqrt(var + epsilon) * scale + bias, *channels)
+    scale, bias, *parameters = (normalisation.per_channel(array, x) for array in (scale, bias, *parameters))
+    y = activation((wide - mean) * jax.lax.rsqrt(var + epsilon) * scale + bias, *parameters)
     return y.astype(x.dtype), *jax.lax.stop_gradient((mean.ravel(), var.ravel()))
 
 
