@@ -48,8 +48,8 @@ def normalised(
 
     With an activation for a GPU: each pass works out the activation's derivative from x anew, where with
     `normalised_then_activated` the first wrote it, for the others to read; a step of MobileFaceNet (512) moves 5.55 GB
-    there instead of 6.46, one of EfficientNet-B0 (512) 4.48 instead of 5.07. On a CPU that took 1.2 to 1.4 times as
-    long (batch 8, two x86 cores).
+    there instead of 6.30, one of EfficientNet-B0 (512) 4.48 instead of 5.63. On a CPU it takes 1.2 to 1.4 times as long
+    (batch 8, two x86 cores).
     """
     return _normalised_forward(x, scale, bias, parameters, activation, epsilon, summed)[0]
 
