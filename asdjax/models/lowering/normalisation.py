@@ -16,7 +16,10 @@ Parameters = tuple[jax.Array, ...]
 """An activation's, (c,) each."""
 
 Results = tuple[jax.Array, jax.Array, jax.Array]
+"""What is activated (..., c), and the mean and variance (c,) of what was normalised."""
+
 Saved = tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array, Parameters]
+"""For the derivative: x (..., c); 1 / deviation, factor, mean and shift (c,); the activation's parameters."""
 
 
 def linear(y: jax.Array) -> jax.Array:
