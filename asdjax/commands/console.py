@@ -22,7 +22,8 @@ def add_command(
     commands: Any, name: str, run: Callable[[argparse.Namespace], int], what: str
 ) -> argparse.ArgumentParser:
     """The parser of a new command, to add arguments to; `run` takes what was parsed and returns the exit code."""
-    parser = commands.add_parser(name, help=what, description=what[0].upper() + what[1:] + ".")
+    description = what[0].upper() + what[1:] + "."
+    parser = commands.add_parser(name, help=what, description=description, allow_abbrev=False)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.set_defaults(run=run, configurable=False)
     return parser

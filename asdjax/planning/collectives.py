@@ -1,9 +1,10 @@
 """What devices tell each other in a step, read from its compiled program."""
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from asdjax.hlo import Program
+from asdjax.hlo import Instruction, Program
 
 _KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 
@@ -15,15 +16,23 @@ class Collectives(NamedTuple):
     bytes_sent: float
 
 
-def collectives_of(program: Program, devices: int) -> Collectives:
-    """Of a whole program, within its fusions too, each counted once."""
+def collectives_of(program: Program, step: Iterable[Instruction], devices: int) -> Collectives:
+    """Of what runs for a step, within its fusions too."""
     numbers: Counter[str] = Counter()
     sent = 0.0
-    for instruction in program.instructions.values():
+    for instruction in _with_called(program, step):
         if instruction.kind in _KINDS:
             numbers[instruction.kind] += 1
             sent += _sent(instruction.kind, sum(array.bytes for array in instruction.results), devices)
     return Collectives(dict(numbers), sent)
+
+
+def _with_called(program: Program, instructions: Iterable[Instruction]) -> Iterator[Instruction]:
+    """Each, and after it what is in the computations that it calls."""
+    for instruction in instructions:
+        yield instruction
+        for called in instruction.called:
+            yield from _with_called(program, program.computations[called])
 
 
 def _sent(kind: str, result: float, devices: int) -> float:

@@ -140,7 +140,7 @@ def _compiled(lowered: Any, call: Call, target: Target, devices: int) -> Cost:
     memory = counts.memory_of(program)
     compiled = hlo.program_of(program)
     step = traffic.of_step(compiled, call.spec.steps_per_dispatch)
-    collectives = collectives_of(compiled, devices)
+    collectives = collectives_of(compiled, step, devices)
     return Cost(
         flops=counts.flops_of(call.spec, call.arguments) / devices,
         bytes_accessed=traffic.bytes_moved(compiled, step),

@@ -53,7 +53,7 @@ def _memory(plan: dict[str, Any]) -> str:
     )
     if memory["fits"] is None:
         return f"{needed}; how much it has is not known"
-    return f"{needed}; it has {_gib(memory['there_bytes'])}: {'fits' if memory['fits'] else 'DOES NOT FIT'}"
+    return f"{needed}; JAX can have {_gib(memory['there_bytes'])}: {'fits' if memory['fits'] else 'DOES NOT FIT'}"
 
 
 def _step(plan: dict[str, Any]) -> str:

@@ -199,7 +199,7 @@ def test_what_does_not_fit_is_told_and_is_exit_code_2(
     monkeypatch.setattr(plan, "cost_of", lambda *_: COST)
     assert main(["plan", "--config", CONFIG, "--devices", "any", *overrides(corpus)]) == 2
     said = " ".join(capsys.readouterr().out.split())
-    assert "it has 0.47: DOES NOT FIT" in said
+    assert "JAX can have 0.47: DOES NOT FIT" in said
     assert "1 GB to and from memory in 1,234 operations on each device, 3 all-reduce: 0.01 GB sent" in said
     assert "in bfloat16; in 2 hosts, while asdjax train runs in one" in said
 
@@ -293,20 +293,32 @@ def test_a_plan_is_kept_whatever_else_compiles_here(
 
 
 HLO = """
-%main (a: f32[64]) -> f32[64] {
+%fused (p: f32[10]) -> f32[10] {
+  %p = f32[10]{0} parameter(0)
+  ROOT %rs = f32[10]{0} reduce-scatter(%p), channel_id=3
+}
+
+%turn (a: f32[64]) -> f32[64] {
   %all-reduce.1 = (f32[64]{0}, f32[3,3,64,64]{3,2,1,0:T(8,128)}) all-reduce(%a, %b), channel_id=1
   %ag = (bf16[4,8]{1,0}, bf16[16,8]{1,0}) all-gather-start(%c), channel_id=2
   %ag.done = bf16[16,8]{1,0} all-gather-done(%ag)
-  %rs = f32[10]{0} reduce-scatter(%d), channel_id=3
+  %fusion = f32[10]{0} fusion(%d), kind=kCustom, calls=%fused
   %both = ((bf16[4]{0}, bf16[8]{0}), (bf16[16]{0}, bf16[32]{0})) all-gather-start(%c, %d), channel_id=5
   %cp = (s32[5]{0}, s32[5]{0}, u32[], u32[]) collective-permute-start(%e), channel_id=4
-  %add = f32[64]{0} add(%all-reduce.1, %f)
+  ROOT %add = f32[64]{0} add(%all-reduce.1, %f)
+}
+
+ENTRY %main (a: f32[64]) -> f32[64] {
+  %a = f32[64]{0} parameter(0)
+  %before = f32[1024]{0} all-reduce(%a), channel_id=6
+  ROOT %while = f32[64]{0} while(%a), condition=%more, body=%turn
 }
 """
 
 
 def test_collectives_by_hand():
-    found = collectives_of(hlo.parsed(HLO), devices=4)
+    dispatch = hlo.parsed(HLO)
+    found = collectives_of(dispatch, hlo.executed(dispatch, "%turn"), devices=4)
     assert found.numbers == {"all-reduce": 1, "all-gather": 2, "reduce-scatter": 1, "collective-permute": 1}
     reduced, gathered, scattered, permuted = 4 * (64 + 9 * 64 * 64), 2 * (16 * 8 + 16 + 32), 4 * 10, 4 * 5
     assert found.bytes_sent == 0.75 * (2 * reduced + gathered + 4 * scattered) + permuted
