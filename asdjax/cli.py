@@ -5,13 +5,15 @@ JAX is imported by the call, not here or there, so that --help answers at once.
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from io import TextIOWrapper
 from typing import NoReturn
 
 from asdjax import __version__
-from asdjax.commands import bench, corpus, demo, deployment, evaluation, planning, training
+from asdjax.commands import bench, console, corpus, demo, deployment, evaluation, planning, training
 from asdjax.commands.console import BAD_INPUT, FAILED
 from asdjax.errors import Diverged, InputError, Stopped
 from asdjax.files import OF_THE_DISK, refused
@@ -35,10 +37,14 @@ _COMMANDS = (
 """What adds each command, in the order of --help."""
 
 _OVERRIDE = "--config."
+_LINE_BREAK = re.compile(r"\s*\n\s*")
 
 
 def command() -> NoReturn:
     """`asdjax`: main, then an end at once, so that no signal during Python's own long one spoils the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")  # a file's name may hold what the terminal cannot show
     with watched():
         code = main()
         for stream in (sys.stdout, sys.stderr):
@@ -79,7 +85,7 @@ def _unforeseen(error: Exception) -> str:
 def _failed(options: argparse.Namespace, message: str, code: int) -> int:
     if options.debug:
         raise
-    say(f"asdjax {options.command}: {' '.join(message.split())}")
+    say(f"asdjax {options.command}: {_LINE_BREAK.sub(' ', message.strip())}")
     return code
 
 
@@ -103,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Exit codes: 0 done; 2 bad usage, configuration or data; 75 stopped by SIGTERM or Ctrl-C "
         "(run again; train goes on from what it saved); 1 anything else.",
     )
+    console.add_debug(parser, default=False)
     parser.add_argument("--version", action="version", version=f"asdjax {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     for add in _COMMANDS:

@@ -5,8 +5,10 @@ this project's choice and is meant to be experimented with.
 """
 
 import difflib
+import math
 import sys
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -326,7 +328,7 @@ def phase2_steps(config: Config, source_clips: int) -> int:
 def _steps_of(phase: str, config: Config, source_clips: int) -> int:
     """epochs * source clips / batch, rounded up."""
     epochs = config[phase].epochs
-    steps = -int(-(epochs * source_clips) // config.train.batch_size)
+    steps = math.ceil(Fraction(str(epochs)) * source_clips / config.train.batch_size)
     if steps > _MOST_STEPS:
         raise InputError(
             f"config.{phase}.epochs: expected {_MOST_STEPS} steps at most, got {epochs}, which are {steps} steps of "

@@ -22,13 +22,18 @@ def replace_text(path: Path, text: str) -> None:
     """Write a UTF-8 file anew: whoever reads it, even after a kill or a power cut, sees the old text or the new."""
     partial = path.with_name(f"{path.name}.partial")
     try:
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        write_to_disk(partial, text)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_to_disk(path: Path, text: str) -> None:
+    """Write a UTF-8 file, and wait until it is there."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def sha256_of(path: Path) -> str:

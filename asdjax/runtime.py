@@ -27,7 +27,7 @@ _OF_NVIDIA = ("nvidia*", "dxg")
 def _shortened(told: logging.LogRecord) -> bool:
     """Of what JAX logs, a line in the place of a traceback where its plugin for CUDA finds no GPU as there is none."""
     if told.exc_info and "cuda" in told.getMessage() and not any(any(Path("/dev").glob(name)) for name in _OF_NVIDIA):
-        told.msg, told.args, told.exc_info = "JAX's plugin for CUDA found no GPU here: computing on the CPU", (), None
+        told.msg, told.args, told.exc_info = "JAX's plugin for CUDA found no GPU here", (), None
     return True
 
 

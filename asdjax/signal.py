@@ -14,7 +14,7 @@ from asdjax.config import Config
 from asdjax.forms import Forms
 
 MAGNITUDE_FLOOR = 1e-6
-_FULL_SCALE = 32768.0
+FULL_SCALE = 32768.0
 # a piece whose standard deviation is within rounding of its mean is constant, and becomes zeros
 _CONSTANT_BELOW = 1e-5
 
@@ -123,7 +123,7 @@ def mix(a: jax.Array, b: jax.Array, weight: jax.Array) -> jax.Array:
 
 def as_float(samples: jax.Array) -> jax.Array:
     """int16 -> float32 in [-1, 1)."""
-    return samples.astype(jnp.float32) / _FULL_SCALE
+    return samples.astype(jnp.float32) / FULL_SCALE
 
 
 def hann(samples: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import re
 import subprocess
 import sys
@@ -92,6 +93,18 @@ def test_without_a_reader_of_messages_the_exit_code_is_what_it_is(tmp_path: Path
     assert process.returncode == 2
 
 
+def test_a_name_that_the_terminal_cannot_show_is_shown_escaped(tmp_path: Path):
+    home = tmp_path / "fan" / "train"
+    home.mkdir(parents=True)
+    (home / os.fsdecode(b"section_00_source_train_normal_0_\xff.wav")).write_bytes(b"")
+    words = [Path(sys.executable).with_name("asdjax"), "check", "--config", "dcase2021"]
+    words += [f"--config.data.root={tmp_path}"]
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    ran = subprocess.run(words, capture_output=True, text=True, env=environment)
+    assert r"section_00_source_train_normal_0_\udcff.wav" in ran.stdout
+    assert ran.returncode == 2
+
+
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
 def test_standard_streams_may_be_closed(closed: str):
     asdjax = Path(sys.executable).with_name("asdjax")
@@ -111,6 +124,7 @@ def test_bad_usage_is_exit_code_2(words: list[str], capsys: pytest.CaptureFixtur
     ("error", "code", "message"),
     [
         (InputError("corpus:\n  not there"), 2, "asdjax evaluate: corpus: not there"),
+        (InputError("two  spaces/a.wav: not there"), 2, "asdjax evaluate: two  spaces/a.wav: not there"),
         (Stopped("stopped at step 3"), 75, "asdjax evaluate: stopped at step 3"),
         (
             OSError(errno.ENOSPC, "No space left on device", "w/a.csv"),
@@ -147,6 +161,8 @@ def test_errors_are_one_line_and_an_exit_code(
 def test_debug_raises(error: Exception, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(type(error), match="x"):
         failing(error, monkeypatch, "--debug")
+    with pytest.raises(type(error), match="x"):
+        main(["--debug", "evaluate", "--workdir", "w"])
 
 
 @pytest.fixture

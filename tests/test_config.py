@@ -67,6 +67,9 @@ def test_a_choice_offers_what_the_code_knows(field: str, several: bool, known: I
 def test_phase_1_lasts_its_epochs_rounded_up_unless_steps_are_given() -> None:
     config = changed("phase1.epochs", 1.5)
     assert phase1_steps(config, source_clips=100) == 4  # 150 pieces, 48 a step
+    config.train.batch_size = 7
+    config.phase1.epochs = 0.07
+    assert phase1_steps(config, source_clips=100) == 1  # of floats the product is 7.000000000000001
     config.phase1.steps = 7
     assert phase1_steps(config, source_clips=100) == 7
 

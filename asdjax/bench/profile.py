@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from asdjax import hlo, parallel
+from asdjax import parallel
 from asdjax.bench.step import Step
+from asdjax.compiled import hlo, traffic
+from asdjax.compiled.hlo import Instruction, Program
 from asdjax.errors import InputError
-from asdjax.hlo import Instruction, Program
-from asdjax.training import traffic
 from asdjax.training.train_step import DESCENT, SIGNAL
 
 STEPS = 3

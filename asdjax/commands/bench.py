@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from asdjax.bench import table
 from asdjax.commands import console
 from asdjax.commands.console import DONE
 from asdjax.errors import InputError
@@ -15,6 +16,9 @@ _FLEET = "fleet"
 
 Measure = Callable[[int | None], Iterator[dict[str, Any]]]
 """Of so many repeats, or None for the usual ones, a record each time that it has grown."""
+
+AsText = Callable[[dict[str, Any]], str]
+"""The table that people read of a record."""
 
 
 def add_bench(commands: Any) -> None:
@@ -84,7 +88,7 @@ def _train(options: argparse.Namespace) -> int:
         against_torch = options.against == "torch"
         return train.bench(train.Request(chosen, batches, against_torch, repeats, stacked, options.profile))
 
-    return _report(options, measure, "of_training")
+    return _report(options, measure, table.of_training)
 
 
 def _signal(options: argparse.Namespace) -> int:
@@ -95,7 +99,7 @@ def _signal(options: argparse.Namespace) -> int:
 
         yield signal.bench(batches, options.against == "torch", repeats)
 
-    return _report(options, measure, "of_signal")
+    return _report(options, measure, table.of_signal)
 
 
 def _knn(options: argparse.Namespace) -> int:
@@ -104,7 +108,7 @@ def _knn(options: argparse.Namespace) -> int:
 
         yield knn.bench(repeats)
 
-    return _report(options, measure, "of_knn")
+    return _report(options, measure, table.of_knn)
 
 
 def _store(options: argparse.Namespace) -> int:
@@ -113,12 +117,11 @@ def _store(options: argparse.Namespace) -> int:
 
         yield store.bench(repeats)
 
-    return _report(options, measure, "of_store")
+    return _report(options, measure, table.of_store)
 
 
-def _report(options: argparse.Namespace, measure: Measure, as_text: str) -> int:
-    """Measure, write the JSON each time that it has grown, print the table that asdjax.bench.table makes of it in the
-    end by the function `as_text`."""
+def _report(options: argparse.Namespace, measure: Measure, as_text: AsText) -> int:
+    """Measure, write the JSON each time that it has grown, print its table in the end."""
     repeats = _number("--repeats", options.repeats) if options.repeats is not None else None
     if options.json:
         console.require_writable(options.json)
@@ -128,10 +131,7 @@ def _report(options: argparse.Namespace, measure: Measure, as_text: str) -> int:
     for record in measure(repeats):
         if options.json:
             console.write_json(options.json, record)
-
-    from asdjax.bench import table
-
-    console.write(getattr(table, as_text)(record))
+    console.write(as_text(record))
     return DONE
 
 

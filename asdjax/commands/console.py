@@ -24,9 +24,14 @@ def add_command(
     """The parser of a new command, to add arguments to; `run` takes what was parsed and returns the exit code."""
     description = what[0].upper() + what[1:] + "."
     parser = commands.add_parser(name, help=what, description=description, allow_abbrev=False)
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    add_debug(parser, default=argparse.SUPPRESS)  # which may stand before the command too
     parser.set_defaults(run=run, configurable=False)
     return parser
+
+
+def add_debug(parser: argparse.ArgumentParser, *, default: Any) -> None:
+    """--debug."""
+    parser.add_argument("--debug", action="store_true", default=default, help="show the traceback of an error")
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:

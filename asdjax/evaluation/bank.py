@@ -80,6 +80,11 @@ def grouped(clips: Sequence[Clip], bank: str) -> dict[tuple[str | None, ...], li
     return groups
 
 
+def bank_parts(bank: str) -> str:
+    """By what `grouped` parts training clips into the banks that clips are held against: of "either_domain" two."""
+    return "same_domain" if bank == "either_domain" else bank
+
+
 def oversampled(bank: Bank, ratio: float) -> Bank:
     """The bank with synthetic target pieces, until there are `ratio` times as many as source pieces: SMOTE.
 

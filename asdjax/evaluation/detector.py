@@ -135,7 +135,10 @@ def open_detector(
 
     `domain` is needed only where banks or thresholds go by it; the rest as in `open_evaluation` and `open_system`.
     """
-    return open_system(open_evaluation(config, workdir, split), system, machine).detector(section, domain)
+    evaluation = open_evaluation(config, workdir, split)
+    detector = open_system(evaluation, system, machine).detector(section, domain)
+    results.require_same(evaluation.folder, evaluation.results)
+    return detector
 
 
 def open_system(evaluation: Evaluation, system: str | None, machine: str) -> Opened:

@@ -67,7 +67,7 @@ def _as_they_are(model: ClipScores) -> Scale:
 
 
 def _ranks(model: ClipScores) -> Scale:
-    """Share of the training clips that score no higher, equal ones counted half: no test clip's score hangs on others.
+    """Mid-rank among the training clips' scores, as a share of them: no test clip's score hangs on others.
     Above the highest and below the lowest it goes on by the share of the range from one to the other, so that what lies
     there keeps its order."""
     reference = np.sort(list(model.train.values()) or [0.0])

@@ -1,8 +1,7 @@
 """Judge a work directory's models: the order of operations. Reads the work directory and the corpus; trains nothing but
 the auto-encoder, and that only where baselines are asked for."""
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -13,17 +12,16 @@ from asdjax.corpus.access import Recorded, open_corpus, open_stores, recordings_
 from asdjax.corpus.clips import Clip, Corpus
 from asdjax.corpus.official import YEAR_OF_LAYOUT
 from asdjax.corpus.tasks import tasks_of
-from asdjax.errors import InputError
 from asdjax.evaluation import choice, embeddings, results, scores, systems
-from asdjax.evaluation.bank import Scoring, group_of, grouped
+from asdjax.evaluation.bank import Scoring
 from asdjax.evaluation.baselines import kept, score
 from asdjax.evaluation.choice import Checkpoint, Choose, Chosen
 from asdjax.evaluation.opened import restored
+from asdjax.evaluation.preconditions import of_split, require_allowed, require_density, scorable, tell_of_small_banks
 from asdjax.evaluation.results import Results
 from asdjax.evaluation.systems import Losses, Models
 from asdjax.files import locked_folder
-from asdjax.progress import say, track
-from asdjax.signal import spectrogram_of
+from asdjax.progress import track
 from asdjax.training import embed, fleet, optimizer, record
 from asdjax.training.runs import Run, runs_of
 
@@ -46,9 +44,9 @@ def evaluate(workdir: Path, request: Request, overrides: Mapping[str, str] = Map
     # 1. What was trained, on what.
     config = configfile.read(workdir, overrides)
     corpus = open_corpus(config)
-    _require_allowed(config, corpus)
-    _require_density(config, corpus)
-    judged = _scorable(config, corpus, _of_split(corpus, request.split), request.split)
+    require_allowed(config, corpus)
+    require_density(config, corpus)
+    judged = scorable(config, corpus, of_split(corpus, request.split), request.split)
     folder = workdir / "evaluation" / request.split
     with locked_folder(folder, wait=False):
         results.fresh(folder, embeddings.FOLDER)
@@ -68,7 +66,7 @@ def _evaluated(
     machines = {machine for run in runs for machine in run.task.machines}
     judged = [clip for clip in judged if clip.machine in machines]
     prepared = [(run, _recorded(config, workdir, corpus, run, request.split)) for run in runs]
-    _tell_of_small_banks(config, (recorded["bank"] for _, recorded in prepared))
+    tell_of_small_banks(config, (recorded["bank"] for _, recorded in prepared))
     by_seed: dict[int, Models] = {}
     for run, recorded in prepared:
         models = _scored(config, run, chosen[run.name], recorded, folder / f"{embeddings.FOLDER}.partial")
@@ -93,51 +91,6 @@ def _evaluated(
         **({"baselines": score.described(config)} if request.baselines else {}),
     }
     return results.write(folder, year, judgements, about, joint)
-
-
-def _of_split(corpus: Corpus, split: str) -> list[Clip]:
-    """The test clips of a split; none, and it is said, where the corpus has no test clip at all: then there is a
-    detector to make, and nothing to judge it by."""
-    test = corpus.select(split="test")
-    judged = [clip for clip in test if clip.blind == (split == "eval")]
-    if test and not judged:
-        kind, other = ("labelled", "eval") if split == "dev" else ("unlabelled", "dev")
-        raise InputError(
-            f"config.data.root: expected {kind} test clips for --split {split}, found none; the others are judged by "
-            f"--split {other}"
-        )
-    if not test:
-        say("no test clips, so nothing is judged; score, export and report go on from banks and thresholds")
-    return judged
-
-
-def _require_density(config: Config, corpus: Corpus) -> None:
-    """See that every bank has two clips, without which none can tell how dense it is; of two domains one may lend its
-    density to the other."""
-    if config.evaluate.backend != "knn_density":
-        return
-    by_domain = "same_domain" if config.evaluate.bank == "either_domain" else config.evaluate.bank
-    most: dict[tuple[str | None, ...], int] = {}
-    for (machine, section, domain), clips in grouped(corpus.select(split="train"), by_domain).items():
-        key = (machine, section, None if config.evaluate.bank == "either_domain" else domain)
-        most[key] = max(most.get(key, 0), len(clips))
-    if alone := sorted(" ".join(filter(None, key)) for key, number in most.items() if number < 2):
-        raise InputError(
-            f"config.evaluate.backend: knn_density needs two training clips in every bank, found one for "
-            f"{', '.join(alone)}; add some, or set it to knn"
-        )
-
-
-def _require_allowed(config: Config, corpus: Corpus) -> None:
-    for field, value, instead in (
-        ("bank", "same_domain", "section or either_domain"),
-        ("threshold_per", "section_domain", "section or machine"),
-    ):
-        if corpus.layout == "dcase2022" and config.evaluate[field] == value:
-            raise InputError(
-                f"config.evaluate.{field}: {value} needs the domain of a test clip, which from 2022 on is no input; "
-                f"set it to {instead}"
-            )
 
 
 def _recorded(config: Config, workdir: Path, corpus: Corpus, run: Run, split: str) -> dict[str, Recorded]:
@@ -183,26 +136,6 @@ def _scored(
             for machine in run.task.machines:
                 models[machine][variant + checkpoint.suffix] = of_variant.of_machine(machine)
     return models
-
-
-def _tell_of_small_banks(config: Config, recorded: Iterable[Recorded]) -> None:
-    """Say which banks have fewer pieces than nearest ones are averaged, beside those of a clip that makes part of it.
-    SMOTE may make up for it."""
-    k, settings = config.evaluate.k, config.evaluate
-    if not settings.backend.startswith("knn") or settings.smote_ratio > 0:
-        return
-    by = "same_domain" if settings.bank == "either_domain" else settings.bank
-    spectrogram = spectrogram_of(config)
-    few = {}
-    for clips, recordings in recorded:
-        pieces = [len(embed.piece_starts(len(one.samples), spectrogram, settings.stride_frames)) for one in recordings]
-        for key, members in grouped(clips, by).items():
-            of_bank = [pieces[clip] for clip in members]
-            if (number := sum(of_bank) - max(of_bank)) < k:
-                few[" ".join(filter(None, key))] = number
-    if few:
-        told = ", ".join(f"{name} ({number})" for name, number in sorted(few.items()))
-        say(f"config.evaluate.k: {k} nearest pieces are averaged; beside a clip's own there are fewer for {told}")
 
 
 def _models(config: Config, runs: Sequence[Run], chosen: Chosen) -> dict[str, dict[str, tuple[str, str, str]]]:
@@ -251,22 +184,3 @@ def _held_out(runs: Sequence[Run], chosen: Chosen, seed: int) -> Losses:
             }
             losses |= dict.fromkeys(run.task.machines, of_models)
     return losses
-
-
-def _scorable(config: Config, corpus: Corpus, judged: Sequence[Clip], split: str) -> list[Clip]:
-    """The clips that have training clips to be scored against; says how many of which sections have none.
-
-    Raises InputError where that is all of them or, as a submission must have every row, any of the split `eval`.
-    """
-    banks = grouped(corpus.select(split="train"), config.evaluate.bank).keys()
-    known = {clip for clip in judged if group_of(clip, config.evaluate.bank) in banks}
-    left_out = Counter(f"{clip.machine} {clip.section}" for clip in judged if clip not in known)
-    counts = ", ".join(f"{number} of {section}" for section, number in sorted(left_out.items()))
-    if left_out and (split == "eval" or not known):
-        raise InputError(
-            "config.data.root: expected training clips to score every section's test clips against, found none for "
-            f"{counts}; add them (for an evaluation set: the additional training data)"
-        )
-    if left_out:
-        say(f"test clips left out, as they have no training clips to be scored against: {counts}")
-    return [clip for clip in judged if clip in known]

@@ -26,6 +26,7 @@ from jax import export as jax_export
 from asdjax import parallel, signal
 from asdjax.config import Config
 from asdjax.errors import InputError
+from asdjax.evaluation import results
 from asdjax.evaluation.backends import Gaussian, Neighbours
 from asdjax.evaluation.detector import Detector, Part, open_system
 from asdjax.evaluation.ensembles import Linear
@@ -72,6 +73,7 @@ def export(
             opened = open_system(evaluation, system, machine)
             detectors = {_named(*place): opened.detector(*place) for place in opened.places}
             files.append(_write(partial / _file_name(machine), detectors, samples).relative_to(partial))
+        results.require_same(evaluation.folder, evaluation.results)
         shutil.copy(Path(__file__).with_name("export_example.py"), partial / EXAMPLE)
     return [out / file for file in files]
 

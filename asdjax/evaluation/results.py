@@ -15,7 +15,7 @@ from asdjax.evaluation.bootstrap import Interval
 from asdjax.evaluation.metrics import FIGURES, Cell
 from asdjax.evaluation.systems import System, machine_figures
 from asdjax.evaluation.table import Row, as_markdown
-from asdjax.files import refused, replace_text, sealed, unsealed
+from asdjax.files import refused, sealed, unsealed, write_to_disk
 from asdjax.progress import say, track
 
 BySeed = Mapping[int, Mapping[str, System]]
@@ -61,15 +61,18 @@ def write(
         for seed, systems in by_seed.items()
         for name, system in systems.items()
     } | dict(joint)
-    _write_files(folder, year, files, about["settings"]["threshold_per"])
+    texts = {
+        "table.md": as_markdown(rows),
+        "results.json": json.dumps(sealed({**about, "systems": described}), indent=1) + "\n",
+    }
+    _prepare(folder, year, files, about["settings"]["threshold_per"], texts)
     for told_of_before in ("results.json", "report.html"):
         (folder / told_of_before).unlink(missing_ok=True)
-    for name in FOLDERS:
-        if (folder / f"{name}.partial").is_dir():
+    for name in (*FOLDERS, *texts):
+        partial = folder / f"{name}.partial"
+        if partial.exists():
             shutil.rmtree(folder / name, ignore_errors=True)
-            (folder / f"{name}.partial").rename(folder / name)
-    replace_text(folder / "table.md", as_markdown(rows))
-    replace_text(folder / "results.json", json.dumps(sealed({**about, "systems": described}), indent=1) + "\n")
+            partial.replace(folder / name)
     return Results(folder, rows)
 
 
@@ -104,6 +107,13 @@ def read(folder: Path) -> dict[str, Any]:
         raise InputError(f"{file}: {error}; run asdjax evaluate again") from error
 
 
+def require_same(folder: Path, found: Mapping[str, Any]) -> None:
+    """Raise InputError where results.json of an evaluation, `found` earlier, is another one by now, and so what has
+    been read since."""
+    if read(folder) != found:
+        raise InputError(f"{folder}: was evaluated anew meanwhile; run the same command again")
+
+
 def _of_all_seeds(by_seed: BySeed) -> BySeed:
     """The systems that every seed has; says which are left out."""
     for name in dict.fromkeys(name for systems in by_seed.values() for name in systems):
@@ -115,16 +125,21 @@ def _of_all_seeds(by_seed: BySeed) -> BySeed:
     }
 
 
-def _write_files(folder: Path, year: int, systems: Mapping[str, System], per: str) -> None:
-    """What there is a file or folder of for each system, all as `<name>.partial`."""
+def _prepare(folder: Path, year: int, systems: Mapping[str, System], per: str, texts: Mapping[str, str]) -> None:
+    """What there is a file or folder of for each system, and texts, all as `<name>.partial`: what comes after takes no
+    space on the disk."""
     fresh(folder, *_WRITTEN)
     try:
         for name, system in systems.items():
             submission.write(folder / "scores.partial" / name, year, system.clips)
             submission.verify(folder / "scores.partial" / name, year, system.clips)
             clip_table.write(folder / "clips.partial" / f"{name}.csv", system, per)
+        for name, text in texts.items():
+            write_to_disk(folder / f"{name}.partial", text)
     except BaseException:
         sweep(folder, *_WRITTEN)
+        for name in texts:
+            (folder / f"{name}.partial").unlink(missing_ok=True)
         raise
 
 

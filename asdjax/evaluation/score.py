@@ -23,7 +23,7 @@ def score_all(
     """Score clips as they come, paths to WAV files, and show a line for each, until `show` is told that nobody reads
     on; returns how many could not be scored, which are said and passed over."""
     head = f"{'':7}  {'score':>10}  {'anomalous seconds':<23}  clip (anomaly: score > {detector.threshold.value:.6f})"
-    failed, begun = 0, as_json
+    failed, head_due = 0, not as_json
     for clip in clips:
         try:
             verdict = detector.judge(_decoded(config, detector, Path(clip)))
@@ -32,9 +32,9 @@ def score_all(
             named = "" if clip in str(error) else f"{clip}: "
             say(f"asdjax score: {named}{error}")
             continue
-        if not begun and not show(head):
+        if head_due and not show(head):
             break
-        begun = True
+        head_due = False
         if not show(_as_json(clip, verdict) if as_json else _as_line(clip, verdict)):
             break
     return failed

@@ -9,7 +9,7 @@ from asdjax.errors import InputError
 from asdjax.evaluation import ensembles, thresholds
 from asdjax.evaluation.metrics import Judgement, ScoredClip, judge, machine_means
 from asdjax.evaluation.scores import ClipScores
-from asdjax.evaluation.thresholds import Thresholds
+from asdjax.evaluation.thresholds import EMPIRICAL, Thresholds
 from asdjax.progress import say
 
 Models = dict[str, dict[str, ClipScores]]
@@ -66,7 +66,21 @@ def judge_all(config: Config, year: int, models: Models, judged: Sequence[Clip],
         by_loss = {machine: sorted(names, key=held_out[machine].__getitem__) for machine, names in models.items()}
         chosen |= _best(by_loss, ensembles.TOP_HELD_OUT, ensembles.HELD_OUT)
     chosen[ensembles.ALL] = (ensembles.NO_SELECTION, {machine: tuple(names) for machine, names in models.items()})
-    return {name: _system(config, year, models, judged, *choice) for name, choice in chosen.items()}
+    judgements = {name: _system(config, year, models, judged, *choice) for name, choice in chosen.items()}
+    if config.evaluate.ensemble == "score":  # z-scores and ranks are no gamma distribution's
+        _tell_of_empirical(judgements[ensembles.ALL].thresholds)
+    return judgements
+
+
+def _tell_of_empirical(limits: Thresholds) -> None:
+    """Say which thresholds are not the gamma rule's."""
+    places = sorted(" ".join(filter(None, place)) for place, limit in limits.items() if limit.rule == EMPIRICAL)
+    if places:
+        say(
+            f"threshold of {', '.join(places)}: a percentile of the training scores themselves, as no gamma "
+            "distribution fits them; they hardly differ, or one is zero, as of a clip that is there twice (see asdjax "
+            "check)"
+        )
 
 
 def judge_baselines(config: Config, year: int, baselines: Models, judged: Sequence[Clip]) -> dict[str, System]:

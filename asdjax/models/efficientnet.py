@@ -28,16 +28,16 @@ def _as_it_is(x: jax.Array) -> jax.Array:
 
 
 @jax.custom_vjp
-def _rounded(x: jax.Array) -> jax.Array:
+def _materialised(x: jax.Array) -> jax.Array:
     """x written out in its own type. A GPU's compiler writes it in float32 beside that otherwise, as it was before it
     was rounded, for the gate's gradient. The gradient need not be written out: it goes back as it is."""
     return jax.lax.optimization_barrier(x)
 
 
-_rounded.defvjp(lambda x: (jax.lax.optimization_barrier(x), None), lambda _, gradient: (gradient,))
+_materialised.defvjp(lambda x: (jax.lax.optimization_barrier(x), None), lambda _, gradient: (gradient,))
 
-GATED = Forms(_as_it_is, _rounded, _as_it_is)
-"""What a gate is read off and multiplied with."""
+GATED = Forms(_as_it_is, _materialised, _as_it_is)
+"""The map that a gate is read off and multiplied with: a GPU's is materialised."""
 
 
 class SqueezeExcite(nnx.Module):

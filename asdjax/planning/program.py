@@ -17,17 +17,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from asdjax import hlo, parallel, runtime, signal
+from asdjax import parallel, runtime, signal
+from asdjax.compiled import counts, hlo, traffic
+from asdjax.compiled.hlo import Instruction, Program
 from asdjax.config import Config
 from asdjax.errors import InputError
-from asdjax.hlo import Instruction, Program
 from asdjax.planning.collectives import collectives_of
 from asdjax.planning.targets import Target
 from asdjax.planning.work import Work
 from asdjax.progress import say
-from asdjax.training import counts, feed, fleet, optimizer, sampler, traffic, train_step
+from asdjax.training import feed, fleet, optimizer, sampler, train_step
 from asdjax.training.batches import Audio
 from asdjax.training.fleet import FleetSpec
+from asdjax.training.phases import phase1_plan
 from asdjax.training.train_step import Turn
 
 _COMPILERS = {"cpu": "jaxlib", "gpu": "jax-cuda13-pjrt", "tpu": "libtpu"}
@@ -178,8 +180,7 @@ def _inputs(
         lambda leaf: jax.ShapeDtypeStruct((stacked, *leaf.shape), leaf.dtype), fleet.abstract_state(spec)
     )
     frames = [spec.spectrogram.frames(length) for length in work.lengths]
-    is_target = [clip.domain == "target" for clip in work.task.clips]
-    plan = sampler.plan(work.task.class_of_clip, is_target, frames, work.task.section_of_class)
+    plan = phase1_plan(work.task, frames)
     keys = jnp.stack([sampler.streams(0, "plan", spec.variants, "phase1")] * stacked)
     each = jnp.zeros(stacked, jnp.int32)
     turn = Turn(jnp.int32(0), each, each, jnp.zeros((stacked, spec.steps_per_dispatch), jnp.float32))

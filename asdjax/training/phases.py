@@ -1,5 +1,6 @@
 """The two phases and the strategies of the second, as data."""
 
+from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -22,6 +23,12 @@ class Phase(NamedTuple):
     rates: np.ndarray
     plan: Plan
     after: Self | None
+
+
+def phase1_plan(task: Task, frames: Sequence[int]) -> Plan:
+    """What phase 1 draws from: all clips of a task, of so many STFT frames each."""
+    is_target = [clip.domain == "target" for clip in task.clips]
+    return sampler.plan(task.class_of_clip, is_target, frames, task.section_of_class)
 
 
 def target_sections(task: Task) -> tuple[int, ...]:

@@ -6,7 +6,6 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 from jax.sharding import Mesh
 
 from asdjax import configfile, parallel, signal, stops
@@ -19,11 +18,11 @@ from asdjax.files import locked_folder
 from asdjax.journal import Journal
 from asdjax.models import heads
 from asdjax.progress import say
-from asdjax.training import checkpoints, fleet, lanes, optimizer, record, sampler
+from asdjax.training import checkpoints, fleet, lanes, optimizer, record
 from asdjax.training.feed import DeviceFeed, HostFeed, Room, audio_bytes, is_resident, room_for
 from asdjax.training.lanes import Clips, Lane
 from asdjax.training.loop import train_phase
-from asdjax.training.phases import Phase, phases_of
+from asdjax.training.phases import Phase, phase1_plan, phases_of
 from asdjax.training.runs import Run, runs_of
 from asdjax.training.stacks import stacks_of
 
@@ -110,8 +109,12 @@ def on_each(meshes: Sequence[Mesh], jobs: Sequence[Callable[[Mesh], None]]) -> N
         if any(isinstance(future.exception(), Stopped) for future in done):
             stops.end_when_saved()
     stops.forget()
-    for error in sorted(filter(None, (future.exception() for future in working)), key=lambda e: isinstance(e, Stopped)):
-        raise error
+    failed = sorted(filter(None, (future.exception() for future in working)), key=lambda e: isinstance(e, Stopped))
+    for error in failed[1:]:
+        if not isinstance(error, Stopped):
+            say(str(error))
+    if failed:
+        raise failed[0]
 
 
 def _train_stack(
@@ -149,14 +152,9 @@ def _clips(config: Config, task: Task, recordings: Sequence[Recording]) -> tuple
 
 
 def _phases(config: Config, run: Run, trained: Clips) -> list[Phase]:
-    phases = phases_of(config, run.task, _phase1_plan(config, trained.task, trained.samples))
+    spectrogram = signal.spectrogram_of(config)
+    frames = [spectrogram.frames(len(clip)) for clip in trained.samples]
+    phases = phases_of(config, run.task, phase1_plan(trained.task, frames))
     if len(phases) == 1 and config.phase2.strategies:
         say(f"{run.name}: no section has target training clips to mix, so phase 2 is left out")
     return phases
-
-
-def _phase1_plan(config: Config, task: Task, samples: Sequence[np.ndarray]) -> sampler.Plan:
-    spectrogram = signal.spectrogram_of(config)
-    frames = [spectrogram.frames(len(clip)) for clip in samples]
-    is_target = [clip.domain == "target" for clip in task.clips]
-    return sampler.plan(task.class_of_clip, is_target, frames, task.section_of_class)

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from asdjax import hlo
 from asdjax.bench import profile
 from asdjax.bench.profile import Event
+from asdjax.compiled import hlo
 from asdjax.errors import InputError
 
 VARIANTS = ("resnet50_512", "mobilefacenet_512")

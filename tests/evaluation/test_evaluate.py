@@ -124,6 +124,7 @@ def test_how_clips_are_scored_can_be_told_for_one_evaluation(trained: Path, trai
         (["k=5"], ""),
         (["k=6"], "fan 00 (5), fan 01 (5)"),
         (["k=3", "bank=either_domain"], "fan 00 target (1), fan 01 target (1)"),
+        (["k=6", "smote_ratio=0.5"], "fan 00 (5), fan 01 (5), without what SMOTE adds"),
         (["k=6", "backend=mahalanobis"], ""),
     ],
 )

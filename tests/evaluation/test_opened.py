@@ -14,8 +14,11 @@ from asdjax.cli import main
 from asdjax.config import default
 from asdjax.corpus.clips import Clip
 from asdjax.errors import InputError
+from asdjax.evaluation import embeddings
 from asdjax.evaluation.detector import Part, open_detector
+from asdjax.evaluation.export import export
 from asdjax.evaluation.opened import Evaluation, open_evaluation
+from asdjax.files import sealed, unsealed
 from asdjax.training import embed
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
@@ -49,6 +52,27 @@ def test_its_configuration_is_the_evaluation_s_and_the_caller_s_stays_as_it_is(t
     config.evaluate.k = 3
     assert open_evaluation(config, trained_once, None).config.evaluate.k == default().evaluate.k
     assert config.evaluate.k == 3
+
+
+@pytest.mark.parametrize("command", ["score", "export"])
+def test_what_is_evaluated_anew_meanwhile_is_not_mixed_with_what_was(
+    command: str, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    load, config, out = embeddings.load, configfile.read(trained), tmp_path / "exported"
+
+    def evaluated_anew(*asked):
+        file = trained / "evaluation" / "dev" / "results.json"
+        file.write_text(json.dumps(sealed({**unsealed(file.read_text()), "precision": "another"})))
+        return load(*asked)
+
+    monkeypatch.setattr(embeddings, "load", evaluated_anew)
+    opens = {
+        "score": lambda: open_detector(config, trained, None, VARIANT, "fan", "00", None),
+        "export": lambda: export(config, trained, out, split=None, system=VARIANT, machines=(), seconds=1.0),
+    }
+    with pytest.raises(InputError, match="was evaluated anew meanwhile"):
+        opens[command]()
+    assert not out.exists()
 
 
 def test_its_checkpoints_are_loaded_for_the_models_asked_for_or_named_where_they_are_gone(trained: Path):

@@ -179,17 +179,46 @@ def test_score_files_that_cannot_be_written_leave_an_earlier_evaluation_standing
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
-def test_results_json_is_there_only_when_the_rest_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("name", ["table.md", "results.json"])
+def test_a_disk_that_fills_up_leaves_an_earlier_evaluation_standing(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     results.write(tmp_path, 2021, {0: {"a": system(0)}}, ABOUT)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
-    def full(path: Path, *_):
-        if path.name == "table.md":
+    def full(path: Path, text: str):
+        path.write_text(text[:10])
+        if path.name.startswith(name):
             raise OSError(errno.ENOSPC, "no space left on device")
 
-    monkeypatch.setattr(results, "replace_text", full)
+    monkeypatch.setattr(results, "write_to_disk", full)
     with pytest.raises(OSError, match="no space left"):
-        results.write(tmp_path, 2021, {0: {"a": system(0)}}, ABOUT)
-    assert not (tmp_path / "results.json").exists()
+        results.write(tmp_path, 2021, {0: {"a": system(1)}}, ABOUT)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_results_json_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    results.write(tmp_path, 2021, {0: {"a": system(0)}}, ABOUT)
+    moved, replace_path = [], Path.replace
+
+    def watched(path: Path, to: Path) -> Path:
+        moved.append(to.name)
+        assert not (tmp_path / "results.json").exists()
+        return replace_path(path, to)
+
+    monkeypatch.setattr(Path, "replace", watched)
+    results.write(tmp_path, 2021, {0: {"a": system(0)}}, ABOUT)
+    assert moved == ["scores", "clips", "table.md", "results.json"]
+
+
+def test_another_evaluation_in_the_same_place_is_noticed(tmp_path: Path):
+    results.write(tmp_path, 2021, {0: {"a": system(0)}}, ABOUT)
+    found = results.read(tmp_path)
+    results.write(tmp_path, 2021, {0: {"a": system(0)}}, ABOUT)
+    results.require_same(tmp_path, found)
+    results.write(tmp_path, 2021, {0: {"a": system(1)}}, ABOUT)
+    with pytest.raises(InputError, match="evaluated anew meanwhile; run the same command again"):
+        results.require_same(tmp_path, found)
 
 
 def rows() -> list[Row]:

@@ -120,6 +120,18 @@ def test_a_machine_type_without_a_threshold_is_named():
         judged({"fan": {"a": ClipScores({}, MODELS["fan"]["a"].test)}}, clips("fan")[1])
 
 
+def test_a_threshold_that_is_not_the_gamma_rule_s_is_said(capsys: pytest.CaptureFixture[str]):
+    assert judged()["all_mean"].thresholds["fan", None, None].rule == "gamma"
+    assert "threshold of" not in capsys.readouterr().err
+    twice = next(iter(MODELS["fan"]["a"].train))
+    models: Models = {
+        **MODELS,
+        "fan": {name: of._replace(train={**of.train, twice: 0.0}) for name, of in MODELS["fan"].items()},
+    }
+    assert judged(models)["all_mean"].thresholds["fan", None, None].rule == "empirical"
+    assert "threshold of fan: a percentile of the training scores themselves" in capsys.readouterr().err
+
+
 def test_held_out_clips_rank_models_without_any_label():
     """The loss says the contrary of the labels here, and is what counts."""
     held_out = {machine: dict(zip(NAMES, skill, strict=True)) for machine, skill in SKILLS.items()}

@@ -375,7 +375,9 @@ def test_normalisation_of_a_gpu_of_several_models_at_once_in_half_precision(
 ) -> None:
     activated, _ = ACTIVATIONS[activation]
     x, direction = (normal(2, *shape, seed=i).astype(jnp.bfloat16).astype(jnp.float32) for i in (0, 1))
-    parameters = (normal(2, 3, seed=2) + 2, normal(2, 3, seed=3), *((normal(2, 3, seed=4),) * (activation == "prelu")))
+    parameters = [normal(2, 3, seed=2) + 2, normal(2, 3, seed=3)]
+    if activation == "prelu":
+        parameters.append(normal(2, 3, seed=4))
 
     def of(form: Form, summed: Sums, dtype: DTypeLike) -> list[np.ndarray]:
         def one(x: jax.Array, scale: jax.Array, bias: jax.Array, *slopes: jax.Array) -> jax.Array:

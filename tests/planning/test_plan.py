@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from conftest import PROJECT, overrides, python
 
-from asdjax import configfile, hlo, parallel, runtime, signal
+from asdjax import configfile, parallel, runtime, signal
 from asdjax.cli import main
+from asdjax.compiled import hlo
 from asdjax.config import Config, default
 from asdjax.datasheets import Datasheet, of_kind
 from asdjax.errors import InputError

@@ -307,6 +307,19 @@ def test_jobs_share_the_meshes_and_one_that_fails_ends_the_others():
     assert sorted(begun) == ["a", "b"]
 
 
+def test_of_several_jobs_that_fail_each_is_told(capsys: pytest.CaptureFixture[str]):
+    together = threading.Barrier(2)
+
+    def fails(mesh) -> None:
+        together.wait(10)
+        raise Diverged(f"no number on {mesh}")
+
+    with stops.watched(), pytest.raises(Diverged) as raised:
+        on_each(["a", "b"], [fails, fails])  # pyright: ignore[reportArgumentType]
+    (said,) = capsys.readouterr().err.splitlines()
+    assert sorted([str(raised.value), said]) == ["no number on a", "no number on b"]
+
+
 def test_the_devices_are_shared_out():
     code = "from asdjax import parallel; print([[m.size for m in parallel.data_meshes(n)] for n in (1, 2, 8)])"
     ran = python(code, env={"XLA_FLAGS": "--xla_force_host_platform_device_count=8"})

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from asdjax.progress import track
-from asdjax.signal import hann
+from asdjax.signal import FULL_SCALE, hann
 from asdjax.threads import in_order
 
 # baseline.yaml of the challenge's auto-encoder; its `power` is 2
@@ -20,7 +20,6 @@ HOP_SAMPLES = 512
 BANDS = 128
 VECTOR_FRAMES = 5
 
-_FULL_SCALE = 32768.0
 _FLOOR = np.finfo(np.float64).eps  # of a band's power; the baseline's
 _LINEAR_HZ = 200 / 3  # a mel, below 1 kHz
 _KNEE_HZ, _KNEE_MEL = 1000.0, 15.0
@@ -63,7 +62,7 @@ def log_mel(samples: np.ndarray, sample_rate_hz: int) -> np.ndarray:
     in zeros.
     """
     needed = (frame_count(len(samples)) - 1) * HOP_SAMPLES
-    padded = np.pad(samples / _FULL_SCALE, (0, max(0, needed - len(samples))))
+    padded = np.pad(samples / FULL_SCALE, (0, max(0, needed - len(samples))))
     centred = np.pad(padded, N_FFT // 2, mode="reflect")
     windows = sliding_window_view(centred, N_FFT)[::HOP_SAMPLES]
     spectrum = np.fft.rfft(windows * hann(N_FFT)[None])

@@ -12,6 +12,7 @@ import numpy as np
 from asdjax import signal
 from asdjax.config import Config
 from asdjax.corpus import store
+from asdjax.corpus.access import store_folder
 from asdjax.corpus.clips import Clip
 from asdjax.errors import InputError
 from asdjax.evaluation.report import bands
@@ -114,7 +115,7 @@ def _asked(
 
 
 def _samples(workdir: Path, config: Config, clips: Sequence[Clip]) -> dict[Clip, np.ndarray]:
-    folder = Path(config.data.store) if config.data.store else workdir / "store"
+    folder = store_folder(config, workdir)
     found: dict[Clip, np.ndarray] = {}
     for machine in {clip.machine: None for clip in clips}:
         of_machine = [clip for clip in clips if clip.machine == machine]

@@ -5,7 +5,6 @@ from pathlib import Path
 from types import MappingProxyType
 
 from asdjax import signal
-from asdjax.errors import InputError
 from asdjax.evaluation import results
 from asdjax.evaluation.report import cards, choice, curves, explain, inputs, page, sections, tables
 from asdjax.evaluation.report.explain import Explanation
@@ -42,8 +41,7 @@ def report(
     # 3. Pictures, tables, sentences.
     content = page.html(_page(read, explained))
     # 4. One file, if it still is of the evaluation that lies there.
-    if results.read(read.folder) != read.results:
-        raise InputError(f"{read.folder}: was evaluated anew meanwhile; run asdjax report again")
+    results.require_same(read.folder, read.results)
     replace_text(read.folder / FILE, content)
     return read.folder / FILE
 

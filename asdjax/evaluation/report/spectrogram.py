@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
 
-from asdjax.signal import Spectrogram, hann
+from asdjax.signal import FULL_SCALE, Spectrogram, hann
 
 ROWS, COLUMNS = 160, 360
 """Of a picture, at most: as many as one can see, which keeps the page small."""
@@ -18,7 +18,6 @@ _OCTAVES = 7
 """From the top of the frequency axis down."""
 _FLOOR = 1e-10  # of a power: -100 dB of full scale
 _RANGE_DB = 60
-_FULL_SCALE = 32768.0
 _TICKS_KHZ = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)
 
 
@@ -52,7 +51,7 @@ def _power(samples: np.ndarray, spectrogram: Spectrogram) -> np.ndarray:
     """(s,) -> (f, t): the squared magnitudes of `signal.magnitudes`, a full-scale sine at 1."""
     n_fft, hop = spectrogram.n_fft, spectrogram.hop_samples
     window = hann(n_fft)
-    padded = np.pad(samples.astype(np.float64) / _FULL_SCALE, n_fft // 2)
+    padded = np.pad(samples.astype(np.float64) / FULL_SCALE, n_fft // 2)
     frames: np.ndarray = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop]
     magnitude = [np.abs(np.fft.rfft(part * window)) for part in np.array_split(frames, -(-len(frames) // 512))]
     return np.square(np.concatenate(magnitude) * 2 / window.sum()).T

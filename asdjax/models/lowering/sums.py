@@ -45,8 +45,8 @@ def side_by_side(arrays: Sequence[jax.Array]) -> jax.Array:
 
 def _runs(shape: tuple[int, ...], arrays: int) -> int:
     """Into how many runs a map's places (b, f, t, c) are divided: of large maps eight a sample, of middling ones one;
-    of small ones, and of three arrays and more, each is of `IN_A_THREAD` places, where these divide them. (Of maps of
-    256 places XLA wrote a ReLU's derivative out before the sums of it otherwise.)"""
+    of small ones, and of three arrays and more, each is of `IN_A_THREAD` places, where these divide them. (In one run a
+    sample of 256 places XLA writes a ReLU's derivative out before its sums.)"""
     b, *places, _ = shape
     within = math.prod(places)
     if within % IN_A_THREAD == 0 and (within <= 256 or arrays > 2):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asdjax import hlo
+from asdjax.compiled import hlo
 
 TPU = """
 %body (p: (s32[], f32[8])) -> (s32[], f32[8]) {

@@ -7,8 +7,8 @@ products.
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from asdjax import hlo
-from asdjax.hlo import Array, Instruction, Program
+from asdjax.compiled import hlo
+from asdjax.compiled.hlo import Array, Instruction, Program
 
 _FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "opt-barrier", "partition-id"}
 _SLICES = {"slice", "dynamic-slice", "gather"}

@@ -7,9 +7,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from asdjax import hlo
-from asdjax.hlo import Program
-from asdjax.training import traffic
+from asdjax.compiled import hlo, traffic
+from asdjax.compiled.hlo import Program
 
 
 def bytes_moved(program: Program) -> float:

@@ -1,0 +1,1 @@
+"""Compiled programs: what runs, what it moves, what it costs."""
