@@ -56,7 +56,7 @@ def command() -> NoReturn:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     parser = _parser()
-    words, overrides = _split_overrides(sys.argv[1:] if arguments is None else arguments)
+    words, overrides = _split_overrides(parser, sys.argv[1:] if arguments is None else arguments)
     options = parser.parse_args(words)
     if overrides and not options.configurable:
         parser.error(f"{_OVERRIDE}{next(iter(overrides))}: {options.command} takes no configuration")
@@ -89,7 +89,7 @@ def _failed(options: argparse.Namespace, message: str, code: int) -> int:
     return code
 
 
-def _split_overrides(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+def _split_overrides(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """--config.FIELD=VALUE and --config.FIELD VALUE taken out of the other words."""
     words, overrides = [], {}
     remaining = iter(arguments)
@@ -98,7 +98,11 @@ def _split_overrides(arguments: Sequence[str]) -> tuple[list[str], dict[str, str
             words.append(word)
             continue
         field, equals, value = word.removeprefix(_OVERRIDE).partition("=")
-        overrides[field] = value if equals else next(remaining, "")
+        if not equals:
+            value = next(remaining, "--")
+            if value.startswith("--"):
+                parser.error(f"{_OVERRIDE}{field}: expected a value, came none")
+        overrides[field] = value
     return words, overrides
 
 

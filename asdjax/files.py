@@ -52,7 +52,10 @@ def unsealed(text: str) -> dict[str, Any]:
 
     Raises ValueError where it is not what was sealed: then it is damaged, or of an earlier version of asdjax.
     """
-    record = json.loads(text)
+    try:
+        record = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"no JSON ({error}): damaged") from error
     if not isinstance(record, dict) or _SEAL not in record:
         raise ValueError("without the SHA-256 of its own: damaged, or of an earlier version of asdjax")
     if record.pop(_SEAL) != _digest(record):

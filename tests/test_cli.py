@@ -186,6 +186,20 @@ def test_overrides_in_both_spellings(joined: bool, loaded: dict):
     assert loaded["phase2"]["strategies"] == ("full",)
 
 
+@pytest.mark.parametrize("words", [["--config.seed", "--workdir", "w"], ["--workdir", "w", "--config.seed"]])
+def test_an_override_without_a_value_is_named(words: list[str], capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "--config", "dcase2021", *words])
+    assert ended.value.code == 2
+    assert "--config.seed: expected a value, came none" in capsys.readouterr().err
+
+
+def test_metrics_that_could_not_be_written_are_not_computed(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    words = ["--scores", str(tmp_path / "nowhere"), "--json", str(tmp_path / "nowhere" / "f.json")]
+    assert main(["metrics", "--year", "2021", *words]) == 2
+    assert "f.json: cannot be written" in capsys.readouterr().err
+
+
 def test_an_override_before_the_command_counts_too(loaded: dict):
     assert main(["--config.seed=1,2", "train", "--config=dcase2021", "--workdir=w"]) == 0
     assert loaded["seed"] == (1, 2)

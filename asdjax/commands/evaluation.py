@@ -107,6 +107,9 @@ def add_metrics(commands: Any) -> None:
 
 
 def _metrics(options: argparse.Namespace) -> int:
+    if options.json:
+        console.require_writable(options.json)
+
     from asdjax.evaluation.judging import as_json, format_table, judge_folder
 
     judged = judge_folder(options.year, options.scores, options.truth)

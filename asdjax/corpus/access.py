@@ -12,7 +12,7 @@ from asdjax.config import Config
 from asdjax.corpus.check import CheckResult, check_corpus
 from asdjax.corpus.clips import Clip, Corpus
 from asdjax.corpus.layouts import read_corpus
-from asdjax.corpus.store import WaveStore, open_store
+from asdjax.corpus.store import Accept, WaveStore, accept_any, open_store
 from asdjax.errors import InputError
 from asdjax.progress import track
 from asdjax.threads import in_order
@@ -79,8 +79,11 @@ def store_folder(config: Config, workdir: Path) -> Path:
     return Path(config.data.store) if config.data.store else workdir / "store"
 
 
-def open_stores(config: Config, workdir: Path, corpus: Corpus, machines: Sequence[str]) -> Stores:
-    """The stores of machine types, built where missing, in `config.data.store` or W/store."""
+def open_stores(
+    config: Config, workdir: Path, corpus: Corpus, machines: Sequence[str], accept: Accept = accept_any
+) -> Stores:
+    """The stores of machine types, built where missing, in `config.data.store` or W/store; what `accept` raises of one
+    leaves that as it was."""
     return {
         machine: open_store(
             store_folder(config, workdir),
@@ -90,6 +93,7 @@ def open_stores(config: Config, workdir: Path, corpus: Corpus, machines: Sequenc
             on_mismatch=config.data.on_mismatch,
             channel=config.data.channel,
             shared=bool(config.data.store),
+            accept=accept,
         )
         for machine in machines
     }

@@ -86,8 +86,16 @@ def _existing(roots: Sequence[str | Path]) -> list[Path]:
         except OSError as error:
             came = error.strerror
         if came:
-            raise InputError(f"{path}: expected a folder of machine types, came {came}; check data.root")
+            raise InputError(
+                f"{path}: expected a folder of machine types, or one with a {MANIFEST}, came {came}; check data.root"
+                f"{_of_several(paths)}"
+            )
     return paths
+
+
+def _of_several(values: Sequence[object]) -> str:
+    """What to add to a complaint about one of several values, which may have been meant as one."""
+    return "; a comma parts values, so quote one that has some: '\"a, b\"'" if len(values) > 1 else ""
 
 
 def _scan_manifests(roots: list[Path], machines: Sequence[str]) -> Scan:
@@ -243,7 +251,7 @@ def _check_machines(wanted: Sequence[str], present: set[str], roots: list[Path])
         there = ", ".join(sorted(present)) or "none"
         raise InputError(
             f"data.machines: expected machine types under {_listed(roots)} ({there}), "
-            f"came {', '.join(unknown)}; correct the names"
+            f"came {', '.join(unknown)}; correct the names{_of_several(wanted)}"
         )
 
 

@@ -82,6 +82,10 @@ def _pairs(cells: list[str]) -> Attributes:
 
 
 def _check_columns(table: Path, header: list[str]) -> None:
+    if not header:
+        raise InputError(
+            f"{table}: expected columns {','.join(COLUMNS)}, came an empty file; write them and a row a clip"
+        )
     missing = [column for column in REQUIRED if column not in header]
     wrong = [f"none of {', '.join(missing)}"] if missing else []
     wrong += [f"a column {column!r}" for column in header if column not in COLUMNS]

@@ -12,7 +12,7 @@ from asdjax.errors import InputError
 from asdjax.evaluation.metrics import ScoredClip
 from asdjax.evaluation.systems import System
 from asdjax.evaluation.thresholds import GROUPS
-from asdjax.files import replace_text
+from asdjax.files import replace_text, sha256_of
 
 HEADER = ("split", "machine", "section", "domain", "label", "clip", "score", "threshold", "decision")
 _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r")
@@ -59,19 +59,22 @@ def harmless(text: str) -> str:
     return f"{_APOSTROPHE}{text}" if text.startswith((*_FORMULA, _APOSTROPHE)) else text
 
 
-def read(path: Path) -> list[Row]:
+def read(path: Path, sha256: str) -> list[Row]:
     """The lines of a table as they were before they were written, names and all.
 
-    Raises InputError where it is missing or is no such table.
+    Raises InputError where it is missing or is not the one that was written.
     """
     try:
+        if sha256_of(path) != sha256:
+            raise ValueError("not what was written")
         with path.open(encoding="utf-8", newline="") as file:
             header, *lines = csv.reader(file)
         if tuple(header) != HEADER:
             raise ValueError(f"expected the header {','.join(HEADER)}")
         return [_parsed(line) for line in lines]
     except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"{path}: expected a table of clips ({error}); run asdjax evaluate again") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{path}: expected a table of clips ({reason}); run asdjax evaluate again") from error
 
 
 def _parsed(line: Sequence[str]) -> Row:

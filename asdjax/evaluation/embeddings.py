@@ -1,9 +1,10 @@
 """An evaluation's embeddings and raw scores on disk: what `score`, `report` and `export` go on from.
 
 `<evaluation>/embeddings/<run>/<line>/` is of one checkpoint. `clips.json` lists the clips of its two parts: `bank/`,
-the training clips, and `test/`, the SHA-256 of every file in these, and that of the list. Each part has for every
-variant `<variant>.npy`, the embeddings of all pieces (p, 128) float32, and `<variant>_scores.npy`, the score of each
-clip (n,) float64, NaN where it has none; and `clip.npy` (p,), the number of each piece's clip.
+the training clips, and `test/`, with the SHA-256 of each one's samples; that of every file in these, and that of the
+list. Each part has for every variant `<variant>.npy`, the embeddings of all pieces (p, 128) float32, and
+`<variant>_scores.npy`, the score of each clip (n,) float64, NaN where it has none; and `clip.npy` (p,), the number of
+each piece's clip.
 """
 
 import json
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from asdjax.corpus.access import Recorded
 from asdjax.corpus.clips import Clip
 from asdjax.errors import InputError
 from asdjax.evaluation.scores import ClipScores
@@ -25,9 +27,11 @@ _PARTS = ("bank", "test")
 
 
 class Embedded(NamedTuple):
-    """Clips, the pieces of each as a checkpoint's models embed them, and by variant each clip's score (n,)."""
+    """Clips, the SHA-256 of each one's samples, the pieces of each as a checkpoint's models embed them, and by variant
+    each clip's score (n,)."""
 
     clips: list[Clip]
+    digests: list[str]
     pieces: Embeddings
     scores: dict[str, np.ndarray]
 
@@ -52,11 +56,11 @@ def save(
     folder: Path,
     run: str,
     line: str,
-    clips: Mapping[str, Sequence[Clip]],
+    recorded: Mapping[str, Recorded],
     pieces: Mapping[str, Embeddings],
     scores: Mapping[str, ClipScores],
 ) -> None:
-    """Write what a checkpoint's models made of clips: `clips` and `pieces` by part, `scores` by variant."""
+    """Write what a checkpoint's models made of clips: `recorded` and `pieces` by part, `scores` by variant."""
     home = folder / run / line
     for part in _PARTS:
         (home / part).mkdir(parents=True)
@@ -64,9 +68,15 @@ def save(
         for variant, vectors in pieces[part].vectors.items():
             of_clips = scores[variant].train if part == "bank" else scores[variant].test
             np.save(home / part / f"{variant}.npy", vectors)
-            np.save(home / part / f"{variant}_scores.npy", [of_clips.get(clip, np.nan) for clip in clips[part]])
+            np.save(
+                home / part / f"{variant}_scores.npy", [of_clips.get(clip, np.nan) for clip in recorded[part].clips]
+            )
     listed: dict[str, Any] = {
-        part: [{**asdict(clip), "path": str(clip.path)} for clip in clips[part]] for part in _PARTS
+        part: [
+            {**asdict(clip), "path": str(clip.path), "sha256": recording.sha256}
+            for clip, recording in zip(*recorded[part], strict=True)
+        ]
+        for part in _PARTS
     }
     listed["files"] = {str(file.relative_to(home)): sha256_of(file) for file in sorted(home.glob("*/*.npy"))}
     replace_text(home / "clips.json", json.dumps(sealed(listed), indent=0) + "\n")
@@ -102,13 +112,14 @@ def _require_same(home: Path, digests: Mapping[str, str], variants: Sequence[str
 
 
 def _part(folder: Path, rows: Sequence[dict], variants: Sequence[str]) -> Embedded:
-    clips = [_clip(row) for row in rows]
+    digests = [row["sha256"] for row in rows]
+    clips = [_clip({name: value for name, value in row.items() if name != "sha256"}) for row in rows]
     pieces = Embeddings(
         {variant: np.load(folder / f"{variant}.npy", mmap_mode="r") for variant in variants},
         np.load(folder / "clip.npy"),
     )
     scores = {variant: np.load(folder / f"{variant}_scores.npy") for variant in variants}
-    return Embedded(clips, pieces, scores)
+    return Embedded(clips, digests, pieces, scores)
 
 
 def _clip(row: dict) -> Clip:

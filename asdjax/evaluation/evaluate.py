@@ -2,6 +2,7 @@
 the auto-encoder, and that only where baselines are asked for."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -96,15 +97,14 @@ def _evaluated(
 def _recorded(config: Config, workdir: Path, corpus: Corpus, run: Run, split: str) -> dict[str, Recorded]:
     """The training clips of a run's machine types, which make the banks, and their test clips: the labelled ones, which
     rank models, and of the split `eval` the others too."""
-    stores = open_stores(config, workdir, corpus, run.task.machines)
+    as_trained = partial(record.require_same, run.folder, run.task)
+    stores = open_stores(config, workdir, corpus, run.task.machines, as_trained)
     wanted = [clip for clip in corpus.select(split="test") if split == "eval" or not clip.blind]
     test = [clip for clip in wanted if clip.machine in run.task.machines]
-    recorded = {
+    return {
         what: Recorded(clips, recordings_of(stores, clips))
         for what, clips in (("bank", list(run.task.clips)), ("test", test))
     }
-    record.require_same(run.folder, run.task, recorded["bank"].recordings)
-    return recorded
 
 
 def _scored(
@@ -131,7 +131,7 @@ def _scored(
             variant: scores.score_clips(bank, embedded["bank"], test, embedded["test"], variant, Scoring.of(config))
             for variant in track(spec.variants, f"{run.name} {checkpoint.line} score", len(spec.variants), "model")
         }
-        embeddings.save(kept, run.name, checkpoint.line, {"bank": bank, "test": test}, embedded, scored)
+        embeddings.save(kept, run.name, checkpoint.line, recorded, embedded, scored)
         for variant, of_variant in scored.items():
             for machine in run.task.machines:
                 models[machine][variant + checkpoint.suffix] = of_variant.of_machine(machine)

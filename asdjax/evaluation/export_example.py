@@ -17,6 +17,11 @@ if len(sys.argv) < 4:
     sys.exit(__doc__)
 machine, section, *clips = sys.argv[1:]
 folder = Path(__file__).parent / machine
+if not (folder / f"section_{section}.json").is_file():
+    there = sorted(
+        f"{file.parent.name} {file.stem.removeprefix('section_')}" for file in folder.parent.glob("*/*.json")
+    )
+    sys.exit(f"{machine} {section}: expected one of {', '.join(there)}")
 about = json.loads((folder / f"section_{section}.json").read_text())
 arrays = {**np.load(folder / "weights.npz"), **np.load(folder / f"section_{section}.npz")}
 function = export.deserialize(bytearray((folder / "function.jaxexport").read_bytes()))

@@ -1,8 +1,9 @@
 """What an evaluation leaves behind: results.json, table.md, the challenge's files, every clip's score, embeddings."""
 
+import contextlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import mean, stdev
@@ -15,7 +16,7 @@ from asdjax.evaluation.bootstrap import Interval
 from asdjax.evaluation.metrics import FIGURES, Cell
 from asdjax.evaluation.systems import System, machine_figures
 from asdjax.evaluation.table import Row, as_markdown
-from asdjax.files import refused, sealed, unsealed, write_to_disk
+from asdjax.files import refused, sealed, sha256_of, unsealed, write_to_disk
 from asdjax.progress import say, track
 
 BySeed = Mapping[int, Mapping[str, System]]
@@ -23,6 +24,7 @@ BySeed = Mapping[int, Mapping[str, System]]
 NO_SYSTEMS: Mapping[str, System] = MappingProxyType({})
 
 _WRITTEN = ("scores", "clips")
+_TEXTS = ("table.md", "results.json")
 SPLITS = ("dev", "eval")
 FOLDERS = (*_WRITTEN, embeddings.FOLDER)
 """What an evaluation replaces whole: each is written as `<name>.partial` first."""
@@ -40,9 +42,9 @@ def write(
 ) -> Results:
     """Write into an evaluation's folder, which is there; results.json comes last: where it is, the rest is whole.
 
-    `about` is what results.json begins with. With several seeds a system's figures are means over them, and every
-    seed has files of its own; a system that not all of them have is left out, and it is said; `joint` are systems of
-    all seeds together. What else was prepared as a folder
+    `about` is what results.json begins with; then come the SHA-256 of each clips/<system>.csv, and the systems. With
+    several seeds a system's figures are means over them, and every seed has files of its own; a system that not all of
+    them have is left out, and it is said; `joint` are systems of all seeds together. What else was prepared as a folder
     `<name>.partial`, see FOLDERS, takes its place too. Raises InputError for names that no score file can hold; an
     earlier evaluation then stands, as it does where files cannot be written.
     """
@@ -61,19 +63,26 @@ def write(
         for seed, systems in by_seed.items()
         for name, system in systems.items()
     } | dict(joint)
-    texts = {
-        "table.md": as_markdown(rows),
-        "results.json": json.dumps(sealed({**about, "systems": described}), indent=1) + "\n",
-    }
-    _prepare(folder, year, files, about["settings"]["threshold_per"], texts)
+    with _swept_after_an_error(folder):
+        clips = _write_files(folder, year, files, about["settings"]["threshold_per"])
+        content = sealed({**about, "clips": clips, "systems": described})
+        write_to_disk(folder / "table.md.partial", as_markdown(rows))
+        write_to_disk(folder / "results.json.partial", json.dumps(content, indent=1) + "\n")
+    _replace_earlier(folder)
+    return Results(folder, rows)
+
+
+def _replace_earlier(folder: Path) -> None:
+    """Move what was prepared to its place, results.json last: nothing takes any space on the disk any more."""
+    if (folder / "report.html").exists():
+        say(f"{folder / 'report.html'}: of an earlier evaluation, removed; run asdjax report again")
     for told_of_before in ("results.json", "report.html"):
         (folder / told_of_before).unlink(missing_ok=True)
-    for name in (*FOLDERS, *texts):
+    for name in (*FOLDERS, *_TEXTS):
         partial = folder / f"{name}.partial"
         if partial.exists():
             shutil.rmtree(folder / name, ignore_errors=True)
             partial.replace(folder / name)
-    return Results(folder, rows)
 
 
 def folder_of(workdir: Path, split: str | None) -> Path:
@@ -125,20 +134,24 @@ def _of_all_seeds(by_seed: BySeed) -> BySeed:
     }
 
 
-def _prepare(folder: Path, year: int, systems: Mapping[str, System], per: str, texts: Mapping[str, str]) -> None:
-    """What there is a file or folder of for each system, and texts, all as `<name>.partial`: what comes after takes no
-    space on the disk."""
+def _write_files(folder: Path, year: int, systems: Mapping[str, System], per: str) -> dict[str, str]:
+    """What there is a file or folder of for each system, all in folders `<name>.partial`; returns the SHA-256 of each
+    system's clips/<system>.csv."""
     fresh(folder, *_WRITTEN)
+    for name, system in systems.items():
+        submission.write(folder / "scores.partial" / name, year, system.clips)
+        submission.verify(folder / "scores.partial" / name, year, system.clips)
+        clip_table.write(folder / "clips.partial" / f"{name}.csv", system, per)
+    return {name: sha256_of(folder / "clips.partial" / f"{name}.csv") for name in systems}
+
+
+@contextlib.contextmanager
+def _swept_after_an_error(folder: Path) -> Iterator[None]:
     try:
-        for name, system in systems.items():
-            submission.write(folder / "scores.partial" / name, year, system.clips)
-            submission.verify(folder / "scores.partial" / name, year, system.clips)
-            clip_table.write(folder / "clips.partial" / f"{name}.csv", system, per)
-        for name, text in texts.items():
-            write_to_disk(folder / f"{name}.partial", text)
+        yield
     except BaseException:
         sweep(folder, *_WRITTEN)
-        for name in texts:
+        for name in _TEXTS:
             (folder / f"{name}.partial").unlink(missing_ok=True)
         raise
 

@@ -163,7 +163,9 @@ def _read_record(line: Path, step: int) -> dict[str, Any]:
     path = line / f"{step}.json"
     try:
         return unsealed(path.read_text())
-    except (FileNotFoundError, IsADirectoryError, ValueError) as error:
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise Damaged(f"{path}: {error.strerror}") from error
+    except ValueError as error:
         raise Damaged(f"{path}: {error}") from error
 
 

@@ -1,7 +1,7 @@
 """What a fleet was trained on, kept beside it: with other clips it would be another fleet."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from asdjax.corpus.access import Recording
@@ -16,20 +16,24 @@ def save(folder: Path, task: Task, recordings: Sequence[Recording]) -> None:
     """Write a fleet's task.json: its classes, and its training clips, each with its class's number and the SHA-256 of
     its samples."""
     folder.mkdir(parents=True, exist_ok=True)
-    content = {"classes": task.classes, "clips": _clips(task, recordings)}
+    digests = {clip.path: recording.sha256 for clip, recording in zip(task.clips, recordings, strict=True)}
+    content = {"classes": task.classes, "clips": _clips(task, digests)}
     replace_text(folder / FILE, json.dumps(sealed(content), indent=1) + "\n")
 
 
-def require_same(folder: Path, task: Task, recordings: Sequence[Recording]) -> None:
-    """See that a fleet's task.json, if there is one, tells of these classes and clips, wherever they lie now.
+def require_same(folder: Path, task: Task, digests: Mapping[Path, str]) -> None:
+    """See that a fleet's task.json, if there is one, tells of these classes and, of the machine types whose clips'
+    digests are given by path, of these training clips, wherever they lie now.
 
     Raises InputError that says what is new, missing or changed.
     """
     file = folder / FILE
     if not file.exists():
         return
-    classes, before = _read(file)
-    now = dict(_clips(task, recordings))
+    classes, told = _read(file)
+    others = set(task.machines) - {clip.machine for clip in task.clips if clip.path in digests}
+    before = {name: of_clip for name, of_clip in told.items() if name.partition("/")[0] not in others}
+    now = _clips(task, digests)
     if now == before and classes == task.classes:
         return
     found = [
@@ -64,14 +68,17 @@ def _read(file: Path) -> tuple[tuple[tuple[str, ...], ...], dict[str, str]]:
         ) from error
 
 
-def _clips(task: Task, recordings: Sequence[Recording]) -> dict[str, str]:
-    """Class and digest by machine type, section, domain and name; clips of one's own that share these are numbered."""
+def _clips(task: Task, digests: Mapping[Path, str]) -> dict[str, str]:
+    """Class and digest of those that have one, by machine type, section, domain and name; clips of one's own that share
+    these are numbered."""
     told: dict[str, str] = {}
-    for clip, klass, recording in zip(task.clips, task.class_of_clip, recordings, strict=True):
+    for clip, klass in zip(task.clips, task.class_of_clip, strict=True):
+        if clip.path not in digests:
+            continue
         name = "/".join((clip.machine, clip.section, clip.domain or "", clip.name))
         while name in told:
             name += "+"
-        told[name] = f"{klass} {recording.sha256}"
+        told[name] = f"{klass} {digests[clip.path]}"
     return told
 
 

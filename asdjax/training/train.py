@@ -50,9 +50,7 @@ def train(config: Config, workdir: Path) -> None:
         if len(begun) < len(runs):
             require_sound(config)
         # 2. Decode all audio once, for training and evaluation.
-        recordings = {task.name: _recordings(config, workdir, corpus, task) for task in tasks}
-        for run in begun:
-            record.require_same(run.folder, run.task, recordings[run.task.name])
+        recordings = {task.name: _recordings(config, workdir, corpus, task, begun) for task in tasks}
         # 3. Only now is it sure that there is a run to write down.
         configfile.save(config, workdir)
         for run in runs:
@@ -79,9 +77,16 @@ def _require_apart(config: Config, workdir: Path, runs: Sequence[Run], corpus: C
                 raise InputError(f"{what}: expected a folder of its own, but {folder} holds recordings; give another")
 
 
-def _recordings(config: Config, workdir: Path, corpus: Corpus, task: Task) -> list[Recording]:
-    """A task's training clips, decoded where they have not been."""
-    return recordings_of(open_stores(config, workdir, corpus, task.machines), task.clips)
+def _recordings(config: Config, workdir: Path, corpus: Corpus, task: Task, begun: Sequence[Run]) -> list[Recording]:
+    """A task's training clips, decoded where they have not been; raises InputError where runs of it have begun with
+    others."""
+
+    def accept(digests: Mapping[Path, str]) -> None:
+        for run in begun:
+            if run.task == task:
+                record.require_same(run.folder, task, digests)
+
+    return recordings_of(open_stores(config, workdir, corpus, task.machines, accept), task.clips)
 
 
 def on_each(meshes: Sequence[Mesh], jobs: Sequence[Callable[[Mesh], None]]) -> None:

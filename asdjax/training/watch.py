@@ -118,5 +118,5 @@ def _told(loss: Mapping[str, float], accuracy: Mapping[str, float], pieces_a_sec
     for name in loss:
         shown = f"{name.rsplit('_', 1)[0]} {loss[name]:.2f} {100 * accuracy[name]:.0f} %"
         lines.setdefault(height_of(name), []).append(shown)
-    note = f"{pieces_a_second:.0f} pieces/s, loss {mean_loss:.2f}, acc. {100 * mean_accuracy:.0f} %"
+    note = f"now {pieces_a_second:.0f} pieces/s, loss {mean_loss:.2f}, acc. {100 * mean_accuracy:.0f} %"
     return Told(note, [f"{height:4}: {', '.join(shown)}" for height, shown in lines.items()])

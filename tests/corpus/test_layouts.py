@@ -447,7 +447,8 @@ def test_a_bad_manifest_row_is_named_by_its_line(tmp_path: Path, row: str, said:
 def test_manifest_tables_and_roots_that_are_none_are_refused(tmp_path: Path):
     table = tmp_path / "manifest.csv"
     for content, said in [
-        (b"", "came none of path, machine, section, split; its cells must be separated by commas"),
+        (b"", "came an empty file; write them"),
+        (b"path;machine\n", "; its cells must be separated by commas"),
         (b"path,machine,section,split,lable\n", "came a column 'lable'; mend"),
         (b"path,machine,split\n", "came none of section; mend"),
         ("path,machine,section,split\nä.wav,m,0,train\n".encode("latin-1"), "CSV in UTF-8"),

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
@@ -162,13 +162,14 @@ def test_samples_are_served_without_the_clips_and_without_a_change(tmp_path: Pat
     before = contents(tmp_path / "store")
     for one in clips:
         one.path.unlink()
-    held = samples_of(tmp_path / "store", clips[0].machine, [clips[1].path, clips[0].path])
-    assert [samples.tolist() for samples in held] == [store.samples(1).tolist(), store.samples(0).tolist()]
+    digests = {clips[1].path: store.digests[1], clips[0].path: store.digests[0]}
+    held = samples_of(tmp_path / "store", clips[0].machine, digests)
+    assert [held[clips[i].path].tolist() for i in (0, 1)] == [store.samples(i).tolist() for i in (0, 1)]
     assert contents(tmp_path / "store") == before
     with pytest.raises(InputError, match=r"expected the sound of .*other\.wav, which it does not hold"):
-        samples_of(tmp_path / "store", clips[0].machine, [tmp_path / "other.wav"])
+        samples_of(tmp_path / "store", clips[0].machine, {tmp_path / "other.wav": ""})
     with pytest.raises(InputError, match="which it does not hold"):
-        samples_of(tmp_path / "nowhere", clips[0].machine, [clips[0].path])
+        samples_of(tmp_path / "nowhere", clips[0].machine, digests)
     assert not (tmp_path / "nowhere").exists()
 
 
@@ -178,7 +179,34 @@ def test_samples_that_were_changed_on_disk_are_not_served(tmp_path: Path):
     (file,) = store.home.glob("samples-*.int16")
     file.write_bytes(b"\xff" + file.read_bytes()[1:])
     with pytest.raises(InputError, match="is not what was decoded"):
-        samples_of(tmp_path / "store", clips[0].machine, [clips[0].path])
+        samples_of(tmp_path / "store", clips[0].machine, {clips[0].path: store.digests[0]})
+
+
+def test_another_recording_than_was_asked_for_is_not_served(tmp_path: Path):
+    clips = record(tmp_path / "clips", [100])
+    opened(tmp_path / "store", clips)
+    with pytest.raises(InputError, match=r"\.wav: another recording than the one that was evaluated"):
+        samples_of(tmp_path / "store", clips[0].machine, {clips[0].path: "of another"})
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_clips_that_are_not_accepted_leave_what_was_there(existing: bool, tmp_path: Path):
+    clips, told = record(tmp_path / "clips", [100, 200]), {}
+    if existing:
+        opened(tmp_path / "store", clips[:1])
+    before = contents(tmp_path / "store") if existing else None
+
+    def refuse(digests: Mapping[Path, str]) -> None:
+        told.update(digests)
+        raise InputError("others")
+
+    for asked in (clips, clips[:1]):
+        with pytest.raises(InputError, match="others"):
+            open_store(tmp_path / "store", "fan", asked, sample_rate_hz=RATE_HZ, on_mismatch="error", accept=refuse)
+        assert (contents(tmp_path / "store") if existing else None) == before
+        assert (tmp_path / "store").exists() == existing
+    store = opened(tmp_path / "store", clips)
+    assert told == dict(zip((one.path for one in clips), store.digests, strict=True))
 
 
 def test_conversion_is_what_decode_does(tmp_path: Path, shared_data: Path):

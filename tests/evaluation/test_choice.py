@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from asdjax.config import default
-from asdjax.corpus.tasks import Task
+from asdjax.corpus.clips import Clip, Corpus
+from asdjax.corpus.tasks import Task, tasks_of
+from asdjax.errors import InputError
 from asdjax.evaluation import choice
 from asdjax.training import checkpoints
 from asdjax.training.runs import Run
@@ -17,8 +19,22 @@ def test_a_run_without_phase_2_is_judged_by_phase_1_which_is_said(
     monkeypatch.setattr(checkpoints, "steps", lambda line: [10**6])
     monkeypatch.setattr(checkpoints, "verify", lambda line, step: None)
     run = Run("fan", Task("fan", ("fan",), (), (), (), ()), 0, tmp_path / "fan")
+    clips = [
+        Clip(Path(f"{section}_{domain}.wav"), "pump", section, "train", domain, "normal")
+        for section in ("00", "01")
+        for domain in ("source", "target")
+    ]
+    other = Run("pump", tasks_of(Corpus("dcase2021", tuple(clips)), "section")[0], 0, tmp_path / "pump")
     for lines, told in [((), True), (("phase1", "phase2_full"), True), (("phase1",), False)]:
         config = default()
         config.evaluate.lines = lines
-        assert choice.trained(config, [run]) == {"fan": [choice.Checkpoint("", "phase1", 10**6)]}
+        assert choice.trained(config, [run, other])["fan"] == [choice.Checkpoint("", "phase1", 10**6)]
         assert ("fan: has no phase 2, evaluating phase 1 alone" in capsys.readouterr().err) == told
+
+
+def test_a_line_that_no_run_has_is_refused_where_it_is_asked_for_by_name(tmp_path: Path) -> None:
+    run = Run("fan", Task("fan", ("fan",), (), (), (), ()), 0, tmp_path / "fan")
+    config = default()
+    config.evaluate.lines = ("phase2_full",)
+    with pytest.raises(InputError, match=r"config\.evaluate\.lines: expected any of phase1, got phase2_full"):
+        choice.trained(config, [run])

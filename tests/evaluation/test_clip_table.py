@@ -14,6 +14,7 @@ from asdjax.evaluation import clip_table
 from asdjax.evaluation.metrics import Judgement, ScoredClip, judge
 from asdjax.evaluation.systems import System
 from asdjax.evaluation.thresholds import Group, Threshold
+from asdjax.files import sha256_of
 
 PLAIN = ScoredClip("section_00_source_test_normal_0000.wav", "fan", "00", "source", "normal", 0.5, False)
 
@@ -156,7 +157,7 @@ def hostile() -> System:
 def test_a_table_reads_back_as_it_was(tmp_path: Path):
     told = hostile()
     clip_table.write(tmp_path / "all.csv", told, "machine")
-    rows = clip_table.read(tmp_path / "all.csv")
+    rows = clip_table.read(tmp_path / "all.csv", sha256_of(tmp_path / "all.csv"))
     assert [row.clip for row in rows if row.split == "test"] == list(told.clips)
     training = [(row.clip.name, row.clip.score, row.threshold) for row in rows if row.split == "train"]
     assert training == [(name, 0.2, 0.25) for name in NAMES]
@@ -173,4 +174,12 @@ def test_no_cell_begins_as_a_formula(tmp_path: Path):
 def test_what_is_no_table_is_refused(text: str, tmp_path: Path):
     (tmp_path / "all.csv").write_text(text)
     with pytest.raises(InputError, match="expected a table of clips"):
-        clip_table.read(tmp_path / "all.csv")
+        clip_table.read(tmp_path / "all.csv", sha256_of(tmp_path / "all.csv"))
+
+
+def test_a_table_with_a_line_missing_is_refused(tmp_path: Path):
+    clip_table.write(tmp_path / "all.csv", hostile(), "machine")
+    written = sha256_of(tmp_path / "all.csv")
+    (tmp_path / "all.csv").write_text("".join((tmp_path / "all.csv").read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(InputError, match="not what was written"):
+        clip_table.read(tmp_path / "all.csv", written)

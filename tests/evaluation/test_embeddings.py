@@ -1,12 +1,13 @@
 """An evaluation's embeddings and scores: what is saved is loaded, and what is damaged is named."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from asdjax.corpus.access import Recorded, Recording
 from asdjax.corpus.clips import Clip
 from asdjax.errors import InputError
 from asdjax.evaluation import embeddings
@@ -46,9 +47,16 @@ SCORES = {
 }
 
 
+def recorded(clips: Mapping[str, Sequence[Clip]]) -> dict[str, Recorded]:
+    return {
+        part: Recorded(of_part, [Recording(np.zeros(1, np.int16), f"of {clip.name}") for clip in of_part])
+        for part, of_part in clips.items()
+    }
+
+
 @pytest.fixture
 def evaluation(tmp_path: Path) -> Path:
-    embeddings.save(tmp_path / embeddings.FOLDER, "fan", "phase2_full", CLIPS, PIECES, SCORES)
+    embeddings.save(tmp_path / embeddings.FOLDER, "fan", "phase2_full", recorded(CLIPS), PIECES, SCORES)
     return tmp_path
 
 
@@ -60,6 +68,7 @@ def test_what_is_saved_is_loaded(evaluation: Path):
     loaded = load(evaluation)
     for part, got in zip(("bank", "test"), loaded, strict=True):
         assert got.clips == CLIPS[part]
+        assert got.digests == [f"of {clip.name}" for clip in CLIPS[part]]
         assert [hash(clip) for clip in got.clips] == [hash(clip) for clip in CLIPS[part]]
         np.testing.assert_array_equal(got.pieces.clip, PIECES[part].clip)
         for variant in VARIANTS:
@@ -95,7 +104,7 @@ def test_only_the_variants_asked_for_are_needed(evaluation: Path):
 def test_no_test_clips_are_no_damage(tmp_path: Path):
     none = Embeddings({variant: np.zeros((0, 8), np.float32) for variant in VARIANTS}, np.zeros(0, np.int64))
     clips, pieces = {**CLIPS, "test": []}, {**PIECES, "test": none}
-    embeddings.save(tmp_path / embeddings.FOLDER, "fan", "phase2_full", clips, pieces, SCORES)
+    embeddings.save(tmp_path / embeddings.FOLDER, "fan", "phase2_full", recorded(clips), pieces, SCORES)
     loaded = load(tmp_path)
     assert loaded.test.clips == []
     assert loaded.scores_of(VARIANTS[0], "fan").test == {}

@@ -84,6 +84,27 @@ def test_two_evaluations_are_equal_byte_for_byte(trained: Path, trained_once: Pa
     assert contents(trained / "evaluation") == contents(trained_once / "evaluation")
 
 
+def test_other_recordings_than_were_trained_on_are_refused_and_the_store_keeps_the_old_ones(
+    corpus: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """Also where the recordings that it holds are nowhere else any more."""
+    changed = shutil.copytree(corpus, tmp_path / "changed")
+    first, second, *_ = sorted((changed / "fan" / "train").iterdir())
+    shutil.copy(second, first)
+    before = contents(trained)
+    assert evaluate(trained, f"--config.data.root={changed}") == 2
+    assert contents(trained) == before
+    told = capsys.readouterr().err
+    assert "task.json: expected the training clips of this fleet as they were, came others: 1 changed" in told
+
+
+def test_the_report_of_an_earlier_evaluation_is_said_to_be_gone(trained: Path, capsys: pytest.CaptureFixture[str]):
+    (trained / "evaluation" / "dev" / "report.html").write_text("")
+    capsys.readouterr()
+    assert evaluate(trained) == 0
+    assert "report.html: of an earlier evaluation, removed; run asdjax report again" in capsys.readouterr().err
+
+
 def test_a_step_of_ones_choice_is_judged(trained: Path, trained_once: Path, capsys: pytest.CaptureFixture[str]):
     assert evaluate(trained, "--step", "2") == 0
     assert results(trained)["checkpoints"] == {"fan/phase2_full": 2}

@@ -83,6 +83,9 @@ def test_the_example_needs_no_asdjax(trained_once: Path, corpus: Path, tmp_path:
     ran = subprocess.run([*command[: -len(clips)], str(tmp_path / "float.wav")], capture_output=True, text=True)
     assert ran.returncode == 1
     assert "float.wav: expected 32000 samples of one channel at 16000 Hz in 16 bit" in ran.stderr
+    command[-len(clips) - 1] = "07"
+    ran = subprocess.run(command, capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr) == (1, "fan 07: expected one of fan 00, fan 01\n")
 
 
 @pytest.mark.parametrize(

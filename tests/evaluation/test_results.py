@@ -54,7 +54,7 @@ def test_results_json_of_one_seed(tmp_path: Path):
     about = {"year": 2021, "split": "dev", "checkpoints": {"fan/phase1": 6}, **ABOUT}
     results.write(tmp_path, 2021, {0: systems}, about)
     content = written(tmp_path)
-    assert set(content) == {"year", "split", "checkpoints", "settings", "systems", "sha256"}
+    assert set(content) == {"year", "split", "checkpoints", "settings", "clips", "systems", "sha256"}
     assert (content["year"], content["split"], content["checkpoints"]) == (2021, "dev", {"fan/phase1": 6})
     assert list(content["systems"]) == ["a", "best_single"]
     for name, entry in content["systems"].items():

@@ -23,6 +23,10 @@ def recordings(of: Task, changed: str = "") -> list[Recording]:
     return [Recording(np.zeros(1, np.int16), "new" if clip.name == changed else clip.name) for clip in of.clips]
 
 
+def digests(of: Task, changed: str = "") -> dict[Path, str]:
+    return {clip.path: one.sha256 for clip, one in zip(of.clips, recordings(of, changed), strict=True)}
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     trained = task("here", "a.wav", "b.wav")
@@ -32,11 +36,11 @@ def folder(tmp_path: Path) -> Path:
 
 def test_the_same_clips_in_another_place_are_the_same(folder: Path):
     moved = task("there", "a.wav", "b.wav")
-    record.require_same(folder, moved, recordings(moved))
+    record.require_same(folder, moved, digests(moved))
 
 
 def test_before_training_anything_will_do(tmp_path: Path):
-    record.require_same(tmp_path, task("here", "a.wav"), [])
+    record.require_same(tmp_path, task("here", "a.wav"), {})
 
 
 @pytest.mark.parametrize(
@@ -50,7 +54,7 @@ def test_before_training_anything_will_do(tmp_path: Path):
 )
 def test_other_clips_are_refused(folder: Path, now: Task, changed: str, told: str):
     with pytest.raises(InputError, match=f"task.json: .*{told}.*; put them back"):
-        record.require_same(folder, now, recordings(now, changed))
+        record.require_same(folder, now, digests(now, changed))
 
 
 def test_another_class_of_the_same_clip_is_noticed(tmp_path: Path):
@@ -65,7 +69,7 @@ def test_another_class_of_the_same_clip_is_noticed(tmp_path: Path):
     before, now = told_apart("1", "2"), told_apart("2", "1")
     record.save(tmp_path, before, recordings(before))
     with pytest.raises(InputError, match="2 changed"):
-        record.require_same(tmp_path, now, recordings(now))
+        record.require_same(tmp_path, now, digests(now))
 
 
 @pytest.mark.parametrize("damage", [lambda text: "{", lambda text: text.replace("a.wav", "q.wav")])
@@ -73,7 +77,7 @@ def test_a_damaged_record_is_told(folder: Path, damage: Callable[[str], str]):
     file, now = folder / "task.json", task("here", "a.wav", "b.wav")
     file.write_text(damage(file.read_text()))
     with pytest.raises(InputError, match="damaged"):
-        record.require_same(folder, now, recordings(now))
+        record.require_same(folder, now, digests(now))
 
 
 def test_clips_of_one_name_are_told_apart(tmp_path: Path):
@@ -87,7 +91,7 @@ def test_clips_of_one_name_are_told_apart(tmp_path: Path):
     )
     (both,) = tasks_of(twins, "section")
     record.save(tmp_path, both, recordings(both))
-    record.require_same(tmp_path, both, recordings(both))
+    record.require_same(tmp_path, both, digests(both))
     (one,) = tasks_of(Corpus("manifest", twins.clips[:3]), "section")
     with pytest.raises(InputError, match="1 missing"):
-        record.require_same(tmp_path, one, recordings(one))
+        record.require_same(tmp_path, one, digests(one))

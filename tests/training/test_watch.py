@@ -37,7 +37,7 @@ def test_neither_compiling_nor_saving_counts_in_a_rate():
     for step in range(2):
         add(watch, (step,), step + 1.0)
     shown = watch.log([0], [2])
-    assert shown.note.startswith("8 pieces/s, loss 2.00")
+    assert shown.note.startswith("now 8 pieces/s, loss 2.00")
     assert told["step_seconds"] == pytest.approx(0.5)
     assert (told["step"], told["learning_rate"], told["loss"]) == (2, 0.2, {"resnet50_512": 2.0})
 
@@ -47,4 +47,4 @@ def test_a_rate_counts_every_task_that_moved_not_those_that_log_alone():
     watch = watch_of([2, 1], Lap(1.0, {}), {})
     add(watch, (0, 0))
     add(watch, (1, 1))
-    assert watch.log([0], [2, 1]).note.startswith("12 pieces/s")
+    assert watch.log([0], [2, 1]).note.startswith("now 12 pieces/s")

@@ -99,15 +99,21 @@ def _where(one: Explanation) -> str:
     """The strongest bands in a sentence."""
     fall = one.bands.fall
     best = int(np.argmax(fall))
-    if fall[best] < _NOTHING * abs(one.bands.before):
+    strong = _strong(one)
+    if not strong.any():
         return "No single frequency band stands out: swapping any one for normal sound hardly lowers the score."
-    strong = np.flatnonzero(fall >= _STANDS_OUT * fall[best])
-    names = band_names(one.bands.edges_hz, strong.tolist())
+    names = band_names(one.bands.edges_hz, np.flatnonzero(strong).tolist())
     return (
         f"What matters most: {names}. With {band_names(one.bands.edges_hz, [best])} swapped for that of the nearest "
         f"normal clip, the score of the clip's strangest seconds falls from {one.bands.before:.4g} to "
         f"{one.bands.after[best]:.4g}."
     )
+
+
+def _strong(one: Explanation) -> np.ndarray:
+    """Which bands matter, (n,) bool."""
+    fall = one.bands.fall
+    return fall >= max(_STANDS_OUT * fall.max(), _NOTHING * abs(one.bands.before))
 
 
 def band_names(edges_hz: np.ndarray, of_bands: Sequence[int]) -> str:
@@ -152,14 +158,14 @@ def _draw_bands(axes: Axes, one: Explanation) -> None:
     edges = np.maximum(one.bands.edges_hz, 2 ** axes.get_ylim()[0])  # the lowest band ends where the picture does
     bottom, top = spectrogram.height_of(edges[:-1]), spectrogram.height_of(edges[1:])
     fall = one.bands.fall
-    strong = fall >= max(_STANDS_OUT * fall.max(), _NOTHING * abs(one.bands.before))
-    colours = [ANOMALY if is_strong else NORMAL for is_strong in strong]
+    colours = [ANOMALY if is_strong else NORMAL for is_strong in _strong(one)]
     axes.barh(bottom, fall, top - bottom, align="edge", color=colours, edgecolor="white", lw=0.8)
     axes.axvline(0, color=THRESHOLD, lw=0.8)
     axes.tick_params(labelleft=False, labelbottom=True)
     right = max(1.1 * fall.max(), 2 * _NOTHING * abs(one.bands.before), 1e-6)
-    axes.set_xlim(min(1.1 * fall.min(), 0), right)
-    tick = float(f"{0.8 * right:.1g}")
+    left = min(1.1 * fall.min(), 0)
+    axes.set_xlim(left, right)
+    tick = float(f"{0.8 * (right if right >= -left else left):.1g}")  # far from 0, so that both can be read
     axes.set_xticks([0, tick], ["0", f"{tick:g}"])
     axes.set(xlabel="fall of score", title="Bands")
 

@@ -9,7 +9,7 @@ from asdjax.evaluation.clip_table import Row
 
 MOST_ANOMALOUS, HIGHEST_NORMAL, LOWEST_ANOMALY = (
     "The most anomalous clips",
-    "Normal clips with the highest scores",
+    "Other normal clips with the highest scores",
     "Anomalies with the lowest scores",
 )
 WHY = {

@@ -102,7 +102,7 @@ def _asked(
     nearest = [models.nearest(number) for number in numbers]
     own = [models.test_clips[number] for number in numbers]
     neighbours = [models.bank_clips[number] for number, _ in nearest]
-    samples = _samples(workdir, config, own + neighbours)
+    samples = _samples(workdir, config, {clip: models.digests[clip] for clip in own + neighbours})
     out = []
     for one, number, clip, neighbour, (_, cosine) in zip(chosen, numbers, own, neighbours, nearest, strict=True):
         sound, other = samples[clip], samples[neighbour]
@@ -114,13 +114,14 @@ def _asked(
     return out
 
 
-def _samples(workdir: Path, config: Config, clips: Sequence[Clip]) -> dict[Clip, np.ndarray]:
+def _samples(workdir: Path, config: Config, digests: Mapping[Clip, str]) -> dict[Clip, np.ndarray]:
+    """The sound of clips, given with its SHA-256."""
     folder = store_folder(config, workdir)
     found: dict[Clip, np.ndarray] = {}
-    for machine in {clip.machine: None for clip in clips}:
-        of_machine = [clip for clip in clips if clip.machine == machine]
-        held = store.samples_of(folder, machine, [clip.path for clip in of_machine])
-        found |= dict(zip(of_machine, held, strict=True))
+    for machine in {clip.machine: None for clip in digests}:
+        of_machine = [clip for clip in digests if clip.machine == machine]
+        held = store.samples_of(folder, machine, {clip.path: digests[clip] for clip in of_machine})
+        found |= {clip: held[clip.path] for clip in of_machine}
     return found
 
 

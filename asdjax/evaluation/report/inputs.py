@@ -74,7 +74,7 @@ def read(workdir: Path, split: str | None, overrides: Mapping[str, str]) -> Inpu
     system = evaluation.results["systems"][HEADLINE]
     seeds = tuple(system.get("seeds", evaluation.config.seed))  # training may have begun others since
     name = HEADLINE if len(seeds) == 1 else f"{HEADLINE}@{seeds[0]}"
-    rows = clip_table.read(evaluation.folder / "clips" / f"{name}.csv")
+    rows = clip_table.read(evaluation.folder / "clips" / f"{name}.csv", evaluation.results["clips"][name])
     fleets = _fleets(evaluation, results.of_seed(system, seeds[0])["members"])
     return Inputs(evaluation.folder, evaluation.results, evaluation.config, seeds, seeds[0], rows, fleets)
 

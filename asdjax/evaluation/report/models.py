@@ -38,6 +38,9 @@ class Models:
         ]
         self._first = fleet.checkpoints[self.keys[0].line]
         self.bank_clips, self.test_clips = self._first.kept.bank.clips, self._first.kept.test.clips
+        self.digests = {
+            clip: sha256 for part in self._first.kept for clip, sha256 in zip(part.clips, part.digests, strict=True)
+        }
         self._number = {
             (clip.machine, clip.section, clip.domain, clip.name): i for i, clip in enumerate(self.test_clips)
         }

@@ -9,6 +9,7 @@ from typing import Any
 import librosa
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from sklearn.metrics import auc, roc_auc_score, roc_curve
 
@@ -20,6 +21,7 @@ from asdjax.evaluation.metrics import ScoredClip
 from asdjax.evaluation.opened import Loaded
 from asdjax.evaluation.report import (
     bands,
+    cards,
     choice,
     curves,
     embedding_map,
@@ -32,6 +34,7 @@ from asdjax.evaluation.report import (
     tables,
 )
 from asdjax.evaluation.report.explain import Explanation
+from asdjax.evaluation.report.figures import ANOMALY
 from asdjax.evaluation.report.inputs import Inputs
 from asdjax.evaluation.report.models import ModelKey, Models
 
@@ -279,3 +282,21 @@ def test_players_share_a_budget_and_play_the_strangest_part():
 def test_spans_are_joined_where_they_touch_or_overlap():
     assert spans.joined([(0.0, 1.0), (1.0, 2.0), (1.5, 3.0), (4.0, 5.0)]) == [(0.0, 3.0), (4.0, 5.0)]
     assert spans.joined([]) == []
+
+
+def test_the_bands_that_are_named_are_those_that_are_coloured(explained: list[Explanation]):
+    edges = np.array([0, 250, 500, 1000, 2000])
+    for fall, named in (
+        ([0.06, 0.0, 0.04, -0.5], "0–0.25 kHz."),
+        ([0.5, 0.3, 0.0, 0.24], "0–0.5 kHz."),
+        ([0.04, 0.0, -0.1, 0.0], ""),
+    ):
+        one = explained[0]._replace(bands=explain.Bands(edges, 1.0, 1.0 - np.array(fall)))
+        axes = Figure().add_subplot()
+        axes.set_ylim(np.log2(100), np.log2(2000))
+        cards._draw_bands(axes, one)
+        coloured = [bar.get_facecolor() == to_rgba(ANOMALY) for bar in axes.patches]
+        assert cards.band_names(edges, np.flatnonzero(coloured).tolist()) + "." * bool(named) == named
+        assert (f"What matters most: {named} " if named else "No single frequency band") in cards._where(one)
+        ticks, (left, right) = axes.get_xticks(), axes.get_xlim()
+        assert abs(ticks[1] - ticks[0]) > 0.3 * (right - left)
