@@ -80,7 +80,7 @@ def _check(options: argparse.Namespace) -> int:
     if options.json:
         console.require_writable(options.json)
     result = check(configfile.load(options.config, options.overrides))
-    console.write(format_table(result))
+    console.write(format_table(result, console.width()))
     if options.json:
         console.write_json(options.json, as_json(result))
     return BAD_INPUT if result.errors else DONE

@@ -75,14 +75,15 @@ def as_json(result: CheckResult) -> dict[str, Any]:
     }
 
 
-def format_table(result: CheckResult) -> str:
+def format_table(result: CheckResult, width: int = WIDTH) -> str:
     """Counts per machine type, section, split, domain and label, then the findings, alike ones together.
 
-    No line is longer than 80 characters, but for what a long path needs. `as_json` has every finding singly.
+    No line is longer than 80 characters, and of findings none longer than a narrower terminal's `width`, but for what a
+    long path needs. `as_json` has every finding singly.
     """
     clips = sum(count.clips for count in result.counts)
     lines = [f"{result.layout}, {clips} clips", "", *_count_lines(result.counts), ""]
-    return "\n".join([*lines, *_finding_lines(result.findings), _summary(result.findings)])
+    return "\n".join([*lines, *_finding_lines(result.findings, min(width, WIDTH)), _summary(result.findings)])
 
 
 def _count_lines(counts: Sequence[Count]) -> Iterator[str]:
@@ -107,17 +108,17 @@ def _cut(text: str, width: int) -> str:
     return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
-def _finding_lines(findings: Sequence[Finding]) -> Iterator[str]:
+def _finding_lines(findings: Sequence[Finding], width: int) -> Iterator[str]:
     kinds: dict[tuple, list[Finding]] = defaultdict(list)
     for finding in findings:
         kinds[finding.severity, _wording(finding.what), _wording(finding.remedy)].append(finding)
     for alike in kinds.values():
         what, remedy = (_in_common(texts) for texts in zip(*((f.what, f.remedy) for f in alike), strict=True))
-        yield from _wrap(f"{alike[0].severity}: {what}", "", "  ")
-        yield from _wrap(f"to do: {remedy}", "  ", "    ")
+        yield from _wrap(f"{alike[0].severity}: {what}", width, "", "  ")
+        yield from _wrap(f"to do: {remedy}", width, "  ", "    ")
         for finding in alike[:EXAMPLES]:
             own = "" if finding.what == what else f": {finding.what}"
-            yield from _wrap(f"{finding.where}{own}", "  - ", "    ")
+            yield from _wrap(f"{finding.where}{own}", width, "  - ", "    ")
         if len(alike) > EXAMPLES:
             yield f"  and {len(alike) - EXAMPLES} more: --json lists all"
         yield ""
@@ -134,10 +135,10 @@ def _in_common(texts: Sequence[str]) -> str:
     return "".join(part[0] if len(set(part)) == 1 else "…" for part in parts)
 
 
-def _wrap(text: str, first: str, rest: str) -> list[str]:
+def _wrap(text: str, width: int, first: str, rest: str) -> list[str]:
     return textwrap.wrap(
         text,
-        WIDTH,
+        max(width, 20),
         initial_indent=first,
         subsequent_indent=rest,
         break_on_hyphens=False,

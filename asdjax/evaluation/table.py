@@ -1,5 +1,6 @@
 """The report's Table 2 for a run: harmonic means of AUC and pAUC by machine type, in percent."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -50,7 +51,8 @@ def as_text(rows: Sequence[Row], width: int = 80) -> str:
             cells = [f"{texts[i]:<{widths[i]}}" if i == 0 else f"{texts[i]:>{widths[i]}}" for i in columns]
             blocks.append("  ".join(cells).rstrip())
         blocks.append("")
-    return "\n".join([*blocks, *notes(rows)])
+    below = [line for note in notes(rows) for line in textwrap.wrap(note, max(width, 20), subsequent_indent="  ")]
+    return "\n".join([*blocks, *below])
 
 
 def _blocks(widths: Sequence[int], width: int) -> list[list[int]]:

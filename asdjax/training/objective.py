@@ -1,5 +1,8 @@
 """What a step minimises for one variant: the mixup loss that a head makes of its embeddings.
 
+A head of its own for each variant, where one over all of them stacked would be the same numbers: so one variant's
+backward pass can end, and free its memory, before the next one's forward pass begins.
+
 Letters: b batch, k classes.
 """
 

@@ -308,6 +308,14 @@ def test_the_table_fits_80_columns_but_for_words_that_do_not(tmp_path: Path):
     assert "2 errors, 0 warnings, 1 note" in text
 
 
+def test_findings_fit_a_narrow_terminal(root: Path):
+    (root / TRAIN.format(10)).write_bytes(b"<html>")
+    result = checked(root)
+    findings = format_table(result, 40).partition("error: ")[2]
+    assert all(len(line) <= 40 or len(line.split()[-1]) > 30 for line in findings.splitlines())
+    assert findings.split() == format_table(result).partition("error: ")[2].split()
+
+
 def test_the_table_counts_as_the_result_does(root: Path):
     lines = format_table(checked(root)).splitlines()
     assert lines[0] == "dcase2021, 6 clips"

@@ -117,9 +117,10 @@ def _strong(one: Explanation) -> np.ndarray:
 
 
 def band_names(edges_hz: np.ndarray, of_bands: Sequence[int]) -> str:
-    """For people: 0.25–0.5 kHz and 3–5 kHz, neighbours as one."""
+    """For people: 0.25–0.5, 1–2 and 3–5 kHz, neighbours as one."""
     spans = joined((edges_hz[band] / 1000, edges_hz[band + 1] / 1000) for band in of_bands)
-    return " and ".join(f"{low:g}–{high:g} kHz" for low, high in spans)
+    *others, last = [f"{low:g}–{high:g}" for low, high in spans]
+    return f"{', '.join(others)} and {last} kHz" if others else f"{last} kHz"
 
 
 def _clip_picture(one: Explanation, levels: Levels, reach: tuple[float, float]) -> Picture:

@@ -287,8 +287,9 @@ def test_spans_are_joined_where_they_touch_or_overlap():
 def test_the_bands_that_are_named_are_those_that_are_coloured(explained: list[Explanation]):
     edges = np.array([0, 250, 500, 1000, 2000])
     for fall, named in (
-        ([0.06, 0.0, 0.04, -0.5], "0–0.25 kHz."),
-        ([0.5, 0.3, 0.0, 0.24], "0–0.5 kHz."),
+        ([0.06, 0.0, 0.04, -0.5], "0–0.25 kHz"),
+        ([0.5, 0.3, 0.0, 0.24], "0–0.5 kHz"),
+        ([0.5, 0.0, 0.3, 0.3], "0–0.25 and 0.5–2 kHz"),
         ([0.04, 0.0, -0.1, 0.0], ""),
     ):
         one = explained[0]._replace(bands=explain.Bands(edges, 1.0, 1.0 - np.array(fall)))
@@ -296,7 +297,11 @@ def test_the_bands_that_are_named_are_those_that_are_coloured(explained: list[Ex
         axes.set_ylim(np.log2(100), np.log2(2000))
         cards._draw_bands(axes, one)
         coloured = [bar.get_facecolor() == to_rgba(ANOMALY) for bar in axes.patches]
-        assert cards.band_names(edges, np.flatnonzero(coloured).tolist()) + "." * bool(named) == named
-        assert (f"What matters most: {named} " if named else "No single frequency band") in cards._where(one)
+        if named:
+            assert cards.band_names(edges, np.flatnonzero(coloured).tolist()) == named
+            assert f"What matters most: {named}. " in cards._where(one)
+        else:
+            assert not any(coloured)
+            assert "No single frequency band" in cards._where(one)
         ticks, (left, right) = axes.get_xticks(), axes.get_xlim()
         assert abs(ticks[1] - ticks[0]) > 0.3 * (right - left)
