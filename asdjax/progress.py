@@ -170,7 +170,7 @@ class Progress:
                 bar.set_description_str(line)
 
     def close(self) -> None:
-        """Leave the finished bar standing with the newest note, or say how long it took."""
+        """Leave the finished bar standing with the newest note, or say how long it took, if it has advanced at all."""
         self._stop_ticking()
         note = self._told[0] if self._told else ""
         for line in reversed(self._below):
@@ -181,7 +181,7 @@ class Progress:
         if self._watched:
             for line in wrapped(note, _room()):
                 say(f"  {line}")
-        else:
+        elif self._first:
             took = f"{self.what}: {self.done} of {self.total} {self.unit}s in {monotonic() - self._begun:.1f} s"
             say("; ".join(filter(None, (took, note))))
 

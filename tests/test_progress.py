@@ -66,6 +66,9 @@ def test_a_wait_that_ends_in_an_error_says_how_far_it_came(capsys: pytest.Captur
         shown.advance(4)
         raise ValueError
     assert capsys.readouterr().err.startswith("fan: 4 of 9 steps in ")
+    with contextlib.suppress(ValueError), progress("fan", 9, "step"):
+        raise ValueError
+    assert capsys.readouterr().err == ""
 
 
 def test_a_long_first_step_says_that_it_is_still_at_it(
