@@ -109,6 +109,7 @@ def _split_overrides(parser: argparse.ArgumentParser, arguments: Sequence[str]) 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="asdjax",
+        allow_abbrev=False,
         description="Detect machine faults by sound, trained on normal recordings only.",
         epilog="Exit codes: 0 done; 2 bad usage, configuration or data; 75 stopped by SIGTERM or Ctrl-C "
         "(run again; train goes on from what it saved); 1 anything else.",

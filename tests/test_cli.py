@@ -194,6 +194,14 @@ def test_an_override_without_a_value_is_named(words: list[str], capsys: pytest.C
     assert "--config.seed: expected a value, came none" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words", [["--deb", "evaluate"], ["evaluate", "--work", "w"], ["bench", "--deb", "knn"]])
+def test_options_are_not_abbreviated(words: list[str], capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
 def test_metrics_that_could_not_be_written_are_not_computed(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     words = ["--scores", str(tmp_path / "nowhere"), "--json", str(tmp_path / "nowhere" / "f.json")]
     assert main(["metrics", "--year", "2021", *words]) == 2

@@ -15,9 +15,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from asdjax import parallel
-from asdjax.compiled import counts, hlo, traffic
+from asdjax.compiled import hlo, traffic
 from asdjax.config import Config, default
-from asdjax.training import batches, fleet, optimizer, sampler, train_step
+from asdjax.training import batches, counts, fleet, optimizer, sampler, train_step
 from asdjax.training.batches import Audio
 from asdjax.training.feed import waves_of
 from asdjax.training.fleet import FleetSpec
@@ -94,8 +94,8 @@ class Step:
     """A fleet's program in training, or several tasks' fleets stacked in one: as many steps as are asked for, on one
     device.
 
-    `flops` and `traffic` are of a step, as asdjax.compiled counts them: on a CPU without most of the gradients of
-    depthwise kernels, whose rows are looped over.
+    `flops` and `traffic` are of a step, as training/counts.py and compiled/traffic.py have them: on a CPU without most
+    of the gradients of depthwise kernels, whose rows are looped over.
     """
 
     def __init__(self, spec: FleetSpec, tasks: int = 1) -> None:

@@ -23,7 +23,9 @@ AsText = Callable[[dict[str, Any]], str]
 
 def add_bench(commands: Any) -> None:
     """Add `asdjax bench` to the commands of the parser."""
-    parser = commands.add_parser("bench", help="measure how fast training, signal, search and storage are here")
+    what = "measure how fast training, signal, search and storage are here"
+    parser = commands.add_parser("bench", help=what, allow_abbrev=False)
+    console.add_debug(parser, default=argparse.SUPPRESS)
     parser.description = "Measure how fast this machine is at what takes time; run it while nothing else runs."
     parts = parser.add_subparsers(dest="part", required=True, metavar="part")
     _add_train(parts)

@@ -1,1 +1,1 @@
-"""Compiled programs: what runs, what it moves, what it costs."""
+"""Compiled programs as XLA writes them out: what runs, and what it moves."""

@@ -3,16 +3,17 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from asdjax import signal
 from asdjax.config import Config
+from asdjax.corpus import store
 from asdjax.corpus.check import CheckResult, check_corpus
 from asdjax.corpus.clips import Clip, Corpus
 from asdjax.corpus.layouts import read_corpus
-from asdjax.corpus.store import Accept, WaveStore, accept_any, open_store
+from asdjax.corpus.store import WaveStore, open_store
 from asdjax.errors import InputError
 from asdjax.progress import track
 from asdjax.threads import in_order
@@ -79,23 +80,36 @@ def store_folder(config: Config, workdir: Path) -> Path:
     return Path(config.data.store) if config.data.store else workdir / "store"
 
 
-def open_stores(
-    config: Config, workdir: Path, corpus: Corpus, machines: Sequence[str], accept: Accept = accept_any
-) -> Stores:
-    """The stores of machine types, built where missing, in `config.data.store` or W/store; what `accept` raises of one
-    leaves that as it was."""
+def open_stores(config: Config, workdir: Path, corpus: Corpus, machines: Sequence[str]) -> Stores:
+    """The stores of machine types, built where missing, in `config.data.store` or W/store."""
     return {
         machine: open_store(
             store_folder(config, workdir),
             machine,
             corpus.select(machine=machine),
-            sample_rate_hz=config.signal.sample_rate_hz,
-            on_mismatch=config.data.on_mismatch,
-            channel=config.data.channel,
             shared=bool(config.data.store),
-            accept=accept,
+            **_decoding(config),
         )
         for machine in machines
+    }
+
+
+def digests_of(config: Config, workdir: Path, clips: Sequence[Clip]) -> dict[Path, str]:
+    """The SHA-256 of each clip's samples by its path, as `open_stores` would have it; it builds none."""
+    folder, digests = store_folder(config, workdir), {}
+    for machine in dict.fromkeys(clip.machine for clip in clips):
+        of_machine = [clip for clip in clips if clip.machine == machine]
+        digests |= store.digests_of(folder, machine, of_machine, **_decoding(config))
+    return digests
+
+
+def _decoding(config: Config) -> dict[str, Any]:
+    """How samples are made of recordings."""
+    data = config.data
+    return {
+        "sample_rate_hz": config.signal.sample_rate_hz,
+        "on_mismatch": data.on_mismatch,
+        "channel": data.channel,
     }
 
 

@@ -262,10 +262,21 @@ def _finish(
     left_out: list[Path],
     roots: list[Path],
 ) -> Scan:
-    ordered = tuple(sorted(clips, key=_order))
+    odd = [clip for clip in clips if not _is_text(f"{clip.machine}{clip.section}{clip.name}")]
+    unparsed = unparsed + [(clip.place, "a name that is not in UTF-8; rename it") for clip in odd]
+    ordered = tuple(sorted((clip for clip in clips if clip not in odd), key=_order))
     if not ordered and not unparsed:
         raise _no_recordings(roots)
     return Scan(layout, ordered, tuple(unparsed), _twins(layout, ordered), tuple(left_out))
+
+
+def _is_text(name: str) -> bool:
+    """Whether a file's name is what it says; one in another encoding than UTF-8 has bytes left over."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _order(clip: Clip) -> tuple[str, bool, str, str, str, str]:

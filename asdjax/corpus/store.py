@@ -9,7 +9,8 @@ overwritten by the next. Both files follow from the clips, their order and the s
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,9 +27,6 @@ from asdjax.threads import in_order
 VERSION = 2
 INDEX = "index.json"
 PARTIAL = "samples.partial"
-
-Accept = Callable[[Mapping[Path, str]], None]
-"""Told the SHA-256 of each clip's samples by its path; raises what it has against them."""
 
 _Job = Callable[[], tuple[np.ndarray, str]]
 """Yields a clip's samples and their digest."""
@@ -67,10 +65,6 @@ class WaveStore:
         return self.flat[start : start + int(self.lengths[i])]
 
 
-def accept_any(digests: Mapping[Path, str]) -> None:
-    """Nothing against any clip."""
-
-
 def open_store(
     folder: Path,
     machine: str,
@@ -80,7 +74,6 @@ def open_store(
     on_mismatch: OnMismatch,
     channel: str = MEAN,
     shared: bool = True,
-    accept: Accept = accept_any,
 ) -> WaveStore:
     """The store of `machine` under `folder` for `clips`, built where it is missing or out of date.
 
@@ -90,49 +83,71 @@ def open_store(
     `shared` may hold none of these clips (they were moved, say) and is then built anew.
 
     Raises InputError for a clip that `audio.decode` refuses, for a store that was built with other
-    settings, for none of these clips, or is damaged, and where the folder cannot be written; and what `accept`
-    raises. All that was there before is then there still.
+    settings, for none of these clips, or is damaged, and where the folder cannot be written. All that was
+    there before is then there still.
     """
     if not clips:
         raise ValueError(f"a store needs at least one clip of {machine}")
     home = Path(folder) / machine
-    settings = {"version": VERSION, "sample_rate_hz": sample_rate_hz, "on_mismatch": on_mismatch, "channel": channel}
+    settings = _settings(sample_rate_hz, on_mismatch, channel)
     origins = [_origin(clip) for clip in clips]
     with locked_folder(home):
         store = _load(home, settings)
         if shared:
             _refuse_strangers(home, store, origins)
-        wanted = dict(zip(origins, clips, strict=True))
-        if all(origin in store.places for origin in origins):
-            accept(_digests(wanted, [store.places[origin] for origin in wanted]))
-        else:
-            store = _build(home, wanted, store, settings, accept)
+        if not all(origin in store.places for origin in origins):
+            store = _build(home, dict(zip(origins, clips, strict=True)), store, settings)
     places = [store.places[origin] for origin in origins]
     offsets = np.array([place.offset for place in places], np.int64)
     lengths = np.array([place.samples for place in places], np.int64)
     return WaveStore(home, tuple(clips), store.flat, offsets, lengths, tuple(place.sha256 for place in places))
 
 
+def digests_of(
+    folder: Path,
+    machine: str,
+    clips: Sequence[Clip],
+    *,
+    sample_rate_hz: int,
+    on_mismatch: OnMismatch,
+    channel: str = MEAN,
+) -> dict[Path, str]:
+    """The SHA-256 of each clip's samples by its path, as `open_store` would have it; what the store does not hold is
+    decoded for that. Nothing is written; raises InputError as `open_store`."""
+    home = Path(folder) / machine
+    settings = _settings(sample_rate_hz, on_mismatch, channel)
+    with locked_folder(home) if home.is_dir() else nullcontext():
+        store = _load(home, settings)
+        jobs = (_job(clip, _origin(clip), store, settings) for clip in clips)
+        digests = [sha256 for _, sha256 in track(in_order(jobs), f"look at {machine}", len(clips), "clip", quiet=True)]
+    return {clip.path: sha256 for clip, sha256 in zip(clips, digests, strict=True)}
+
+
+def _settings(sample_rate_hz: int, on_mismatch: OnMismatch, channel: str) -> dict[str, Any]:
+    return {"version": VERSION, "sample_rate_hz": sample_rate_hz, "on_mismatch": on_mismatch, "channel": channel}
+
+
 def samples_of(folder: Path, machine: str, digests: Mapping[Path, str]) -> dict[Path, np.ndarray]:
     """What the store of `machine` under `folder` holds of clips, given by path with the SHA-256 of their samples:
-    int16 (s,) each, views of the mapped file.
+    int16 (s,) each, views of the mapped file, wherever the clips lie now.
 
     Neither the clips, which may be gone, nor the store are touched. Raises InputError where the store is missing,
     damaged, or does not hold one of them, or not as it was.
     """
     home = Path(folder) / machine
     store = _load(home, {"version": VERSION})
-    places = {origin.path: place for origin, place in store.places.items()}
-    return {path: _held(home, store, places, path, sha256) for path, sha256 in digests.items()}
+    places = {place.sha256: place for place in store.places.values()}
+    paths = {origin.path for origin in store.places}
+    return {path: _held(home, store, places.get(sha256), paths, path) for path, sha256 in digests.items()}
 
 
-def _held(home: Path, store: "_Index", places: "dict[str, _Place]", path: Path, sha256: str) -> np.ndarray:
-    if str(path) not in places:
-        raise InputError(f"{home}: expected the sound of {path}, which it does not hold; run asdjax evaluate again")
-    if places[str(path)].sha256 != sha256:
+def _held(home: Path, store: "_Index", place: "_Place | None", paths: set[str], path: Path) -> np.ndarray:
+    if place is None and str(path) in paths:
         raise InputError(f"{path}: another recording than the one that was evaluated; run asdjax evaluate again")
-    samples = store.samples(places[str(path)])
-    if hashlib.sha256(samples).hexdigest() != places[str(path)].sha256:
+    if place is None:
+        raise InputError(f"{home}: expected the sound of {path}, which it does not hold; run asdjax evaluate again")
+    samples = store.samples(place)
+    if hashlib.sha256(samples).hexdigest() != place.sha256:
         raise InputError(f"{home}: damaged, what it holds of {path} is not what was decoded; remove {home}")
     return samples
 
@@ -227,7 +242,7 @@ def _refuse_strangers(home: Path, store: _Index, origins: list[_Origin]) -> None
         )
 
 
-def _build(home: Path, wanted: dict[_Origin, Clip], old: _Index, settings: dict[str, Any], accept: Accept) -> _Index:
+def _build(home: Path, wanted: dict[_Origin, Clip], old: _Index, settings: dict[str, Any]) -> _Index:
     """Write the store anew, with what `old` holds already copied from there."""
     keep = old.name
     jobs = (_job(clip, origin, old, settings) for origin, clip in wanted.items())
@@ -236,7 +251,6 @@ def _build(home: Path, wanted: dict[_Origin, Clip], old: _Index, settings: dict[
             written = _write(out, jobs, len(wanted), f"store {home.name}")
             out.flush()
             os.fsync(out.fileno())
-        accept(_digests(wanted, written))
         places = dict(zip(wanted, written, strict=True))
         name = f"samples-{_digest(written)[:16]}.int16"
         os.replace(home / PARTIAL, home / name)
@@ -245,10 +259,6 @@ def _build(home: Path, wanted: dict[_Origin, Clip], old: _Index, settings: dict[
     finally:
         _sweep(home, keep)
     return _Index(name, _map(home / name), places)
-
-
-def _digests(wanted: dict[_Origin, Clip], places: Iterable[_Place]) -> dict[Path, str]:
-    return {clip.path: place.sha256 for clip, place in zip(wanted.values(), places, strict=True)}
 
 
 def _job(clip: Clip, origin: _Origin, old: _Index, settings: dict[str, Any]) -> _Job:

@@ -80,8 +80,8 @@ def grouped(clips: Sequence[Clip], bank: str) -> dict[tuple[str | None, ...], li
     return groups
 
 
-def bank_parts(bank: str) -> str:
-    """By what `grouped` parts training clips into the banks that clips are held against: of "either_domain" two."""
+def grouping_of(bank: str) -> str:
+    """What to give `grouped` for the banks as they are: "either_domain" has one for each domain."""
     return "same_domain" if bank == "either_domain" else bank
 
 

@@ -30,9 +30,9 @@ def trained(config: Config, runs: Sequence[Run], step: int | None = None) -> Cho
     """Of every run the newest checkpoints, or those of a step, of the lines asked for; of phase 1 where a run has no
     phase 2.
 
-    Raises InputError where one is missing or damaged, and for a line that no run has.
+    Raises InputError where one is missing or damaged, and where no run has any of the lines asked for.
     """
-    _require_lines(config, runs)
+    require_lines(config, runs)
     return {
         run.name: [
             Checkpoint(suffix, line, _step(run, line, planned, step)) for suffix, line, planned in _asked(config, run)
@@ -41,13 +41,13 @@ def trained(config: Config, runs: Sequence[Run], step: int | None = None) -> Cho
     }
 
 
-def _require_lines(config: Config, runs: Sequence[Run]) -> None:
-    """See that every line asked for by name is one of some run at least."""
+def require_lines(config: Config, runs: Sequence[Run]) -> None:
+    """Raise InputError where no run has any of the lines asked for by name."""
     there = {line for run in runs for line in lines_of(config, run.task)}
-    if missing := [line for line in config.evaluate.lines if line not in there]:
+    if config.evaluate.lines and there.isdisjoint(config.evaluate.lines):
         raise InputError(
-            f"config.evaluate.lines: expected any of {', '.join(sorted(there))}, got {missing[0]}, which no fleet has: "
-            "no section has target training clips for a phase 2"
+            f"config.evaluate.lines: expected any of {', '.join(sorted(there))}, got "
+            f"{', '.join(config.evaluate.lines)}, which no fleet has: no section has target clips to train phase 2 on"
         )
 
 

@@ -93,7 +93,10 @@ def load(evaluation: Path, run: str, line: str, variants: Sequence[str]) -> Chec
         _require_same(home, listed["files"], variants)
         return Checkpointed(*(_part(home / part, listed[part], variants) for part in _PARTS))
     except (FileNotFoundError, ValueError, KeyError) as error:
-        raise InputError(f"{home}: expected an evaluation's embeddings ({error}); run asdjax evaluate again") from error
+        reason = f"{error.filename}: {error.strerror}" if isinstance(error, FileNotFoundError) else error
+        raise InputError(
+            f"{home}: expected an evaluation's embeddings ({reason}); run asdjax evaluate again"
+        ) from error
 
 
 def _listed(file: Path) -> dict[str, Any]:

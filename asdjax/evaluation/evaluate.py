@@ -2,7 +2,6 @@
 the auto-encoder, and that only where baselines are asked for."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -18,7 +17,13 @@ from asdjax.evaluation.bank import Scoring
 from asdjax.evaluation.baselines import kept, score
 from asdjax.evaluation.choice import Checkpoint, Choose, Chosen
 from asdjax.evaluation.opened import restored
-from asdjax.evaluation.preconditions import of_split, require_allowed, require_density, scorable, tell_of_small_banks
+from asdjax.evaluation.preconditions import (
+    require_allowed,
+    require_density,
+    scorable_clips,
+    tell_of_small_banks,
+    test_clips_of,
+)
 from asdjax.evaluation.results import Results
 from asdjax.evaluation.systems import Losses, Models
 from asdjax.files import locked_folder
@@ -39,15 +44,15 @@ class Request(NamedTuple):
 def evaluate(workdir: Path, request: Request, overrides: Mapping[str, str] = MappingProxyType({})) -> Results:
     """Score all test clips, judge those of a split and write W/evaluation/<split>/; returns what was written.
 
-    `overrides` as in `configfile.read`. Raises InputError where something is missing that this needs, before anything
-    is written.
+    `overrides` as in `configfile.read`. Raises InputError where something is missing that this needs; an earlier
+    evaluation then stands.
     """
     # 1. What was trained, on what.
     config = configfile.read(workdir, overrides)
     corpus = open_corpus(config)
     require_allowed(config, corpus)
     require_density(config, corpus)
-    judged = scorable(config, corpus, of_split(corpus, request.split), request.split)
+    judged = scorable_clips(config, corpus, test_clips_of(corpus, request.split), request.split)
     folder = workdir / "evaluation" / request.split
     with locked_folder(folder, wait=False):
         results.fresh(folder, embeddings.FOLDER)
@@ -66,6 +71,7 @@ def _evaluated(
     runs = [run for run in runs if run.name in chosen]
     machines = {machine for run in runs for machine in run.task.machines}
     judged = [clip for clip in judged if clip.machine in machines]
+    record.require_same_clips(config, workdir, runs)
     prepared = [(run, _recorded(config, workdir, corpus, run, request.split)) for run in runs]
     tell_of_small_banks(config, (recorded["bank"] for _, recorded in prepared))
     by_seed: dict[int, Models] = {}
@@ -97,8 +103,7 @@ def _evaluated(
 def _recorded(config: Config, workdir: Path, corpus: Corpus, run: Run, split: str) -> dict[str, Recorded]:
     """The training clips of a run's machine types, which make the banks, and their test clips: the labelled ones, which
     rank models, and of the split `eval` the others too."""
-    as_trained = partial(record.require_same, run.folder, run.task)
-    stores = open_stores(config, workdir, corpus, run.task.machines, as_trained)
+    stores = open_stores(config, workdir, corpus, run.task.machines)
     wanted = [clip for clip in corpus.select(split="test") if split == "eval" or not clip.blind]
     test = [clip for clip in wanted if clip.machine in run.task.machines]
     return {

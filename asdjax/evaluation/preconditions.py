@@ -7,7 +7,7 @@ from asdjax.config import Config
 from asdjax.corpus.access import Recorded
 from asdjax.corpus.clips import Clip, Corpus
 from asdjax.errors import InputError
-from asdjax.evaluation.bank import bank_parts, group_of, grouped
+from asdjax.evaluation.bank import group_of, grouped, grouping_of
 from asdjax.progress import say
 from asdjax.signal import spectrogram_of
 from asdjax.training import embed
@@ -33,7 +33,7 @@ def require_density(config: Config, corpus: Corpus) -> None:
         return
     most: dict[tuple[str | None, ...], int] = {}
     for (machine, section, domain), clips in grouped(
-        corpus.select(split="train"), bank_parts(config.evaluate.bank)
+        corpus.select(split="train"), grouping_of(config.evaluate.bank)
     ).items():
         key = (machine, section, None if config.evaluate.bank == "either_domain" else domain)
         most[key] = max(most.get(key, 0), len(clips))
@@ -44,7 +44,7 @@ def require_density(config: Config, corpus: Corpus) -> None:
         )
 
 
-def of_split(corpus: Corpus, split: str) -> list[Clip]:
+def test_clips_of(corpus: Corpus, split: str) -> list[Clip]:
     """The test clips of a split; none, and it is said, where the corpus has no test clip at all: then there is a
     detector to make, and nothing to judge it by."""
     test = corpus.select(split="test")
@@ -60,7 +60,7 @@ def of_split(corpus: Corpus, split: str) -> list[Clip]:
     return judged
 
 
-def scorable(config: Config, corpus: Corpus, judged: Sequence[Clip], split: str) -> list[Clip]:
+def scorable_clips(config: Config, corpus: Corpus, judged: Sequence[Clip], split: str) -> list[Clip]:
     """The clips that have training clips to be scored against; says how many of which sections have none.
 
     Raises InputError where that is all of them or, as a submission must have every row, any of the split `eval`.
@@ -87,7 +87,7 @@ def tell_of_small_banks(config: Config, recorded: Iterable[Recorded]) -> None:
     few = {}
     for clips, recordings in recorded:
         pieces = [len(embed.piece_starts(len(one.samples), spectrogram, settings.stride_frames)) for one in recordings]
-        for key, members in grouped(clips, bank_parts(settings.bank)).items():
+        for key, members in grouped(clips, grouping_of(settings.bank)).items():
             of_bank = [pieces[clip] for clip in members]
             if (number := sum(of_bank) - max(of_bank)) < settings.k:
                 few[" ".join(filter(None, key))] = number

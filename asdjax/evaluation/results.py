@@ -31,10 +31,11 @@ FOLDERS = (*_WRITTEN, embeddings.FOLDER)
 
 
 class Results(NamedTuple):
-    """Where everything lies, and the rows of the table."""
+    """Where everything lies, the rows of the table, and whether the report of an earlier evaluation has gone."""
 
     folder: Path
     rows: list[Row]
+    unreported: bool
 
 
 def write(
@@ -68,21 +69,26 @@ def write(
         content = sealed({**about, "clips": clips, "systems": described})
         write_to_disk(folder / "table.md.partial", as_markdown(rows))
         write_to_disk(folder / "results.json.partial", json.dumps(content, indent=1) + "\n")
-    _replace_earlier(folder)
-    return Results(folder, rows)
+    return Results(folder, rows, _replace_earlier(folder))
 
 
-def _replace_earlier(folder: Path) -> None:
-    """Move what was prepared to its place, results.json last: nothing takes any space on the disk any more."""
-    if (folder / "report.html").exists():
-        say(f"{folder / 'report.html'}: of an earlier evaluation, removed; run asdjax report again")
+def _replace_earlier(folder: Path) -> bool:
+    """Move what was prepared to its place, results.json last: nothing takes any space on the disk any more. Returns
+    whether there was a report of the earlier evaluation, which is gone then."""
+    reported = (folder / "report.html").exists()
     for told_of_before in ("results.json", "report.html"):
         (folder / told_of_before).unlink(missing_ok=True)
+    old = folder / "earlier.old"
+    shutil.rmtree(old, ignore_errors=True)
+    old.mkdir(exist_ok=True)
     for name in (*FOLDERS, *_TEXTS):
         partial = folder / f"{name}.partial"
         if partial.exists():
-            shutil.rmtree(folder / name, ignore_errors=True)
+            if (folder / name).exists():
+                (folder / name).rename(old / name)  # where a file of it is open, a network's disk may not let it go yet
             partial.replace(folder / name)
+    shutil.rmtree(old, ignore_errors=True)
+    return reported
 
 
 def folder_of(workdir: Path, split: str | None) -> Path:
@@ -107,7 +113,10 @@ def read(folder: Path) -> dict[str, Any]:
     """results.json of an evaluation; raises InputError where nothing was evaluated, or it is damaged."""
     file = folder / "results.json"
     try:
-        return unsealed(file.read_text())
+        found = unsealed(file.read_text())
+        if "clips" not in found:
+            raise ValueError("of an earlier version of asdjax")
+        return found
     except FileNotFoundError:
         raise InputError(f"{file}: no such file, nothing was evaluated yet; run asdjax evaluate first") from None
     except OSError as error:
@@ -119,7 +128,11 @@ def read(folder: Path) -> dict[str, Any]:
 def require_same(folder: Path, found: Mapping[str, Any]) -> None:
     """Raise InputError where results.json of an evaluation, `found` earlier, is another one by now, and so what has
     been read since."""
-    if read(folder) != found:
+    try:
+        same = read(folder) == found
+    except InputError:  # gone for the moment in which another takes its place
+        same = False
+    if not same:
         raise InputError(f"{folder}: was evaluated anew meanwhile; run the same command again")
 
 

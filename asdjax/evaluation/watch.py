@@ -37,6 +37,7 @@ def watch(workdir: Path, request: Request, overrides: Mapping[str, str] = Mappin
     _wait_for_config(workdir)
     config = configfile.read(workdir, overrides)
     runs = runs_of(config, workdir, tasks_of(open_corpus(config), config.data.classes))
+    choice.require_lines(config, runs)
     judged: Chosen = {}
     while not (judged and choice.is_complete(config, runs, judged)):
         chosen = _next(workdir, config, runs, judged)

@@ -18,7 +18,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from asdjax import parallel, runtime, signal
-from asdjax.compiled import counts, hlo, traffic
+from asdjax.compiled import hlo, traffic
 from asdjax.compiled.hlo import Instruction, Program
 from asdjax.config import Config
 from asdjax.errors import InputError
@@ -26,7 +26,7 @@ from asdjax.planning.collectives import collectives_of
 from asdjax.planning.targets import Target
 from asdjax.planning.work import Work
 from asdjax.progress import say
-from asdjax.training import feed, fleet, optimizer, sampler, train_step
+from asdjax.training import counts, feed, fleet, optimizer, sampler, train_step
 from asdjax.training.batches import Audio
 from asdjax.training.fleet import FleetSpec
 from asdjax.training.phases import phase1_plan

@@ -4,10 +4,12 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from asdjax.corpus.access import Recording
+from asdjax.config import Config
+from asdjax.corpus.access import Recording, digests_of
 from asdjax.corpus.tasks import Task
 from asdjax.errors import InputError
 from asdjax.files import replace_text, sealed, unsealed
+from asdjax.training.runs import Run
 
 FILE = "task.json"
 
@@ -22,17 +24,15 @@ def save(folder: Path, task: Task, recordings: Sequence[Recording]) -> None:
 
 
 def require_same(folder: Path, task: Task, digests: Mapping[Path, str]) -> None:
-    """See that a fleet's task.json, if there is one, tells of these classes and, of the machine types whose clips'
-    digests are given by path, of these training clips, wherever they lie now.
+    """See that a fleet's task.json, if there is one, tells of these classes and clips, wherever they lie now; `digests`
+    are of the clips' samples, by path.
 
     Raises InputError that says what is new, missing or changed.
     """
     file = folder / FILE
     if not file.exists():
         return
-    classes, told = _read(file)
-    others = set(task.machines) - {clip.machine for clip in task.clips if clip.path in digests}
-    before = {name: of_clip for name, of_clip in told.items() if name.partition("/")[0] not in others}
+    classes, before = _read(file)
     now = _clips(task, digests)
     if now == before and classes == task.classes:
         return
@@ -46,6 +46,13 @@ def require_same(folder: Path, task: Task, digests: Mapping[Path, str]) -> None:
         f"{file}: expected the training clips of this fleet as they were, came others: {what}; put them back as "
         "they were, or train in another --workdir"
     )
+
+
+def require_same_clips(config: Config, workdir: Path, runs: Sequence[Run]) -> None:
+    """`require_same` of all runs, before any store is changed for them."""
+    digests = {run.task.name: digests_of(config, workdir, run.task.clips) for run in runs}
+    for run in runs:
+        require_same(run.folder, run.task, digests[run.task.name])
 
 
 def number_of_classes(folder: Path) -> int:
@@ -69,12 +76,9 @@ def _read(file: Path) -> tuple[tuple[tuple[str, ...], ...], dict[str, str]]:
 
 
 def _clips(task: Task, digests: Mapping[Path, str]) -> dict[str, str]:
-    """Class and digest of those that have one, by machine type, section, domain and name; clips of one's own that share
-    these are numbered."""
+    """Class and digest by machine type, section, domain and name; clips of one's own that share these are numbered."""
     told: dict[str, str] = {}
     for clip, klass in zip(task.clips, task.class_of_clip, strict=True):
-        if clip.path not in digests:
-            continue
         name = "/".join((clip.machine, clip.section, clip.domain or "", clip.name))
         while name in told:
             name += "+"

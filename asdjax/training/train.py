@@ -13,7 +13,7 @@ from asdjax.config import Config
 from asdjax.corpus.access import Recording, open_corpus, open_stores, recordings_of, require_sound, store_folder
 from asdjax.corpus.clips import Corpus
 from asdjax.corpus.tasks import Task, hold_out, tasks_of
-from asdjax.errors import InputError, Stopped
+from asdjax.errors import Diverged, InputError, Stopped
 from asdjax.files import locked_folder
 from asdjax.journal import Journal
 from asdjax.models import heads
@@ -49,8 +49,9 @@ def train(config: Config, workdir: Path) -> None:
         begun = [run for run in runs if any(map(checkpoints.steps, run.folder.glob("phase*")))]
         if len(begun) < len(runs):
             require_sound(config)
+        record.require_same_clips(config, workdir, begun)
         # 2. Decode all audio once, for training and evaluation.
-        recordings = {task.name: _recordings(config, workdir, corpus, task, begun) for task in tasks}
+        recordings = {task.name: _recordings(config, workdir, corpus, task) for task in tasks}
         # 3. Only now is it sure that there is a run to write down.
         configfile.save(config, workdir)
         for run in runs:
@@ -77,16 +78,9 @@ def _require_apart(config: Config, workdir: Path, runs: Sequence[Run], corpus: C
                 raise InputError(f"{what}: expected a folder of its own, but {folder} holds recordings; give another")
 
 
-def _recordings(config: Config, workdir: Path, corpus: Corpus, task: Task, begun: Sequence[Run]) -> list[Recording]:
-    """A task's training clips, decoded where they have not been; raises InputError where runs of it have begun with
-    others."""
-
-    def accept(digests: Mapping[Path, str]) -> None:
-        for run in begun:
-            if run.task == task:
-                record.require_same(run.folder, task, digests)
-
-    return recordings_of(open_stores(config, workdir, corpus, task.machines, accept), task.clips)
+def _recordings(config: Config, workdir: Path, corpus: Corpus, task: Task) -> list[Recording]:
+    """A task's training clips, decoded where they have not been."""
+    return recordings_of(open_stores(config, workdir, corpus, task.machines), task.clips)
 
 
 def on_each(meshes: Sequence[Mesh], jobs: Sequence[Callable[[Mesh], None]]) -> None:
@@ -117,7 +111,8 @@ def on_each(meshes: Sequence[Mesh], jobs: Sequence[Callable[[Mesh], None]]) -> N
     failed = sorted(filter(None, (future.exception() for future in working)), key=lambda e: isinstance(e, Stopped))
     for error in failed[1:]:
         if not isinstance(error, Stopped):
-            say(str(error))
+            expected = isinstance(error, InputError | Diverged)
+            say(str(error) if expected else f"{type(error).__name__}: {error}")
     if failed:
         raise failed[0]
 

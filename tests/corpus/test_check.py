@@ -1,6 +1,8 @@
 """Check: every kind of bad input by a bad file of that kind, and the table that people read."""
 
 import json
+import os
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -306,6 +308,13 @@ def test_the_table_fits_80_columns_but_for_words_that_do_not(tmp_path: Path):
         assert len(line) <= 80 or max(map(len, line.split())) >= 84
     assert f"name/{'machine' * 12}/train/unparsed" in text
     assert "2 errors, 0 warnings, 1 note" in text
+
+
+def test_a_name_that_is_not_in_utf_8_is_an_error(root: Path):
+    odd = root / os.fsdecode(TRAIN.format(11).encode().replace(b".wav", b"\xff.wav"))
+    shutil.copy(next((root / "fan" / "train").iterdir()), odd)
+    (found,) = checked(root).errors
+    assert "a name that is not in UTF-8; rename it" in found.what + found.remedy
 
 
 def test_findings_fit_a_narrow_terminal(root: Path):

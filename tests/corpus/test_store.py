@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from asdjax.corpus import store as store_module
 from asdjax.corpus.audio import decode
 from asdjax.corpus.clips import Clip
 from asdjax.corpus.layouts import read_corpus
-from asdjax.corpus.store import WaveStore, open_store, samples_of
+from asdjax.corpus.store import WaveStore, digests_of, open_store, samples_of
 from asdjax.errors import InputError
 from asdjax.files import locked_folder
 from asdjax.threads import cores
@@ -189,24 +189,27 @@ def test_another_recording_than_was_asked_for_is_not_served(tmp_path: Path):
         samples_of(tmp_path / "store", clips[0].machine, {clips[0].path: "of another"})
 
 
-@pytest.mark.parametrize("existing", [False, True])
-def test_clips_that_are_not_accepted_leave_what_was_there(existing: bool, tmp_path: Path):
-    clips, told = record(tmp_path / "clips", [100, 200]), {}
-    if existing:
-        opened(tmp_path / "store", clips[:1])
-    before = contents(tmp_path / "store") if existing else None
+def test_digests_are_those_of_a_store_that_is_not_built_for_them(tmp_path: Path):
+    clips = record(tmp_path / "clips", [100, 200])
 
-    def refuse(digests: Mapping[Path, str]) -> None:
-        told.update(digests)
-        raise InputError("others")
+    def digests() -> dict[Path, str]:
+        return digests_of(tmp_path / "store", "fan", clips, sample_rate_hz=RATE_HZ, on_mismatch="error")
 
-    for asked in (clips, clips[:1]):
-        with pytest.raises(InputError, match="others"):
-            open_store(tmp_path / "store", "fan", asked, sample_rate_hz=RATE_HZ, on_mismatch="error", accept=refuse)
-        assert (contents(tmp_path / "store") if existing else None) == before
-        assert (tmp_path / "store").exists() == existing
+    asked = digests()
+    assert not (tmp_path / "store").exists()
+    opened(tmp_path / "store", clips[:1])
+    before = contents(tmp_path / "store")
+    assert digests() == asked
+    assert contents(tmp_path / "store") == before
+    assert asked == dict(zip((one.path for one in clips), opened(tmp_path / "store", clips).digests, strict=True))
+
+
+def test_samples_are_found_wherever_the_clips_lie_now(tmp_path: Path):
+    clips = record(tmp_path / "clips", [100, 200])
     store = opened(tmp_path / "store", clips)
-    assert told == dict(zip((one.path for one in clips), store.digests, strict=True))
+    elsewhere = tmp_path / "elsewhere" / clips[1].path.name
+    held = samples_of(tmp_path / "store", "fan", {elsewhere: store.digests[1]})
+    assert held[elsewhere].tolist() == store.samples(1).tolist()
 
 
 def test_conversion_is_what_decode_does(tmp_path: Path, shared_data: Path):

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import train_tiny
+from conftest import train_tiny, untrained
 
 from asdjax.cli import main
 
@@ -84,16 +84,24 @@ def test_two_evaluations_are_equal_byte_for_byte(trained: Path, trained_once: Pa
     assert contents(trained / "evaluation") == contents(trained_once / "evaluation")
 
 
-def test_other_recordings_than_were_trained_on_are_refused_and_the_store_keeps_the_old_ones(
-    corpus: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("classes", ["section", "machine_section"])
+def test_other_recordings_than_were_trained_on_are_refused_and_no_store_is_touched(
+    classes: str, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    """Also where the recordings that it holds are nowhere else any more."""
-    changed = shutil.copytree(corpus, tmp_path / "changed")
-    first, second, *_ = sorted((changed / "fan" / "train").iterdir())
-    shutil.copy(second, first)
-    before = contents(trained)
-    assert evaluate(trained, f"--config.data.root={changed}") == 2
-    assert contents(trained) == before
+    """In fleets of their own and in a shared one: a test clip of the first machine type has changed too."""
+    trained_on, changed = tmp_path / "here", tmp_path / "changed"
+    for machine in ("fan", "pump"):
+        shutil.copytree(corpus / "fan", trained_on / machine)
+    run = untrained(trained_on, tmp_path / "run", data__classes=classes)
+    assert evaluate(run) == 0
+    shutil.copytree(trained_on, changed)
+    for folder in ("fan/source_test", "pump/train"):
+        first, second, *_ = sorted((changed / folder).iterdir())
+        shutil.copy(second, first)
+    before = contents(run)
+    capsys.readouterr()
+    assert evaluate(run, f"--config.data.root={changed}") == 2
+    assert contents(run) == before
     told = capsys.readouterr().err
     assert "task.json: expected the training clips of this fleet as they were, came others: 1 changed" in told
 
@@ -102,7 +110,9 @@ def test_the_report_of_an_earlier_evaluation_is_said_to_be_gone(trained: Path, c
     (trained / "evaluation" / "dev" / "report.html").write_text("")
     capsys.readouterr()
     assert evaluate(trained) == 0
-    assert "report.html: of an earlier evaluation, removed; run asdjax report again" in capsys.readouterr().err
+    assert "report.html was of an earlier evaluation and is gone" in capsys.readouterr().out
+    assert evaluate(trained) == 0
+    assert "report.html" not in capsys.readouterr().out
 
 
 def test_a_step_of_ones_choice_is_judged(trained: Path, trained_once: Path, capsys: pytest.CaptureFixture[str]):

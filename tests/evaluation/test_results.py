@@ -15,6 +15,7 @@ from asdjax.evaluation.metrics import ScoredClip, judge
 from asdjax.evaluation.systems import System
 from asdjax.evaluation.table import Row, as_markdown, as_text
 from asdjax.evaluation.thresholds import Threshold
+from asdjax.files import sealed
 
 BY_MACHINE = ("machines", "thresholds", "unscored_training_clips", "members")
 CELL = {"machine", "section", "domain", "auc", "pauc", "precision", "recall", "f1"}
@@ -211,6 +212,12 @@ def test_results_json_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert moved == ["scores", "clips", "table.md", "results.json"]
 
 
+def test_an_evaluation_of_an_earlier_version_is_told(tmp_path: Path):
+    (tmp_path / "results.json").write_text(json.dumps(sealed({"year": 2021})))
+    with pytest.raises(InputError, match="of an earlier version of asdjax; run asdjax evaluate again"):
+        results.read(tmp_path)
+
+
 def test_another_evaluation_in_the_same_place_is_noticed(tmp_path: Path):
     results.write(tmp_path, 2021, {0: {"a": system(0)}}, ABOUT)
     found = results.read(tmp_path)
@@ -218,6 +225,9 @@ def test_another_evaluation_in_the_same_place_is_noticed(tmp_path: Path):
     results.require_same(tmp_path, found)
     results.write(tmp_path, 2021, {0: {"a": system(1)}}, ABOUT)
     with pytest.raises(InputError, match="evaluated anew meanwhile; run the same command again"):
+        results.require_same(tmp_path, found)
+    (tmp_path / "results.json").unlink()
+    with pytest.raises(InputError, match="evaluated anew meanwhile"):
         results.require_same(tmp_path, found)
 
 

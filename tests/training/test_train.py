@@ -319,6 +319,14 @@ def test_of_several_jobs_that_fail_each_is_told(capsys: pytest.CaptureFixture[st
     (said,) = capsys.readouterr().err.splitlines()
     assert sorted([str(raised.value), said]) == ["no number on a", "no number on b"]
 
+    def breaks(mesh) -> None:
+        together.wait(10)
+        raise KeyError(mesh)
+
+    with stops.watched(), pytest.raises(KeyError, match=r"^'[ab]'$"):
+        on_each(["a", "b"], [breaks, breaks])  # pyright: ignore[reportArgumentType]
+    assert capsys.readouterr().err.startswith("KeyError: '")
+
 
 def test_the_devices_are_shared_out():
     code = "from asdjax import parallel; print([[m.size for m in parallel.data_meshes(n)] for n in (1, 2, 8)])"

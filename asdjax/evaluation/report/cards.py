@@ -113,7 +113,7 @@ def _where(one: Explanation) -> str:
 def _strong(one: Explanation) -> np.ndarray:
     """Which bands matter, (n,) bool."""
     fall = one.bands.fall
-    return fall >= max(_STANDS_OUT * fall.max(), _NOTHING * abs(one.bands.before))
+    return (fall > 0) & (fall >= max(_STANDS_OUT * fall.max(), _NOTHING * abs(one.bands.before)))
 
 
 def band_names(edges_hz: np.ndarray, of_bands: Sequence[int]) -> str:

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from asdjax.compiled import counts
+from asdjax.training import counts
 
 
 def test_memory_of_a_program():
