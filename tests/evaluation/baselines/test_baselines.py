@@ -10,6 +10,7 @@ from conftest import quick_compiles, train_tiny
 from asdjax.cli import main
 from asdjax.evaluation.baselines import autoencoder
 from asdjax.evaluation.results import read
+from asdjax.files import sha256_of
 
 BASELINES = ["autoencoder", "mean_log_mel"]
 QUICK = ("--baselines", "--config.baselines.epochs=2")
@@ -40,6 +41,7 @@ def test_both_stand_beside_systems_that_stay_as_they_are(beside: Path, trained_o
     assert list(got["systems"]) == [*without["systems"], *BASELINES]
     for name in BASELINES:
         system = got["systems"].pop(name)
+        assert got["clips"].pop(name) == sha256_of(beside / "evaluation" / "dev" / "clips" / f"{name}.csv")
         assert system["selection"] == "none"
         assert system["members"] == {"fan": [name]}
         assert system["unscored_training_clips"] == {"fan": 0}
