@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -13,20 +13,33 @@ DATA_AXIS = "data"
 CROPS_SPLIT = PartitionSpec(None, None, None, None, DATA_AXIS)
 """Of crops (steps, m, v, 2, b, s): by the batch."""
 
-_platform: str | None = None
-"""What is compiled for within `compiling_for`."""
+_compiled_for: "_Other | None" = None
+"""Within `compiling_for`."""
+
+
+class _Other(NamedTuple):
+    platform: str
+    memory_bytes: float | None
 
 
 @contextmanager
-def compiling_for(platform: str) -> Iterator[None]:
-    """Within it, forms of operations and precision are chosen for another platform than the default one: for a
-    plan, or an export."""
-    global _platform
-    before, _platform = _platform, platform
+def compiling_for(platform: str, memory_bytes: float | None = None) -> Iterator[None]:
+    """Within it, forms of operations and precision are chosen for another platform than the default one, whose devices
+    have so much memory, None where it is not known: for a plan, or an export."""
+    global _compiled_for
+    before, _compiled_for = _compiled_for, _Other(platform, memory_bytes)
     try:
         yield
     finally:
-        _platform = before
+        _compiled_for = before
+
+
+def memory_limit() -> float | None:
+    """Bytes that JAX may take on a device that is computed on, or compiled for; None where it is not known, as of a
+    CPU."""
+    if _compiled_for:
+        return _compiled_for.memory_bytes
+    return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
 
 
 def data_meshes(tasks_at_once: int = 1, devices: Sequence[Any] | None = None) -> list[Mesh]:
@@ -89,7 +102,7 @@ def processor() -> Any:
 
 def platform() -> str:
     """What is compiled for: cpu, gpu or tpu."""
-    return _platform or jax.default_backend()
+    return _compiled_for.platform if _compiled_for else jax.default_backend()
 
 
 def on_accelerator() -> bool:

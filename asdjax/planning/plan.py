@@ -22,7 +22,7 @@ def plan(config: Config, devices: str) -> dict[str, Any]:
     work = work_of(config)
     devices_of_row = len(target.devices) // config.parallel.tasks_at_once
     config = copy.deepcopy(config)
-    with parallel.compiling_for(target.platform):
+    with parallel.compiling_for(target.platform, target.memory_bytes):
         audio = audio_bytes(work.lengths)
         config.parallel.stacked = stack_size(
             config, max(work.alike), max(1, devices_of_row), target.memory_bytes, audio

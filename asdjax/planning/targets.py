@@ -7,11 +7,10 @@ from typing import Any, NamedTuple
 
 import jax
 
-from asdjax import datasheets
+from asdjax import datasheets, parallel
 from asdjax.datasheets import Datasheet
 from asdjax.errors import InputError, reason_of
 from asdjax.planning import gpus
-from asdjax.training.feed import memory_limit
 
 _FORM = re.compile(r"(?P<kind>[a-z][a-z0-9]*):(?P<size>[1-9]\d*(x[1-9]\d*)*)")
 _TPU = re.compile(r"v\d{1,2}[a-z]*|tpu\w+")
@@ -65,7 +64,7 @@ def target_of(name: str) -> Target:
     if kind == "cpu":
         return _target(name, "cpu", _cpu(int(size)))
     if kind == "gpu":
-        return _target(name, "gpu", _gpu(int(size)))._replace(memory_bytes=memory_limit())
+        return _target(name, "gpu", _gpu(int(size)))._replace(memory_bytes=parallel.memory_limit())
     absent = _target(name, "gpu", gpus.devices_of(kind, int(size)))
     return absent._replace(memory_bytes=gpus.memory_bytes(absent.sheet) if absent.sheet else None)
 

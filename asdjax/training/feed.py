@@ -79,13 +79,8 @@ def room_for(config: Config, stacks: Iterable[Sequence[Sequence[np.ndarray]]]) -
     return room
 
 
-def memory_limit() -> float | None:
-    """Bytes that JAX may take on the device that is here; None where it does not say, as of a CPU."""
-    return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
-
-
 def _device_bytes() -> float:
-    return memory_limit() or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return parallel.memory_limit() or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def crops_shape(spec: FleetSpec, tasks: int) -> tuple[int, ...]:

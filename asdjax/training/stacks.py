@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from asdjax import parallel
 from asdjax.config import Config
 from asdjax.corpus.tasks import Task
-from asdjax.training import checkpoints
-from asdjax.training.feed import DEVICE_SHARE, memory_limit
+from asdjax.training import checkpoints, temporaries
+from asdjax.training.feed import DEVICE_SHARE
 from asdjax.training.fleet import precision_of
 from asdjax.training.phases import lines_of
 from asdjax.training.runs import Run
@@ -16,13 +16,6 @@ MOST = 7
 """Fleets that a GPU is given at a time, if nobody says how many: 2021's machine types, and as many as were measured. An
 H200 took 25.0 ms for a step of each of seven, 38.3 for one alone (README, Speed). A TPU, by its compiler, and a CPU
 take longer."""
-
-PIECE_BYTES = 39e6
-"""Of a step's temporaries, for each fleet and each piece of 32 frames of its batch, in bfloat16 at width 1: seven
-fleets of 48 take 12.2 GiB on an H200, by `asdjax plan`."""
-
-SHARE = 0.4
-"""Of the device's memory, what temporaries may take by this; audio may take as much."""
 
 
 def stacks_of(config: Config, runs: Sequence[Run], devices: int, audio_bytes: Mapping[str, float]) -> list[list[Run]]:
@@ -37,7 +30,7 @@ def stacks_of(config: Config, runs: Sequence[Run], devices: int, audio_bytes: Ma
     stacks = []
     for group in groups.values():
         largest = max(audio_bytes[run.task.name] for run in group)
-        size = stack_size(config, len(group), devices, memory_limit(), largest)
+        size = stack_size(config, len(group), devices, parallel.memory_limit(), largest)
         stacks += [group[i : i + size] for i in range(0, len(group), size)]
     return stacks
 
@@ -64,9 +57,9 @@ def stack_size(config: Config, fleets: int, devices: int, memory_bytes: float | 
 def _fitting(config: Config, fleets: int, devices: int, memory_bytes: float | None, audio_bytes: float) -> int:
     if parallel.platform() != "gpu" or memory_bytes is None:
         return 1
-    numbers = 1 if precision_of(config) == "bfloat16" else 2
-    piece_bytes = PIECE_BYTES * numbers * config.width * config.signal.piece_frames / 32
-    fitting = SHARE * memory_bytes / (piece_bytes * config.train.batch_size / devices)
+    pieces = config.train.batch_size / devices
+    batch = temporaries.Batch(pieces, config.signal.piece_frames, config.width, precision_of(config))
+    fitting = temporaries.fleets_that_fit(temporaries.VARIANTS_IN_TURN, batch, memory_bytes)
     of_audio = DEVICE_SHARE * memory_bytes / audio_bytes
     if config.data.resident != "host" and of_audio >= 1:
         fitting = min(fitting, of_audio)

@@ -13,7 +13,7 @@ import optax
 from jax.sharding import Mesh
 
 from asdjax import parallel, runtime, signal
-from asdjax.training import optimizer, packing
+from asdjax.training import optimizer, packing, temporaries
 from asdjax.training.batches import Audio, draw_batches, make_pieces
 from asdjax.training.fleet import FleetSpec, FleetState
 from asdjax.training.objective import objective
@@ -57,13 +57,29 @@ def compiled_steps(spec: FleetSpec, mesh: Mesh) -> RunSteps:
     so that the step compiles once. One step a dispatch has no loop around it: on a CPU a loop body with real
     convolutions runs an order of magnitude slower.
     """
-    return steps_of(spec, mesh, parallel.platform())
+    platform = parallel.platform()
+    return steps_of(spec, mesh, platform, at_once=platform == "gpu" and _all_variants_fit(spec, mesh))
+
+
+def _all_variants_fit(spec: FleetSpec, mesh: Mesh) -> bool:
+    """Whether all variants of a fleet at once fit on a GPU, whose memory is known."""
+    memory_bytes = parallel.memory_limit()
+    if memory_bytes is None:
+        return False
+    pieces = spec.batch_size / mesh.size
+    batch = temporaries.Batch(pieces, spec.spectrogram.piece_frames, spec.width, spec.precision)
+    return temporaries.fleets_that_fit(temporaries.VARIANTS_AT_ONCE, batch, memory_bytes) >= 1
 
 
 @functools.cache
-def steps_of(spec: FleetSpec, mesh: Mesh, platform: str) -> RunSteps:
-    """As `compiled_steps`; the platform, whose forms and options it has, is told apart from others'."""
-    step = functools.partial(_stack_step, spec, mesh)
+def steps_of(spec: FleetSpec, mesh: Mesh, platform: str, *, at_once: bool) -> RunSteps:
+    """As `compiled_steps`; the platform, whose forms and options it has, is told apart from others'.
+
+    at_once: no variant of a fleet that trains alone waits for another. On an H200 a step of one fleet takes 22.1 ms,
+    26.3 in turn, one of seven stacked ones 131.7 and 134.5, with 52 GiB of temporaries instead of 11: these have work
+    enough for the device and take turns.
+    """
+    step = functools.partial(_stack_step, spec, mesh, at_once)
     size = spec.steps_per_dispatch
 
     def run(state: FleetState, audio: Audio, plan: Plan, keys: jax.Array, turn: Turn) -> tuple[FleetState, Metrics]:
@@ -91,6 +107,7 @@ def steps_of(spec: FleetSpec, mesh: Mesh, platform: str) -> RunSteps:
 def _stack_step(
     spec: FleetSpec,
     mesh: Mesh,
+    at_once: bool,
     packs: dict[str, Packs],
     state: FleetState,
     audio: Audio,
@@ -100,7 +117,7 @@ def _stack_step(
     place: int | jax.Array,
 ) -> tuple[FleetState, Metrics]:
     """One step of every task, `place` steps into the dispatch; metrics are (m, v)."""
-    step = functools.partial(train_step, spec, mesh, packs)
+    step = functools.partial(train_step, spec, mesh, at_once and len(keys) == 1, packs)
     if isinstance(audio, signal.Crops):
         audio = signal.Crops(audio.samples[place])
     each = (plan, keys, turn.first + place, turn.rates[:, place])
@@ -136,6 +153,7 @@ def _only[Tree](tree: Tree) -> Tree:
 def train_step(
     spec: FleetSpec,
     mesh: Mesh,
+    at_once: bool,
     packs: dict[str, Packs],
     state: FleetState,
     audio: Audio,
@@ -146,10 +164,10 @@ def train_step(
 ) -> tuple[FleetState, Metrics]:
     """One step of a task's variants: draw, make pieces, then of each variant backbone, head, gradient, SGD.
 
-    The variants' losses do not meet, and a variant begins when the gradient of the one before is there: the step needs
-    the activations of the largest at a time, not of all. packs: of each variant, by which what trains, and its
-    velocity, is packed; keys: (v,), one random stream a variant; audio: all clips, or this step's crops. Metrics are
-    (v,).
+    The variants' losses do not meet, and if not all go at once, a variant begins when the gradient of the one before is
+    there: the step needs the activations of the largest at a time, not of all. packs: of each variant, by which what
+    trains, and its velocity, is packed; keys: (v,), one random stream a variant; audio: all clips, or this step's
+    crops. Metrics are (v,).
     """
     with jax.named_scope(SIGNAL):
         draws = parallel.split_batch(draw_batches(spec, plan, keys, step), mesh)
@@ -164,7 +182,8 @@ def train_step(
             gradient, outcome = of_trainable(parameters, state, pieces[i], draw)
         with jax.named_scope(DESCENT):
             gradient = packing.packed(packs[variant], gradient)
-        gradient, pieces = jax.lax.optimization_barrier((gradient, pieces))
+        if not at_once:
+            gradient, pieces = jax.lax.optimization_barrier((gradient, pieces))
         metrics.append(Metrics(outcome.loss, outcome.accuracy, optax.tree.norm(gradient)))
         statistics[variant] = outcome.statistics
         with jax.named_scope(DESCENT):

@@ -165,22 +165,45 @@ def test_stacked_tasks_train_as_each_would_alone():
     assert compilations(together) == 2  # one for each size of a stack
 
 
-@pytest.mark.parametrize("platform", ["cpu", "gpu"])
-def test_a_dispatch_of_several_steps_equals_single_ones(platform: str):
-    """As for a CPU, and as for a GPU, where small arrays are packed meanwhile."""
-    config = tiny()
+@pytest.mark.parametrize(("platform", "variants"), [("cpu", ONE), ("gpu", TWO)])
+def test_a_dispatch_of_several_steps_equals_single_ones(platform: str, variants: tuple[str, ...]):
+    """As for a CPU, and as for a GPU, where small arrays are packed meanwhile and variants go at once."""
+    config = tiny(variants)
     config.optimizer.weight_decay, config.optimizer.clip_norm = 0.1, 1.0
     single = Fleet(config)
     config.train.steps_per_dispatch = 3
     several = Fleet(config)
-    several.program = train_step.steps_of(several.spec, parallel.data_meshes()[0], platform)
+    several.program = train_step.steps_of(several.spec, parallel.data_meshes()[0], platform, at_once=platform == "gpu")
     expected = losses(single, 3)
     np.testing.assert_allclose(several.run(0, steps=3).loss[:, 0], expected, rtol=OTHER_ORDER)
-    learned = several.model().parameters[ONE[0]]
-    for path, leaf in single.model().parameters[ONE[0]].items():
-        np.testing.assert_allclose(learned[path], leaf, rtol=OTHER_ORDER, atol=1e-4, err_msg=path)
+    learned = several.model().parameters
+    for variant, leaves in single.model().parameters.items():
+        for path, leaf in leaves.items():
+            np.testing.assert_allclose(learned[variant][path], leaf, rtol=OTHER_ORDER, atol=1e-4, err_msg=path)
     np.testing.assert_allclose(several.run(3).loss[:1], single.run(3).loss, rtol=OTHER_ORDER)
     assert compilations(several) == 1
+
+
+@pytest.mark.parametrize(
+    ("platform", "memory_bytes", "batch_size", "at_once"),
+    [
+        ("gpu", 100e9, 48, True),
+        ("gpu", 20e9, 48, False),
+        ("gpu", 20e9, 24, True),
+        ("gpu", None, 48, False),
+        ("tpu", 100e9, 48, False),
+    ],
+)
+def test_variants_go_at_once_where_a_gpu_has_memory_for_all(
+    platform: str, memory_bytes: float | None, batch_size: int, at_once: bool
+):
+    config = default()
+    config.train.batch_size, config.train.precision = batch_size, "bfloat16"
+    mesh = parallel.data_meshes()[0]
+    with parallel.compiling_for(platform, memory_bytes):
+        spec = fleet.spec_of(config, 6, optimizer.GROUPS)
+        chosen = train_step.compiled_steps(spec, mesh)
+    assert chosen is train_step.steps_of(spec, mesh, platform, at_once=at_once)
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
@@ -192,7 +215,7 @@ def test_a_packed_stack_of_which_little_trains_equals_single_steps(momentum: flo
     single = Fleet(config, groups, tasks=tasks)
     config.train.steps_per_dispatch = 2
     several = Fleet(config, groups, tasks=tasks)
-    several.program = train_step.steps_of(several.spec, parallel.data_meshes()[0], "gpu")
+    several.program = train_step.steps_of(several.spec, parallel.data_meshes()[0], "gpu", at_once=True)
     for step in range(2):
         single.run(step, step + 5, last=6)
     several.run(0, 5, steps=2, last=6)
