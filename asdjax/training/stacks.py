@@ -14,7 +14,7 @@ from asdjax.training.runs import Run
 
 MOST = 7
 """Fleets that a GPU is given at a time, if nobody says how many: 2021's machine types, and as many as were measured. An
-H200 took 25.0 ms for a step of each of seven, 38.3 for one alone (README, Speed). A TPU, by its compiler, and a CPU
+H200 took 19.1 ms for a step of each of seven, 22.8 for one alone (README, Speed). A TPU, by its compiler, and a CPU
 take longer."""
 
 

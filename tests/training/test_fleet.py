@@ -188,8 +188,8 @@ def test_a_dispatch_of_several_steps_equals_single_ones(platform: str, variants:
     ("platform", "memory_bytes", "batch_size", "at_once"),
     [
         ("gpu", 100e9, 48, True),
-        ("gpu", 20e9, 48, False),
-        ("gpu", 20e9, 24, True),
+        ("gpu", 40e9, 48, False),
+        ("gpu", 40e9, 24, True),
         ("gpu", None, 48, False),
         ("tpu", 100e9, 48, False),
     ],
