@@ -11,8 +11,8 @@ Form = Callable[..., Any]
 
 class Forms(NamedTuple):
     """The way of each platform: as measured on a CPU, on a TPU by its compiler's estimate. On a GPU dense and depthwise
-    convolutions as measured on an H200; 1x1 ones, depthwise kernels' gradients, normalisation and a batch's sums by
-    profiles there and by what is compiled for it, not measured as they are; max pool and STFT unmeasured.
+    convolutions as measured beside others on an H200; 1x1 ones, depthwise kernels' gradients, normalisation, max pool
+    and a batch's sums by profiles there and by what is compiled for it; the STFT's beside no other.
 
     tests/peers/forms.py holds them against each other in a whole step, on any of these.
     """

@@ -13,11 +13,13 @@ DATA_AXIS = "data"
 CROPS_SPLIT = PartitionSpec(None, None, None, None, DATA_AXIS)
 """Of crops (steps, m, v, 2, b, s): by the batch."""
 
-_compiled_for: "_Other | None" = None
+_compiled_for: "_CompiledFor | None" = None
 """Within `compiling_for`."""
 
 
-class _Other(NamedTuple):
+class _CompiledFor(NamedTuple):
+    """A platform, and the memory of each device, None where it is not known."""
+
     platform: str
     memory_bytes: float | None
 
@@ -27,7 +29,7 @@ def compiling_for(platform: str, memory_bytes: float | None = None) -> Iterator[
     """Within it, forms of operations and precision are chosen for another platform than the default one, whose devices
     have so much memory, None where it is not known: for a plan, or an export."""
     global _compiled_for
-    before, _compiled_for = _compiled_for, _Other(platform, memory_bytes)
+    before, _compiled_for = _compiled_for, _CompiledFor(platform, memory_bytes)
     try:
         yield
     finally:

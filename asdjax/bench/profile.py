@@ -31,7 +31,7 @@ TRACEABLE: dict[str, dict[str, str | bool]] = {
     "gpu": {"xla_gpu_enable_command_buffer": ""},
 }
 """What XLA must be told for a trace to name operations. A GPU's command buffers hide what is in them; without them a
-step that is traced may wait for the host where one that is timed does not."""
+step that is traced may wait for the host where one that is timed does not, and nothing runs beside anything else."""
 
 _PLACES = {"cpu": ("/host:CPU", ""), "gpu": ("/device:GPU:0", "Stream"), "tpu": ("/device:TPU:0", "XLA Ops")}
 """By platform, how the names begin of the plane and of those of its lines that tell operations."""

@@ -17,6 +17,7 @@ from asdjax import signal
 from asdjax.bench.measure import Way, clocked, in_turn, rate, ratio
 from asdjax.bench.record import Record
 from asdjax.config import default
+from asdjax.corpus.audio import Decoding
 from asdjax.corpus.clips import Clip
 from asdjax.corpus.layouts import read_corpus
 from asdjax.corpus.store import WaveStore, open_store
@@ -99,7 +100,7 @@ def _built(root: Path, clips: tuple[Clip, ...]) -> None:
 
 
 def _opened(folder: Path, clips: tuple[Clip, ...]) -> WaveStore:
-    return open_store(folder, MACHINE, clips, sample_rate_hz=default().signal.sample_rate_hz, on_mismatch="error")
+    return open_store(folder, MACHINE, clips, Decoding(default().signal.sample_rate_hz))
 
 
 def _rivals(name: str, read: Callable[[Path], object], paths: Sequence[Path]) -> dict[str, Way]:

@@ -138,6 +138,8 @@ def _stacked(alone: Step, members: Sequence[str], batch: int, request: Request) 
         "machine_types": request.stacked,
         "samples_per_s": times["stacked"].per_second(samples),
         **_spread_ms(times["stacked"]),
+        "bytes_per_step": step.traffic,
+        "bandwidth_bytes_per_s": step.traffic / times["stacked"].median,
         "memory_bytes": _memory(step),
         "compile_s": step.compile_s,
         "ratio": request.stacked * ratio(times["stacked"], times["alone"]),

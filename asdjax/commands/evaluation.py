@@ -51,7 +51,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     for results in evaluations:
         console.write(as_text(results.rows, console.width()))
         console.write(f"\nresults, table and score files: {results.folder}")
-        if results.unreported:
+        if results.report_removed:
             console.write("report.html was of an earlier evaluation and is gone; asdjax report writes a new one")
     return DONE
 

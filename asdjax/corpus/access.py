@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from asdjax import signal
 from asdjax.config import Config
 from asdjax.corpus import store
+from asdjax.corpus.audio import Decoding
 from asdjax.corpus.check import CheckResult, check_corpus
 from asdjax.corpus.clips import Clip, Corpus
 from asdjax.corpus.layouts import read_corpus
@@ -58,11 +59,9 @@ def check(config: Config) -> CheckResult:
         config.data.layout,
         config.data.machines,
         config.data.truth,
-        sample_rate_hz=config.signal.sample_rate_hz,
+        how=decoding_of(config),
         classes=config.data.classes,
         least_samples=signal.spectrogram_of(config).least_samples,
-        on_mismatch=config.data.on_mismatch,
-        channel=config.data.channel,
     )
 
 
@@ -87,8 +86,8 @@ def open_stores(config: Config, workdir: Path, corpus: Corpus, machines: Sequenc
             store_folder(config, workdir),
             machine,
             corpus.select(machine=machine),
+            decoding_of(config),
             shared=bool(config.data.store),
-            **_decoding(config),
         )
         for machine in machines
     }
@@ -99,18 +98,13 @@ def digests_of(config: Config, workdir: Path, clips: Sequence[Clip]) -> dict[Pat
     folder, digests = store_folder(config, workdir), {}
     for machine in dict.fromkeys(clip.machine for clip in clips):
         of_machine = [clip for clip in clips if clip.machine == machine]
-        digests |= store.digests_of(folder, machine, of_machine, **_decoding(config))
+        digests |= store.digests_of(folder, machine, of_machine, decoding_of(config), shared=bool(config.data.store))
     return digests
 
 
-def _decoding(config: Config) -> dict[str, Any]:
+def decoding_of(config: Config) -> Decoding:
     """How samples are made of recordings."""
-    data = config.data
-    return {
-        "sample_rate_hz": config.signal.sample_rate_hz,
-        "on_mismatch": data.on_mismatch,
-        "channel": data.channel,
-    }
+    return Decoding(config.signal.sample_rate_hz, config.data.on_mismatch, config.data.channel)
 
 
 def recordings_of(stores: Stores, clips: Sequence[Clip]) -> list[Recording]:

@@ -8,7 +8,7 @@ import math
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, NamedTuple
 
 import numpy as np
 
@@ -142,8 +142,16 @@ def convert_remedy(header: WavHeader) -> str:
     return f"pass --config.data.on_mismatch=convert to have it converted{channel}"
 
 
-def decode(path: str | Path, *, sample_rate_hz: int, on_mismatch: OnMismatch, channel: str = MEAN) -> np.ndarray:
-    """Clip at `path` as int16, shape (s,), at `sample_rate_hz`; full scale is 32768.
+class Decoding(NamedTuple):
+    """How samples are made of recordings: `sample_rate_hz`, `data.on_mismatch` and `data.channel` of a config."""
+
+    sample_rate_hz: int
+    on_mismatch: OnMismatch = "error"
+    channel: str = MEAN
+
+
+def decode(path: str | Path, how: Decoding) -> np.ndarray:
+    """Clip at `path` as int16, shape (s,), at `how.sample_rate_hz`; full scale is 32768.
 
     With `on_mismatch="error"` the file has to be 16-bit mono PCM at that rate. With "convert" channels are averaged
     (`channel` "mean") or one of several is taken ("1" for the first), another rate is resampled (polyphase,
@@ -153,18 +161,18 @@ def decode(path: str | Path, *, sample_rate_hz: int, on_mismatch: OnMismatch, ch
     NaN or infinite.
     """
     header = read_header(path)
-    different = mismatches(header, sample_rate_hz)
-    if different and on_mismatch == "error":
+    different = mismatches(header, how.sample_rate_hz)
+    if different and how.on_mismatch == "error":
         came = ", ".join(different)
         remedy = convert_remedy(header)
-        raise InputError(f"{path}: expected mono 16-bit PCM at {sample_rate_hz} Hz, came {came}; {remedy}")
+        raise InputError(f"{path}: expected mono 16-bit PCM at {how.sample_rate_hz} Hz, came {came}; {remedy}")
     samples = read_samples(path, header)
     if not different:
         return samples[:, 0].astype(np.int16, copy=False)
     if not np.isfinite(samples).all():
         raise InputError(f"{path}: holds samples that are NaN or infinite; record or export it again")
-    require_channel(path, header, channel)
-    return _to_int16(_resample(mono_of(samples, channel), header.sample_rate_hz, sample_rate_hz))
+    require_channel(path, header, how.channel)
+    return _to_int16(_resample(mono_of(samples, how.channel), header.sample_rate_hz, how.sample_rate_hz))
 
 
 def require_channel(path: str | Path, header: WavHeader, channel: str) -> None:

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from asdjax.corpus.audio import (
-    MEAN,
-    OnMismatch,
+    Decoding,
     WavHeader,
     convert_remedy,
     converted_length,
@@ -39,10 +38,8 @@ SILENT_PEAK_TO_PEAK = 2 / 32768
 class _Demands:
     """What a clip is held against."""
 
-    sample_rate_hz: int
+    how: Decoding
     least_samples: int
-    on_mismatch: OnMismatch
-    channel: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,21 +56,19 @@ def check_corpus(
     machines: Sequence[str] = (),
     truth: str | Path = "",
     *,
-    sample_rate_hz: int,
+    how: Decoding,
     classes: str,
     least_samples: int,
-    on_mismatch: OnMismatch,
-    channel: str = MEAN,
 ) -> CheckResult:
     """Look at every clip under `roots`, as `read_corpus` finds them, and collect what is wrong.
 
-    `least_samples` is the least length, at `sample_rate_hz`, that a clip can be trained on or scored by;
+    `least_samples` is the least length, at `how.sample_rate_hz`, that a clip can be trained on or scored by;
     `classes` is what `tasks_of` would make classes of.
 
     Raises InputError only where there is no corpus to check: a root, layout or machine type that is not
     there, a table without the right columns.
     """
-    demands = _Demands(sample_rate_hz, least_samples, on_mismatch, channel)
+    demands = _Demands(how, least_samples)
     found = scan(roots, layout, machines, truth)
     reports = _inspect_all(found.clips, demands)
     findings = [finding for report in reports for finding in report.findings]
@@ -100,11 +95,11 @@ def _inspect(clip: Clip, demands: _Demands) -> _Report:
     digest = None
     try:
         header = read_header(clip.path)
-        require_channel(clip.path, header, demands.channel)
+        require_channel(clip.path, header, demands.how.channel)
         digest = _digest(clip.path)
         found = (
             *_of_header(clip, header, demands),
-            *_of_samples(clip, read_samples(clip.path, header), demands.channel),
+            *_of_samples(clip, read_samples(clip.path, header), demands.how.channel),
         )
         return _Report(digest, found)
     except InputError as error:
@@ -125,14 +120,14 @@ def _refused(clip: Clip, error: InputError) -> Finding:
 
 
 def _of_header(clip: Clip, header: WavHeader, demands: _Demands) -> Iterator[Finding]:
-    if different := mismatches(header, demands.sample_rate_hz):
-        what = f"{', '.join(different)}; expected mono 16-bit PCM at {demands.sample_rate_hz} Hz"
-        if demands.on_mismatch == "error":
+    if different := mismatches(header, demands.how.sample_rate_hz):
+        what = f"{', '.join(different)}; expected mono 16-bit PCM at {demands.how.sample_rate_hz} Hz"
+        if demands.how.on_mismatch == "error":
             yield Finding("error", str(clip.path), what, convert_remedy(header))
         else:
             yield Finding("note", str(clip.path), what, "nothing to do: it is converted")
-    if converted_length(header, demands.sample_rate_hz) < demands.least_samples:
-        least_s = demands.least_samples / demands.sample_rate_hz
+    if converted_length(header, demands.how.sample_rate_hz) < demands.least_samples:
+        least_s = demands.least_samples / demands.how.sample_rate_hz
         what = f"shorter than a piece: expected {least_s:.2f} s or more"
         yield Finding("error", str(clip.path), what, "remove it, or lower signal.piece_frames")
 

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from asdjax.corpus.audio import MEAN, OnMismatch, decode
+from asdjax.corpus.audio import Decoding, decode
 from asdjax.corpus.clips import Clip
 from asdjax.errors import InputError
 from asdjax.files import locked_folder, replace_text
@@ -69,10 +69,8 @@ def open_store(
     folder: Path,
     machine: str,
     clips: Sequence[Clip],
+    how: Decoding,
     *,
-    sample_rate_hz: int,
-    on_mismatch: OnMismatch,
-    channel: str = MEAN,
     shared: bool = True,
 ) -> WaveStore:
     """The store of `machine` under `folder` for `clips`, built where it is missing or out of date.
@@ -89,14 +87,13 @@ def open_store(
     if not clips:
         raise ValueError(f"a store needs at least one clip of {machine}")
     home = Path(folder) / machine
-    settings = _settings(sample_rate_hz, on_mismatch, channel)
     origins = [_origin(clip) for clip in clips]
     with locked_folder(home):
-        store = _load(home, settings)
+        store = _load(home, _settings(how))
         if shared:
             _refuse_strangers(home, store, origins)
         if not all(origin in store.places for origin in origins):
-            store = _build(home, dict(zip(origins, clips, strict=True)), store, settings)
+            store = _build(home, dict(zip(origins, clips, strict=True)), store, how)
     places = [store.places[origin] for origin in origins]
     offsets = np.array([place.offset for place in places], np.int64)
     lengths = np.array([place.samples for place in places], np.int64)
@@ -104,27 +101,23 @@ def open_store(
 
 
 def digests_of(
-    folder: Path,
-    machine: str,
-    clips: Sequence[Clip],
-    *,
-    sample_rate_hz: int,
-    on_mismatch: OnMismatch,
-    channel: str = MEAN,
+    folder: Path, machine: str, clips: Sequence[Clip], how: Decoding, *, shared: bool = True
 ) -> dict[Path, str]:
     """The SHA-256 of each clip's samples by its path, as `open_store` would have it; what the store does not hold is
-    decoded for that. Nothing is written; raises InputError as `open_store`."""
+    decoded for that. Nothing is written. Raises InputError as `open_store`, where the folder cannot be written left
+    out."""
     home = Path(folder) / machine
-    settings = _settings(sample_rate_hz, on_mismatch, channel)
     with locked_folder(home) if home.is_dir() else nullcontext():
-        store = _load(home, settings)
-        jobs = (_job(clip, _origin(clip), store, settings) for clip in clips)
+        store = _load(home, _settings(how))
+        if shared:
+            _refuse_strangers(home, store, [_origin(clip) for clip in clips])
+        jobs = (_job(clip, _origin(clip), store, how) for clip in clips)
         digests = [sha256 for _, sha256 in track(in_order(jobs), f"look at {machine}", len(clips), "clip", quiet=True)]
     return {clip.path: sha256 for clip, sha256 in zip(clips, digests, strict=True)}
 
 
-def _settings(sample_rate_hz: int, on_mismatch: OnMismatch, channel: str) -> dict[str, Any]:
-    return {"version": VERSION, "sample_rate_hz": sample_rate_hz, "on_mismatch": on_mismatch, "channel": channel}
+def _settings(how: Decoding) -> dict[str, Any]:
+    return {"version": VERSION, **how._asdict()}
 
 
 def samples_of(folder: Path, machine: str, digests: Mapping[Path, str]) -> dict[Path, np.ndarray]:
@@ -242,10 +235,10 @@ def _refuse_strangers(home: Path, store: _Index, origins: list[_Origin]) -> None
         )
 
 
-def _build(home: Path, wanted: dict[_Origin, Clip], old: _Index, settings: dict[str, Any]) -> _Index:
+def _build(home: Path, wanted: dict[_Origin, Clip], old: _Index, how: Decoding) -> _Index:
     """Write the store anew, with what `old` holds already copied from there."""
     keep = old.name
-    jobs = (_job(clip, origin, old, settings) for origin, clip in wanted.items())
+    jobs = (_job(clip, origin, old, how) for origin, clip in wanted.items())
     try:
         with (home / PARTIAL).open("wb") as out:
             written = _write(out, jobs, len(wanted), f"store {home.name}")
@@ -254,18 +247,17 @@ def _build(home: Path, wanted: dict[_Origin, Clip], old: _Index, settings: dict[
         places = dict(zip(wanted, written, strict=True))
         name = f"samples-{_digest(written)[:16]}.int16"
         os.replace(home / PARTIAL, home / name)
-        _write_index(home, settings, name, places)
+        _write_index(home, _settings(how), name, places)
         keep = name
     finally:
         _sweep(home, keep)
     return _Index(name, _map(home / name), places)
 
 
-def _job(clip: Clip, origin: _Origin, old: _Index, settings: dict[str, Any]) -> _Job:
+def _job(clip: Clip, origin: _Origin, old: _Index, how: Decoding) -> _Job:
     if place := old.places.get(origin):
         return lambda: (old.samples(place), place.sha256)
-    how = {name: settings[name] for name in ("sample_rate_hz", "on_mismatch", "channel")}
-    return lambda: _digested(decode(clip.path, **how))
+    return lambda: _digested(decode(clip.path, how))
 
 
 def _digested(samples: np.ndarray) -> tuple[np.ndarray, str]:

@@ -18,11 +18,11 @@ from asdjax.evaluation.baselines import kept, score
 from asdjax.evaluation.choice import Checkpoint, Choose, Chosen
 from asdjax.evaluation.opened import restored
 from asdjax.evaluation.preconditions import (
+    clips_to_judge,
     require_allowed,
     require_density,
     scorable_clips,
     tell_of_small_banks,
-    test_clips_of,
 )
 from asdjax.evaluation.results import Results
 from asdjax.evaluation.systems import Losses, Models
@@ -52,7 +52,7 @@ def evaluate(workdir: Path, request: Request, overrides: Mapping[str, str] = Map
     corpus = open_corpus(config)
     require_allowed(config, corpus)
     require_density(config, corpus)
-    judged = scorable_clips(config, corpus, test_clips_of(corpus, request.split), request.split)
+    judged = scorable_clips(config, corpus, clips_to_judge(corpus, request.split), request.split)
     folder = workdir / "evaluation" / request.split
     with locked_folder(folder, wait=False):
         results.fresh(folder, embeddings.FOLDER)

@@ -44,7 +44,7 @@ def require_density(config: Config, corpus: Corpus) -> None:
         )
 
 
-def test_clips_of(corpus: Corpus, split: str) -> list[Clip]:
+def clips_to_judge(corpus: Corpus, split: str) -> list[Clip]:
     """The test clips of a split; none, and it is said, where the corpus has no test clip at all: then there is a
     detector to make, and nothing to judge it by."""
     test = corpus.select(split="test")

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -26,6 +27,7 @@ NO_SYSTEMS: Mapping[str, System] = MappingProxyType({})
 _WRITTEN = ("scores", "clips")
 _TEXTS = ("table.md", "results.json")
 SPLITS = ("dev", "eval")
+_EARLIER = "earlier."
 FOLDERS = (*_WRITTEN, embeddings.FOLDER)
 """What an evaluation replaces whole: each is written as `<name>.partial` first."""
 
@@ -35,7 +37,7 @@ class Results(NamedTuple):
 
     folder: Path
     rows: list[Row]
-    unreported: bool
+    report_removed: bool
 
 
 def write(
@@ -69,25 +71,25 @@ def write(
         content = sealed({**about, "clips": clips, "systems": described})
         write_to_disk(folder / "table.md.partial", as_markdown(rows))
         write_to_disk(folder / "results.json.partial", json.dumps(content, indent=1) + "\n")
-    return Results(folder, rows, _replace_earlier(folder))
+        old = Path(tempfile.mkdtemp(prefix=_EARLIER, dir=folder))
+    return Results(folder, rows, _replace_earlier(folder, old))
 
 
-def _replace_earlier(folder: Path) -> bool:
-    """Move what was prepared to its place, results.json last: nothing takes any space on the disk any more. Returns
-    whether there was a report of the earlier evaluation, which is gone then."""
+def _replace_earlier(folder: Path, old: Path) -> bool:
+    """Move what was prepared to its place, results.json last, and what was there to an empty folder, which goes: no
+    step takes any space on the disk. Returns whether there was a report of the earlier evaluation, which is gone
+    then."""
     reported = (folder / "report.html").exists()
     for told_of_before in ("results.json", "report.html"):
         (folder / told_of_before).unlink(missing_ok=True)
-    old = folder / "earlier.old"
-    shutil.rmtree(old, ignore_errors=True)
-    old.mkdir(exist_ok=True)
     for name in (*FOLDERS, *_TEXTS):
         partial = folder / f"{name}.partial"
         if partial.exists():
             if (folder / name).exists():
                 (folder / name).rename(old / name)  # where a file of it is open, a network's disk may not let it go yet
             partial.replace(folder / name)
-    shutil.rmtree(old, ignore_errors=True)
+    for gone in folder.glob(f"{_EARLIER}*"):  # one that could not go before, too
+        shutil.rmtree(gone, ignore_errors=True)
     return reported
 
 

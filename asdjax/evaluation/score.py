@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from asdjax.config import Config
+from asdjax.corpus.access import decoding_of
 from asdjax.corpus.audio import decode
 from asdjax.errors import InputError
 from asdjax.evaluation.detector import Detector, Verdict
@@ -51,10 +52,7 @@ def from_stdin(words: Iterable[str]) -> Iterator[str]:
 
 def _decoded(config: Config, detector: Detector, clip: Path):
     """Samples int16 (s,) of a clip that has a piece."""
-    data = config.data
-    samples = decode(
-        clip, sample_rate_hz=config.signal.sample_rate_hz, on_mismatch=data.on_mismatch, channel=data.channel
-    )
+    samples = decode(clip, decoding_of(config))
     least = detector.spectrogram.least_samples
     if len(samples) < least:
         rate = detector.spectrogram.sample_rate_hz

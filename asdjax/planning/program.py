@@ -195,7 +195,7 @@ def _audio(config: Config, spec: FleetSpec, work: Work, stacked: int, target: Ta
             f"config.data.resident: expected device or host, as the memory of {target.kind} is not known, got auto"
         )
     clips = [np.broadcast_to(np.int16(0), length) for length in work.lengths] * stacked  # lengths without memory
-    if feed.is_resident(config, clips, target.memory_bytes):
+    if feed.is_resident(config, clips):
         pages = jax.ShapeDtypeStruct((feed.pages_of(clips), feed.PAGE_SAMPLES), jnp.int16)
         of_clip = jax.ShapeDtypeStruct((len(clips),), jnp.int32)
         return _everywhere(signal.Waves(pages, of_clip, of_clip), mesh)  # pyright: ignore[reportArgumentType]

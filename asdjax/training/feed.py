@@ -53,11 +53,11 @@ class Dispatch(NamedTuple):
     steps: int
 
 
-def is_resident(config: Config, samples: Sequence[np.ndarray], memory_bytes: float | None = None) -> bool:
-    """Whether the audio of these clips goes to the device whole; without `memory_bytes`, to the one that is here."""
+def is_resident(config: Config, samples: Sequence[np.ndarray]) -> bool:
+    """Whether the audio of these clips goes to the device whole."""
     if config.data.resident != "auto":
         return config.data.resident == "device"
-    return audio_bytes(map(len, samples)) <= DEVICE_SHARE * (memory_bytes or _device_bytes())
+    return audio_bytes(map(len, samples)) <= DEVICE_SHARE * _device_bytes()
 
 
 def audio_bytes(lengths: Iterable[int]) -> int:

@@ -50,8 +50,10 @@ def require_same(folder: Path, task: Task, digests: Mapping[Path, str]) -> None:
 
 def require_same_clips(config: Config, workdir: Path, runs: Sequence[Run]) -> None:
     """`require_same` of all runs, before any store is changed for them."""
-    digests = {run.task.name: digests_of(config, workdir, run.task.clips) for run in runs}
-    for run in runs:
+    recorded = [run for run in runs if (run.folder / FILE).exists()]
+    tasks = {run.task.name: run.task for run in recorded}
+    digests = {name: digests_of(config, workdir, task.clips) for name, task in tasks.items()}
+    for run in recorded:
         require_same(run.folder, run.task, digests[run.task.name])
 
 

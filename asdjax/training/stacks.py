@@ -30,7 +30,7 @@ def stacks_of(config: Config, runs: Sequence[Run], devices: int, audio_bytes: Ma
     stacks = []
     for group in groups.values():
         largest = max(audio_bytes[run.task.name] for run in group)
-        size = stack_size(config, len(group), devices, parallel.memory_limit(), largest)
+        size = stack_size(config, len(group), devices, largest)
         stacks += [group[i : i + size] for i in range(0, len(group), size)]
     return stacks
 
@@ -45,21 +45,22 @@ def _is_trained(config: Config, run: Run) -> bool:
     return all(last in checkpoints.steps(run.folder / line) for line, last in lines_of(config, run.task).items())
 
 
-def stack_size(config: Config, fleets: int, devices: int, memory_bytes: float | None, audio_bytes: float) -> int:
+def stack_size(config: Config, fleets: int, devices: int, audio_bytes: float) -> int:
     """How many of so many alike fleets train in one program, as evenly divided as they can be: as many as are asked
-    for, or on a GPU as many as fit on so many devices of so much memory each, one where it is not known, but no more
+    for, or on a GPU as many as fit on so many devices, one where their memory is not known, but no more
     than leave each task's audio there."""
-    at_most = config.parallel.stacked or _fitting(config, fleets, devices, memory_bytes, audio_bytes)
+    at_most = config.parallel.stacked or _fitting(config, fleets, devices, audio_bytes)
     stacks = math.ceil(fleets / at_most)
     return math.ceil(fleets / stacks)
 
 
-def _fitting(config: Config, fleets: int, devices: int, memory_bytes: float | None, audio_bytes: float) -> int:
+def _fitting(config: Config, fleets: int, devices: int, audio_bytes: float) -> int:
+    memory_bytes = parallel.memory_limit()
     if parallel.platform() != "gpu" or memory_bytes is None:
         return 1
     pieces = config.train.batch_size / devices
     batch = temporaries.Batch(pieces, config.signal.piece_frames, config.width, precision_of(config))
-    fitting = temporaries.fleets_that_fit(temporaries.VARIANTS_IN_TURN, batch, memory_bytes)
+    fitting = temporaries.fleets_that_fit(temporaries.PIECE_BYTES_IN_TURN, batch, memory_bytes)
     of_audio = DEVICE_SHARE * memory_bytes / audio_bytes
     if config.data.resident != "host" and of_audio >= 1:
         fitting = min(fitting, of_audio)

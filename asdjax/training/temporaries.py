@@ -5,11 +5,11 @@ from typing import NamedTuple
 SHARE = 0.4
 """Of the device's memory, what temporaries may take by this; audio may take as much."""
 
-VARIANTS_IN_TURN = 60e6
-VARIANTS_AT_ONCE = 375e6
+PIECE_BYTES_IN_TURN = 60e6
+PIECE_BYTES_AT_ONCE = 375e6
 """Bytes for each fleet and each piece of 32 frames of its batch, in bfloat16 at width 1. On an H200 seven stacked
 fleets of 48, of which a variant begins when the gradient of the one before is there, take 17.8 GiB in all; one whose
-variants go at once takes 16.7, 8.6 before anything is tuned (jax 0.11.2)."""
+six variants go at once takes 16.7, 8.6 before anything is tuned (jax 0.11.2)."""
 
 
 class Batch(NamedTuple):

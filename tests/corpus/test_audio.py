@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from asdjax.corpus.audio import converted_length, decode, read_header, read_samples
+from asdjax.corpus.audio import Decoding, converted_length, decode, read_header, read_samples
 from asdjax.errors import InputError
 
 RATE_HZ = 16_000
@@ -35,11 +35,11 @@ def fmt_body(tag: int = 1, channels: int = 1, rate_hz: int = RATE_HZ, bits: int 
 
 
 def strict(path: Path) -> np.ndarray:
-    return decode(path, sample_rate_hz=RATE_HZ, on_mismatch="error")
+    return decode(path, Decoding(RATE_HZ))
 
 
 def converted(path: Path) -> np.ndarray:
-    return decode(path, sample_rate_hz=RATE_HZ, on_mismatch="convert")
+    return decode(path, Decoding(RATE_HZ, "convert"))
 
 
 def test_sixteen_bit_mono_comes_back_bit_for_bit(tmp_path: Path):
@@ -219,18 +219,16 @@ def test_one_channel_is_taken_where_it_is_asked_for(tmp_path: Path):
     path = write(tmp_path / "stereo.wav", values, subtype="PCM_16")
     oracle, _ = soundfile.read(path, dtype="int16")
     for channel in (1, 2):
-        taken = decode(path, sample_rate_hz=RATE_HZ, on_mismatch="convert", channel=str(channel))
+        taken = decode(path, Decoding(RATE_HZ, "convert", str(channel)))
         np.testing.assert_array_equal(taken, oracle[:, channel - 1])
     mono = write(tmp_path / "mono.wav", values[:, :1], subtype="FLOAT")
-    np.testing.assert_array_equal(
-        decode(mono, sample_rate_hz=RATE_HZ, on_mismatch="convert", channel="2"), converted(mono)
-    )
+    np.testing.assert_array_equal(decode(mono, Decoding(RATE_HZ, "convert", "2")), converted(mono))
 
 
 def test_a_channel_that_is_not_there_is_refused(tmp_path: Path):
     path = write(tmp_path / "stereo.wav", noise(channels=2))
     with pytest.raises(InputError, match=r"stereo.wav: expected a channel 3, has 2; choose another data.channel"):
-        decode(path, sample_rate_hz=RATE_HZ, on_mismatch="convert", channel="3")
+        decode(path, Decoding(RATE_HZ, "convert", "3"))
 
 
 def test_stereo_is_refused_with_the_choice_there_is(tmp_path: Path):

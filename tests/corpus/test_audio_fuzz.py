@@ -9,7 +9,7 @@ import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from asdjax.corpus.audio import PLAUSIBLE_RATES_HZ, WavHeader, decode, read_header, read_samples
+from asdjax.corpus.audio import PLAUSIBLE_RATES_HZ, Decoding, WavHeader, decode, read_header, read_samples
 from asdjax.errors import InputError
 
 FORMS = [("WAV", "PCM_16", 1), ("WAV", "PCM_24", 2), ("WAV", "FLOAT", 1), ("WAVEX", "PCM_16", 3)]
@@ -75,7 +75,7 @@ def holds(path: Path, content: bytes) -> None:
     assert PLAUSIBLE_RATES_HZ[0] <= header.sample_rate_hz <= PLAUSIBLE_RATES_HZ[1]
     assert read_samples(path, header).shape == (header.samples, header.channels)
     try:
-        samples = decode(path, sample_rate_hz=16_000, on_mismatch="error")
+        samples = decode(path, Decoding(16_000))
     except InputError:
         return
     np.testing.assert_array_equal(samples, np.frombuffer(content, "<i2", length // 2, start))

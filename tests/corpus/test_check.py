@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from asdjax.corpus.audio import Decoding, OnMismatch
 from asdjax.corpus.check import check_corpus
 from asdjax.corpus.findings import CheckResult, Finding, as_json, format_table
 from asdjax.errors import InputError
@@ -18,15 +19,14 @@ LEAST_SAMPLES = 2000
 
 
 def checked(
-    *roots: Path, on_mismatch: str = "error", layout: str = "auto", classes: str = "machine_section_attributes"
+    *roots: Path, on_mismatch: OnMismatch = "error", layout: str = "auto", classes: str = "machine_section_attributes"
 ) -> CheckResult:
     return check_corpus(
         roots,
         layout,
-        sample_rate_hz=16_000,
         classes=classes,
         least_samples=LEAST_SAMPLES,
-        on_mismatch=on_mismatch,
+        how=Decoding(16_000, on_mismatch),
     )
 
 

@@ -18,7 +18,7 @@ import pytest
 import soundfile
 
 from asdjax.corpus import store as store_module
-from asdjax.corpus.audio import decode
+from asdjax.corpus.audio import Decoding, OnMismatch, decode
 from asdjax.corpus.clips import Clip
 from asdjax.corpus.layouts import read_corpus
 from asdjax.corpus.store import WaveStore, digests_of, open_store, samples_of
@@ -44,8 +44,8 @@ def record(folder: Path, lengths: Sequence[int]) -> list[Clip]:
     return clips
 
 
-def opened(folder: Path, clips: Sequence[Clip], on_mismatch: str = "error", rate_hz: int = RATE_HZ) -> WaveStore:
-    return open_store(folder, "fan", clips, sample_rate_hz=rate_hz, on_mismatch=on_mismatch)
+def opened(folder: Path, clips: Sequence[Clip], on_mismatch: OnMismatch = "error", rate_hz: int = RATE_HZ) -> WaveStore:
+    return open_store(folder, "fan", clips, Decoding(rate_hz, on_mismatch))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -66,9 +66,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Base names of the files decoded from here on."""
     names = []
 
-    def spy(path: Path, **how):
+    def spy(path: Path, how: Decoding):
         names.append(Path(path).name)
-        return decode(path, **how)
+        return decode(path, how)
 
     monkeypatch.setattr(store_module, "decode", spy)
     return names
@@ -127,9 +127,9 @@ def test_the_bytes_follow_from_the_clips_and_not_from_threads_or_history(
     opened(tmp_path / "grown", clips[::3])
     opened(tmp_path / "grown", clips)
 
-    def late_first(path: Path, **how):
+    def late_first(path: Path, how: Decoding):
         time.sleep(0.02 if path.name in ("0.wav", "7.wav") else 0)
-        return decode(path, **how)
+        return decode(path, how)
 
     monkeypatch.setattr(store_module, "decode", late_first)
     opened(tmp_path / "uneven", clips)
@@ -193,7 +193,7 @@ def test_digests_are_those_of_a_store_that_is_not_built_for_them(tmp_path: Path)
     clips = record(tmp_path / "clips", [100, 200])
 
     def digests() -> dict[Path, str]:
-        return digests_of(tmp_path / "store", "fan", clips, sample_rate_hz=RATE_HZ, on_mismatch="error")
+        return digests_of(tmp_path / "store", "fan", clips, Decoding(RATE_HZ))
 
     asked = digests()
     assert not (tmp_path / "store").exists()
@@ -216,14 +216,14 @@ def test_conversion_is_what_decode_does(tmp_path: Path, shared_data: Path):
     clips = [clip(path) for path in sorted((shared_data / "sounds" / "odd").iterdir())]
     store = opened(tmp_path, clips, on_mismatch="convert")
     for i, one in enumerate(clips):
-        expected = decode(one.path, sample_rate_hz=RATE_HZ, on_mismatch="convert")
+        expected = decode(one.path, Decoding(RATE_HZ, "convert"))
         np.testing.assert_array_equal(store.samples(i), expected)
 
 
 def test_real_clips(tmp_path: Path, shared_data: Path):
     corpus = read_corpus([shared_data / "sounds" / "dcase2020"])
     clips = corpus.select(machine="ToyCar")
-    store = open_store(tmp_path, "ToyCar", clips, sample_rate_hz=RATE_HZ, on_mismatch="error")
+    store = open_store(tmp_path, "ToyCar", clips, Decoding(RATE_HZ))
     assert_holds(store, clips)
     assert set(store.lengths) == {176_000}
 
@@ -370,19 +370,20 @@ BUILD = """
 import sys, time
 from pathlib import Path
 from asdjax.corpus import store
+from asdjax.corpus.audio import Decoding
 from asdjax.corpus.clips import Clip
 
 decode = store.decode
 
-def slowly(path, **how):
+def slowly(path, how):
     time.sleep(0.004)
-    return decode(path, **how)
+    return decode(path, how)
 
 store.decode = slowly
 folder, *paths = sys.argv[1:]
 clips = [Clip(Path(path), "fan", "00", "train", "source", "normal") for path in paths]
 print("begun", flush=True)
-store.open_store(Path(folder), "fan", clips, sample_rate_hz=16_000, on_mismatch="error")
+store.open_store(Path(folder), "fan", clips, Decoding(16_000))
 """
 
 

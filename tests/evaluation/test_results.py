@@ -198,6 +198,20 @@ def test_a_disk_that_fills_up_leaves_an_earlier_evaluation_standing(
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
+def test_files_of_an_earlier_evaluation_that_cannot_go_yet_are_in_nobodys_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As of a network's disk, where something has them open."""
+    with monkeypatch.context() as busy:
+        busy.setattr(results.shutil, "rmtree", lambda *_, **__: None)
+        for seed in range(3):
+            written = results.write(tmp_path, 2021, {0: {"a": system(seed)}}, ABOUT)
+    assert len(list(tmp_path.glob("earlier.*/scores/a"))) == 2
+    results.write(tmp_path, 2021, {0: {"a": system(2)}}, ABOUT)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clips", "results.json", "scores", "table.md"]
+    assert results.read(written.folder)["systems"]
+
+
 def test_results_json_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     results.write(tmp_path, 2021, {0: {"a": system(0)}}, ABOUT)
     moved, replace_path = [], Path.replace

@@ -18,6 +18,7 @@ from time import perf_counter
 import numpy as np
 import soundfile
 
+from asdjax.corpus.audio import Decoding
 from asdjax.corpus.clips import Clip
 from asdjax.corpus.layouts import read_corpus
 from asdjax.corpus.store import INDEX, WaveStore, open_store
@@ -46,7 +47,7 @@ def seconds(run: Callable[[], object], repeats: int = 3) -> float:
 
 
 def opened(folder: Path, clips: tuple[Clip, ...]) -> WaveStore:
-    return open_store(folder, "fan", clips, sample_rate_hz=RATE_HZ, on_mismatch="error")
+    return open_store(folder, "fan", clips, Decoding(RATE_HZ))
 
 
 def list_and_open(root: Path) -> dict[str, float]:

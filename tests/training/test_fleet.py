@@ -95,10 +95,18 @@ class Fleet:
 
     def run(self, *first: int, steps: int = 1, last: int = 1000) -> Metrics:
         """So many steps in one dispatch, each task's from its `first` on."""
+        self.state, metrics = self.program(*self._arguments(first, steps, last))
+        return jax.tree.map(np.asarray, metrics)
+
+    def _arguments(self, first: tuple[int, ...], steps: int, last: int) -> tuple:
         rates = jnp.full((len(first), self.spec.steps_per_dispatch), self.rate)
         turn = Turn(jnp.int32(steps), jnp.array(first), jnp.full(len(first), last), rates)
-        self.state, metrics = self.program(self.state, self.audio, self.plan, self.keys, turn)
-        return jax.tree.map(np.asarray, metrics)
+        return self.state, self.audio, self.plan, self.keys, turn
+
+    def lowered(self) -> str:
+        """What the compiler is given for one step."""
+        arguments = self._arguments((0,) * len(self.keys), 1, 1000)
+        return self.program.lower(*arguments).as_text()  # pyright: ignore
 
     def model(self, task: int = 0) -> fleet.Model:
         """What a task has learned so far, as numpy copies, which a donated buffer cannot take away."""
@@ -204,6 +212,19 @@ def test_variants_go_at_once_where_a_gpu_has_memory_for_all(
         spec = fleet.spec_of(config, 6, optimizer.GROUPS)
         chosen = train_step.compiled_steps(spec, mesh)
     assert chosen is train_step.steps_of(spec, mesh, platform, at_once=at_once)
+
+
+def test_variants_that_go_at_once_do_not_wait_for_each_other():
+    """But those of stacked fleets do."""
+
+    def waits(tasks: tuple[str, ...], at_once: bool) -> int:
+        ready = Fleet(tiny(TWO), tasks=tasks)
+        ready.program = train_step.steps_of(ready.spec, parallel.data_meshes()[0], "cpu", at_once=at_once)
+        return ready.lowered().count("optimization_barrier")
+
+    of_variants = len(TWO)
+    assert waits(("fan",), False) == waits(("fan",), True) + of_variants
+    assert waits(("fan", "pump"), False) == waits(("fan", "pump"), True)
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])

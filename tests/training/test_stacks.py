@@ -29,13 +29,13 @@ def asked(stacked: int = 0, **fields: object) -> Config:
 
 @pytest.mark.parametrize(("stacked", "fleets", "size"), [(1, 7, 1), (3, 7, 3), (3, 4, 2), (9, 7, 7)])
 def test_as_many_as_are_asked_for_are_stacked_evenly(stacked: int, fleets: int, size: int):
-    assert stack_size(asked(stacked), fleets, 1, None, 1) == size
+    assert stack_size(asked(stacked), fleets, 1, 1) == size
 
 
 @pytest.mark.parametrize(("platform", "memory_bytes"), [("cpu", H200), ("tpu", H200), ("gpu", None)])
 def test_nothing_is_stacked_unasked_where_that_is_slower_or_might_not_fit(platform: str, memory_bytes: float | None):
-    with parallel.compiling_for(platform):
-        assert stack_size(asked(), 7, 1, memory_bytes, 1) == 1
+    with parallel.compiling_for(platform, memory_bytes):
+        assert stack_size(asked(), 7, 1, 1) == 1
 
 
 @pytest.mark.parametrize(
@@ -57,22 +57,22 @@ def test_a_gpu_gets_as_many_as_its_memory_holds(
     fleets: int, devices: int, memory_bytes: float, changed: dict[str, object], size: int
 ):
     assert max(7, fleets) - 1 <= MOST
-    with parallel.compiling_for("gpu"):
-        assert stack_size(asked(**changed), fleets, devices, memory_bytes, 1) == size
+    with parallel.compiling_for("gpu", memory_bytes):
+        assert stack_size(asked(**changed), fleets, devices, 1) == size
 
 
 @pytest.mark.parametrize(("resident", "share", "size"), [("auto", 0.35, 2), ("auto", 1.1, 7), ("host", 0.35, 7)])
 def test_a_stack_does_not_drive_audio_off_the_gpu(resident: str, share: float, size: int):
     """Of a fleet's audio, beside what of the memory is for audio; where one's alone does not fit it is streamed."""
     config = asked(data__resident=resident)
-    with parallel.compiling_for("gpu"):
-        assert stack_size(config, 4 if size == 2 else 7, 1, H200, share * DEVICE_SHARE * H200) == size
+    with parallel.compiling_for("gpu", H200):
+        assert stack_size(config, 4 if size == 2 else 7, 1, share * DEVICE_SHARE * H200) == size
 
 
 def test_every_row_of_devices_gets_its_part():
     config = asked(parallel__tasks_at_once=4)
-    with parallel.compiling_for("gpu"):
-        assert stack_size(config, 7, 1, H200, 1) == 2
+    with parallel.compiling_for("gpu", H200):
+        assert stack_size(config, 7, 1, 1) == 2
 
 
 def run(name: str, sections: int, folder: Path) -> Run:
@@ -101,10 +101,9 @@ def test_what_is_trained_shares_no_stack_with_what_is_not(tmp_path: Path, monkey
     ]
 
 
-def test_a_gpu_that_is_here_is_asked_for_its_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_runs_are_stacked_by_the_memory_of_each_device(tmp_path: Path):
     runs = [run(name, 2, tmp_path) for name in ("fan", "pump", "valve", "slider", "gearbox")]
     audio = dict.fromkeys((run.name for run in runs), 1.0)
-    monkeypatch.setattr(parallel, "memory_limit", lambda: SMALL)
-    with parallel.compiling_for("gpu"):
+    with parallel.compiling_for("gpu", SMALL):
         assert [len(stack) for stack in stacks_of(asked(), runs, 1, audio)] == [2, 2, 1]
         assert [len(stack) for stack in stacks_of(asked(), runs, 2, audio)] == [5]
