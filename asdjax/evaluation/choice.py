@@ -47,8 +47,8 @@ def require_lines(config: Config, runs: Sequence[Run]) -> None:
     if config.evaluate.lines and there.isdisjoint(config.evaluate.lines):
         raise InputError(
             f"config.evaluate.lines: expected any of {', '.join(sorted(there))}, got "
-            f"{', '.join(config.evaluate.lines)}, which no fleet has (no section has target clips to train phase 2 on); name some "
-            "of those"
+            f"{', '.join(config.evaluate.lines)}, which no fleet has (no section has target clips for phase 2); "
+            "name some of those"
         )
 
 
