@@ -9,7 +9,9 @@ import pytest
 import soundfile
 from conftest import overrides, train_tiny
 
+from asdjax import configfile
 from asdjax.cli import main
+from asdjax.corpus.access import open_corpus, open_stores
 
 RATE_HZ = 16_000
 SAMPLES = 32_000
@@ -138,6 +140,28 @@ def test_a_work_directory_among_the_recordings_is_refused(spoilt: Path, capsys: 
     assert train_tiny(spoilt, spoilt.parent / "run", data__store=str(spoilt)) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert f"config.data.store: {spoilt}: expected a folder of its own, but {spoilt / 'fan'} holds recordings" in line
+    assert tree(spoilt.parent) == before
+
+
+def test_no_store_is_built_where_that_of_another_machine_type_is_refused(
+    spoilt: Path, capsys: pytest.CaptureFixture[str]
+):
+    """The store of `fan` would be built anew, as a clip has changed; the one of `pump` is of another place."""
+    shutil.copytree(spoilt / "fan", spoilt / "pump")
+    for clip in (spoilt / "pump").rglob("*.wav"):
+        values, rate_hz = soundfile.read(clip)
+        soundfile.write(clip, 0.5 * values, rate_hz)
+    elsewhere, shared = spoilt.parent / "elsewhere", spoilt.parent / "shared"
+    shutil.copytree(spoilt, elsewhere)
+    for root, machine in ((spoilt, "fan"), (elsewhere, "pump")):
+        config = configfile.load("dcase2021", {"data.root": str(root), "data.store": str(shared)})
+        open_stores(config, spoilt.parent / "run", open_corpus(config), [machine])
+    soundfile.write(first_clip(spoilt), noise(), RATE_HZ)
+    before = tree(spoilt.parent)
+    assert train_tiny(spoilt, spoilt.parent / "run", data__store=str(shared)) == 2
+    told = capsys.readouterr().err
+    assert f"{shared / 'pump'}: holds other clips" in told
+    assert "correct config.data.root, give another config.data.store" in told
     assert tree(spoilt.parent) == before
 
 

@@ -14,7 +14,7 @@ from asdjax.corpus.audio import Decoding
 from asdjax.corpus.check import CheckResult, check_corpus
 from asdjax.corpus.clips import Clip, Corpus
 from asdjax.corpus.layouts import read_corpus
-from asdjax.corpus.store import WaveStore, open_store
+from asdjax.corpus.store import WaveStore, open_store, require_usable
 from asdjax.errors import InputError
 from asdjax.progress import track
 from asdjax.threads import in_order
@@ -80,16 +80,14 @@ def store_folder(config: Config, workdir: Path) -> Path:
 
 
 def open_stores(config: Config, workdir: Path, corpus: Corpus, machines: Sequence[str]) -> Stores:
-    """The stores of machine types, built where missing, in `config.data.store` or W/store."""
+    """The stores of machine types, built where missing, in `config.data.store` or W/store; none is built where that of
+    another machine type is refused for what it holds."""
+    folder, how, shared = store_folder(config, workdir), decoding_of(config), bool(config.data.store)
+    clips = {machine: corpus.select(machine=machine) for machine in machines}
+    for machine, of_machine in clips.items():
+        require_usable(folder, machine, of_machine, how, shared=shared)
     return {
-        machine: open_store(
-            store_folder(config, workdir),
-            machine,
-            corpus.select(machine=machine),
-            decoding_of(config),
-            shared=bool(config.data.store),
-        )
-        for machine in machines
+        machine: open_store(folder, machine, of_machine, how, shared=shared) for machine, of_machine in clips.items()
     }
 
 

@@ -89,15 +89,20 @@ def open_store(
     home = Path(folder) / machine
     origins = [_origin(clip) for clip in clips]
     with locked_folder(home):
-        store = _load(home, _settings(how))
-        if shared:
-            _refuse_strangers(home, store, origins)
+        store = _usable(home, origins, how, shared=shared)
         if not all(origin in store.places for origin in origins):
             store = _build(home, dict(zip(origins, clips, strict=True)), store, how)
     places = [store.places[origin] for origin in origins]
     offsets = np.array([place.offset for place in places], np.int64)
     lengths = np.array([place.samples for place in places], np.int64)
     return WaveStore(home, tuple(clips), store.flat, offsets, lengths, tuple(place.sha256 for place in places))
+
+
+def require_usable(folder: Path, machine: str, clips: Sequence[Clip], how: Decoding, *, shared: bool = True) -> None:
+    """Raise InputError where `open_store` would refuse what the store of `machine` holds; nothing is written."""
+    home = Path(folder) / machine
+    with locked_folder(home) if home.is_dir() else nullcontext():
+        _usable(home, [_origin(clip) for clip in clips], how, shared=shared)
 
 
 def digests_of(
@@ -108,10 +113,9 @@ def digests_of(
     out."""
     home = Path(folder) / machine
     with locked_folder(home) if home.is_dir() else nullcontext():
-        store = _load(home, _settings(how))
-        if shared:
-            _refuse_strangers(home, store, [_origin(clip) for clip in clips])
-        jobs = (_job(clip, _origin(clip), store, how) for clip in clips)
+        origins = [_origin(clip) for clip in clips]
+        store = _usable(home, origins, how, shared=shared)
+        jobs = (_job(clip, origin, store, how) for clip, origin in zip(clips, origins, strict=True))
         digests = [sha256 for _, sha256 in track(in_order(jobs), f"look at {machine}", len(clips), "clip", quiet=True)]
     return {clip.path: sha256 for clip, sha256 in zip(clips, digests, strict=True)}
 
@@ -226,13 +230,16 @@ def _map(path: Path) -> np.ndarray:
     return np.asarray(np.memmap(path, "<i2", mode="r"))
 
 
-def _refuse_strangers(home: Path, store: _Index, origins: list[_Origin]) -> None:
+def _usable(home: Path, origins: list[_Origin], how: Decoding, *, shared: bool) -> _Index:
+    """The store in `home`, which others may use, too, where it is `shared`: it then holds some of these clips."""
+    store = _load(home, _settings(how))
     stored = {origin.path for origin in store.places}
-    if stored and stored.isdisjoint(origin.path for origin in origins):
+    if shared and stored and stored.isdisjoint(origin.path for origin in origins):
         raise InputError(
             f"{home}: holds other clips (such as {min(stored)}) and none of those asked for (such as "
-            f"{origins[0].path}); give another data.store, or remove {home}"
+            f"{origins[0].path}); correct config.data.root, give another config.data.store, or remove {home}"
         )
+    return store
 
 
 def _build(home: Path, wanted: dict[_Origin, Clip], old: _Index, how: Decoding) -> _Index:

@@ -1,17 +1,17 @@
 """Judge a work directory's models: the order of operations. Reads the work directory and the corpus; trains nothing but
 the auto-encoder, and that only where baselines are asked for."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
 from asdjax import configfile, journal
 from asdjax.config import Config
-from asdjax.corpus.access import Recorded, open_corpus, open_stores, recordings_of
+from asdjax.corpus.access import Recorded, Stores, open_corpus, open_stores, recordings_of
 from asdjax.corpus.clips import Clip, Corpus
 from asdjax.corpus.official import YEAR_OF_LAYOUT
-from asdjax.corpus.tasks import tasks_of
+from asdjax.corpus.tasks import Task, tasks_of
 from asdjax.evaluation import choice, embeddings, results, scores, systems
 from asdjax.evaluation.bank import Scoring
 from asdjax.evaluation.baselines import kept, score
@@ -72,11 +72,15 @@ def _evaluated(
     machines = {machine for run in runs for machine in run.task.machines}
     judged = [clip for clip in judged if clip.machine in machines]
     record.require_same_clips(config, workdir, runs)
-    prepared = [(run, _recorded(config, workdir, corpus, run, request.split)) for run in runs]
-    tell_of_small_banks(config, (recorded["bank"] for _, recorded in prepared))
+    tasks = {run.task.name: run.task for run in runs}
+    stores = open_stores(config, workdir, corpus, sorted(machines))
+    recorded = {name: _recorded(stores, corpus, task, request.split) for name, task in tasks.items()}
+    tell_of_small_banks(config, (of_task["bank"] for of_task in recorded.values()))
     by_seed: dict[int, Models] = {}
-    for run, recorded in prepared:
-        models = _scored(config, run, chosen[run.name], recorded, folder / f"{embeddings.FOLDER}.partial")
+    for run in runs:
+        models = _scored(
+            config, run, chosen[run.name], recorded[run.task.name], folder / f"{embeddings.FOLDER}.partial"
+        )
         by_seed.setdefault(run.seed, {}).update(models)
     # 3. Single models, ensembles, baselines; thresholds, figures.
     year = YEAR_OF_LAYOUT[corpus.layout]
@@ -86,7 +90,7 @@ def _evaluated(
     }
     joint = systems.judge_seeds(config, year, by_seed, judged)
     if request.baselines:
-        joint |= systems.judge_baselines(config, year, _baselines(config, workdir, prepared), judged)
+        joint |= systems.judge_baselines(config, year, _baselines(config, workdir, recorded.values()), judged)
     # 4. Files, results.json last.
     about = {
         "year": year,
@@ -100,15 +104,14 @@ def _evaluated(
     return results.write(folder, year, judgements, about, joint)
 
 
-def _recorded(config: Config, workdir: Path, corpus: Corpus, run: Run, split: str) -> dict[str, Recorded]:
-    """The training clips of a run's machine types, which make the banks, and their test clips: the labelled ones, which
-    rank models, and of the split `eval` the others too."""
-    stores = open_stores(config, workdir, corpus, run.task.machines)
+def _recorded(stores: Stores, corpus: Corpus, task: Task, split: str) -> dict[str, Recorded]:
+    """The training clips of a task's machine types, which make the banks, and their test clips: the labelled ones,
+    which rank models, and of the split `eval` the others too."""
     wanted = [clip for clip in corpus.select(split="test") if split == "eval" or not clip.blind]
-    test = [clip for clip in wanted if clip.machine in run.task.machines]
+    test = [clip for clip in wanted if clip.machine in task.machines]
     return {
         what: Recorded(clips, recordings_of(stores, clips))
-        for what, clips in (("bank", list(run.task.clips)), ("test", test))
+        for what, clips in (("bank", list(task.clips)), ("test", test))
     }
 
 
@@ -158,19 +161,18 @@ def _models(config: Config, runs: Sequence[Run], chosen: Chosen) -> dict[str, di
     return models
 
 
-def _baselines(config: Config, workdir: Path, prepared: Sequence[tuple[Run, Mapping[str, Recorded]]]) -> Models:
-    """Clip scores of the baselines: computed once, as they are the same beside the fleets of every seed."""
+def _baselines(config: Config, workdir: Path, recorded: Iterable[Mapping[str, Recorded]]) -> Models:
+    """Clip scores of the baselines, by machine type; they are the same beside the fleets of every seed."""
     return {
         machine: score.score_machine(
             config,
             machine,
-            recorded["bank"].of_machine(machine),
-            recorded["test"].of_machine(machine),
+            of_task["bank"].of_machine(machine),
+            of_task["test"].of_machine(machine),
             workdir / "evaluation" / kept.FOLDER / machine,
         )
-        for run, recorded in prepared
-        if run.seed == config.seed[0]
-        for machine in run.task.machines
+        for of_task in recorded
+        for machine in sorted({clip.machine for clip in of_task["bank"].clips})
     }
 
 

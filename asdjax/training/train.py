@@ -51,7 +51,8 @@ def train(config: Config, workdir: Path) -> None:
             require_sound(config)
         record.require_same_clips(config, workdir, begun)
         # 2. Decode all audio once, for training and evaluation.
-        recordings = {task.name: _recordings(config, workdir, corpus, task) for task in tasks}
+        stores = open_stores(config, workdir, corpus, [machine for task in tasks for machine in task.machines])
+        recordings = {task.name: recordings_of(stores, task.clips) for task in tasks}
         # 3. Only now is it sure that there is a run to write down.
         configfile.save(config, workdir)
         for run in runs:
@@ -76,11 +77,6 @@ def _require_apart(config: Config, workdir: Path, runs: Sequence[Run], corpus: C
         for folder in folders:
             if folder.resolve() in homes:
                 raise InputError(f"{what}: expected a folder of its own, but {folder} holds recordings; give another")
-
-
-def _recordings(config: Config, workdir: Path, corpus: Corpus, task: Task) -> list[Recording]:
-    """A task's training clips, decoded where they have not been."""
-    return recordings_of(open_stores(config, workdir, corpus, task.machines), task.clips)
 
 
 def on_each(meshes: Sequence[Mesh], jobs: Sequence[Callable[[Mesh], None]]) -> None:

@@ -15,13 +15,11 @@ from jax import export as jax_export
 
 from asdjax import configfile
 from asdjax.cli import main
-from asdjax.config import default
 from asdjax.corpus.clips import Clip, Corpus
 from asdjax.corpus.tasks import Task
 from asdjax.evaluation import evaluate, export, results
 from asdjax.evaluation.detector import open_detector
 from asdjax.training import checkpoints
-from asdjax.training.runs import Run
 
 SECTIONS = ("weights", "01")
 
@@ -153,15 +151,13 @@ def test_the_callers_configuration_stays_as_it_is(two_seeds: Path):
 def test_clips_of_the_other_split_are_embedded_only_where_they_rank_models(
     split: str, expected: list[bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    for name in ("open_stores", "recordings_of"):
-        monkeypatch.setattr(evaluate, name, lambda *_: [])
+    monkeypatch.setattr(evaluate, "recordings_of", lambda *_: [])
     clips = [
         Clip(tmp_path / f"{blind}.wav", "fan", "00", "test", "source", None if blind else "normal", blind=blind)
         for blind in (False, True)
     ]
     task = Task("fan", ("fan",), (), (), (), ())
-    run = Run("fan", task, 0, tmp_path)
-    recorded = evaluate._recorded(default(), tmp_path, Corpus("manifest", tuple(clips)), run, split)
+    recorded = evaluate._recorded({}, Corpus("manifest", tuple(clips)), task, split)
     assert [clip.blind for clip in recorded["test"].clips] == expected
 
 
