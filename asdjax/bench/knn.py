@@ -104,4 +104,7 @@ def _require_agreement(answers: dict[str, np.ndarray]) -> None:
     for name, answer in answers.items():
         worst = float(np.max(np.abs(answer - answers[OURS])))
         if not worst <= TOLERANCE:
-            raise InputError(f"{name}: expected the distances that asdjax finds, differs by {worst:.2g}")
+            raise InputError(
+                f"{name}: expected the distances that asdjax finds to {TOLERANCE:g}, differs by {worst:.2g}; install "
+                "another version of it, or none"
+            )

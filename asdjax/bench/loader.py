@@ -10,12 +10,23 @@ from asdjax.bench.measure import LEAST_REPEATS, in_turn
 from asdjax.bench.step import CLASSES, clips
 from asdjax.bench.torch_peer import TorchPeer
 from asdjax.config import default
+from asdjax.errors import InputError
 from asdjax.threads import cores
 
 EAGER = "eager"
 
 
-def loader_rate(peer: TorchPeer, variant: str, batch: int) -> dict[str, Any]:
+def require_loader(peer: TorchPeer) -> None:
+    """Raise InputError where its interpreter cannot read clips, before anything is measured."""
+    if missing := peer.about["missing"]:
+        packages = " ".join(missing)
+        raise InputError(
+            f"--against torch: expected {' and '.join(missing)} beside torch in $TORCH_PYTHON, as a DataLoader "
+            f"reads whole clips by it; install it by: {peer.interpreter} -m pip install {packages}"
+        )
+
+
+def loader_rate(peer: TorchPeer, variant: str, batch: int, repeats: int | None) -> dict[str, Any]:
     """Samples a second of eager training of one variant that is fed so."""
     peer.ask("prepare", variants=[variant], batch=batch, way=EAGER)
     with tempfile.TemporaryDirectory() as folder:
@@ -23,6 +34,6 @@ def loader_rate(peer: TorchPeer, variant: str, batch: int) -> dict[str, Any]:
             path = Path(folder, f"section_{i % CLASSES:02d}_source_train_normal_{i:04d}.wav")
             soundfile.write(path, samples, default().signal.sample_rate_hz)
         peer.ask("load", folder=folder, workers=cores())
-        timing = in_turn({"loader": peer.way("train_loaded")}, LEAST_REPEATS)["loader"]
+        timing = in_turn({"loader": peer.way("train_loaded")}, repeats or LEAST_REPEATS)["loader"]
         peer.ask("unload")
     return {"batch": batch, "samples_per_s": timing.per_second(batch)}

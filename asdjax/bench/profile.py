@@ -133,7 +133,10 @@ def events_of(folder: Path, program: Program) -> list[Event]:
     executed = {instruction.name for instruction in hlo.executed(program)}
     events = [event for event in _events(newest, program.name) if event.name in executed] if newest else []
     if not events:
-        raise InputError(f"--profile: expected operations of {program.name} in the trace in {folder}, came none")
+        raise InputError(
+            f"--profile: expected operations of {program.name} in the trace in {folder}, came none; this device's "
+            "traces do not name them, so leave --profile out"
+        )
     return events
 
 

@@ -48,6 +48,11 @@ class TorchPeer:
         self.about = self._answer()
 
     @property
+    def interpreter(self) -> str:
+        """As $TORCH_PYTHON names it."""
+        return self._process.args[0]  # pyright: ignore
+
+    @property
     def pid(self) -> int:
         """Of its process."""
         return self._process.pid
@@ -69,12 +74,14 @@ class TorchPeer:
         line = self._process.stdout.readline()
         if not line:
             raise InputError(
-                f"--against torch: {self._process.args[0]} ended with exit code {self._process.wait()}; "  # pyright: ignore
+                f"--against torch: {self.interpreter} ended with exit code {self._process.wait()}; "
                 "its last words are above"
             )
         answer = json.loads(line)
         if "error" in answer:
-            raise InputError(f"--against torch: PyTorch's counterpart failed: {answer['error']}")
+            raise InputError(
+                f"--against torch: PyTorch's counterpart failed: {answer['error']}; its traceback is above"
+            )
         return answer
 
     def close(self) -> None:

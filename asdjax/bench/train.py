@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from asdjax import parallel
 from asdjax.bench import device, embed, profile, torch_peer
 from asdjax.bench.device import Peak
-from asdjax.bench.loader import loader_rate
+from asdjax.bench.loader import loader_rate, require_loader
 from asdjax.bench.measure import LEAST_REPEATS, Timing, in_turn, ratio
 from asdjax.bench.record import Record
 from asdjax.bench.step import Step, config_of, spec_of
@@ -45,6 +45,8 @@ def bench(request: Request) -> Iterator[dict[str, Any]]:
     if request.traces:
         profile.require_traceable()
     with torch_peer.wanted(request.against_torch, cores()) as peer:
+        if peer:
+            require_loader(peer)
         record = Record(peer)
         say("measuring what the device could do at most")
         peak = device.peak(precision)
@@ -73,6 +75,15 @@ class Subject(NamedTuple):
     peak: Peak
 
 
+class Program(NamedTuple):
+    """A subject's step at a batch, compiled, and the seconds that its signal stage takes alone."""
+
+    subject: Subject
+    batch: int
+    step: Step
+    signal_s: float
+
+
 def _batches(asked: tuple[int, ...], of_fleet: bool) -> tuple[int, ...]:
     """On a CPU all six take their smallest batch only: at 48 one of their steps takes a quarter of a minute."""
     if parallel.on_accelerator():
@@ -94,10 +105,11 @@ def _measured(subject: Subject, figures: dict[str, Any]) -> Iterator[None]:
         figures["ratio"] = min(of_batch["ratio"] for of_batch in by_batch.values())
     say(f"{subject.name}: embedding")
     figures["embed"] = embed.measure(spec_of(members, largest, request.width), peer, request.repeats)
+    yield
     if peer and len(members) == 1:
         say(f"{subject.name}: PyTorch with a DataLoader")
-        figures["torch_loader"] = loader_rate(peer, members[0], min(batches))
-    yield
+        figures["torch_loader"] = loader_rate(peer, members[0], min(batches), request.repeats)
+        yield
 
 
 def _batch(subject: Subject, batch: int, figures: dict[str, Any]) -> Iterator[None]:
@@ -105,7 +117,9 @@ def _batch(subject: Subject, batch: int, figures: dict[str, Any]) -> Iterator[No
     name, members, request, peer, _ = subject
     say(f"{name}, batch {batch}: compiling, then measuring")
     step = Step(spec_of(members, batch, request.width))
-    measured = _against(step, subject, peer, batch, figures) if peer else _alone(step, subject, batch, figures)
+    signal = in_turn({"signal": step.signal.run}, request.repeats or LEAST_REPEATS)["signal"]
+    program = Program(subject, batch, step, signal.median)
+    measured = _against(program, peer, figures) if peer else _alone(program, figures)
     next(measured)
     yield
     if request.stacked > 1:
@@ -119,8 +133,8 @@ def _batch(subject: Subject, batch: int, figures: dict[str, Any]) -> Iterator[No
         yield
 
 
-def _alone(step: Step, subject: Subject, batch: int, figures: dict[str, Any]) -> Iterator[None]:
-    figures |= _figures(step, subject, batch, in_turn({OURS: step.run}, subject.request.repeats)[OURS])
+def _alone(program: Program, figures: dict[str, Any]) -> Iterator[None]:
+    figures |= _figures(program, in_turn({OURS: program.step.run}, program.subject.request.repeats)[OURS])
     yield
 
 
@@ -149,8 +163,9 @@ def _stacked(alone: Step, members: Sequence[str], batch: int, request: Request) 
     return {**figures, "run_h": _run_h(config, figures)}
 
 
-def _against(step: Step, subject: Subject, peer: TorchPeer, batch: int, figures: dict[str, Any]) -> Iterator[None]:
+def _against(program: Program, peer: TorchPeer, figures: dict[str, Any]) -> Iterator[None]:
     """Ours in turn with each of PyTorch's ways; `ratio` is to the fastest of them."""
+    subject, batch, step, _ = program
     members, request = subject.members, subject.request
     ours: list[float] = []
     theirs: dict[str, dict[str, Any]] = {}
@@ -165,7 +180,7 @@ def _against(step: Step, subject: Subject, peer: TorchPeer, batch: int, figures:
             "ratio": ratio(times[OURS], times[way]),
         }
         least = min(of_way["ratio"] for of_way in theirs.values())
-        figures |= {**_figures(step, subject, batch, Timing(tuple(ours))), "ratio": least, "torch": theirs}
+        figures |= {**_figures(program, Timing(tuple(ours))), "ratio": least, "torch": theirs}
         yield
 
 
@@ -173,11 +188,14 @@ def _require_same_size(step: Step, theirs: dict[str, int], width: float) -> None
     """Raises InputError where PyTorch's models are not ours."""
     for variant, ours in step.parameters().items():
         if width == 1 and theirs[variant] != ours:
-            raise InputError(f"--against torch: {variant} has {ours} parameters here and {theirs[variant]} there")
+            raise InputError(
+                f"--against torch: expected {variant} with {ours} parameters, as here, came {theirs[variant]}; see "
+                "that tests/peers is of the same commit as the package"
+            )
 
 
-def _figures(step: Step, subject: Subject, batch: int, timing: Timing) -> dict[str, Any]:
-    signal = in_turn({"signal": step.signal.run}, LEAST_REPEATS)["signal"]
+def _figures(program: Program, timing: Timing) -> dict[str, Any]:
+    subject, batch, step, signal_s = program
     flops_per_s = step.flops / timing.median
     bytes_per_s = step.traffic / timing.median
     figures = {
@@ -192,7 +210,7 @@ def _figures(step: Step, subject: Subject, batch: int, timing: Timing) -> dict[s
         "bandwidth_utilisation": bytes_per_s / subject.peak.bytes_per_s,
         "memory_bytes": _memory(step),
         "compile_s": step.compile_s,
-        "signal_share": signal.median / timing.median,
+        "signal_share": signal_s / timing.median,
     }
     return {**figures, "run_h": _run_h(config_of(subject.members, batch, subject.request.width), figures)}
 

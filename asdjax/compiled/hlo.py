@@ -67,7 +67,10 @@ def program_of(compiled: Compiled) -> Program:
     """
     text = compiled.as_text()
     if not text:
-        raise InputError("expected the compiled program as text, from which its bytes are counted, came none")
+        raise InputError(
+            "expected the compiled program as text, from which its bytes are counted, came none; this JAX backend does "
+            "not show it, so give another (JAX_PLATFORMS)"
+        )
     return parsed(text)
 
 

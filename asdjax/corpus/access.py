@@ -107,9 +107,10 @@ def decoding_of(config: Config) -> Decoding:
 
 def recordings_of(stores: Stores, clips: Sequence[Clip]) -> list[Recording]:
     """What the stores hold of each clip; raises InputError where that is not what was once decoded."""
-    held = {clip.path: (store, i) for store in stores.values() for i, clip in enumerate(store.clips)}
+    machines = sorted({clip.machine for clip in clips})
+    held = {clip.path: (stores[machine], i) for machine in machines for i, clip in enumerate(stores[machine].clips)}
     verified = in_order(partial(_recording, *held[clip.path]) for clip in clips)
-    return list(track(verified, f"verify {', '.join(stores)}", len(clips), "clip", quiet=True))
+    return list(track(verified, f"verify {', '.join(machines)}", len(clips), "clip", quiet=True))
 
 
 def _recording(store: WaveStore, i: int) -> Recording:

@@ -89,7 +89,7 @@ def open_store(
     home = Path(folder) / machine
     origins = [_origin(clip) for clip in clips]
     with locked_folder(home):
-        store = _usable(home, origins, how, shared=shared)
+        store = _fit_to_use(home, clips, how, shared=shared)
         if not all(origin in store.places for origin in origins):
             store = _build(home, dict(zip(origins, clips, strict=True)), store, how)
     places = [store.places[origin] for origin in origins]
@@ -102,7 +102,7 @@ def require_usable(folder: Path, machine: str, clips: Sequence[Clip], how: Decod
     """Raise InputError where `open_store` would refuse what the store of `machine` holds; nothing is written."""
     home = Path(folder) / machine
     with locked_folder(home) if home.is_dir() else nullcontext():
-        _usable(home, [_origin(clip) for clip in clips], how, shared=shared)
+        _fit_to_use(home, clips, how, shared=shared)
 
 
 def digests_of(
@@ -113,9 +113,8 @@ def digests_of(
     out."""
     home = Path(folder) / machine
     with locked_folder(home) if home.is_dir() else nullcontext():
-        origins = [_origin(clip) for clip in clips]
-        store = _usable(home, origins, how, shared=shared)
-        jobs = (_job(clip, origin, store, how) for clip, origin in zip(clips, origins, strict=True))
+        store = _fit_to_use(home, clips, how, shared=shared)
+        jobs = (_job(clip, _origin(clip), store, how) for clip in clips)
         digests = [sha256 for _, sha256 in track(in_order(jobs), f"look at {machine}", len(clips), "clip", quiet=True)]
     return {clip.path: sha256 for clip, sha256 in zip(clips, digests, strict=True)}
 
@@ -208,7 +207,7 @@ def _load(home: Path, settings: dict[str, Any]) -> _Index:
         if came[setting] != wanted:
             raise InputError(
                 f"{path}: expected {setting} {wanted}, came a store built with {came[setting]}; {remedy}, "
-                "or give another data.store"
+                "or give another config.data.store"
             )
     size = (home / name).stat().st_size if (home / name).is_file() else 0
     if size != 2 * total:
@@ -230,14 +229,18 @@ def _map(path: Path) -> np.ndarray:
     return np.asarray(np.memmap(path, "<i2", mode="r"))
 
 
-def _usable(home: Path, origins: list[_Origin], how: Decoding, *, shared: bool) -> _Index:
-    """The store in `home`, which others may use, too, where it is `shared`: it then holds some of these clips."""
+def _fit_to_use(home: Path, clips: Sequence[Clip], how: Decoding, *, shared: bool) -> _Index:
+    """The store in `home`, empty where there is none.
+
+    Raises InputError where it is damaged or was built with other settings, and where others may use it, too, and it
+    holds none of these clips.
+    """
     store = _load(home, _settings(how))
     stored = {origin.path for origin in store.places}
-    if shared and stored and stored.isdisjoint(origin.path for origin in origins):
+    if shared and stored and stored.isdisjoint(str(clip.path) for clip in clips):
         raise InputError(
             f"{home}: holds other clips (such as {min(stored)}) and none of those asked for (such as "
-            f"{origins[0].path}); correct config.data.root, give another config.data.store, or remove {home}"
+            f"{clips[0].path}); correct config.data.root, give another config.data.store, or remove {home}"
         )
     return store
 

@@ -24,7 +24,7 @@ def plan(config: Config, devices: str) -> dict[str, Any]:
     config = copy.deepcopy(config)
     with parallel.compiling_for(target.platform, target.memory_bytes):
         audio = audio_bytes(work.lengths)
-        config.parallel.stacked = stack_size(config, max(work.alike), max(1, devices_of_row), audio)
+        config.parallel.stacked = stack_size(config, work.most_alike, max(1, devices_of_row), audio)
         cost, precision = cost_of(config, work, target), fleet.precision_of(config)
     return {
         "devices": {"name": target.name, "kind": target.kind, "number": len(target.devices), "hosts": target.hosts},

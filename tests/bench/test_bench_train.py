@@ -20,7 +20,7 @@ SECONDS_OF_STEP = 0.25
 
 FAKE = f"""
 import json, sys
-print(json.dumps({{"torch": "0.0", "ways": ["eager"], "threads": int(sys.argv[1])}}), flush=True)
+print(json.dumps({{"torch": "0.0", "ways": ["eager"], "missing": [], "threads": int(sys.argv[1])}}), flush=True)
 for line in sys.stdin:
     request = json.loads(line)
     if request["do"] == "prepare":
@@ -169,11 +169,25 @@ def test_a_record_grows_as_it_is_measured_and_is_complete_in_the_end(patched: No
     request = train.Request((VARIANT,), (BATCH,), against_torch=True, repeats=1, stacked=2, width=WIDTH)
     grown = [json.loads(json.dumps(record)) for record in train.bench(request)]
     figures = [of_turn["variants"][VARIANT]["batches"][str(BATCH)] for of_turn in grown]
-    assert ["stacked" in of_turn for of_turn in figures] == [False, True, True, True]
+    assert ["stacked" in of_turn for of_turn in figures] == [False, True, True, True, True]
     assert all({"torch", "ms_per_step", "run_h"} <= set(of_turn) for of_turn in figures)
-    assert ["embed" in of_turn["variants"][VARIANT] for of_turn in grown] == [False, False, True, True]
-    assert [of_turn["complete"] for of_turn in grown] == [False, False, False, True]
+    for what, turns in (
+        ("embed", [False, False, True, True, True]),
+        ("torch_loader", [False, False, False, True, True]),
+    ):
+        assert [what in of_turn["variants"][VARIANT] for of_turn in grown] == turns
+    assert [of_turn["complete"] for of_turn in grown] == [False, False, False, False, True]
     assert all({"others_share", "memory_peak_bytes"} <= set(of_turn["device"]) for of_turn in grown)
+
+
+def test_a_counterpart_that_cannot_read_clips_is_refused_before_anything_is_measured(
+    tmp_path: Path, patched: None, monkeypatch: pytest.MonkeyPatch
+):
+    script = tmp_path / "torch_training.py"
+    script.write_text(FAKE.replace('"missing": []', '"missing": ["librosa"]'))
+    monkeypatch.setattr(torch_peer, "SCRIPT", script)
+    with pytest.raises(InputError, match=f"expected librosa beside torch .* {sys.executable} -m pip install librosa"):
+        next(train.bench(train.Request((VARIANT,), (BATCH,), against_torch=True, repeats=1)))
 
 
 def test_models_of_another_size_are_not_compared(patched: None):
@@ -181,7 +195,9 @@ def test_models_of_another_size_are_not_compared(patched: None):
         def parameters(self) -> dict[str, int]:
             return {VARIANT: 2}
 
-    with pytest.raises(InputError, match=f"{VARIANT} has 2 parameters here and 1 there"):
+    with pytest.raises(
+        InputError, match=f"expected {VARIANT} with 2 parameters, as here, came 1; see that tests/peers"
+    ):
         train._require_same_size(Ours(), {VARIANT: 1}, 1.0)  # pyright: ignore[reportArgumentType]
 
 

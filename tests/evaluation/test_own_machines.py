@@ -15,7 +15,9 @@ from jax import export as jax_export
 
 from asdjax import configfile
 from asdjax.cli import main
+from asdjax.corpus.access import open_corpus
 from asdjax.corpus.clips import Clip, Corpus
+from asdjax.corpus.store import WaveStore
 from asdjax.corpus.tasks import Task
 from asdjax.evaluation import evaluate, export, results
 from asdjax.evaluation.detector import open_detector
@@ -159,6 +161,15 @@ def test_clips_of_the_other_split_are_embedded_only_where_they_rank_models(
     task = Task("fan", ("fan",), (), (), (), ())
     recorded = evaluate._recorded({}, Corpus("manifest", tuple(clips)), task, split)
     assert [clip.blind for clip in recorded["test"].clips] == expected
+
+
+def test_seeds_share_what_their_clips_hold(two_seeds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Each clip is held against its digest once, however many fleets it is for."""
+    verified, verify = [], WaveStore.verify
+    monkeypatch.setattr(WaveStore, "verify", lambda store, i: verified.append(store.clips[i]) or verify(store, i))
+    run = Path(shutil.copytree(two_seeds, tmp_path / "run"))
+    assert main(["evaluate", "--workdir", str(run)]) == 0
+    assert len(verified) == len(set(verified)) == len(open_corpus(configfile.read(run)))
 
 
 def test_a_machine_type_cannot_take_the_examples_place():

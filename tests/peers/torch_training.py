@@ -12,6 +12,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import nullcontext
+from importlib.util import find_spec
 from math import cos, pi, sin
 from time import perf_counter
 from typing import Any
@@ -94,6 +95,7 @@ class Peer:
             "python": platform.python_version(),
             "device": torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu",
             "threads": torch.get_num_threads(),
+            "missing": [package for package in ("librosa",) if not find_spec(package)],
             "ways": [EAGER, COMPILED, REPLAYED] if self.device.type == "cuda" else [EAGER],
         }
 

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
+from typing import cast
 from unittest import mock
 
 import jax
@@ -25,17 +26,19 @@ from asdjax.training.train_step import Metrics, Turn
 STEPS = 10_000
 
 
-def compiled(names: Sequence[str], batch: int) -> tuple[float, float, float]:
+def compiled(names: Sequence[str], batch: int, width: float = 1.0) -> tuple[float, float, float]:
     """Seconds to compile the step, bytes of the state, bytes of its temporaries by XLA's count."""
     config = default()
     config.variants, config.train.batch_size, config.train.steps_per_dispatch = tuple(names), batch, 1
+    config.width = width
     spec = fleet.spec_of(config, 6, optimizer.GROUPS)
     plan = sampler.stacked([sampler.plan(list(range(6)) * 2, [False] * 12, [313] * 12, list(range(6)))])
     waves = waves_of([np.zeros(160_000, np.int16)] * 12)
     keys = sampler.streams(0, "fan", spec.variants, "phase1")[None]
     turn = Turn(jnp.int32(1), jnp.zeros(1, jnp.int32), jnp.ones(1, jnp.int32), jnp.zeros((1, 1)))
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype), fleet.abstract_state(spec))
-    steps: jax.stages.Wrapped = train_step.steps_of.__wrapped__(spec, parallel.data_meshes()[0], parallel.platform())  # pyright: ignore
+    train_step.steps_of.cache_clear()
+    steps = cast(jax.stages.Wrapped, train_step.compiled_steps(spec, parallel.data_meshes()[0]))
     begun = perf_counter()
     memory = steps.lower(shapes, waves, plan, keys, turn).compile().memory_analysis()
     state = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))

@@ -23,7 +23,7 @@ from asdjax.planning.collectives import collectives_of
 from asdjax.planning.program import Cost, Estimate
 from asdjax.planning.table import of_plan
 from asdjax.planning.targets import Target
-from asdjax.planning.work import work_of
+from asdjax.planning.work import seconds_of, work_of
 from asdjax.training import fleet, optimizer
 
 CONFIG = str(PROJECT / "configs" / "dcase2021.py")
@@ -120,7 +120,8 @@ def test_what_does_not_exist_yet_is_planned_at_the_size_of_2021():
     assert work.origin == "data is not here: planned for clips as many and as long as in 2021"
     assert (len(work.task.classes), len(work.task.clips), set(work.lengths)) == (6, 6018, {160_000})
     # 250 epochs of 6,000 source clips at a batch of 48, and 5,000 steps on the target domain, of seven machine types
-    assert (work.alike, work.fleets, work.steps) == ((7,), 7, 7 * (250 * 6000 // 48 + 5000))
+    assert work.kinds == (7 * ((250 * 6000 // 48, 5000),),)
+    assert (work.fleets, work.steps) == (7, 253_750)
 
 
 def test_clips_are_counted_as_they_lie_there(corpus: Path):
@@ -165,6 +166,16 @@ def test_fleets_that_do_not_fill_the_last_round_take_it_all_the_same(corpus: Pat
     np.testing.assert_allclose(roofline["run_s"], 1e-2 * 2 * work.steps / 3)
 
 
+@pytest.mark.parametrize(("stacked", "rows", "steps"), [(1, 1, 26), (1, 2, 15), (2, 1, 20), (2, 2, 12), (7, 1, 14)])
+def test_a_stack_goes_on_until_its_longest_fleet_is_done(stacked: int, rows: int, steps: int):
+    """In each of its phases. Four fleets are of a kind; in two rows, unstacked, the first takes 5 + 1 and then 4 + 1
+    steps, the second 1 + 2, 7 and 4 + 1."""
+    config = default()
+    config.parallel.stacked, config.parallel.tasks_at_once = stacked, rows
+    work = work_of(config)._replace(kinds=(((5, 1), (1, 2), (7, 0), (4, 1)), ((4, 1),)))
+    assert seconds_of(config, work, 0.5) == 0.5 * steps
+
+
 def test_a_plan_stacks_what_training_would(corpus: Path, monkeypatch: pytest.MonkeyPatch):
     """On a GPU, unasked, what fits; fleets of unequal classes are no stack."""
     planned = []
@@ -175,7 +186,8 @@ def test_a_plan_stacks_what_training_would(corpus: Path, monkeypatch: pytest.Mon
     assert plan.plan(config, "any")["fleet"]["stacked"] == planned[-1] == 3
     assert config.parallel.stacked == 0
     work = work_of(config)
-    monkeypatch.setattr(plan, "work_of", lambda _: work._replace(alike=(2, 1)))
+    ((fleet_steps, *_),) = work.kinds
+    monkeypatch.setattr(plan, "work_of", lambda _: work._replace(kinds=((fleet_steps,) * 2, (fleet_steps,))))
     found = plan.plan(config, "any")
     assert found["fleet"]["stacked"] == planned[-1] == 2
     assert "fleets    3, 2 in one program, the largest of" in of_plan(found)
