@@ -9,6 +9,7 @@ QUIET = 0.05
 LONGEST_SHOWN, LONGEST_NAME = 10, 28
 """Operations of a profile that are printed, and characters of their names."""
 
+RATIO_OF_TURNS = "ratio: the median over turns, not always that of the rates."
 RATIO_OF_UNLIKE = "ratio: asdjax's pieces/s over the row's rate, at librosa's over whole clips."
 
 
@@ -50,6 +51,8 @@ def of_training(record: dict[str, Any]) -> str:
     tables.append(columns(embed_head, embed_rows))
     if loader_rows:
         tables.append(columns(loader_head, loader_rows))
+    if stacked_rows or loader_rows:
+        tables.append(RATIO_OF_TURNS)
     profiles = [
         _profile(f"{name}, batch {batch}", of_batch["profile"])
         for name, figures in named.items()
@@ -156,8 +159,8 @@ def _warning(record: dict[str, Any]) -> list[str]:
     if share is None or share < QUIET:
         return []
     return [
-        f"Other programs took {100 * share:.0f} % of the cores meanwhile: no figure here counts,\n"
-        "those of PyTorch least, whose threads wait for each other. Repeat it when quiet."
+        f"Other programs took {100 * share:.0f} % of the cores meanwhile: no figure here counts, those\n"
+        "of PyTorch least, whose threads wait for each other. Repeat it when quiet."
     ]
 
 

@@ -16,13 +16,16 @@ INTERPRETER = "TORCH_PYTHON"
 SCRIPT = Path(__file__).parents[2] / "tests" / "peers" / "torch_training.py"
 
 
+PROBE = "import torch; print(torch.__version__)"
+
+
 def command(threads: int) -> list[str]:
     """How the counterpart is started.
 
-    Raises InputError where there is no interpreter, or no counterpart, as in an installed package.
+    Raises InputError where there is no interpreter that has torch, or no counterpart, as in an installed package.
     """
     interpreter = os.environ.get(INTERPRETER, "")
-    if not interpreter or not shutil.which(interpreter):
+    if not shutil.which(interpreter) or not _has_torch(interpreter):
         came = f"came {interpreter}" if interpreter else "it is not set"
         raise InputError(
             f"--against torch: expected in {INTERPRETER} the path of a Python interpreter that has torch, {came}; "
@@ -34,6 +37,14 @@ def command(threads: int) -> list[str]:
             "installed package; run asdjax from a clone of the repository"
         )
     return [interpreter, str(SCRIPT), str(threads)]
+
+
+def _has_torch(interpreter: str) -> bool:
+    try:
+        ran = subprocess.run([interpreter, "-c", PROBE], stdin=subprocess.DEVNULL, capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    return bool(ran.stdout)
 
 
 class TorchPeer:

@@ -144,7 +144,8 @@ def _run_h(config: Config, figures: dict[str, Any]) -> float:
 
 
 def _stacked(alone: Step, members: Sequence[str], batch: int, request: Request) -> dict[str, Any]:
-    """Several machine types in one program, in turn with one; `ratio` is of their samples a second."""
+    """Several machine types in one program, in turn with one, whose time in these turns is `alone`; `ratio` is of their
+    samples a second."""
     step = Step(alone.spec, request.stacked)
     samples = request.stacked * batch * len(members)
     times = in_turn({"alone": alone.run, "stacked": step.run}, request.repeats)
@@ -156,6 +157,7 @@ def _stacked(alone: Step, members: Sequence[str], batch: int, request: Request) 
         "bandwidth_bytes_per_s": step.traffic / times["stacked"].median,
         "memory_bytes": _memory(step),
         "compile_s": step.compile_s,
+        "alone": _spread_ms(times["alone"]),
         "ratio": request.stacked * ratio(times["stacked"], times["alone"]),
     }
     config = config_of(members, batch, request.width)

@@ -20,11 +20,11 @@ import numpy as np
 from asdjax.corpus.audio import Decoding, decode
 from asdjax.corpus.clips import Clip
 from asdjax.errors import InputError
-from asdjax.files import locked_folder, replace_text
+from asdjax.files import locked_folder, replace_text, sealed, unsealed
 from asdjax.progress import track
 from asdjax.threads import in_order
 
-VERSION = 2
+VERSION = 3
 INDEX = "index.json"
 PARTIAL = "samples.partial"
 
@@ -196,33 +196,22 @@ def _load(home: Path, settings: dict[str, Any]) -> _Index:
         return _EMPTY
     remedy = f"remove {home} to have it built anew"
     try:
-        content = json.loads(path.read_bytes())
-        came = {name: content[name] for name in settings}
-        name = str(content["samples"])
-        places = {_Origin(**row["origin"]): _Place(**row["place"]) for row in content["clips"]}
-        total = _total(list(places.values()))
-    except (ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{path}: expected the index of a store, came a damaged file; {remedy}") from error
+        content = unsealed(path.read_text())
+    except (ValueError, IsADirectoryError) as error:
+        raise InputError(f"{path}: expected the index of a store ({error}); {remedy}") from error
     for setting, wanted in settings.items():
-        if came[setting] != wanted:
+        if content[setting] != wanted:
             raise InputError(
-                f"{path}: expected {setting} {wanted}, came a store built with {came[setting]}; {remedy}, "
+                f"{path}: expected {setting} {wanted}, came a store built with {content[setting]}; {remedy}, "
                 "or give another config.data.store"
             )
+    name = content["samples"]
+    places = {_Origin(**row["origin"]): _Place(**row["place"]) for row in content["clips"]}
+    expected = 2 * sum(place.samples for place in places.values())
     size = (home / name).stat().st_size if (home / name).is_file() else 0
-    if size != 2 * total:
-        raise InputError(f"{home / name}: expected {2 * total} bytes, came {size}; {remedy}")
+    if size != expected:
+        raise InputError(f"{home / name}: expected {expected} bytes, came {size}; {remedy}")
     return _Index(name, _map(home / name), places)
-
-
-def _total(places: list[_Place]) -> int:
-    """Samples in all; ValueError where the places do not follow one on the other."""
-    end = 0
-    for place in places:
-        if place.offset != end or place.samples < 1:
-            raise ValueError(f"a clip at {place.offset}, expected at {end}")
-        end += place.samples
-    return end
 
 
 def _map(path: Path) -> np.ndarray:
@@ -291,7 +280,7 @@ def _write(out: BinaryIO, jobs: Iterator[_Job], total: int, title: str) -> list[
 
 def _write_index(home: Path, settings: dict[str, Any], name: str, places: dict[_Origin, _Place]) -> None:
     rows = [{"origin": asdict(origin), "place": asdict(place)} for origin, place in places.items()]
-    replace_text(home / INDEX, json.dumps({**settings, "samples": name, "clips": rows}, indent=0))
+    replace_text(home / INDEX, json.dumps(sealed({**settings, "samples": name, "clips": rows}), indent=0))
 
 
 def _sweep(home: Path, keep: str) -> None:

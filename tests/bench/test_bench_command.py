@@ -1,6 +1,7 @@
 """`asdjax bench`: what it refuses, and the parts that compare whole libraries, at sizes of a second."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +45,13 @@ def test_what_cannot_be_measured_is_refused_in_one_line(
 def test_an_interpreter_that_is_none_and_a_package_without_the_counterpart_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    monkeypatch.setenv(torch_peer.INTERPRETER, str(tmp_path / "python"))
-    assert main(["bench", "train", "--against", "torch"]) == 2
-    assert f"came {tmp_path / 'python'}" in capsys.readouterr().err
-    monkeypatch.setenv(torch_peer.INTERPRETER, "python")
+    for name in (str(tmp_path / "python"), "cat", "true", sys.executable):
+        monkeypatch.setenv(torch_peer.INTERPRETER, name)
+        monkeypatch.setattr(torch_peer, "PROBE", "import no_torch")
+        assert main(["bench", "train", "--against", "torch"]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"a Python interpreter that has torch, came {name}; make one by" in line
+    monkeypatch.setattr(torch_peer, "PROBE", "print(1)")
     monkeypatch.setattr(torch_peer, "SCRIPT", tmp_path / "torch_training.py")
     assert main(["bench", "train", "--against", "torch"]) == 2
     assert "run asdjax from a clone of the repository" in capsys.readouterr().err

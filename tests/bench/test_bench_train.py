@@ -43,6 +43,7 @@ def patched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pytest.MonkeyP
     with pytest.MonkeyPatch.context() as patch, quick_compiles(), shallow_networks():
         patch.setenv(torch_peer.INTERPRETER, sys.executable)
         patch.setattr(torch_peer, "SCRIPT", script)
+        patch.setattr(torch_peer, "PROBE", "print(0.0)")
         patch.setattr(measure, "SECONDS_A_TURN", 0.01)
         patch.setattr(device, "MATRIX_ON_CPU", 64)
         patch.setattr(device, "COPIED_ON_CPU", 2**16)
@@ -225,7 +226,9 @@ def test_a_stack_is_compared_with_one_machine_type_in_the_same_turns(of_stack: d
     assert stacked["machine_types"] == 2
     assert stacked["samples_per_s"] == pytest.approx(2 * BATCH / (stacked["ms_per_step"] / 1e3))
     assert stacked["memory_bytes"]["arguments"] > 1.9 * figures["memory_bytes"]["arguments"]
-    assert stacked["ratio"] > 0
+    assert stacked["ratio"] == pytest.approx(
+        2 * stacked["alone"]["ms_per_step"] / stacked["ms_per_step"]
+    )  # of one turn
 
 
 def test_hours_are_of_all_steps_and_a_stack_takes_several_machine_types_at_a_time(of_stack: dict[str, Any]):

@@ -23,7 +23,7 @@ from asdjax.training import fleet, optimizer, sampler, train_step
 from asdjax.training.feed import waves_of
 from asdjax.training.train_step import Metrics, Turn
 
-STEPS = 10_000
+DISPATCHES = 5_000
 
 
 def compiled(names: Sequence[str], batch: int, width: float = 1.0) -> tuple[float, float, float]:
@@ -52,6 +52,7 @@ def python_seconds(steps_per_dispatch: int) -> float:
         nothing = np.zeros((steps_per_dispatch, 1, len(spec.variants)), np.float32)
         return lambda state, *_: (state, Metrics(nothing, nothing, nothing))
 
+    steps = DISPATCHES * steps_per_dispatch
     with tempfile.TemporaryDirectory() as folder, mock.patch.object(train_step, "compiled_steps", standing_still):
         data, times = Path(folder, "data"), []
         synthesize(
@@ -61,7 +62,7 @@ def python_seconds(steps_per_dispatch: int) -> float:
             fields = {
                 "data.root": data,
                 "width": 0.05,
-                "phase1.steps": number * STEPS,
+                "phase1.steps": number * steps,
                 "phase2.strategies": "",
                 "train.checkpoint_every_steps": 10**9,
                 "train.steps_per_dispatch": steps_per_dispatch,
@@ -70,7 +71,7 @@ def python_seconds(steps_per_dispatch: int) -> float:
             begun = perf_counter()
             assert asdjax(["train", "--config", "dcase2021", "--workdir", f"{folder}/{len(times)}", *words]) == 0
             times.append(perf_counter() - begun)
-    return (times[2] - times[1]) / STEPS
+    return (times[2] - times[1]) / steps
 
 
 if __name__ == "__main__":
