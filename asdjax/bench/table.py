@@ -51,7 +51,7 @@ def of_training(record: dict[str, Any]) -> str:
     tables.append(columns(embed_head, embed_rows))
     if loader_rows:
         tables.append(columns(loader_head, loader_rows))
-    if stacked_rows or loader_rows:
+    if stacked_rows or any("ratio" in figures for figures in named.values()):
         tables.append(RATIO_OF_TURNS)
     profiles = [
         _profile(f"{name}, batch {batch}", of_batch["profile"])

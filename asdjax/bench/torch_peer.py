@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,7 +15,8 @@ INTERPRETER = "TORCH_PYTHON"
 SCRIPT = Path(__file__).parents[2] / "tests" / "peers" / "torch_training.py"
 
 
-PROBE = "import torch; print(torch.__version__)"
+PROBE = "import torch; print(6 * 7)"
+"""Which no program but Python answers with 42."""
 
 
 def command(threads: int) -> list[str]:
@@ -25,26 +25,31 @@ def command(threads: int) -> list[str]:
     Raises InputError where there is no interpreter that has torch, or no counterpart, as in an installed package.
     """
     interpreter = os.environ.get(INTERPRETER, "")
-    if not shutil.which(interpreter) or not _has_torch(interpreter):
-        came = f"came {interpreter}" if interpreter else "it is not set"
-        raise InputError(
-            f"--against torch: expected in {INTERPRETER} the path of a Python interpreter that has torch, {came}; "
-            "make one by: python -m venv torch && torch/bin/pip install torch librosa"
-        )
     if not SCRIPT.is_file():
         raise InputError(
             "--against torch: the PyTorch counterpart lies in tests/peers/ of the source, which is not beside this "
             "installed package; run asdjax from a clone of the repository"
         )
+    if fault := _fault(interpreter):
+        raise InputError(
+            f"--against torch: expected in {INTERPRETER} the path of a Python interpreter that has torch, {fault}; "
+            "make one by: python -m venv torch && torch/bin/pip install torch librosa"
+        )
     return [interpreter, str(SCRIPT), str(threads)]
 
 
-def _has_torch(interpreter: str) -> bool:
+def _fault(interpreter: str) -> str:
+    """What came instead of an interpreter that has torch; empty where it is one."""
+    if not interpreter:
+        return "it is not set"
     try:
-        ran = subprocess.run([interpreter, "-c", PROBE], stdin=subprocess.DEVNULL, capture_output=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return False
-    return bool(ran.stdout)
+        ran = subprocess.run([interpreter, "-c", PROBE], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    except OSError as error:
+        return f"came {interpreter} ({error.strerror})"
+    if ran.returncode == 0 and ran.stdout.split() == ["42"]:
+        return ""
+    last = ran.stderr.strip().splitlines()[-1:] or ["no Python"]
+    return f"came {interpreter} ({last[0]})"
 
 
 class TorchPeer:

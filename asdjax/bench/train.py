@@ -14,9 +14,10 @@ from asdjax.bench.step import Step, config_of, spec_of
 from asdjax.bench.torch_peer import TorchPeer
 from asdjax.config import VARIANTS, Config
 from asdjax.errors import InputError
-from asdjax.planning.work import seconds_of, work_of
+from asdjax.planning.work import work_of
 from asdjax.progress import say
 from asdjax.threads import cores
+from asdjax.training.stacks import evenly
 
 FLEET = "fleet"
 OURS = "asdjax"
@@ -45,7 +46,7 @@ def bench(request: Request) -> Iterator[dict[str, Any]]:
     if request.traces:
         profile.require_traceable()
     with torch_peer.wanted(request.against_torch, cores()) as peer:
-        if peer:
+        if peer and set(request.subjects) != {FLEET}:
             require_loader(peer)
         record = Record(peer)
         say("measuring what the device could do at most")
@@ -140,7 +141,9 @@ def _alone(program: Program, figures: dict[str, Any]) -> Iterator[None]:
 
 def _run_h(config: Config, figures: dict[str, Any]) -> float:
     """Hours of phase 1 and one strategy of 2021's seven machine types, at this rate."""
-    return seconds_of(config, work_of(config), figures["ms_per_step"] / 1e3) / 3600
+    work = work_of(config)
+    sizes = [evenly(len(fleets), config.parallel.stacked) for fleets in work.kinds]
+    return work.steps_in_turn(sizes, rows=1) * figures["ms_per_step"] / 3.6e6
 
 
 def _stacked(alone: Step, members: Sequence[str], batch: int, request: Request) -> dict[str, Any]:

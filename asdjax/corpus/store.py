@@ -1,9 +1,10 @@
 """WaveStore: a machine type's decoded clips in one int16 file, built once and mapped into memory after.
 
 On disk, per machine type: `samples-<digest>.int16`, the clips' samples one after another without gaps
-(little-endian), and `index.json`, which says where each clip's lie. A build writes new samples beside the old
-ones and replaces the index last, so that a killed build leaves the store as it was; what it left behind is
-overwritten by the next. Both files follow from the clips, their order and the settings alone.
+(little-endian), and `index.json`, which says where each clip's lie, sealed with the SHA-256 of all that it says. A
+build writes new samples beside the old ones and replaces the index last, so that a killed build leaves the store as
+it was; what it left behind is overwritten by the next. Both files follow from the clips, their order and the settings
+alone.
 """
 
 import hashlib
@@ -198,7 +199,8 @@ def _load(home: Path, settings: dict[str, Any]) -> _Index:
     try:
         content = unsealed(path.read_text())
     except (ValueError, IsADirectoryError) as error:
-        raise InputError(f"{path}: expected the index of a store ({error}); {remedy}") from error
+        came = "a folder" if isinstance(error, OSError) else str(error)
+        raise InputError(f"{path}: expected the index of a store, came {came}; {remedy}") from error
     for setting, wanted in settings.items():
         if content[setting] != wanted:
             raise InputError(

@@ -7,7 +7,7 @@ from asdjax import parallel
 from asdjax.config import Config
 from asdjax.planning.program import Cost, as_json, cost_of
 from asdjax.planning.targets import Target, target_of
-from asdjax.planning.work import Work, seconds_of, work_of
+from asdjax.planning.work import work_of
 from asdjax.training import fleet
 from asdjax.training.feed import audio_bytes
 from asdjax.training.stacks import stack_size
@@ -24,8 +24,10 @@ def plan(config: Config, devices: str) -> dict[str, Any]:
     config = copy.deepcopy(config)
     with parallel.compiling_for(target.platform, target.memory_bytes):
         audio = audio_bytes(work.lengths)
-        config.parallel.stacked = stack_size(config, work.most_alike, max(1, devices_of_row), audio)
+        sizes = [stack_size(config, len(fleets), max(1, devices_of_row), audio) for fleets in work.kinds]
+        config.parallel.stacked = max(sizes)
         cost, precision = cost_of(config, work, target), fleet.precision_of(config)
+    in_turn = work.steps_in_turn(sizes, config.parallel.tasks_at_once)
     return {
         "devices": {"name": target.name, "kind": target.kind, "number": len(target.devices), "hosts": target.hosts},
         "fleet": {
@@ -46,8 +48,8 @@ def plan(config: Config, devices: str) -> dict[str, Any]:
         },
         "step": as_json(cost),
         "memory": memory_of(cost, target),
-        "roofline": roofline_of(config, cost, work, target),
-        "estimate": estimate_of(config, cost, work, target),
+        "roofline": roofline_of(cost, target, in_turn),
+        "estimate": estimate_of(cost, target, in_turn),
     }
 
 
@@ -58,12 +60,12 @@ def memory_of(cost: Cost, target: Target) -> dict[str, Any]:
     return {"needed_bytes": needed, "there_bytes": there, "fits": None if there is None else needed <= there}
 
 
-def roofline_of(config: Config, cost: Cost, work: Work, target: Target) -> dict[str, Any] | None:
+def roofline_of(cost: Cost, target: Target, steps: int) -> dict[str, Any] | None:
     """Seconds of a step at least, by the roofline (Williams et al. 2009): arithmetic in bfloat16, memory traffic, and
     what devices tell each other, its latency left out, each at its peak and all beside each other. None without a data
     sheet.
 
-    `run_s` is of all fleets, phases and seeds, each step taken for one that trains all groups.
+    `run_s` is of so many steps in turn, each taken for one of the largest stack that trains all groups.
     """
     sheet = target.sheet
     if sheet is None:
@@ -78,15 +80,15 @@ def roofline_of(config: Config, cost: Cost, work: Work, target: Target) -> dict[
         **seconds,
         "step_s": step,
         "collectives_share": seconds["collectives_s"] / step,
-        "run_s": seconds_of(config, work, step),
+        "run_s": step * steps,
     }
 
 
-def estimate_of(config: Config, cost: Cost, work: Work, target: Target) -> dict[str, Any] | None:
+def estimate_of(cost: Cost, target: Target, steps: int) -> dict[str, Any] | None:
     """Seconds of a step, and of all, by the compiler's own estimate of operations' cycles, one after another; and bytes
     that move in operations without one, such as transfers that run beside others. None where no operation has one."""
     cycles, bytes_without = cost.estimate
     if not cycles or target.sheet is None or target.sheet.cycles_per_s is None:
         return None
     step = cycles / target.sheet.cycles_per_s
-    return {"step_s": step, "bytes_without": bytes_without, "run_s": seconds_of(config, work, step)}
+    return {"step_s": step, "bytes_without": bytes_without, "run_s": step * steps}

@@ -1,7 +1,6 @@
 """What a configuration would train: its machine types, how much audio each has, and for how many steps."""
 
 import heapq
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -43,10 +42,16 @@ class Work(NamedTuple):
         """Of all fleets together."""
         return sum(sum(steps) for fleets in self.kinds for steps in fleets)
 
-    @property
-    def most_alike(self) -> int:
-        """Fleets of the largest kind."""
-        return max(map(len, self.kinds))
+    def steps_in_turn(self, sizes: Sequence[int], rows: int) -> int:
+        """How many steps follow one another until all is trained, in stacks of a size for each kind, on so many rows of
+        devices: a stack's phase goes on until the last of its fleets is done, and a row that is done takes the next.
+        """
+        taken = [0] * rows
+        for fleets, size in zip(self.kinds, sizes, strict=True):
+            for i in range(0, len(fleets), size):
+                steps = sum(map(max, zip(*fleets[i : i + size], strict=True)))
+                heapq.heapreplace(taken, taken[0] + steps)
+        return max(taken)
 
 
 def work_of(config: Config) -> Work:
@@ -70,19 +75,6 @@ def work_of(config: Config) -> Work:
         lengths,
         tuple(map(tuple, kinds.values())),
     )
-
-
-def seconds_of(config: Config, work: Work, step_s: float) -> float:
-    """Of all fleets, phases and seeds, where a step of those that train at a time takes so many seconds.
-
-    A stack's phase goes on until the last of its fleets is done; a row of devices that is done takes the next stack.
-    """
-    rows = [0] * config.parallel.tasks_at_once
-    for fleets in work.kinds:
-        size = math.ceil(len(fleets) / math.ceil(len(fleets) / config.parallel.stacked))
-        for i in range(0, len(fleets), size):
-            heapq.heapreplace(rows, rows[0] + sum(map(max, zip(*fleets[i : i + size], strict=True))))
-    return step_s * max(rows)
 
 
 def _like_2021(config: Config) -> Corpus:

@@ -49,9 +49,12 @@ def stack_size(config: Config, fleets: int, devices: int, audio_bytes: float) ->
     """How many of so many alike fleets train in one program, as evenly divided as they can be: as many as are asked
     for, or on a GPU as many as fit on so many devices, one where their memory is not known, but no more
     than leave each task's audio there."""
-    at_most = config.parallel.stacked or _fitting(config, fleets, devices, audio_bytes)
-    stacks = math.ceil(fleets / at_most)
-    return math.ceil(fleets / stacks)
+    return evenly(fleets, config.parallel.stacked or _fitting(config, fleets, devices, audio_bytes))
+
+
+def evenly(fleets: int, at_most: int) -> int:
+    """The size of as few stacks as hold so many fleets, alike but for the last: 4 where 8 go 7 at most."""
+    return math.ceil(fleets / math.ceil(fleets / at_most))
 
 
 def _fitting(config: Config, fleets: int, devices: int, audio_bytes: float) -> int:

@@ -45,13 +45,18 @@ def test_what_cannot_be_measured_is_refused_in_one_line(
 def test_an_interpreter_that_is_none_and_a_package_without_the_counterpart_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    for name in (str(tmp_path / "python"), "cat", "true", sys.executable):
+    monkeypatch.setattr(torch_peer, "PROBE", "import no_torch")
+    for name, fault in (
+        (str(tmp_path / "python"), "No such file or directory"),
+        (str(tmp_path), "Permission denied"),
+        ("true", "no Python"),
+        ("echo", "no Python"),
+        (sys.executable, "ModuleNotFoundError: No module named 'no_torch'"),
+    ):
         monkeypatch.setenv(torch_peer.INTERPRETER, name)
-        monkeypatch.setattr(torch_peer, "PROBE", "import no_torch")
         assert main(["bench", "train", "--against", "torch"]) == 2
         (line,) = capsys.readouterr().err.splitlines()
-        assert f"a Python interpreter that has torch, came {name}; make one by" in line
-    monkeypatch.setattr(torch_peer, "PROBE", "print(1)")
+        assert f"a Python interpreter that has torch, came {name} ({fault}); make one by" in line
     monkeypatch.setattr(torch_peer, "SCRIPT", tmp_path / "torch_training.py")
     assert main(["bench", "train", "--against", "torch"]) == 2
     assert "run asdjax from a clone of the repository" in capsys.readouterr().err

@@ -23,7 +23,7 @@ from asdjax.corpus.clips import Clip
 from asdjax.corpus.layouts import read_corpus
 from asdjax.corpus.store import WaveStore, digests_of, open_store, samples_of
 from asdjax.errors import InputError
-from asdjax.files import locked_folder
+from asdjax.files import locked_folder, sealed, unsealed
 from asdjax.threads import cores
 
 RATE_HZ = 16_000
@@ -303,6 +303,14 @@ def test_a_damaged_store_is_refused_with_the_remedy(tmp_path: Path, damage):
     assert str(home) in str(refused.value)
     shutil.rmtree(home)
     assert_holds(opened(tmp_path / "store", clips), clips)
+
+
+def test_a_store_of_another_version_is_refused_and_said_to_be(tmp_path: Path):
+    clips = record(tmp_path / "wav", [50])
+    index = opened(tmp_path / "store", clips).home / "index.json"
+    index.write_text(json.dumps(sealed({**unsealed(index.read_text()), "version": store_module.VERSION + 1})))
+    with pytest.raises(InputError, match=r"index\.json: expected version 3, came a store built with 4; remove"):
+        opened(tmp_path / "store", clips)
 
 
 @pytest.mark.parametrize("doomed", ["samples", "index.json"])

@@ -23,7 +23,7 @@ from asdjax.planning.collectives import collectives_of
 from asdjax.planning.program import Cost, Estimate
 from asdjax.planning.table import of_plan
 from asdjax.planning.targets import Target
-from asdjax.planning.work import seconds_of, work_of
+from asdjax.planning.work import work_of
 from asdjax.training import fleet, optimizer
 
 CONFIG = str(PROJECT / "configs" / "dcase2021.py")
@@ -140,40 +140,44 @@ DEVICES = [SimpleNamespace(process_index=host) for host in (0, 0, 1, 1)]
 TARGET = Target("tpu:4", "tpu", DEVICES, "a TPU", SHEET, 1e9)
 
 
-def test_the_roofline_by_hand(corpus: Path):
-    config = default()
-    config.data.root, config.parallel.stacked = (str(corpus),), 1
-    work = work_of(config)
-    roofline = plan.roofline_of(config, COST, work, TARGET)
+def test_the_roofline_by_hand():
+    roofline = plan.roofline_of(COST, TARGET, steps=100)
     assert roofline is not None
     np.testing.assert_allclose(
-        [roofline[what] for what in ("arithmetic_s", "memory_s", "collectives_s", "step_s", "collectives_share")],
-        [2e-3, 1e-2, 1e-3, 1e-2, 0.1],
+        [
+            roofline[what]
+            for what in ("arithmetic_s", "memory_s", "collectives_s", "step_s", "run_s", "collectives_share")
+        ],
+        [2e-3, 1e-2, 1e-3, 1e-2, 1, 0.1],
     )
-    np.testing.assert_allclose(roofline["run_s"], 1e-2 * work.steps)
-    run_s = pytest.approx(3e-3 * work.steps)
-    assert plan.estimate_of(config, COST, work, TARGET) == {"step_s": 3e-3, "bytes_without": 5e8, "run_s": run_s}
-    assert plan.estimate_of(config, COST._replace(estimate=Estimate(0, 1e9)), work, TARGET) is None
+    run_s = pytest.approx(0.3)
+    assert plan.estimate_of(COST, TARGET, steps=100) == {"step_s": 3e-3, "bytes_without": 5e8, "run_s": run_s}
+    assert plan.estimate_of(COST._replace(estimate=Estimate(0, 1e9)), TARGET, steps=100) is None
     assert plan.memory_of(COST, TARGET) == {"needed_bytes": 911_000_000, "there_bytes": 1e9, "fits": True}
 
 
-def test_fleets_that_do_not_fill_the_last_round_take_it_all_the_same(corpus: Path):
-    config = default()
-    config.data.root, config.seed, config.parallel.stacked = (str(corpus),), (1, 2, 3), 2
-    work = work_of(config)
-    roofline = plan.roofline_of(config, COST, work, TARGET)
-    assert roofline is not None
-    np.testing.assert_allclose(roofline["run_s"], 1e-2 * 2 * work.steps / 3)
-
-
-@pytest.mark.parametrize(("stacked", "rows", "steps"), [(1, 1, 26), (1, 2, 15), (2, 1, 20), (2, 2, 12), (7, 1, 14)])
-def test_a_stack_goes_on_until_its_longest_fleet_is_done(stacked: int, rows: int, steps: int):
+@pytest.mark.parametrize(
+    ("sizes", "rows", "steps"),
+    [((1, 1), 1, 26), ((1, 1), 2, 15), ((2, 1), 1, 20), ((2, 1), 2, 12), ((3, 1), 1, 19), ((4, 1), 1, 14)],
+)
+def test_a_stack_goes_on_until_its_longest_fleet_is_done(sizes: tuple[int, int], rows: int, steps: int):
     """In each of its phases. Four fleets are of a kind; in two rows, unstacked, the first takes 5 + 1 and then 4 + 1
     steps, the second 1 + 2, 7 and 4 + 1."""
+    work = work_of(default())._replace(kinds=(((5, 1), (1, 2), (7, 0), (4, 1)), ((4, 1),)))
+    assert work.steps_in_turn(sizes, rows) == steps
+
+
+def test_each_kind_of_fleets_is_stacked_as_training_would(monkeypatch: pytest.MonkeyPatch):
+    """At most seven of eight are two stacks of four, of seven one."""
+    monkeypatch.setattr(plan, "target_of", lambda _: TARGET)
+    monkeypatch.setattr(plan, "cost_of", lambda *_: COST)
     config = default()
-    config.parallel.stacked, config.parallel.tasks_at_once = stacked, rows
-    work = work_of(config)._replace(kinds=(((5, 1), (1, 2), (7, 0), (4, 1)), ((4, 1),)))
-    assert seconds_of(config, work, 0.5) == 0.5 * steps
+    config.parallel.stacked = 7
+    work = work_of(config)._replace(kinds=(8 * ((5,),), 7 * ((3,),)))
+    monkeypatch.setattr(plan, "work_of", lambda _: work)
+    found = plan.plan(config, "any")
+    assert found["fleet"]["stacked"] == 7
+    assert found["roofline"]["run_s"] == pytest.approx(found["roofline"]["step_s"] * (5 + 5 + 3))
 
 
 def test_a_plan_stacks_what_training_would(corpus: Path, monkeypatch: pytest.MonkeyPatch):
