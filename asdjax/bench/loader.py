@@ -18,11 +18,10 @@ EAGER = "eager"
 
 def require_loader(peer: TorchPeer) -> None:
     """Raise InputError where its interpreter cannot read clips, before anything is measured."""
-    if missing := peer.about["missing"]:
-        packages = " ".join(missing)
+    if not peer.about["librosa"]:
         raise InputError(
-            f"--against torch: expected {' and '.join(missing)} beside torch in $TORCH_PYTHON, as a DataLoader "
-            f"reads whole clips by it; install it by: {peer.interpreter} -m pip install {packages}"
+            "--against torch: expected librosa beside torch in $TORCH_PYTHON, as a DataLoader reads whole clips by it, "
+            f"came none; install it by: {peer.interpreter} -m pip install librosa"
         )
 
 

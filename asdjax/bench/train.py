@@ -76,7 +76,7 @@ class Subject(NamedTuple):
     peak: Peak
 
 
-class Program(NamedTuple):
+class Case(NamedTuple):
     """A subject's step at a batch, compiled, and the seconds that its signal stage takes alone."""
 
     subject: Subject
@@ -119,8 +119,8 @@ def _batch(subject: Subject, batch: int, figures: dict[str, Any]) -> Iterator[No
     say(f"{name}, batch {batch}: compiling, then measuring")
     step = Step(spec_of(members, batch, request.width))
     signal = in_turn({"signal": step.signal.run}, request.repeats or LEAST_REPEATS)["signal"]
-    program = Program(subject, batch, step, signal.median)
-    measured = _against(program, peer, figures) if peer else _alone(program, figures)
+    case = Case(subject, batch, step, signal.median)
+    measured = _against(case, peer, figures) if peer else _alone(case, figures)
     next(measured)
     yield
     if request.stacked > 1:
@@ -134,8 +134,8 @@ def _batch(subject: Subject, batch: int, figures: dict[str, Any]) -> Iterator[No
         yield
 
 
-def _alone(program: Program, figures: dict[str, Any]) -> Iterator[None]:
-    figures |= _figures(program, in_turn({OURS: program.step.run}, program.subject.request.repeats)[OURS])
+def _alone(case: Case, figures: dict[str, Any]) -> Iterator[None]:
+    figures |= _figures(case, in_turn({OURS: case.step.run}, case.subject.request.repeats)[OURS])
     yield
 
 
@@ -168,9 +168,9 @@ def _stacked(alone: Step, members: Sequence[str], batch: int, request: Request) 
     return {**figures, "run_h": _run_h(config, figures)}
 
 
-def _against(program: Program, peer: TorchPeer, figures: dict[str, Any]) -> Iterator[None]:
+def _against(case: Case, peer: TorchPeer, figures: dict[str, Any]) -> Iterator[None]:
     """Ours in turn with each of PyTorch's ways; `ratio` is to the fastest of them."""
-    subject, batch, step, _ = program
+    subject, batch, step, _ = case
     members, request = subject.members, subject.request
     ours: list[float] = []
     theirs: dict[str, dict[str, Any]] = {}
@@ -185,7 +185,7 @@ def _against(program: Program, peer: TorchPeer, figures: dict[str, Any]) -> Iter
             "ratio": ratio(times[OURS], times[way]),
         }
         least = min(of_way["ratio"] for of_way in theirs.values())
-        figures |= {**_figures(program, Timing(tuple(ours))), "ratio": least, "torch": theirs}
+        figures |= {**_figures(case, Timing(tuple(ours))), "ratio": least, "torch": theirs}
         yield
 
 
@@ -199,8 +199,8 @@ def _require_same_size(step: Step, theirs: dict[str, int], width: float) -> None
             )
 
 
-def _figures(program: Program, timing: Timing) -> dict[str, Any]:
-    subject, batch, step, signal_s = program
+def _figures(case: Case, timing: Timing) -> dict[str, Any]:
+    subject, batch, step, signal_s = case
     flops_per_s = step.flops / timing.median
     bytes_per_s = step.traffic / timing.median
     figures = {

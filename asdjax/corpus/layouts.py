@@ -262,16 +262,14 @@ def _finish(
     left_out: list[Path],
     roots: list[Path],
 ) -> Scan:
-    odd = [clip for clip in clips if not _is_text(_names(clip))]
-    unparsed = unparsed + [(clip.place, "a name that is not in UTF-8; rename it") for clip in odd]
-    ordered = tuple(sorted((clip for clip in clips if _is_text(_names(clip))), key=_order))
+    named: dict[bool, list[Clip]] = {True: [], False: []}
+    for clip in clips:
+        named[_is_text(f"{clip.machine}{clip.section}{clip.name}")].append(clip)
+    unparsed = unparsed + [(clip.place, "a name that is not in UTF-8; rename it") for clip in named[False]]
+    ordered = tuple(sorted(named[True], key=_order))
     if not ordered and not unparsed:
         raise _no_recordings(roots)
     return Scan(layout, ordered, tuple(unparsed), _twins(layout, ordered), tuple(left_out))
-
-
-def _names(clip: Clip) -> str:
-    return f"{clip.machine}{clip.section}{clip.name}"
 
 
 def _is_text(name: str) -> bool:

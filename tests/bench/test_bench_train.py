@@ -20,7 +20,7 @@ SECONDS_OF_STEP = 0.25
 
 FAKE = f"""
 import json, sys
-print(json.dumps({{"torch": "0.0", "ways": ["eager"], "missing": [], "threads": int(sys.argv[1])}}), flush=True)
+print(json.dumps({{"torch": "0.0", "ways": ["eager"], "librosa": True, "threads": int(sys.argv[1])}}), flush=True)
 for line in sys.stdin:
     request = json.loads(line)
     if request["do"] == "prepare":
@@ -185,7 +185,7 @@ def test_a_counterpart_that_cannot_read_clips_is_refused_before_anything_is_meas
     tmp_path: Path, patched: None, monkeypatch: pytest.MonkeyPatch
 ):
     script = tmp_path / "torch_training.py"
-    script.write_text(FAKE.replace('"missing": []', '"missing": ["librosa"]'))
+    script.write_text(FAKE.replace('"librosa": True', '"librosa": False'))
     monkeypatch.setattr(torch_peer, "SCRIPT", script)
     with pytest.raises(InputError, match=f"expected librosa beside torch .* {sys.executable} -m pip install librosa"):
         next(train.bench(train.Request((VARIANT,), (BATCH,), against_torch=True, repeats=1)))
@@ -228,9 +228,8 @@ def test_a_stack_is_compared_with_one_machine_type_in_the_same_turns(of_stack: d
     assert stacked["machine_types"] == 2
     assert stacked["samples_per_s"] == pytest.approx(2 * BATCH / (stacked["ms_per_step"] / 1e3))
     assert stacked["memory_bytes"]["arguments"] > 1.9 * figures["memory_bytes"]["arguments"]
-    assert stacked["ratio"] == pytest.approx(
-        2 * stacked["alone"]["ms_per_step"] / stacked["ms_per_step"]
-    )  # of one turn
+    of_the_one_turn = 2 * stacked["alone"]["ms_per_step"] / stacked["ms_per_step"]
+    assert stacked["ratio"] == pytest.approx(of_the_one_turn)
 
 
 def test_hours_are_of_all_steps_and_a_stack_takes_several_machine_types_at_a_time(of_stack: dict[str, Any]):

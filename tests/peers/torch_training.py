@@ -95,7 +95,7 @@ class Peer:
             "python": platform.python_version(),
             "device": torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu",
             "threads": torch.get_num_threads(),
-            "missing": [package for package in ("librosa",) if not find_spec(package)],
+            "librosa": bool(find_spec("librosa")),
             "ways": [EAGER, COMPILED, REPLAYED] if self.device.type == "cuda" else [EAGER],
         }
 
