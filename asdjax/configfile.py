@@ -161,8 +161,8 @@ def require_same_run(config: Config, workdir: Path) -> None:
     _require_seeds(file, theirs["seed"], config.seed)
     differing = [
         f"{field} (there {theirs[field]!r}, now {value!r})"
-        for field, value in fields_of(config).items()
-        if theirs[field] != value and field not in FREE_ON_RESUME and not field.startswith((*OF_EVALUATION, "seed"))
+        for field, value in settled(config).items()
+        if theirs[field] != value
     ]
     if differing:
         raise InputError(
@@ -201,11 +201,15 @@ def read(
     if not file.is_file():
         raise InputError(f"{file}: no such file; is {workdir} the --workdir of an `asdjax train`?")
     try:
-        config = default()
-        config.update(tuples(json.loads(file.read_text())))
-        validate(config)
+        config = parsed(json.loads(file.read_text()))
     except (OSError, ValueError, TypeError, AttributeError, InputError) as error:
         raise InputError(f"{file}: expected a run's configuration, came {error}; restore it or train anew") from None
+    change(config, overrides, free)
+    return config
+
+
+def change(config: Config, overrides: Mapping[str, str], free: tuple[str, ...]) -> None:
+    """Apply overrides of fields that begin with one of `free`; raises InputError for one of anything else."""
     for field, text in overrides.items():
         if field in fields_of(config) and not field.startswith(free):
             allowed = ", ".join(f"{name}*" if name.endswith(".") else name for name in free)
@@ -213,11 +217,30 @@ def read(
         _override(config, field, text)
     make_absolute(config)
     validate(config)
+
+
+def parsed(content: Any) -> Config:
+    """Return the configuration that JSON holds, validated; a field that it lacks has its default.
+
+    Raises InputError, ValueError, TypeError or AttributeError for what is none.
+    """
+    config = default()
+    config.update(_tuples(content))
+    validate(config)
     return config
 
 
-def tuples(value: Any) -> Any:
+def settled(config: Config) -> dict[str, Any]:
+    """Return the fields that a fleet depends on and that no later command may change, its seed left out."""
+    return {
+        field: value
+        for field, value in fields_of(config).items()
+        if field not in FREE_ON_RESUME and not field.startswith((*OF_EVALUATION, "seed"))
+    }
+
+
+def _tuples(value: Any) -> Any:
     """JSON knows lists only; a configuration has tuples."""
     if isinstance(value, dict):
-        return {key: tuples(item) for key, item in value.items()}
+        return {key: _tuples(item) for key, item in value.items()}
     return tuple(value) if isinstance(value, list) else value

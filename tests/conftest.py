@@ -126,7 +126,7 @@ def untrained(corpus: Path, workdir: Path, **changes: str) -> Path:
     workdir.mkdir()
     for run in runs_of(config, workdir, tasks_of(clips, config.data.classes)):
         stores = open_stores(config, workdir, clips, run.task.machines)
-        record.save(run.folder, run.task, recordings_of(stores, run.task.clips))
+        record.save(config, run, recordings_of(stores, run.task.clips))
         model = fleet.initial_model(
             fleet.spec_of(config, len(run.task.classes), optimizer.GROUPS), run.seed, run.task.name
         )

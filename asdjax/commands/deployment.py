@@ -26,15 +26,17 @@ def add_score(commands: Any) -> None:
 
 
 def _score(options: argparse.Namespace) -> int:
-    from asdjax import configfile, runtime
+    from asdjax import runtime
     from asdjax.evaluation.detector import open_detector
+    from asdjax.evaluation.opened import open_evaluation
     from asdjax.evaluation.score import from_stdin, score_all
 
     runtime.prepare()
-    config = configfile.read(options.workdir, options.overrides, ("data.on_mismatch", "data.channel"))
+    decoding = ("data.on_mismatch", "data.channel")
+    evaluation = open_evaluation(options.workdir, options.split, options.overrides, decoding)
     place = (options.machine, options.section, options.domain)
-    detector = open_detector(config, options.workdir, options.split, options.system, *place)
-    failed = score_all(config, detector, from_stdin(options.clips), options.json, console.write)
+    detector = open_detector(evaluation, options.system, *place)
+    failed = score_all(evaluation.config, detector, from_stdin(options.clips), options.json, console.write)
     return BAD_INPUT if failed else DONE
 
 
@@ -54,12 +56,11 @@ def add_export(commands: Any) -> None:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from asdjax import configfile, runtime
+    from asdjax import runtime
     from asdjax.evaluation.export import EXAMPLE, export
 
     runtime.prepare()
     files = export(
-        configfile.read(options.workdir),
         options.workdir,
         options.out,
         split=options.split,

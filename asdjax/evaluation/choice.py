@@ -1,5 +1,6 @@
 """Which checkpoints of a run make its models."""
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,12 +13,22 @@ from asdjax.training.phases import PHASE1, lines_of
 from asdjax.training.runs import Run
 
 
-class Checkpoint(NamedTuple):
-    """One saved step of a run: what it is called in the names of models, its line, its step."""
+class Planned(NamedTuple):
+    """One line of a run: the suffix that its models' names have, its name, and the last step that training makes."""
 
     suffix: str
     line: str
     step: int
+
+
+class Checkpoint(NamedTuple):
+    """One saved step of a run: the suffix that its models' names have, its line, its step, and the digest of its model
+    (see `checkpoints.digest_of`), empty where its record cannot be read."""
+
+    suffix: str
+    line: str
+    step: int
+    digest: str
 
 
 Chosen = Mapping[str, Sequence[Checkpoint]]
@@ -35,7 +46,8 @@ def trained(config: Config, runs: Sequence[Run], step: int | None = None) -> Cho
     require_lines(config, runs)
     return {
         run.name: [
-            Checkpoint(suffix, line, _step(run, line, planned, step)) for suffix, line, planned in _asked(config, run)
+            _checkpoint(run, suffix, line, _step(run, line, planned, step))
+            for suffix, line, planned in _asked(config, run)
         ]
         for run in runs
     }
@@ -59,10 +71,10 @@ def newest(config: Config, runs: Sequence[Run]) -> Chosen:
     for task in {run.task.name: run.task for run in runs}:
         of_task = [run for run in runs if run.task.name == task]
         asked = {run.name: _planned(config, run) for run in of_task}
-        for lines in (asked, {run.name: [Checkpoint("", PHASE1, 0)] for run in of_task}):
+        for lines in (asked, {run.name: [Planned("", PHASE1, 0)] for run in of_task}):
             saved = {
                 run.name: [
-                    Checkpoint(suffix, line, steps[-1])
+                    _checkpoint(run, suffix, line, steps[-1])
                     for suffix, line, _ in lines[run.name]
                     if (steps := checkpoints.steps(run.folder / line))
                 ]
@@ -76,10 +88,20 @@ def newest(config: Config, runs: Sequence[Run]) -> Chosen:
 
 def is_complete(config: Config, runs: Sequence[Run], chosen: Chosen) -> bool:
     """Whether these are the last checkpoints that the training will make of the lines asked for."""
-    return all(list(chosen.get(run.name, ())) == _planned(config, run) for run in runs)
+    return all(
+        [Planned(one.suffix, one.line, one.step) for one in chosen.get(run.name, ())] == _planned(config, run)
+        for run in runs
+    )
 
 
-def _asked(config: Config, run: Run) -> list[Checkpoint]:
+def _checkpoint(run: Run, suffix: str, line: str, step: int) -> Checkpoint:
+    digest = ""
+    with contextlib.suppress(checkpoints.Damaged):  # said where it is loaded
+        digest = checkpoints.digest_of(run.folder / line, step)
+    return Checkpoint(suffix, line, step, digest)
+
+
+def _asked(config: Config, run: Run) -> list[Planned]:
     """As `_planned`; says so where a run has not all lines asked for, as it has no phase 2."""
     lines = _planned(config, run)
     if [line for _, line, _ in lines] != list(evaluated_lines(config)):
@@ -87,12 +109,12 @@ def _asked(config: Config, run: Run) -> list[Checkpoint]:
     return lines
 
 
-def _planned(config: Config, run: Run) -> list[Checkpoint]:
+def _planned(config: Config, run: Run) -> list[Planned]:
     """The last checkpoints of the lines asked for, or of phase 1 where a run has not all of them: there or not."""
     asked, planned = evaluated_lines(config), lines_of(config, run.task)
     lines = list(asked) if set(asked) <= planned.keys() else [PHASE1]
     plain = lines[0] if asked[0] not in lines and PHASE1 not in asked else asked[0]
-    return [Checkpoint("" if line == plain else f"@{line}", line, planned[line]) for line in lines]
+    return [Planned("" if line == plain else f"@{line}", line, planned[line]) for line in lines]
 
 
 def _step(run: Run, line: str, planned: int, step: int | None) -> int:

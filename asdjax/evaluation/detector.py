@@ -13,7 +13,7 @@ from asdjax.errors import InputError
 from asdjax.evaluation import ensembles, results
 from asdjax.evaluation.bank import Scoring
 from asdjax.evaluation.ensembles import Scale
-from asdjax.evaluation.opened import Checkpoint, Evaluation, Loaded, Member, open_evaluation
+from asdjax.evaluation.opened import Checkpoint, Evaluation, Loaded, Member
 from asdjax.evaluation.scores import pooled
 from asdjax.evaluation.spans import Pieces, Spans, pieces_of
 from asdjax.evaluation.thresholds import Threshold, Thresholds, threshold_of
@@ -123,19 +123,12 @@ class Opened(NamedTuple):
 
 
 def open_detector(
-    config: Config,
-    workdir: Path,
-    split: str | None,
-    system: str | None,
-    machine: str,
-    section: str,
-    domain: Domain | None,
+    evaluation: Evaluation, system: str | None, machine: str, section: str, domain: Domain | None
 ) -> Detector:
     """Put a system of an evaluation together for clips of one machine type and section.
 
-    `domain` is needed only where banks or thresholds go by it; the rest as in `open_evaluation` and `open_system`.
+    `domain` is needed only where banks or thresholds go by it; the rest as in `open_system`.
     """
-    evaluation = open_evaluation(config, workdir, split)
     detector = open_system(evaluation, system, machine).detector(section, domain)
     results.require_same(evaluation.folder, evaluation.results)
     return detector

@@ -1,6 +1,7 @@
 """Judge a work directory's models: the order of operations. Reads the work directory and the corpus; trains nothing but
 the auto-encoder, and that only where baselines are asked for."""
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -28,7 +29,7 @@ from asdjax.evaluation.results import Results
 from asdjax.evaluation.systems import Losses, Models
 from asdjax.files import locked_folder
 from asdjax.progress import track
-from asdjax.training import embed, fleet, optimizer, record
+from asdjax.training import checkpoints, embed, fleet, optimizer, record
 from asdjax.training.runs import Run, runs_of
 
 
@@ -69,9 +70,10 @@ def _evaluated(
     runs = runs_of(config, workdir, tasks_of(corpus, config.data.classes))
     chosen = request.choose(config, runs)
     runs = [run for run in runs if run.name in chosen]
+    _require_own_phase_1(runs, chosen)
     machines = {machine for run in runs for machine in run.task.machines}
     judged = [clip for clip in judged if clip.machine in machines]
-    record.require_same_clips(config, workdir, runs)
+    record.require_same_training(config, workdir, runs)
     tasks = {run.task.name: run.task for run in runs}
     stores = open_stores(config, workdir, corpus, sorted(machines))
     recorded = {name: _recorded(stores, corpus, task, request.split) for name, task in tasks.items()}
@@ -95,13 +97,27 @@ def _evaluated(
     about = {
         "year": year,
         "split": request.split,
-        "checkpoints": {f"{name}/{line}": step for name, of_run in chosen.items() for _, line, step in of_run},
+        "checkpoints": {f"{name}/{one.line}": one.step for name, of_run in chosen.items() for one in of_run},
+        "judged": {
+            f"{run.name}/{one.line}": {"digest": one.digest, "classes": len(run.task.classes)}
+            for run in runs
+            for one in chosen[run.name]
+        },
+        "config": config.to_dict(),
         "settings": config.evaluate.to_dict(),
         "precision": fleet.precision_of(config),
         "models": _models(config, runs, chosen),
         **({"baselines": score.described(config)} if request.baselines else {}),
     }
     return results.write(folder, year, judgements, about, joint)
+
+
+def _require_own_phase_1(runs: Sequence[Run], chosen: Chosen) -> None:
+    """Raise InputError where a checkpoint of phase 2 stands on another phase 1 than lies beside it."""
+    for run in runs:
+        for checkpoint in chosen[run.name]:
+            with contextlib.suppress(checkpoints.Damaged):  # said where it is loaded
+                checkpoints.require_same_start(run.folder / checkpoint.line, checkpoint.step)
 
 
 def _recorded(stores: Stores, corpus: Corpus, task: Task, split: str) -> dict[str, Recorded]:
@@ -123,7 +139,7 @@ def _scored(
     bank, test = recorded["bank"].clips, recorded["test"].clips
     models: Models = {machine: {} for machine in run.task.machines}
     for checkpoint in chosen:
-        model = restored(spec, run.folder / checkpoint.line, checkpoint.step)
+        model = restored(spec, run.folder / checkpoint.line, checkpoint.step, checkpoint.digest)
         embedded = {
             what: embed.embed_clips(
                 spec,
@@ -183,10 +199,10 @@ def _held_out(runs: Sequence[Run], chosen: Chosen, seed: int) -> Losses:
         if run.seed == seed:
             rows = [row for row in journal.read(run.folder / journal.FILE) if "holdout_loss" in row]
             of_models = {
-                variant + suffix: loss
-                for suffix, line, step in chosen[run.name]
+                variant + checkpoint.suffix: loss
+                for checkpoint in chosen[run.name]
                 for row in rows
-                if (row["phase"], row["step"]) == (line, step)
+                if (row["phase"], row["step"]) == (checkpoint.line, checkpoint.step)
                 for variant, loss in row["holdout_loss"].items()
             }
             losses |= dict.fromkeys(run.task.machines, of_models)

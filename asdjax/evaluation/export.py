@@ -47,7 +47,6 @@ Arrays = dict[str, Any]
 
 
 def export(
-    config: Config,
     workdir: Path,
     out: Path,
     *,
@@ -61,8 +60,8 @@ def export(
     `split` as in `open_evaluation`, `system` as in `open_system`. Raises InputError for what is not there or cannot be
     exported or written, and leaves nothing then; what a kill leaves half made is no obstacle to the next export.
     """
-    samples = _samples(config, seconds)
-    evaluation = open_evaluation(config, workdir, split)
+    evaluation = open_evaluation(workdir, split)
+    samples = _samples(evaluation.config, seconds)
     known = evaluation.results["models"]
     chosen = machines or tuple(known)
     if unknown := sorted(set(chosen) - known.keys()):

@@ -1,14 +1,15 @@
 """An evaluation opened again: the one way of `score`, `report` and `export` to its models and banks.
 
-Reads the evaluation's folder, the checkpoints that it judged and each fleet's task.json; the recordings that the
-models were trained on need not be there any more.
+Reads the evaluation's folder and the checkpoints that it judged; neither config.json nor the recordings that the models
+were trained on need be there any more. A checkpoint that was trained again since is refused: banks and thresholds are
+of the model that was evaluated.
 
 Letters: n clips, q queries, d embedding.
 """
 
-import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -23,7 +24,7 @@ from asdjax.evaluation.backends import Scorer, scorer_of
 from asdjax.evaluation.bank import Scoring, bank_of, group_of, grouped
 from asdjax.evaluation.embeddings import Checkpointed
 from asdjax.evaluation.ensembles import SCALES, Scale
-from asdjax.training import checkpoints, fleet, optimizer, record
+from asdjax.training import checkpoints, fleet, optimizer
 from asdjax.training.fleet import FleetSpec, Model
 
 
@@ -47,13 +48,15 @@ class Loaded(NamedTuple):
 
 
 class Checkpoint(NamedTuple):
-    """A checkpoint that was judged, the `variants` of it that are asked for, and what the evaluation, made by `config`,
-    has kept of them."""
+    """A checkpoint that was judged, with the digest of its model and the number of its classes; the `variants` of it
+    that are asked for, and what the evaluation, made by `config`, has kept of them."""
 
     workdir: Path
     run: str
     line: str
     step: int
+    digest: str
+    classes: int
     variants: tuple[str, ...]
     kept: Checkpointed
     config: Config
@@ -64,9 +67,20 @@ class Checkpoint(NamedTuple):
         return f"{self.run}/{self.line}"
 
     def load(self) -> Loaded:
-        """Read the models; raises InputError where they are gone or damaged."""
-        spec = fleet.spec_of(self.config, record.number_of_classes(self.workdir / self.run), optimizer.GROUPS)
-        return Loaded(spec._replace(variants=self.variants), restored(spec, self.workdir / self.name, self.step))
+        """Read the models; raises InputError where they are gone or damaged, or were trained again since."""
+        spec = fleet.spec_of(self.config, self.classes, optimizer.GROUPS)
+        model = restored(spec, self.workdir / self.name, self.step, self.digest)
+        return Loaded(spec._replace(variants=self.variants), model)
+
+    def is_there(self) -> bool:
+        """Return whether the step is still there; raises InputError where another model has taken its place."""
+        try:
+            found = checkpoints.digest_of(self.workdir / self.name, self.step)
+        except checkpoints.Damaged:
+            return False
+        if found != self.digest:
+            raise _replaced(self.workdir / self.name, self.step)
+        return True
 
     def bank_for(self, clip: Clip) -> list[int]:
         """The numbers of the training clips that a clip is held against; none where there is no such bank."""
@@ -87,7 +101,7 @@ class Checkpoint(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """An evaluation as it lies in `folder`: `results` is results.json, `config` the run's, as the evaluation had it."""
+    """An evaluation as it lies in `folder`: `results` is results.json, `config` the evaluation's own."""
 
     workdir: Path
     folder: Path
@@ -105,29 +119,52 @@ class Evaluation(NamedTuple):
         return [self._checkpoint(*place, tuple(of_place)) for place, of_place in variants.items()]
 
     def _checkpoint(self, run: str, line: str, variants: tuple[str, ...]) -> Checkpoint:
-        step = self.results["checkpoints"][f"{run}/{line}"]
+        name = f"{run}/{line}"
+        step = self.results["checkpoints"][name]
+        model = self.results["judged"][name]
         kept = embeddings.load(self.folder, run, line, variants)
-        return Checkpoint(self.workdir, run, line, step, variants, kept, self.config)
+        return Checkpoint(self.workdir, run, line, step, model["digest"], model["classes"], variants, kept, self.config)
 
 
-def open_evaluation(config: Config, workdir: Path, split: str | None) -> Evaluation:
+def open_evaluation(
+    workdir: Path,
+    split: str | None,
+    overrides: Mapping[str, str] = MappingProxyType({}),
+    free: tuple[str, ...] = (),
+) -> Evaluation:
     """Open an evaluation; `split` as in `results.folder_of`.
 
-    `config` is the work directory's, and stays as it is; how clips are scored is as it was when they were evaluated,
-    and so is the precision, whichever this device's usual one is: thresholds hold for no other. Raises InputError where
-    nothing was evaluated, or it is damaged.
+    Its configuration is the evaluation's own copy, whatever config.json holds today, with overrides of fields that
+    begin with one of `free`. The precision is the one that the evaluation computed in, whichever this device's usual
+    one is: thresholds hold for no other. Raises InputError where nothing was evaluated, or it is damaged.
     """
     folder = results.folder_of(workdir, split)
     found = results.read(folder)
-    config = copy.deepcopy(config)
-    config.evaluate.update(configfile.tuples(found["settings"]))
+    try:
+        config = configfile.parsed(found["config"])
+    except InputError as error:
+        raise InputError(f"{folder}: {error}; run asdjax evaluate again") from None
     config.train.precision = found["precision"]
+    configfile.change(config, overrides, free)
     return Evaluation(workdir, folder, found, config)
 
 
-def restored(spec: FleetSpec, line: Path, step: int) -> Model:
-    """A step of a line to evaluate or score with, on the device; raises InputError where it is gone or damaged."""
+def restored(spec: FleetSpec, line: Path, step: int, digest: str) -> Model:
+    """A step of a line to evaluate or score with, on the device.
+
+    Raises InputError where it is gone or damaged, or where its model has another digest.
+    """
     try:
-        return jax.device_put(checkpoints.restore(line, step, {"model": fleet.abstract_model(spec)})["model"])
+        trees = checkpoints.restore(line, step, {"model": fleet.abstract_model(spec)}, digest)
+    except checkpoints.Replaced:
+        raise _replaced(line, step) from None
     except checkpoints.Damaged as damage:  # a training that goes on forgets old steps
         raise InputError(f"{damage}; run asdjax evaluate again") from None
+    return jax.device_put(trees["model"])
+
+
+def _replaced(line: Path, step: int) -> InputError:
+    return InputError(
+        f"{line}: expected step {step} as it was evaluated, got another model: {line.parent.name} was trained again "
+        "since; run asdjax evaluate again"
+    )

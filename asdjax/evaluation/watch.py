@@ -32,7 +32,8 @@ def watch(workdir: Path, request: Request, overrides: Mapping[str, str] = Mappin
 
     Before phase 2 has saved anything, phase 1 is judged; tasks that have saved nothing yet are left out. Each
     evaluation replaces the one before, and a line of W/evaluation/<split>/history.jsonl keeps its official scores:
-    {"time", "checkpoints", "official": {system: x}}. Raises InputError as `evaluate` does.
+    {"time", "checkpoints", "judged": {checkpoint: digest of its model}, "official": {system: x}}; the digests show
+    which lines are of one training. Raises InputError as `evaluate` does.
     """
     _wait_for_config(workdir)
     config = configfile.read(workdir, overrides)
@@ -89,6 +90,7 @@ def _remember(folder: Path, results: Results) -> None:
     row = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "checkpoints": content["checkpoints"],
+        "judged": {name: judged["digest"] for name, judged in content["judged"].items()},
         "official": {row.system: row.official for row in results.rows},
     }
     with (folder / HISTORY).open("a") as file:

@@ -1,9 +1,9 @@
 """A line's saved steps: the only file that imports orbax.
 
 A line (phase1, phase2_full, ...) is a folder of steps. Beside each step's folder lies STEP.json with the SHA-256
-of every file in it, the shape, type and SHA-256 of every array, and a SHA-256 of all that; it is written last, so that
-a step without it does not exist, whatever a kill left in its folder. On the way back files and arrays are held against
-it: Orbax itself would restore a flipped byte.
+of every file in it, the shape, type and SHA-256 of every array, the step of another line that the line began from, and
+a SHA-256 of all that; it is written last, so that a step without it does not exist, whatever a kill left in its folder.
+On the way back files and arrays are held against it: Orbax itself would restore a flipped byte.
 
 What is saved are trees of arrays, one folder each under a step: `model` (all that an evaluation needs) and
 `optimizer`.
@@ -16,7 +16,7 @@ import shutil
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -41,6 +41,18 @@ class Damaged(Exception):
     """A saved step whose arrays are not those that were saved."""
 
 
+class Replaced(Exception):
+    """A saved step that holds another model than expected: it was trained again since."""
+
+
+class Start(NamedTuple):
+    """The saved step that a line began from: its line's name, its number, the digest of its model."""
+
+    line: str
+    step: int
+    digest: str
+
+
 def require_savable(workdir: Path) -> None:
     """Raise InputError for a work directory whose checkpoints could never be read again."""
     if UNSAVABLE & set(str(workdir.absolute())):
@@ -57,8 +69,11 @@ def steps(line: Path) -> list[int]:
     return sorted(int(file.stem) for file in line.glob("*.json") if file.stem.isdigit())
 
 
-def save(line: Path, step: int, trees: Trees, keep: int) -> None:
-    """Save a step and forget all but the newest `keep`. When it returns, the step is on disk, whole."""
+def save(line: Path, step: int, trees: Trees, keep: int, start: Start | None = None) -> None:
+    """Save a step and forget all but the newest `keep`. When it returns, the step is on disk, whole.
+
+    `start`: what the line began from; None from scratch.
+    """
     folder = line.absolute() / str(step)
     shutil.rmtree(folder, ignore_errors=True)  # what a kill left of an earlier attempt
     try:
@@ -76,6 +91,7 @@ def save(line: Path, step: int, trees: Trees, keep: int) -> None:
         "step": step,
         "files": {name: _files(folder / name) for name in trees},
         "trees": {name: _digests(_flat(tree)) for name, tree in trees.items()},
+        "start": start,
     }
     replace_text(line / f"{step}.json", json.dumps(sealed(record), indent=1))
     saved = steps(line)
@@ -87,18 +103,48 @@ def save(line: Path, step: int, trees: Trees, keep: int) -> None:
             shutil.rmtree(left)
 
 
-def restore(line: Path, step: int, shapes: Trees) -> dict[str, Any]:
+def digest_of(line: Path, step: int) -> str:
+    """Return the SHA-256 of a saved step's model: shape, type and content of every array, as its record has them.
+
+    Two trainings that end with the same bits have the same one. Raises Damaged where there is no whole record.
+    """
+    return _model_digest(_read_record(line, step))
+
+
+def require_same_start(line: Path, step: int) -> None:
+    """Raise InputError where a saved step stands on another model than now lies at the step that its line began from.
+
+    Where nothing of that line is left, there is nothing to mistake it for. Raises Damaged where there is no whole
+    record.
+    """
+    start = _read_record(line, step).get("start")
+    if start is None:
+        return
+    start = Start(*start)
+    there = steps(line.parent / start.line)
+    if there and (start.step not in there or digest_of(line.parent / start.line, start.step) != start.digest):
+        raise InputError(
+            f"{line}: expected step {start.step} of {start.line} as step {step} began from it, got another: "
+            f"{start.line} was trained again since; remove {line} and run asdjax train again"
+        )
+
+
+def restore(line: Path, step: int, shapes: Trees, digest: str | None = None) -> dict[str, Any]:
     """The trees named in `shapes`, as they were saved, on the host, however many devices they were saved from.
 
-    Raises Damaged where a file or array is missing or of other content than was saved, or of another shape or type.
+    Raises Damaged where a file or array is missing or of other content than was saved, or of another shape or type;
+    Replaced where a `digest`, see `digest_of`, is given and the model is another.
     """
-    verify(line, step)
-    return _restore_verified(line, step, shapes)
+    record = _read_record(line, step)
+    if digest is not None and _model_digest(record) != digest:
+        raise Replaced(f"{line}: step {step} holds another model")
+    _verify_files(line, step, record)
+    return _restore_verified(line, step, shapes, record)
 
 
-def _restore_verified(line: Path, step: int, shapes: Trees) -> dict[str, Any]:
+def _restore_verified(line: Path, step: int, shapes: Trees, of_step: Mapping[str, Any]) -> dict[str, Any]:
     """`restore`, of a step whose files have just been held against its record."""
-    record = _read_record(line, step)["trees"]
+    record = of_step["trees"]
     restored = {}
     with _one_at_a_time, ocp.StandardCheckpointer() as checkpointer:
         for name, tree in shapes.items():
@@ -112,7 +158,11 @@ def _restore_verified(line: Path, step: int, shapes: Trees) -> dict[str, Any]:
 
 def verify(line: Path, step: int) -> None:
     """Raise Damaged where a file of a step is missing or is not what was saved."""
-    for name, saved in _read_record(line, step)["files"].items():
+    _verify_files(line, step, _read_record(line, step))
+
+
+def _verify_files(line: Path, step: int, record: Mapping[str, Any]) -> None:
+    for name, saved in record["files"].items():
         folder = line / str(step) / name
         there = _files(folder)
         for file, digest in saved.items():
@@ -154,7 +204,7 @@ def restore_newest(line: Path, shapes: Trees) -> tuple[int, dict[str, Any]] | No
     if step is None:
         return None
     try:
-        return step, _restore_verified(line, step, shapes)
+        return step, _restore_verified(line, step, shapes, _read_record(line, step))
     except Damaged as damage:
         raise InputError(f"{damage}; train in another --workdir") from None
 
@@ -167,6 +217,10 @@ def _read_record(line: Path, step: int) -> dict[str, Any]:
         raise Damaged(f"{path}: {error.strerror}") from error
     except ValueError as error:
         raise Damaged(f"{path}: {error}") from error
+
+
+def _model_digest(record: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record["trees"].get("model")).encode()).hexdigest()
 
 
 def _set_aside(line: Path, step: int) -> None:

@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from asdjax.corpus.tasks import Task
+from asdjax.errors import InputError
 from asdjax.journal import Journal
 from asdjax.training import checkpoints, fleet, sampler
+from asdjax.training.checkpoints import Damaged, Start
 from asdjax.training.feed import Dispatch, Room
 from asdjax.training.fleet import FleetSpec, FleetState
 from asdjax.training.phases import Phase
@@ -55,17 +57,25 @@ def _fresh(spec: FleetSpec, lane: Lane) -> FleetState:
 def _resumed(spec: FleetSpec, lane: Lane) -> tuple[int, FleetState] | None:
     like = fleet.abstract_state(spec)
     shapes = {"model": fleet.model_of(like), "optimizer": like.velocity}
-    found = checkpoints.restore_newest(lane.run.folder / lane.phase.name, shapes)
+    line = lane.run.folder / lane.phase.name
+    found = checkpoints.restore_newest(line, shapes)
     if found is None:
         return None
     step, trees = found
+    checkpoints.require_same_start(line, step)
     return step, fleet.begin(spec, trees["model"])._replace(velocity=trees["optimizer"])
 
 
 def finished(lane: Lane) -> bool:
-    """Whether the last step is there, whole, and told of; a damaged one is set aside."""
+    """Whether the last step is there, whole, and told of; a damaged one is set aside.
+
+    Raises InputError where it stands on another phase 1 than lies there now.
+    """
     line, last = lane.run.folder / lane.phase.name, lane.phase.steps
-    return last in checkpoints.steps(line) and checkpoints.newest_whole(line) == last and not owes(lane, last)
+    if last not in checkpoints.steps(line) or checkpoints.newest_whole(line) != last:
+        return False
+    checkpoints.require_same_start(line, last)
+    return not owes(lane, last)
 
 
 def owes(lane: Lane, step: int) -> bool:
@@ -73,11 +83,22 @@ def owes(lane: Lane, step: int) -> bool:
     return bool(lane.held.samples) and step > 0 and not lane.journal.has_holdout(lane.phase.name, step)
 
 
-def save(lane: Lane, step: int, state: FleetState, keep: int) -> None:
-    """Save one lane's state, on the host, and before it whatever was told of its steps."""
+def start_of(lane: Lane) -> Start | None:
+    """Return what a lane began from: the end of phase 1, or None from scratch."""
+    after = lane.phase.after
+    if after is None:
+        return None
+    try:
+        return Start(after.name, after.steps, checkpoints.digest_of(lane.run.folder / after.name, after.steps))
+    except Damaged as damage:
+        raise InputError(f"{damage}; run asdjax train again") from None
+
+
+def save(lane: Lane, step: int, state: FleetState, keep: int, start: Start | None) -> None:
+    """Save one lane's state, on the host, with what it began from, and before it whatever was told of its steps."""
     lane.journal.flush()
     trees = {"model": fleet.model_of(state), "optimizer": state.velocity}
-    checkpoints.save(lane.run.folder / lane.phase.name, step, trees, keep)
+    checkpoints.save(lane.run.folder / lane.phase.name, step, trees, keep, start)
 
 
 def draws_of(spec: FleetSpec, lanes: Sequence[Lane], room: Room) -> tuple[Plan, jax.Array]:

@@ -1,10 +1,12 @@
-"""What a fleet was trained on, kept beside it: with other clips it would be another fleet."""
+"""What a fleet was trained on and by, kept beside it: with other clips or settings it would be another fleet."""
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from asdjax.config import Config
+from asdjax import configfile
+from asdjax.config import Config, default, fields_of
 from asdjax.corpus.access import Recording, digests_of
 from asdjax.corpus.tasks import Task
 from asdjax.errors import InputError
@@ -14,27 +16,34 @@ from asdjax.training.runs import Run
 FILE = "task.json"
 
 
-def save(folder: Path, task: Task, recordings: Sequence[Recording]) -> None:
-    """Write a fleet's task.json: its classes, and its training clips, each with its class's number and the SHA-256 of
-    its samples."""
-    folder.mkdir(parents=True, exist_ok=True)
-    digests = {clip.path: recording.sha256 for clip, recording in zip(task.clips, recordings, strict=True)}
-    content = {"classes": task.classes, "clips": _clips(task, digests)}
-    replace_text(folder / FILE, json.dumps(sealed(content), indent=1) + "\n")
+class Manifest(NamedTuple):
+    """What task.json holds: classes; clips as `_clips` lists them; settings as `_settings` does, none where the file is
+    of a time before they were kept."""
+
+    classes: tuple[tuple[str, ...], ...]
+    clips: dict[str, str]
+    settings: dict[str, Any]
 
 
-def require_same(folder: Path, task: Task, digests: Mapping[Path, str]) -> None:
-    """See that a fleet's task.json, if there is one, tells of these classes and clips, wherever they lie now; `digests`
-    are of the clips' samples, by path.
+def save(config: Config, run: Run, recordings: Sequence[Recording]) -> None:
+    """Write a fleet's task.json: its classes, its training clips, each with its class's number and the SHA-256 of its
+    samples, and the settings that it is trained by."""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    digests = {clip.path: recording.sha256 for clip, recording in zip(run.task.clips, recordings, strict=True)}
+    content = Manifest(run.task.classes, _clips(run.task, digests), _settings(config, run))
+    replace_text(run.folder / FILE, json.dumps(sealed(content._asdict()), indent=1) + "\n")
 
-    Raises InputError that says what is new, missing or changed.
-    """
-    file = folder / FILE
+
+def require_same(config: Config, run: Run, digests: Mapping[Path, str]) -> None:
+    """Raise InputError where a fleet's task.json, if there is one, has other settings, classes or clips, wherever these
+    lie now; `digests` are of the clips' samples, by path. The error names what is new, missing or changed."""
+    file = run.folder / FILE
     if not file.exists():
         return
-    classes, before = _read(file)
-    now = _clips(task, digests)
-    if now == before and classes == task.classes:
+    manifest = _read(file)
+    _require_settings(file, manifest.settings, _settings(config, run))
+    before, now = manifest.clips, _clips(run.task, digests)
+    if now == before and manifest.classes == run.task.classes:
         return
     found = [
         _some("new", now.keys() - before.keys()),
@@ -48,33 +57,45 @@ def require_same(folder: Path, task: Task, digests: Mapping[Path, str]) -> None:
     )
 
 
-def require_same_clips(config: Config, workdir: Path, runs: Sequence[Run]) -> None:
+def _require_settings(file: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    defaults = json.loads(json.dumps(fields_of(default())))
+    differing = [
+        f"{field} (trained with {before.get(field, defaults.get(field))!r}, now {value!r})"
+        for field, value in now.items()
+        if before and before.get(field, defaults.get(field)) != value
+    ]
+    if differing:
+        raise InputError(
+            f"{file}: expected the settings that this fleet was trained by, got others in {configfile.FILE}: "
+            f"{', '.join(differing)}; restore {configfile.FILE}, or remove {file.parent} and run asdjax train again"
+        )
+
+
+def require_same_training(config: Config, workdir: Path, runs: Sequence[Run]) -> None:
     """`require_same` of all runs, before any store is changed for them."""
     recorded = [run for run in runs if (run.folder / FILE).exists()]
     tasks = {run.task.name: run.task for run in recorded}
     digests = {name: digests_of(config, workdir, task.clips) for name, task in tasks.items()}
     for run in recorded:
-        require_same(run.folder, run.task, digests[run.task.name])
+        require_same(config, run, digests[run.task.name])
 
 
-def number_of_classes(folder: Path) -> int:
-    """How many classes a fleet tells apart; raises InputError where its record is missing or damaged."""
-    if not (folder / FILE).exists():
-        raise InputError(f"{folder / FILE}: no such file; run asdjax train again, which writes it anew")
-    classes, _ = _read(folder / FILE)
-    return len(classes)
-
-
-def _read(file: Path) -> tuple[tuple[tuple[str, ...], ...], dict[str, str]]:
-    """Classes, and clips as `_clips` tells them."""
+def _read(file: Path) -> Manifest:
     try:
         content = unsealed(file.read_text())
-        return tuple(tuple(klass) for klass in content["classes"]), dict(content["clips"])
+        classes = tuple(tuple(of_class) for of_class in content["classes"])
+        return Manifest(classes, dict(content["clips"]), dict(content.get("settings", {})))
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{file}: expected a record of training clips ({error}); remove it and run asdjax train again, which "
             "writes it anew"
         ) from error
+
+
+def _settings(config: Config, run: Run) -> dict[str, Any]:
+    """Return the fields that a fleet depends on beside its clips, its own seed among them, as JSON has them."""
+    settled = {field: value for field, value in configfile.settled(config).items() if not field.startswith("data.")}
+    return json.loads(json.dumps({"seed": run.seed, **settled}))
 
 
 def _clips(task: Task, digests: Mapping[Path, str]) -> dict[str, str]:

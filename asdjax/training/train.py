@@ -49,14 +49,14 @@ def train(config: Config, workdir: Path) -> None:
         begun = [run for run in runs if any(map(checkpoints.steps, run.folder.glob("phase*")))]
         if len(begun) < len(runs):
             require_sound(config)
-        record.require_same_clips(config, workdir, begun)
+        record.require_same_training(config, workdir, begun)
         # 2. Decode all audio once, for training and evaluation.
         stores = open_stores(config, workdir, corpus, [machine for task in tasks for machine in task.machines])
         recordings = {task.name: recordings_of(stores, task.clips) for task in tasks}
         # 3. Only now is it sure that there is a run to write down.
         configfile.save(config, workdir)
         for run in runs:
-            record.save(run.folder, run.task, recordings[run.task.name])
+            record.save(config, run, recordings[run.task.name])
         # 4. Train one stack of fleets after another, on each row of devices.
         clips = {task.name: _clips(config, task, recordings[task.name]) for task in tasks}
         of_audio = {name: audio_bytes(map(len, trained.samples)) for name, (trained, _) in clips.items()}
@@ -117,19 +117,17 @@ def _train_stack(
     config: Config, stack: Sequence[Run], clips: Mapping[str, tuple[Clips, Clips]], room: Room, mesh: Mesh
 ) -> None:
     with ExitStack() as closed:
-        unfinished = [
-            of_stack
-            for of_stack in zip(*(_lanes(config, run, *clips[run.task.name], closed) for run in stack), strict=True)
-            if not all(map(lanes.finished, of_stack))
-        ]
-        if not unfinished:
+        phases = list(zip(*(_lanes(config, run, *clips[run.task.name], closed) for run in stack), strict=True))
+        if all(lanes.finished(lane) for of_stack in phases for lane in of_stack):
             say(f"{'+'.join(run.name for run in stack)}: already trained")
             return
         # 5. The audio goes to the device whole, once, where it fits.
         samples = [clip for run in stack for clip in clips[run.task.name][0].samples]
         feed = DeviceFeed(samples, mesh, room) if is_resident(config, samples) else HostFeed(samples, mesh)
-        for of_stack in unfinished:
-            train_phase(config, of_stack, feed, mesh, room)
+        for of_stack in phases:
+            # asked only here: a phase 1 that has just been trained again is another than a phase 2 may stand on
+            if not all(map(lanes.finished, of_stack)):
+                train_phase(config, of_stack, feed, mesh, room)
 
 
 def _lanes(config: Config, run: Run, trained: Clips, held: Clips, closed: ExitStack) -> list[Lane]:

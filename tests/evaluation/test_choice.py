@@ -18,6 +18,7 @@ def test_a_run_without_phase_2_is_judged_by_phase_1_which_is_said(
 ) -> None:
     monkeypatch.setattr(checkpoints, "steps", lambda line: [10**6])
     monkeypatch.setattr(checkpoints, "verify", lambda line, step: None)
+    monkeypatch.setattr(checkpoints, "digest_of", lambda line, step: f"{line.name} {step}")
     run = Run("fan", Task("fan", ("fan",), (), (), (), ()), 0, tmp_path / "fan")
     clips = [
         Clip(Path(f"{section}_{domain}.wav"), "pump", section, "train", domain, "normal")
@@ -28,7 +29,7 @@ def test_a_run_without_phase_2_is_judged_by_phase_1_which_is_said(
     for lines, told in [((), True), (("phase1", "phase2_full"), True), (("phase1",), False)]:
         config = default()
         config.evaluate.lines = lines
-        assert choice.trained(config, [run, other])["fan"] == [choice.Checkpoint("", "phase1", 10**6)]
+        assert choice.trained(config, [run, other])["fan"] == [choice.Checkpoint("", "phase1", 10**6, "phase1 1000000")]
         assert ("fan: has no phase 2, evaluating phase 1 alone" in capsys.readouterr().err) == told
 
 

@@ -3,15 +3,15 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
-from conftest import quick_compiles
+from conftest import quick_compiles, untrained
 
 from asdjax import configfile, parallel
 from asdjax.cli import main
-from asdjax.config import default
 from asdjax.corpus.clips import Clip
 from asdjax.errors import InputError
 from asdjax.evaluation import embeddings
@@ -19,7 +19,7 @@ from asdjax.evaluation.detector import Part, open_detector
 from asdjax.evaluation.export import export
 from asdjax.evaluation.opened import Evaluation, open_evaluation
 from asdjax.files import sealed, unsealed
-from asdjax.training import embed
+from asdjax.training import checkpoints, embed
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
@@ -27,7 +27,7 @@ VARIANT = "resnet50_512"
 
 
 def opened(workdir: Path) -> Evaluation:
-    return open_evaluation(configfile.read(workdir), workdir, None)
+    return open_evaluation(workdir, None)
 
 
 def test_its_members_give_every_test_clip_the_score_that_was_kept(trained_once: Path):
@@ -47,18 +47,28 @@ def test_a_section_without_training_clips_has_no_bank(trained_once: Path):
     assert checkpoint.bank_for(Clip(Path("a.wav"), "fan", "07", "test", None, None)) == []
 
 
-def test_its_configuration_is_the_evaluation_s_and_the_caller_s_stays_as_it_is(trained_once: Path):
-    config = configfile.read(trained_once)
-    config.evaluate.k = 3
-    assert open_evaluation(config, trained_once, None).config.evaluate.k == default().evaluate.k
-    assert config.evaluate.k == 3
+@pytest.mark.parametrize(
+    "change", [None, {"width": 0.5}, {"signal": {"value": "power"}}, {"variants": ["resnet50_1024"]}]
+)
+def test_its_configuration_is_the_evaluation_s_whatever_config_json_holds_now(
+    change: dict | None, trained: Path, trained_once: Path
+):
+    config = trained / "config.json"
+    if change is None:
+        config.unlink()
+    else:
+        config.write_text(json.dumps({**json.loads(config.read_text()), "evaluate": {"k": 3}, **change}))
+    assert opened(trained).config.to_dict() == {
+        **configfile.read(trained_once).to_dict(),
+        "train": {**configfile.read(trained_once).train.to_dict(), "precision": "float32"},
+    }
 
 
 @pytest.mark.parametrize("command", ["score", "export"])
 def test_what_is_evaluated_anew_meanwhile_is_not_mixed_with_what_was(
     command: str, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    load, config, out = embeddings.load, configfile.read(trained), tmp_path / "exported"
+    load, out = embeddings.load, tmp_path / "exported"
 
     def evaluated_anew(*asked):
         file = trained / "evaluation" / "dev" / "results.json"
@@ -67,8 +77,8 @@ def test_what_is_evaluated_anew_meanwhile_is_not_mixed_with_what_was(
 
     monkeypatch.setattr(embeddings, "load", evaluated_anew)
     opens = {
-        "score": lambda: open_detector(config, trained, None, VARIANT, "fan", "00", None),
-        "export": lambda: export(config, trained, out, split=None, system=VARIANT, machines=(), seconds=1.0),
+        "score": lambda: open_detector(opened(trained), VARIANT, "fan", "00", None),
+        "export": lambda: export(trained, out, split=None, system=VARIANT, machines=(), seconds=1.0),
     }
     with pytest.raises(InputError, match="was evaluated anew meanwhile"):
         opens[command]()
@@ -111,8 +121,7 @@ def test_models_compute_in_the_precision_that_their_thresholds_were_fitted_in(ac
         return float(np.abs(embedded.vectors[VARIANT] - there).max())
 
     again, other = (
-        off(open_detector(configfile.read(workdir), workdir, None, None, "fan", "00", None).parts[0])
-        for workdir in (accelerated, trained_once)
+        off(open_detector(opened(workdir), None, "fan", "00", None).parts[0]) for workdir in (accelerated, trained_once)
     )
     assert again < 1e-6 < 1e-4 < other
 
@@ -136,3 +145,90 @@ def test_it_is_scored_reported_and_exported_in_its_own_precision(
         used.clear()
         assert main(words) == 0
         assert set(used) == {"bfloat16"}
+
+
+def trained_again(workdir: Path, corpus: Path, seed: int) -> None:
+    """Put fleets of a seed in the place of a work directory's, to the same steps, as after its folder was removed."""
+    other = untrained(corpus, workdir.with_name("again"), seed=str(seed))
+    for name in ("fan", "config.json"):
+        if (workdir / name).is_dir():
+            shutil.rmtree(workdir / name)
+        (other / name).replace(workdir / name)
+
+
+COMMANDS = {
+    "score": ["--machine", "fan", "--section", "00"],
+    "export": ["--seconds", "2", "--out"],
+    "report": ["--clips", "0"],
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_models_that_were_trained_again_are_not_joined_to_an_old_evaluation(
+    command: str, trained: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    last = {"score": [str(next(corpus.rglob("*.wav")))], "export": [str(tmp_path / "out")], "report": []}[command]
+    words = [command, "--workdir", str(trained), *COMMANDS[command], *last]
+    assert main(words) == 0
+    shutil.rmtree(tmp_path / "out", ignore_errors=True)
+    (trained / "evaluation" / "dev" / "report.html").unlink(missing_ok=True)
+    trained_again(trained, corpus, seed=5)
+    before = sorted(path.name for path in (trained / "evaluation" / "dev").iterdir())
+    capsys.readouterr()
+    assert main(words) == 2
+    captured = capsys.readouterr()
+    (line,) = [line for line in captured.err.splitlines() if "trained again" in line]
+    assert f"{trained / 'fan' / 'phase2_full'}: expected step 3 as it was evaluated" in line
+    assert "fan was trained again since; run asdjax evaluate again" in line
+    assert captured.out == ""
+    assert not (tmp_path / "out").exists()
+    assert sorted(path.name for path in (trained / "evaluation" / "dev").iterdir()) == before
+    assert main(["evaluate", "--workdir", str(trained)]) == 0
+    assert main(words) == 0
+
+
+def test_the_same_models_trained_again_are_the_evaluation_s(trained_once: Path, corpus: Path, tmp_path: Path):
+    """Files of a checkpoint differ from save to save, its arrays do not."""
+    first, second = (untrained(corpus, tmp_path / name) for name in ("first", "second"))
+    assert main(["evaluate", "--workdir", str(first)]) == 0
+    shutil.rmtree(first / "fan")
+    (second / "fan").replace(first / "fan")
+    (checkpoint,) = opened(first).checkpoints("fan", [VARIANT])
+    assert checkpoint.is_there()
+    assert checkpoint.load().spec.variants == (VARIANT,)
+
+
+def test_a_checkpoint_that_is_replaced_while_an_evaluation_runs_is_refused(
+    trained: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    restore, before = checkpoints.restore, (trained / "evaluation" / "dev" / "results.json").read_bytes()
+
+    def replaced_first(*of: Any) -> Any:
+        monkeypatch.setattr(checkpoints, "restore", restore)
+        trained_again(trained, corpus, seed=5)
+        return restore(*of)
+
+    monkeypatch.setattr(checkpoints, "restore", replaced_first)
+    assert main(["evaluate", "--workdir", str(trained)]) == 2
+    assert "fan was trained again since; run asdjax evaluate again" in capsys.readouterr().err
+    assert (trained / "evaluation" / "dev" / "results.json").read_bytes() == before
+
+
+def test_a_report_shows_no_training_curves_where_the_judged_checkpoint_is_gone(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+):
+    """What metrics.jsonl holds may be of another training then."""
+    words = ["report", "--workdir", str(trained), "--clips", "0"]
+    assert main(words) == 0
+    page = trained / "evaluation" / "dev" / "report.html"
+    assert "Training curves of fan" in page.read_text()
+    shutil.rmtree(trained / "fan" / "phase2_full")
+    assert main(words) == 0
+    assert "Training curves of fan" not in page.read_text()
+    assert "training curves are left out" in capsys.readouterr().err
+
+
+def test_seeds_that_were_added_since_change_no_evaluation(trained_once: Path, trained: Path):
+    config = json.loads((trained / "config.json").read_text())
+    (trained / "config.json").write_text(json.dumps({**config, "seed": [0, 1, 2]}))
+    assert opened(trained).config.seed == (0,)

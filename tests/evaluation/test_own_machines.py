@@ -20,7 +20,6 @@ from asdjax.corpus.clips import Clip, Corpus
 from asdjax.corpus.store import WaveStore
 from asdjax.corpus.tasks import Task
 from asdjax.evaluation import evaluate, export, results
-from asdjax.evaluation.detector import open_detector
 from asdjax.training import checkpoints
 
 SECTIONS = ("weights", "01")
@@ -140,13 +139,6 @@ def test_where_banks_go_by_domain_each_domain_is_exported(
     for domain in ("source", "target"):
         expected = scored(workdir, capsys, clips, *words, "--domain", domain)
         assert called(out, f"weights_{domain}", clips) == pytest.approx(expected, abs=1e-5)
-
-
-def test_the_callers_configuration_stays_as_it_is(two_seeds: Path):
-    config = configfile.read(two_seeds)
-    config.evaluate.k = 3
-    open_detector(config, two_seeds, None, "all_mean@1", "fan", "01", None)
-    assert config.evaluate.k == 3
 
 
 @pytest.mark.parametrize(("split", "expected"), [("dev", [False]), ("eval", [False, True])])

@@ -14,6 +14,7 @@ from conftest import train_tiny
 from asdjax import configfile
 from asdjax.cli import main
 from asdjax.evaluation.detector import Detector, open_detector
+from asdjax.evaluation.opened import open_evaluation
 from asdjax.evaluation.score import score_all
 from asdjax.evaluation.spans import pieces_of
 
@@ -40,7 +41,7 @@ def noise(seconds: float, seed: int = 0, scale: float = 0.1, shape: tuple[int, .
 
 @pytest.fixture(scope="module")
 def detector(trained_once: Path) -> Detector:
-    return open_detector(configfile.read(trained_once), trained_once, "dev", None, "fan", "00", None)
+    return open_detector(open_evaluation(trained_once, "dev"), None, "fan", "00", None)
 
 
 @pytest.mark.parametrize("system", ["all_mean", "resnet50_512", "best_single"])

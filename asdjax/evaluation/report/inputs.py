@@ -1,22 +1,24 @@
 """What a report goes on from: an evaluation's results, its clips, what it kept of the models, what training told."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from asdjax import configfile, journal
+from asdjax import journal
 from asdjax.config import Config
 from asdjax.evaluation import clip_table, results
 from asdjax.evaluation.clip_table import Row
 from asdjax.evaluation.ensembles import ALL
 from asdjax.evaluation.opened import Checkpoint, Evaluation, open_evaluation
+from asdjax.progress import say
 
 HEADLINE = ALL
 """The system that figures and clips are shown of: it selects nothing."""
 
 
 class Fleet(NamedTuple):
-    """A run whose models were judged: its name, its judged checkpoints by line, and the rows of its metrics.jsonl."""
+    """A run whose models were judged: its name, its judged checkpoints by line, and the rows of its metrics.jsonl, none
+    where a judged checkpoint is gone: they may be of another training."""
 
     name: str
     checkpoints: dict[str, Checkpoint]
@@ -37,7 +39,7 @@ class Fleet(NamedTuple):
 class Inputs(NamedTuple):
     """An evaluation as it lies on disk.
 
-    `results` is results.json, `config` the run's with the evaluation's settings; `seed` the one that is shown, of
+    `results` is results.json, `config` the evaluation's; `seed` the one that is shown, of
     `seeds`; `rows` the headline system's clips, `fleets` that seed's runs.
     """
 
@@ -70,9 +72,9 @@ def read(workdir: Path, split: str | None, overrides: Mapping[str, str]) -> Inpu
 
     Raises InputError where nothing was evaluated, or something of it is missing.
     """
-    evaluation = open_evaluation(configfile.read(workdir, overrides, ("data.store",)), workdir, split)
+    evaluation = open_evaluation(workdir, split, overrides, ("data.store",))
     system = evaluation.results["systems"][HEADLINE]
-    seeds = tuple(system.get("seeds", evaluation.config.seed))  # training may have begun others since
+    seeds = tuple(system.get("seeds", evaluation.config.seed))
     name = HEADLINE if len(seeds) == 1 else f"{HEADLINE}@{seeds[0]}"
     rows = clip_table.read(evaluation.folder / "clips" / f"{name}.csv", evaluation.results["clips"][name])
     fleets = _fleets(evaluation, results.of_seed(system, seeds[0])["members"])
@@ -86,5 +88,14 @@ def _fleets(evaluation: Evaluation, members: Mapping[str, Sequence[str]]) -> lis
         run, _, _ = evaluation.results["models"][machine][models[0]]
         if run not in fleets:
             by_line = {checkpoint.line: checkpoint for checkpoint in evaluation.checkpoints(machine, models)}
-            fleets[run] = Fleet(run, by_line, journal.read(evaluation.workdir / run / journal.FILE))
+            fleets[run] = Fleet(run, by_line, _told(evaluation.workdir / run, by_line.values()))
     return list(fleets.values())
+
+
+def _told(run: Path, judged: Iterable[Checkpoint]) -> list[dict[str, Any]]:
+    """Return the rows of a run's metrics.jsonl; raises InputError where its judged checkpoints were replaced."""
+    there = [checkpoint.is_there() for checkpoint in judged]
+    if not all(there):
+        say(f"{run}: training curves are left out, as a checkpoint that was judged is gone")
+        return []
+    return journal.read(run / journal.FILE)
