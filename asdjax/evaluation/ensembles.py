@@ -33,14 +33,16 @@ def averaged(config: Config, models: int) -> str:
 
 
 def average(models: Sequence[ClipScores], how: str) -> ClipScores:
-    """The mean over models, clip by clip, of what `how` (see SCALES) makes of their scores.
+    """Average over models, clip by clip, what `how` (see SCALES) makes of their scores; only of clips that all have.
 
-    All models must be of one machine type: ranks and z-scores are taken over its training clips.
+    A training clip that any model lacks is `unscored`, whichever model that is. All models must be of one machine type:
+    ranks and z-scores are taken over each model's own scores of its training clips.
     """
     scales = [SCALES[how](model) for model in models]
     train = _mean([_scaled(model.train, scale) for model, scale in zip(models, scales, strict=True)])
     test = _mean([_scaled(model.test, scale) for model, scale in zip(models, scales, strict=True)])
-    return ClipScores(train, test, models[0].unscored)
+    known = dict.fromkeys(clip for model in models for clip in (*model.train, *model.unscored))
+    return ClipScores(train, test, tuple(clip for clip in known if clip not in train))
 
 
 def _scaled(scores: Mapping[Clip, float], scale: Scale) -> dict[Clip, float]:
@@ -48,7 +50,8 @@ def _scaled(scores: Mapping[Clip, float], scale: Scale) -> dict[Clip, float]:
 
 
 def _mean(scores: Sequence[Mapping[Clip, float]]) -> dict[Clip, float]:
-    return {clip: float(np.mean([model[clip] for model in scores])) for clip in scores[0]}
+    common = [clip for clip in scores[0] if all(clip in model for model in scores)]
+    return {clip: float(np.mean([model[clip] for model in scores])) for clip in common}
 
 
 class Linear(NamedTuple):
@@ -83,7 +86,7 @@ def _ranks(model: ClipScores) -> Scale:
 
 def _z_scores(model: ClipScores) -> Scale:
     """Standard deviations of the training scores above their mean; the distance itself where these are all equal."""
-    training = np.array(list(model.train.values()))
+    training = np.array(list(model.train.values()) or [0.0])
     return Linear(float(training.mean()), float(training.std()) or 1.0)
 
 

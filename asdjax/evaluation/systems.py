@@ -1,6 +1,7 @@
 """Systems: single models, ensembles and baselines, each with thresholds, decisions and figures."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from asdjax.config import Config
@@ -15,8 +16,8 @@ from asdjax.progress import say
 Models = dict[str, dict[str, ClipScores]]
 """Clip scores by machine type, then by model."""
 
-Losses = Mapping[str, Mapping[str, float]]
-"""By machine type, then by model: the loss on normal clips that were never trained on."""
+Losses = Mapping[str, Mapping[str, float | None]]
+"""By machine type, then by model: the loss on normal clips that were never trained on; None where it was not finite."""
 
 Members = dict[str, tuple[str, ...]]
 """By machine type the models that a system averages."""
@@ -46,8 +47,13 @@ def judge_all(config: Config, year: int, models: Models, judged: Sequence[Clip],
 
     The ranking of models goes by the development set's test clips, whichever clips are judged; ensembles that need
     one are left out, and it is said, where a machine type has none; so are those that go by held-out clips, where
-    training has some but has not told of them.
+    training has some but has not told of them. A model whose held-out loss is not finite is never chosen by it.
+
+    Clips without a finite score by every model enter no threshold of an ensemble and no ranking; the log counts them.
+    Raises InputError for a clip to judge that any model lacks.
     """
+    _require_scores(models, judged)
+    _log_lacking(models)
     chosen: dict[str, tuple[str, Members]] = {
         name: (ensembles.NO_SELECTION, dict.fromkeys(models, (name,))) for name in _everywhere(models)
     }
@@ -63,8 +69,7 @@ def judge_all(config: Config, year: int, models: Models, judged: Sequence[Clip],
             "at the judged checkpoints; asdjax train makes up for it"
         )
     elif not untold:
-        by_loss = {machine: sorted(names, key=held_out[machine].__getitem__) for machine, names in models.items()}
-        chosen |= _best(by_loss, ensembles.TOP_HELD_OUT, ensembles.HELD_OUT)
+        chosen |= _best_held_out(models, held_out)
     chosen[ensembles.ALL] = (ensembles.NO_SELECTION, {machine: tuple(names) for machine, names in models.items()})
     judgements = {name: _system(config, year, models, judged, *choice) for name, choice in chosen.items()}
     if config.evaluate.ensemble == "score":  # z-scores and ranks are no gamma distribution's
@@ -84,7 +89,8 @@ def _tell_of_empirical(limits: Thresholds) -> None:
 
 
 def judge_baselines(config: Config, year: int, baselines: Models, judged: Sequence[Clip]) -> dict[str, System]:
-    """Each baseline as a system of its own; they enter no ensemble."""
+    """Each baseline as a system of its own; they enter no ensemble. Raises InputError as `judge_all` does."""
+    _require_scores(baselines, judged)
     return {
         name: _system(config, year, baselines, judged, ensembles.NO_SELECTION, dict.fromkeys(baselines, (name,)))
         for name in _everywhere(baselines)
@@ -99,6 +105,8 @@ def judge_seeds(config: Config, year: int, by_seed: Mapping[int, Models], judged
     for seed, of_seed in by_seed.items():
         for machine, of_machine in of_seed.items():
             models.setdefault(machine, {}).update({f"{name}@{seed}": scores for name, scores in of_machine.items()})
+    _require_scores(models, judged)
+    _log_lacking(models)
     members = {machine: tuple(names) for machine, names in models.items()}
     return {ensembles.ALL_SEEDS: _system(config, year, models, judged, ensembles.NO_SELECTION, members)}
 
@@ -107,6 +115,28 @@ def _everywhere(models: Models) -> list[str]:
     """The models that every machine type has, in their order."""
     common = set.intersection(*(set(of_machine) for of_machine in models.values()))
     return [name for name in next(iter(models.values())) if name in common]
+
+
+def _best_held_out(models: Models, held_out: Losses) -> dict[str, tuple[str, Members]]:
+    """Return the ensembles by held-out loss, of models whose loss is finite; none where a machine type has no such."""
+    by_loss: dict[str, list[str]] = {}
+    for machine, names in models.items():
+        losses = {name: loss for name in names if _is_finite(loss := held_out[machine][name])}
+        by_loss[machine] = sorted(losses, key=losses.__getitem__)
+        if len(losses) < len(names):
+            others = ", ".join(name for name in names if name not in losses)
+            say(
+                f"{', '.join(ensembles.TOP_HELD_OUT)}: {len(names) - len(losses)} of {len(names)} models of {machine} "
+                f"not considered, as their loss on held-out clips is not finite: {others}"
+            )
+    if empty := [machine for machine, ranked in by_loss.items() if not ranked]:
+        say(f"{', '.join(ensembles.TOP_HELD_OUT)}: left out, no model of {', '.join(empty)} has a finite held-out loss")
+        return {}
+    return _best(by_loss, ensembles.TOP_HELD_OUT, ensembles.HELD_OUT)
+
+
+def _is_finite(loss: float | None) -> bool:
+    return loss is not None and math.isfinite(loss)
 
 
 def _best(
@@ -119,10 +149,14 @@ def _best(
 
 
 def _ranked(config: Config, year: int, models: Mapping[str, ClipScores]) -> list[str]:
-    """A machine type's models, best first, by the harmonic mean of its AUC and pAUC cells; [] without any."""
+    """A machine type's models, best first, by the harmonic mean of its AUC and pAUC cells; [] without any.
+
+    All are ranked on the same clips, those that every one of them has scored.
+    """
     official = {}
+    common = _common(of.test for of in models.values())
+    labelled = [clip for clip in common if clip.label is not None and not clip.blind]
     for name, scores in models.items():
-        labelled = [clip for clip in scores.test if clip.label is not None and not clip.blind]
         official[name] = judge(year, _scored_clips(scores, labelled, [None] * len(labelled))).official
     if any(value is None for value in official.values()):
         return []
@@ -143,7 +177,6 @@ def _system(
         training |= scores.train
         unscored[machine] = len(scores.unscored)
         of_machine = [clip for clip in judged if clip.machine == machine]
-        _require_scores(scores, of_machine)
         values = [thresholds.threshold_of(clip, limits, per).value for clip in of_machine]
         clips += _scored_clips(
             scores,
@@ -153,12 +186,43 @@ def _system(
     return System(selection, tuple(clips), judge(year, clips), limits, training, unscored, members)
 
 
-def _require_scores(scores: ClipScores, clips: Sequence[Clip]) -> None:
-    if missing := [clip for clip in clips if clip not in scores.test]:
+def _common(of_models: Iterable[Mapping[Clip, float]]) -> list[Clip]:
+    """Return the clips that all models have a score of, in the order of the first."""
+    first, *others = of_models
+    return [clip for clip in first if all(clip in other for other in others)]
+
+
+def _require_scores(models: Models, clips: Sequence[Clip]) -> None:
+    """Raise InputError where a clip has no finite score by one of its machine type's models, whichever that is: a
+    submission has a row for each."""
+    missing = {
+        clip: lacking
+        for clip in clips
+        if (lacking := [name for name, scores in models.get(clip.machine, {}).items() if clip not in scores.test])
+    }
+    if missing:
+        clip, lacking = next(iter(missing.items()))
         raise InputError(
-            f"{missing[0].place}: expected a score, got none that is finite (as {len(missing)} clips in all); judge "
-            "another checkpoint, or add training clips of its section"
+            f"{clip.place}: expected a score, got none that is finite by {', '.join(lacking)} (as {len(missing)} clips "
+            "in all); judge another checkpoint, or add training clips of its section"
         )
+
+
+def _log_lacking(models: Models) -> None:
+    """Log how many clips some models of a machine type have scored and others have not."""
+    for machine, of_machine in models.items():
+        named = of_machine.items()
+        _log_lacking_of(
+            machine, "training clips enter no threshold of an ensemble", {name: scores.train for name, scores in named}
+        )
+        _log_lacking_of(machine, "test clips rank no models", {name: scores.test for name, scores in named})
+
+
+def _log_lacking_of(machine: str, what: str, scored: Mapping[str, Mapping[Clip, float]]) -> None:
+    everywhere = {clip for of_model in scored.values() for clip in of_model}
+    if number := len(everywhere) - len(_common(scored.values())):
+        lacking = ", ".join(name for name, of_model in scored.items() if len(of_model) < len(everywhere))
+        say(f"{machine}: {number} {what}, as they have no finite score by {lacking}")
 
 
 def _scored_clips(scores: ClipScores, clips: Sequence[Clip], decisions: Sequence[bool | None]) -> list[ScoredClip]:

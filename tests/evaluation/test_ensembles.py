@@ -61,3 +61,36 @@ def test_a_model_whose_training_scores_are_equal_does_not_drown_the_others(how: 
     flat = ClipScores(dict.fromkeys(TRAIN, 0.25), MODELS[0].test)
     got = average([flat, MODELS[1]], how)
     assert np.abs([*got.train.values(), *got.test.values()]).max() < 1000
+
+
+@pytest.mark.parametrize("how", ["score", "rank", "zscore"])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_clips_that_one_model_lacks_are_left_out_whichever_model_that_is(how: str, place: int):
+    lacking = ClipScores(
+        {clip: score for clip, score in MODELS[place].train.items() if clip != TRAIN[2]},
+        {clip: score for clip, score in MODELS[place].test.items() if clip != TEST[1]},
+        (TRAIN[2],),
+    )
+    models = [lacking if i == place else model for i, model in enumerate(MODELS)]
+    got, whole = average(models, how), average(MODELS, how)
+    assert set(got.train) == set(TRAIN) - {TRAIN[2]}
+    assert set(got.test) == set(TEST) - {TEST[1]}
+    assert got.unscored == (TRAIN[2],)
+    if how == "score":  # the others' scales hang on the training clip that is lacking
+        assert {clip: whole.test[clip] for clip in got.test} == pytest.approx(got.test)
+
+
+def test_training_clips_that_different_models_lack_are_all_counted():
+    models = [
+        model._replace(
+            train={clip: score for clip, score in model.train.items() if clip != TRAIN[i]}, unscored=(TRAIN[i],)
+        )
+        for i, model in enumerate(MODELS)
+    ]
+    got = average(models, "score")
+    assert set(got.train) == set(TRAIN[3:])
+    assert set(got.unscored) == set(TRAIN[:3])
+
+
+def test_a_model_without_any_training_score_leaves_none_in_common():
+    assert average([MODELS[0], ClipScores({}, MODELS[1].test)], "zscore").train == {}

@@ -150,11 +150,81 @@ def test_what_held_out_clips_do_not_tell_is_left_out_and_said(capsys: pytest.Cap
     assert "held_out" not in capsys.readouterr().err
 
 
-def test_a_clip_without_a_finite_score_is_named():
-    fan = MODELS["fan"]["a"]
-    lacking = fan._replace(test=dict(list(fan.test.items())[1:]))
-    with pytest.raises(InputError, match=r"source_normal_0\.wav: expected a score"):
-        judged({"fan": {"a": lacking}}, clips("fan")[1], {"fan": {"a": 1.0}})
+def without(models: Models, name: str, *, train: int = 0, test: int = 0) -> Models:
+    """Models of the fan of which one lacks the first so many scores."""
+    (of_train, of_test), scores = clips("fan"), models["fan"][name]
+    left = ClipScores(
+        {clip: scores.train[clip] for clip in of_train[train:]},
+        {clip: scores.test[clip] for clip in of_test[test:]},
+        tuple(of_train[:train]),
+    )
+    return {**models, "fan": {**models["fan"], name: left}}
+
+
+@pytest.mark.parametrize("name", ["a", "c", "f"])
+@pytest.mark.parametrize("how", ["all", "seeds", "baselines"])
+def test_a_clip_to_judge_without_a_finite_score_is_one_error_whichever_model_lacks_it(name: str, how: str):
+    lacking = without(MODELS, name, test=2)
+    judgements = {
+        "all": lambda: judged(lacking),
+        "seeds": lambda: judge_seeds(default(), 2021, {3: MODELS, 4: lacking}, JUDGED),
+        "baselines": lambda: judge_baselines(default(), 2021, lacking, JUDGED),
+    }
+    suffix = "@4" if how == "seeds" else ""
+    told = rf"source_normal_0\.wav: expected a score, got none that is finite by {name}{suffix} \(as 2 clips in all\)"
+    with pytest.raises(InputError, match=told):
+        judgements[how]()
+
+
+@pytest.mark.parametrize("name", ["a", "c", "f"])
+def test_training_clips_that_one_model_lacks_enter_no_threshold_and_are_counted(
+    name: str, capsys: pytest.CaptureFixture[str]
+):
+    got = judged(without(MODELS, name, train=2))
+    assert f"fan: 2 training clips enter no threshold of an ensemble, as they have no finite score by {name}" in (
+        capsys.readouterr().err
+    )
+    assert got["all_mean"].unscored == {"fan": 2, "pump": 0}
+    assert got["all_mean"].thresholds["fan", None, None].clips == 4
+    assert {other for other in NAMES if got[other].unscored["fan"]} == {name}
+
+
+@pytest.mark.parametrize("name", ["a", "f"])
+def test_models_are_ranked_on_the_clips_that_all_of_them_have(name: str, capsys: pytest.CaptureFixture[str]):
+    """As for the split eval, where clips that are not judged rank the models."""
+    lacking = without(MODELS, name, test=1)
+    rest = [clip for clip in JUDGED if clip not in clips("fan")[1][:1]]
+    got = judged(lacking, rest)
+    common: Models = {
+        **MODELS,
+        "fan": {
+            one: scores._replace(test={clip: scores.test[clip] for clip in clips("fan")[1][1:]})
+            for one, scores in MODELS["fan"].items()
+        },
+    }
+    assert got["top3_mean"].members == judged(common, rest)["top3_mean"].members
+    assert f"fan: 1 test clips rank no models, as they have no finite score by {name}" in (capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("value", [None, float("nan"), float("inf")])
+@pytest.mark.parametrize("place", [0, 2, 5])
+def test_a_held_out_loss_that_is_not_finite_chooses_no_model(
+    value: float | None, place: int, capsys: pytest.CaptureFixture[str]
+):
+    held_out = {machine: {name: float(i) for i, name in enumerate(NAMES)} for machine in SKILLS}
+    got = judge_all(default(), 2021, MODELS, JUDGED, {**held_out, "fan": {**held_out["fan"], NAMES[place]: value}})
+    finite = [name for name in NAMES if name != NAMES[place]]
+    assert got["best_held_out"].members == {"fan": (finite[0],), "pump": ("a",)}
+    assert got["top3_held_out"].members == {"fan": tuple(finite[:3]), "pump": ("a", "b", "c")}
+    assert f"1 of 6 models of fan not considered, as their loss on held-out clips is not finite: {NAMES[place]}" in (
+        capsys.readouterr().err
+    )
+
+
+def test_where_no_held_out_loss_is_finite_no_system_goes_by_it(capsys: pytest.CaptureFixture[str]):
+    got = judge_all(default(), 2021, MODELS, JUDGED, {m: dict.fromkeys(NAMES) for m in SKILLS})
+    assert not {"best_held_out", "top3_held_out"} & got.keys()
+    assert "left out, no model of fan, pump has a finite held-out loss" in capsys.readouterr().err
 
 
 def test_baselines_are_systems_of_their_own():

@@ -152,5 +152,5 @@ def test_a_field_that_is_newer_has_its_default_in_a_training_before_it(folder: P
     require_same(folder, same, digests(same))
     config = default()
     config.mixup.labels = "dominant"
-    with pytest.raises(InputError, match="mixup.labels"):
+    with pytest.raises(InputError, match=r"mixup\.labels"):
         record.require_same(config, run(same, folder), digests(same))

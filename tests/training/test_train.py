@@ -16,15 +16,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import PROJECT, RECIPE, overrides, python, quick_compiles, train_tiny
+from conftest import PROJECT, RECIPE, overrides, python, quick_compiles, train_tiny, untrained
 
 from asdjax import configfile, stops
+from asdjax.cli import main
 from asdjax.corpus.synthesis import synthesize
 from asdjax.errors import Diverged
 from asdjax.files import locked_folder
 from asdjax.journal import Journal, read
 from asdjax.stops import Deferral
-from asdjax.training import checkpoints, holdout, train_step
+from asdjax.training import checkpoints, fleet, holdout, train_step
 from asdjax.training.train import on_each, train
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
@@ -600,3 +601,66 @@ def test_phase_2_never_starts_from_an_earlier_step_than_phase_1s_last(
 def test_the_evaluation_does_not_import_the_loop():
     ran = python("import sys, asdjax.evaluation.evaluate; print('asdjax.training.loop' in sys.modules)")
     assert ran.stdout == "False\n", ran.stderr
+
+
+def test_a_phase_2_that_stands_on_another_phase_1_is_refused_until_it_is_removed(
+    trained: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    shutil.rmtree(trained / "fan" / "phase1")
+    (untrained(corpus, tmp_path / "other") / "fan" / "phase1").replace(trained / "fan" / "phase1")
+    line = trained / "fan" / "phase2_full"
+    told = f"{line}: expected step 6 of phase1 as step 3 began from it, got another"
+    results, digest = (trained / "evaluation" / "dev" / "results.json").read_bytes(), checkpoints.digest_of(line, 3)
+    for command in (lambda: train_tiny(corpus, trained), lambda: main(["evaluate", "--workdir", str(trained)])):
+        capsys.readouterr()
+        assert command() == 2
+        error = capsys.readouterr().err
+        assert told in error
+        assert f"remove {line} and run asdjax train again" in error
+    assert (trained / "evaluation" / "dev" / "results.json").read_bytes() == results
+    shutil.rmtree(line)
+    shutil.rmtree(trained / "fan" / "phase2_last_block")
+    assert train_tiny(corpus, trained) == 0
+    assert checkpoints.digest_of(line, 3) != digest
+    assert main(["evaluate", "--workdir", str(trained)]) == 0
+
+
+def test_a_phase_1_that_was_trained_again_to_the_same_bits_keeps_its_phase_2(trained: Path, corpus: Path):
+    lines = {line: trained / "fan" / line for line in LINES}
+    digests = {line: checkpoints.digest_of(folder, checkpoints.steps(folder)[-1]) for line, folder in lines.items()}
+    record = (lines["phase2_full"] / "3.json").read_bytes()
+    shutil.rmtree(lines["phase1"])
+    assert train_tiny(corpus, trained) == 0
+    assert digests == {line: checkpoints.digest_of(at, checkpoints.steps(at)[-1]) for line, at in lines.items()}
+    assert (lines["phase2_full"] / "3.json").read_bytes() == record
+
+
+def test_a_phase_1_that_is_trained_again_to_other_numbers_is_noticed_when_phase_2_is_due(
+    trained: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """As on another device, whose sums are rounded otherwise."""
+    first = fleet.initial_model
+    monkeypatch.setattr(fleet, "initial_model", lambda spec, seed, task: first(spec, seed + 1, task))
+    shutil.rmtree(trained / "fan" / "phase1")
+    assert train_tiny(corpus, trained) == 2
+    assert "phase1 was trained again since" in capsys.readouterr().err
+    assert checkpoints.steps(trained / "fan" / "phase1")[-1] == 6
+
+
+@pytest.mark.parametrize("left", ["config.json edited", "config.json lost"])
+def test_a_trained_fleet_is_not_taken_for_one_of_another_seed(
+    left: str, trained: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
+):
+    config = trained / "config.json"
+    if left == "config.json lost":
+        config.unlink()
+    else:
+        config.write_text(json.dumps({**json.loads(config.read_text()), "seed": [5]}))
+    before = sorted(trained.rglob("*"))
+    capsys.readouterr()
+    assert train_tiny(corpus, trained, seed="5") == 2
+    assert "task.json: expected the settings that this fleet was trained by" in capsys.readouterr().err
+    assert sorted(trained.rglob("*")) == before
+    if left == "config.json edited":
+        assert main(["evaluate", "--workdir", str(trained)]) == 2
+        assert "seed (trained with 0, now 5)" in capsys.readouterr().err

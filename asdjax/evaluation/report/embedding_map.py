@@ -13,6 +13,7 @@ from scipy.stats import rankdata
 from sklearn.decomposition import PCA
 
 from asdjax.corpus.clips import Clip
+from asdjax.evaluation.embeddings import Embedded
 from asdjax.evaluation.report.figures import (
     ANOMALY,
     FAINT,
@@ -85,6 +86,7 @@ def map_of(models: Models, key: ModelKey, machine: str, shown: Sequence[Clip]) -
     bank = _thinned([i for i, clip in enumerate(models.bank_clips) if clip.machine == machine])
     wanted = set(shown)
     test = _thinned([i for i, clip in enumerate(models.test_clips) if clip in wanted])
+    bank, test = _placeable(kept.bank, key.variant, bank), _placeable(kept.test, key.variant, test)
     vectors = clip_means(kept.bank, key.variant, bank).astype(np.float64)
     with np.errstate(invalid="ignore"):  # clips that are all the same have no variance to share
         axes = PCA(2, svd_solver="full").fit(vectors)
@@ -95,6 +97,12 @@ def map_of(models: Models, key: ModelKey, machine: str, shown: Sequence[Clip]) -
         [Place(models.test_clips[i], *at) for i, at in zip(test, of_test.tolist(), strict=True)],
         (first, second),
     )
+
+
+def _placeable(part: Embedded, variant: str, numbers: Sequence[int]) -> list[int]:
+    """Return the clips whose mean embedding is finite: others have no place."""
+    finite = np.isfinite(clip_means(part, variant, numbers)).all(axis=1) if numbers else []
+    return [number for number, there in zip(numbers, finite, strict=True) if there]
 
 
 def _thinned(numbers: Sequence[int]) -> list[int]:

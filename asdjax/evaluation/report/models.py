@@ -72,7 +72,7 @@ class Models:
         for key in self.keys:
             kept = self.kept(key)
             cosines += clip_means(kept.bank, key.variant, bank) @ clip_means(kept.test, key.variant, [number])[0]
-        best = int(np.argmax(cosines))
+        best = int(np.argmax(np.nan_to_num(cosines, nan=-np.inf)))
         return bank[best], float(cosines[best]) / len(self.keys)
 
     def _rows(self, part: Embedded, variant: str, number: int) -> np.ndarray:
