@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import os
+import stat
 import tempfile
 import warnings
 from importlib.metadata import version
@@ -59,18 +60,38 @@ def compiler_options(platform: str) -> dict[str, bool | int | str] | None:
 
 
 def private_cache(name: str) -> Path | None:
-    """A folder for what is kept between processes, which only this user can read; None, and that is said, where there
-    can be none."""
+    """A folder for what is kept between processes, which only this user can read and write; None, and that is said,
+    where there can be none, or where there is one of another user or that others can write to: what it holds is run."""
     try:
         home = Path(os.environ.get("XDG_CACHE_HOME", ""))
         home = (home if home.is_absolute() else Path.home() / ".cache") / "asdjax"
     except RuntimeError as error:  # this user has no home
         return _not_kept(str(error))
     try:
-        (home / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+        home.parent.mkdir(parents=True, exist_ok=True)
+        for folder in (home, home / name):
+            folder.mkdir(exist_ok=True, mode=0o700)
+            if reason := _why_not_private(folder):
+                return _not_kept(reason)
     except OSError as error:
         return _not_kept(f"{home}: {error.strerror}")
     return home / name if os.access(home / name, os.W_OK) else _not_kept(f"{home}: cannot be written")
+
+
+def _why_not_private(folder: Path) -> str | None:
+    """Return why others could have put files into a folder, or a link in its place; None where they could not."""
+    entry, target = folder.lstat(), folder.stat()
+    ours = (os.geteuid(), 0) if folder.is_symlink() else (os.geteuid(),)
+    for owner, allowed in ((entry.st_uid, ours), (target.st_uid, (os.geteuid(),))):
+        if owner not in allowed:
+            return f"{folder}: expected a folder of user {os.geteuid()}, got one of user {owner}"
+    if target.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        mode = stat.S_IMODE(target.st_mode)
+        return (
+            f"{folder}: expected a folder that only you can write to, got mode {mode:o}; remove it, or chmod go-w it "
+            "if you trust what it holds"
+        )
+    return None
 
 
 def keep(file: Path, content: bytes) -> None:
@@ -93,7 +114,7 @@ def keep(file: Path, content: bytes) -> None:
 
 @functools.cache
 def _not_kept(reason: str) -> None:
-    say(f"compiled programs are not kept ({reason}); set XDG_CACHE_HOME to a folder that can be written")
+    say(f"compiled programs are not kept ({reason}); set XDG_CACHE_HOME to a folder of your own that can be written")
 
 
 def digest_of(*about: Any) -> str:
