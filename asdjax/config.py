@@ -59,6 +59,10 @@ def default() -> Config:
     config.signal.value = "log"  # log | magnitude | power; OPEN
     config.signal.pool = "mean"  # mean | stack: how 1024 bins become 512; OPEN ("reshaped" in report 1.2)
 
+    config.normalisation = ConfigDict()  # of every backbone; epsilon 1e-5, decay 0.9 (models/layers.py); OPEN
+    # of a batch's n values a channel, into the running average; the batch itself is normalised by the biased one
+    config.normalisation.running_variance = "biased"  # biased: over n | unbiased: over n - 1, as PyTorch's; OPEN
+
     config.loss = "arcface"  # arcface | adacos_fixed | adacos (Zhang 2019) | subcluster_adacos (Wilkinghoff 2021)
 
     config.arcface = ConfigDict()
@@ -134,6 +138,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "data.resident": ("auto", "device", "host"),
     "loss": ("arcface", "adacos_fixed", "adacos", "subcluster_adacos"),
     "optimizer.schedule": ("constant", "cosine", "step"),
+    "normalisation.running_variance": ("biased", "unbiased"),
     "signal.value": ("log", "magnitude", "power"),
     "signal.pool": ("mean", "stack"),
     "mixup.labels": ("soft", "dominant"),

@@ -1,5 +1,6 @@
 """Configurations from files and flags, and the one that a work directory keeps."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,17 @@ def test_going_on_with_another_value_is_refused_by_its_field_and_changes_nothing
     assert "train.batch_size" in str(refusal.value)
     assert "learning_rate" not in str(refusal.value)
     assert (tmp_path / "config.json").read_bytes() == before
+
+
+def test_a_run_of_a_time_before_a_field_goes_on_with_its_default_only(begun: Callable[[str], Path]) -> None:
+    file = begun("0") / "config.json"
+    content = json.loads(file.read_text())
+    del content["normalisation"]
+    file.write_text(json.dumps(content))
+    require_same_run(load("dcase2021", {"seed": "0"}), file.parent)
+    other = load("dcase2021", {"seed": "0", "normalisation.running_variance": "unbiased"})
+    with pytest.raises(InputError, match=r"normalisation\.running_variance \(there 'biased', now 'unbiased'\)"):
+        require_same_run(other, file.parent)
 
 
 def test_where_nothing_was_trained_another_value_is_free(tmp_path: Path) -> None:

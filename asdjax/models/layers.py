@@ -133,7 +133,9 @@ class BatchNorm(nnx.Module):
     open); and an activation behind it, whose parameters are (c,) each.
 
     Statistics and their running averages are float32 whatever the compute type. Under `jit` over a mesh the
-    batch is the global one. After `eval()` the running averages normalise, and stay as they are.
+    batch is the global one. After `eval()` the running averages normalise, and stay as they are. A batch is normalised
+    by its biased variance; the running average takes that too or, if `unbiased`, the one over n - 1 of its n places, as
+    PyTorch's does.
     """
 
     epsilon = 1e-5
@@ -145,6 +147,7 @@ class BatchNorm(nnx.Module):
         self.mean = nnx.BatchStat(_zeros(channels))
         self.var = nnx.BatchStat(_ones(channels))
         self.use_running_average = False
+        self.unbiased = False
 
     def __call__(self, x: jax.Array, activation: Activation = linear, *parameters: jax.Array) -> jax.Array:
         scale, bias = self.scale[...], self.bias[...]
@@ -153,7 +156,9 @@ class BatchNorm(nnx.Module):
             return normalisation.activated(x, factor, bias - self.mean[...] * factor, activation, parameters)
         y, mean, var = NORMALISED.here()(x, scale, bias, parameters, activation, self.epsilon, SUMS.here())
         self.mean.set_value(self.decay * self.mean[...] + (1 - self.decay) * mean)
-        self.var.set_value(self.decay * self.var[...] + (1 - self.decay) * var)
+        n = x.size // x.shape[-1]
+        kept = var * (n / (n - 1)) if self.unbiased and n > 1 else var
+        self.var.set_value(self.decay * self.var[...] + (1 - self.decay) * kept)
         return y
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
+from asdjax.models import layers
 from asdjax.models.efficientnet import EfficientNetB0
 from asdjax.models.mobilefacenet import MobileFaceNet
 from asdjax.models.resnet import ResNet50
@@ -45,17 +46,19 @@ def declare(
     width: float = 1.0,
     dtype: DTypeLike = jnp.float32,
     frozen: tuple[str, ...] = (),
+    running_variance: str = "biased",
 ) -> Backbone:
     """A backbone whose arrays are shapes only; `initialise.fill` makes them real.
 
-    `frozen` names groups ("early", "late", "embedding") that normalise with their running averages, and so
-    leave them as they are, also while the rest trains.
+    `frozen` names groups ("early", "late", "embedding") that normalise with their running averages, and so leave them
+    as they are, also while the rest trains; `running_variance` is as `config.normalisation` has it.
     """
     backbone, _ = variant.rsplit("_", 1)
 
     model = BACKBONES[backbone](height_of(variant), frames, c_in, width=width, dtype=dtype)
     for group in frozen:
         getattr(model, group).eval()
+    model.set_attributes(layers.BatchNorm, unbiased=running_variance == "unbiased")
     graph, *of_kinds = nnx.split(model, nnx.Param, nnx.BatchStat)
     return Backbone(graph, *(jax.tree.map(_shape, _flat(arrays)) for arrays in of_kinds))
 

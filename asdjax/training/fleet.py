@@ -34,6 +34,7 @@ class FleetSpec(NamedTuple):
 
     variants: tuple[str, ...]
     width: float
+    running_variance: str
     trainable: tuple[str, ...]
     spectrogram: signal.Spectrogram
     head: HeadSpec
@@ -68,6 +69,7 @@ def spec_of(config: Config, classes: int, trainable: tuple[str, ...]) -> FleetSp
     return FleetSpec(
         variants=tuple(config.variants),
         width=config.width,
+        running_variance=config.normalisation.running_variance,
         trainable=trainable,
         spectrogram=signal.spectrogram_of(config),
         head=HeadSpec(config.loss, classes, margin.subcentres, margin.margin_radians, margin.scale),
@@ -124,6 +126,7 @@ def declare(spec: FleetSpec, variant: str) -> variants.Backbone:
         width=spec.width,
         dtype=jnp.dtype(spec.precision),
         frozen=spec.frozen_backbone,
+        running_variance=spec.running_variance,
     )
 
 

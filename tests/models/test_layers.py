@@ -333,6 +333,23 @@ def test_sums_of_a_batch_that_is_split_over_devices_are_of_all_of_it() -> None:
     assert ran.stdout == "4\n", ran.stderr
 
 
+@pytest.mark.parametrize("unbiased", [False, True])
+@pytest.mark.parametrize("shape", [(2, 3, 1, 2), (4, 2), (1, 2)], ids=["maps", "rows", "one value a channel"])
+def test_the_running_variance_is_numpy_s_over_n_or_as_pytorch_s_over_one_less(
+    shape: tuple[int, ...], unbiased: bool
+) -> None:
+    """The batch is normalised by the biased one either way; of one value there is no other."""
+    norm, x = batch_norm(jnp.ones(2), jnp.zeros(2)), 3 * normal(*shape)
+    norm.unbiased = unbiased
+    by_numpy = np.asarray(x, np.float64)
+    axes = tuple(range(len(shape) - 1))
+    correct = unbiased and x.size > 2
+    y = norm(x)
+    np.testing.assert_allclose(y, numpy_batch_norm(by_numpy, np.ones(2), np.zeros(2)), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(norm.var[...], 0.9 + 0.1 * np.var(by_numpy, axes, ddof=int(correct)), rtol=1e-5)
+    np.testing.assert_allclose(norm.mean[...], 0.1 * by_numpy.mean(axes), rtol=1e-5)
+
+
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_batch_norm_keeps_nine_tenths_of_its_running_averages_and_evaluates_with_them(activation: str) -> None:
     norm = batch_norm(jnp.array([2.0, 1.0]), jnp.array([0.0, 1.0]))

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
-from asdjax.models import initialise, variants
+from asdjax.models import initialise, layers, variants
 from asdjax.models.efficientnet import EfficientNetB0
 from asdjax.models.mobilefacenet import MobileFaceNet
 from asdjax.models.resnet import ResNet50
@@ -134,6 +135,18 @@ def test_a_frozen_group_s_statistics_stand_still_while_the_others_move(name: str
     _, after = forward(*backbone, noise(name))
     for path, before in backbone.statistics.items():
         assert np.array_equal(after[path], before) == path.startswith("early/"), path
+
+
+@pytest.mark.parametrize("running_variance", ["biased", "unbiased"])
+@pytest.mark.parametrize("name", variants.BACKBONES)
+def test_every_normalisation_of_a_backbone_keeps_the_variance_that_is_asked_for(
+    name: str, running_variance: str
+) -> None:
+    backbone = variants.declare(f"{name}_512", frames=32, width=WIDTH, running_variance=running_variance)
+    model = variants._assembled(backbone)
+    norms = [module for _, module in nnx.iter_modules(model) if isinstance(module, layers.BatchNorm)]
+    assert len(norms) == sum(path.endswith("/var") for path in backbone.statistics)
+    assert {norm.unbiased for norm in norms} == {running_variance == "unbiased"}
 
 
 def test_in_evaluation_an_embedding_depends_on_its_own_piece_and_the_running_averages_only() -> None:

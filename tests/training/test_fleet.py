@@ -389,3 +389,15 @@ def test_full_size_variants_train_on_the_cpu():
     of_steps = np.concatenate([ready.run(0).loss[:, 0] for _ in range(6)])
     assert np.isfinite(of_steps).all()
     assert (of_steps[-1] < of_steps[0]).all(), of_steps
+
+
+def test_what_the_running_variance_is_of_is_the_configuration_s_and_makes_a_program_of_its_own():
+    config = tiny()
+    assert config.normalisation.running_variance == "biased"
+    specs = {}
+    for kind in ("biased", "unbiased"):
+        config.normalisation.running_variance = kind
+        specs[kind] = fleet.spec_of(config, 2, optimizer.GROUPS)
+    graphs = [fleet.declare(spec, spec.variants[0]).graph for spec in specs.values()]
+    assert specs["biased"] != specs["unbiased"]
+    assert graphs[0] != graphs[1]
