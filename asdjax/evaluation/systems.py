@@ -121,7 +121,8 @@ def _best_held_out(models: Models, held_out: Losses) -> dict[str, tuple[str, Mem
     """Return the ensembles by held-out loss, of models whose loss is finite; none where a machine type has no such."""
     by_loss: dict[str, list[str]] = {}
     for machine, names in models.items():
-        losses = {name: loss for name in names if _is_finite(loss := held_out[machine][name])}
+        of_machine = {name: held_out[machine][name] for name in names}
+        losses = {name: loss for name, loss in of_machine.items() if loss is not None and math.isfinite(loss)}
         by_loss[machine] = sorted(losses, key=losses.__getitem__)
         if len(losses) < len(names):
             others = ", ".join(name for name in names if name not in losses)
@@ -133,10 +134,6 @@ def _best_held_out(models: Models, held_out: Losses) -> dict[str, tuple[str, Mem
         say(f"{', '.join(ensembles.TOP_HELD_OUT)}: left out, no model of {', '.join(empty)} has a finite held-out loss")
         return {}
     return _best(by_loss, ensembles.TOP_HELD_OUT, ensembles.HELD_OUT)
-
-
-def _is_finite(loss: float | None) -> bool:
-    return loss is not None and math.isfinite(loss)
 
 
 def _best(

@@ -1,8 +1,8 @@
 """A line's saved steps: the only file that imports orbax.
 
 A line (phase1, phase2_full, ...) is a folder of steps. Beside each step's folder lies STEP.json with the SHA-256
-of every file in it, the shape, type and SHA-256 of every array, the step of another line that the line began from, and
-a SHA-256 of all that; it is written last, so that a step without it does not exist, whatever a kill left in its folder.
+of every file in it, the shape, type and SHA-256 of every array, what the line was trained on and began from, and a
+SHA-256 of all that; it is written last, so that a step without it does not exist, whatever a kill left in its folder.
 On the way back files and arrays are held against it: Orbax itself would restore a flipped byte.
 
 What is saved are trees of arrays, one folder each under a step: `model` (all that an evaluation needs) and
@@ -69,10 +69,17 @@ def steps(line: Path) -> list[int]:
     return sorted(int(file.stem) for file in line.glob("*.json") if file.stem.isdigit())
 
 
-def save(line: Path, step: int, trees: Trees, keep: int, start: Start | None = None) -> None:
+class Origin(NamedTuple):
+    """What a line was trained on, as a digest of its clips and their classes, and what it began from; None: scratch."""
+
+    clips: str
+    start: Start | None
+
+
+def save(line: Path, step: int, trees: Trees, keep: int, origin: Origin | None = None) -> None:
     """Save a step and forget all but the newest `keep`. When it returns, the step is on disk, whole.
 
-    `start`: what the line began from; None from scratch.
+    Without an `origin` nothing is known of it, and nothing asked.
     """
     folder = line.absolute() / str(step)
     shutil.rmtree(folder, ignore_errors=True)  # what a kill left of an earlier attempt
@@ -91,7 +98,7 @@ def save(line: Path, step: int, trees: Trees, keep: int, start: Start | None = N
         "step": step,
         "files": {name: _files(folder / name) for name in trees},
         "trees": {name: _digests(_flat(tree)) for name, tree in trees.items()},
-        "start": start,
+        "origin": origin and {"clips": origin.clips, "start": origin.start and origin.start._asdict()},
     }
     replace_text(line / f"{step}.json", json.dumps(sealed(record), indent=1))
     saved = steps(line)
@@ -111,16 +118,21 @@ def digest_of(line: Path, step: int) -> str:
     return _model_digest(_read_record(line, step))
 
 
+def origin_of(line: Path, step: int) -> Origin | None:
+    """Return what a saved step stands on, as far as it is known; raises Damaged where there is no whole record."""
+    found = _read_record(line, step).get("origin")
+    return found and Origin(found["clips"], found["start"] and Start(**found["start"]))
+
+
 def require_same_start(line: Path, step: int) -> None:
     """Raise InputError where a saved step stands on another model than now lies at the step that its line began from.
 
     Where nothing of that line is left, there is nothing to mistake it for. Raises Damaged where there is no whole
     record.
     """
-    start = _read_record(line, step).get("start")
+    start = (origin := origin_of(line, step)) and origin.start
     if start is None:
         return
-    start = Start(*start)
     there = steps(line.parent / start.line)
     if there and (start.step not in there or digest_of(line.parent / start.line, start.step) != start.digest):
         raise InputError(

@@ -10,8 +10,8 @@ import numpy as np
 from asdjax.corpus.tasks import Task
 from asdjax.errors import InputError
 from asdjax.journal import Journal
-from asdjax.training import checkpoints, fleet, sampler
-from asdjax.training.checkpoints import Damaged, Start
+from asdjax.training import checkpoints, fleet, record, sampler
+from asdjax.training.checkpoints import Damaged, Origin, Start
 from asdjax.training.feed import Dispatch, Room
 from asdjax.training.fleet import FleetSpec, FleetState
 from asdjax.training.phases import Phase
@@ -83,22 +83,23 @@ def owes(lane: Lane, step: int) -> bool:
     return bool(lane.held.samples) and step > 0 and not lane.journal.has_holdout(lane.phase.name, step)
 
 
-def start_of(lane: Lane) -> Start | None:
-    """Return what a lane began from: the end of phase 1, or None from scratch."""
-    after = lane.phase.after
+def origin_of(lane: Lane) -> Origin:
+    """Return what a lane is trained on, by the task.json beside it, and began from: the end of phase 1, or scratch."""
+    clips, after = record.digest_of(lane.run.folder), lane.phase.after
     if after is None:
-        return None
+        return Origin(clips, None)
     try:
-        return Start(after.name, after.steps, checkpoints.digest_of(lane.run.folder / after.name, after.steps))
+        digest = checkpoints.digest_of(lane.run.folder / after.name, after.steps)
     except Damaged as damage:
         raise InputError(f"{damage}; run asdjax train again") from None
+    return Origin(clips, Start(after.name, after.steps, digest))
 
 
-def save(lane: Lane, step: int, state: FleetState, keep: int, start: Start | None) -> None:
-    """Save one lane's state, on the host, with what it began from, and before it whatever was told of its steps."""
+def save(lane: Lane, step: int, state: FleetState, keep: int, origin: Origin) -> None:
+    """Save one lane's state, on the host, with its origin, and before it whatever was told of its steps."""
     lane.journal.flush()
     trees = {"model": fleet.model_of(state), "optimizer": state.velocity}
-    checkpoints.save(lane.run.folder / lane.phase.name, step, trees, keep, start)
+    checkpoints.save(lane.run.folder / lane.phase.name, step, trees, keep, origin)
 
 
 def draws_of(spec: FleetSpec, lanes: Sequence[Lane], room: Room) -> tuple[Plan, jax.Array]:

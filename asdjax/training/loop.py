@@ -29,7 +29,7 @@ def train_phase(config: Config, stack: Sequence[Lane], feed: DeviceFeed | HostFe
     spec = _spec_of(config, stack, feed)
     # 1. Go on from the newest checkpoint, or begin.
     first, begun = _begin(config, spec, stack, mesh)
-    starts = [lanes.start_of(lane) for lane in stack]
+    origins = [lanes.origin_of(lane) for lane in stack]
     state, (plan, keys) = parallel.replicated((begun, lanes.draws_of(spec, stack, room)), mesh)
     program = train_step.compiled_steps(spec, mesh)
     dispatches = list(dispatches_of(config, first, last, spec.steps_per_dispatch))
@@ -67,7 +67,7 @@ def train_phase(config: Config, stack: Sequence[Lane], feed: DeviceFeed | HostFe
             with clock.on("checkpoint"):
                 on_host = jax.device_get(state)
                 for i in saved:
-                    lanes.save(stack[i], now[i], _of_lane(on_host, i), config.train.keep, starts[i])
+                    lanes.save(stack[i], now[i], _of_lane(on_host, i), config.train.keep, origins[i])
             # 4. Stop where all is saved, else see what the held-out clips say: that can be told later too.
             if saved == moved and stop.asked:
                 raise Stopped(f"{name}: stopped at step {max(now)} of {max(last)}; all is saved; {GO_ON}")

@@ -1,5 +1,10 @@
-"""What a fleet was trained on and by, kept beside it: with other clips or settings it would be another fleet."""
+"""What a fleet was trained on and by, kept beside it: with other clips or settings it would be another fleet.
 
+Its checkpoints have a digest of the clips and classes, so that a task.json that is gone is not made up from others.
+"""
+
+import contextlib
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +16,7 @@ from asdjax.corpus.access import Recording, digests_of
 from asdjax.corpus.tasks import Task
 from asdjax.errors import InputError
 from asdjax.files import replace_text, sealed, unsealed
+from asdjax.training import checkpoints
 from asdjax.training.runs import Run
 
 FILE = "task.json"
@@ -35,10 +41,14 @@ def save(config: Config, run: Run, recordings: Sequence[Recording]) -> None:
 
 
 def require_same(config: Config, run: Run, digests: Mapping[Path, str]) -> None:
-    """Raise InputError where a fleet's task.json, if there is one, has other settings, classes or clips, wherever these
-    lie now; `digests` are of the clips' samples, by path. The error names what is new, missing or changed."""
+    """Raise InputError where a fleet was trained by other settings, or on other classes or clips, wherever these lie
+    now; `digests` are of the clips' samples, by path. The error names what is new, missing or changed.
+
+    Without a task.json its checkpoints are asked, which know the clips and classes alone.
+    """
     file = run.folder / FILE
     if not file.exists():
+        _require_checkpoints_of(run, digests)
         return
     manifest = _read(file)
     _require_settings(file, manifest.settings, _settings(config, run))
@@ -73,11 +83,39 @@ def _require_settings(file: Path, before: Mapping[str, Any], now: Mapping[str, A
 
 def require_same_training(config: Config, workdir: Path, runs: Sequence[Run]) -> None:
     """`require_same` of all runs, before any store is changed for them."""
-    recorded = [run for run in runs if (run.folder / FILE).exists()]
-    tasks = {run.task.name: run.task for run in recorded}
+    known = [run for run in runs if (run.folder / FILE).exists() or _lines_of(run)]
+    tasks = {run.task.name: run.task for run in known}
     digests = {name: digests_of(config, workdir, task.clips) for name, task in tasks.items()}
-    for run in recorded:
+    for run in known:
         require_same(config, run, digests[run.task.name])
+
+
+def digest_of(folder: Path) -> str:
+    """Return a digest of the classes and clips in a fleet's task.json."""
+    manifest = _read(folder / FILE)
+    return _digest(manifest.classes, manifest.clips)
+
+
+def _digest(classes: Sequence[Sequence[str]], clips: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps([classes, sorted(clips.items())]).encode()).hexdigest()
+
+
+def _lines_of(run: Run) -> list[Path]:
+    """Return the lines of a run that hold checkpoints."""
+    return [line for line in sorted(run.folder.glob("phase*")) if checkpoints.steps(line)]
+
+
+def _require_checkpoints_of(run: Run, digests: Mapping[Path, str]) -> None:
+    """Raise InputError where a run's newest checkpoints are known to be of other clips or classes than it has now."""
+    for line in _lines_of(run):
+        now = _digest(run.task.classes, _clips(run.task, digests))
+        with contextlib.suppress(checkpoints.Damaged):  # said where it is loaded
+            origin = checkpoints.origin_of(line, checkpoints.steps(line)[-1])
+            if origin and origin.clips != now:
+                raise InputError(
+                    f"{run.folder / FILE}: no such file, and {line} was trained on other clips than are there now; "
+                    "restore the file or the clips, or train in another --workdir"
+                )
 
 
 def _read(file: Path) -> Manifest:

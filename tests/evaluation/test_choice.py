@@ -1,7 +1,9 @@
 """Which checkpoints make the models of a run."""
 
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from asdjax.config import default
@@ -39,3 +41,15 @@ def test_a_line_that_no_run_has_is_refused_where_it_is_asked_for_by_name(tmp_pat
     config.evaluate.lines = ("phase2_full",)
     with pytest.raises(InputError, match=r"config\.evaluate\.lines: expected any of phase1, got phase2_full"):
         choice.trained(config, [run])
+
+
+def test_a_fleet_that_was_trained_again_to_the_same_steps_has_new_checkpoints(tmp_path: Path) -> None:
+    """Which `--watch` judges as it does later steps."""
+    run = Run("fan", Task("fan", ("fan",), (), (), (), ()), 0, tmp_path / "fan")
+    chosen = []
+    for value in (1.0, 1.0, 2.0):
+        shutil.rmtree(run.folder, ignore_errors=True)
+        checkpoints.save(run.folder / "phase1", 3, {"model": {"a": np.full(2, value)}}, 1)
+        chosen.append(choice.newest(default(), [run]))
+    assert chosen[0] == chosen[1] != chosen[2]
+    assert [one.step for of in chosen for one in of["fan"]] == [3, 3, 3]

@@ -14,7 +14,8 @@ from asdjax.corpus.clips import Clip, Corpus
 from asdjax.corpus.tasks import Task, tasks_of
 from asdjax.errors import InputError
 from asdjax.files import sealed
-from asdjax.training import record
+from asdjax.training import checkpoints, record
+from asdjax.training.checkpoints import Origin
 from asdjax.training.runs import Run
 
 
@@ -154,3 +155,15 @@ def test_a_field_that_is_newer_has_its_default_in_a_training_before_it(folder: P
     config.mixup.labels = "dominant"
     with pytest.raises(InputError, match=r"mixup\.labels"):
         record.require_same(config, run(same, folder), digests(same))
+
+
+def test_without_its_record_a_fleet_is_of_the_clips_that_its_checkpoints_know(folder: Path):
+    same, other = task("here", "a.wav", "b.wav"), task("here", "a.wav", "c.wav")
+    origin = Origin(record.digest_of(folder), None)
+    checkpoints.save(folder / "phase1", 1, {"model": {"a": np.zeros(1)}}, 1, origin)
+    (folder / "task.json").unlink()
+    require_same(folder, same, digests(same))
+    with pytest.raises(InputError, match=r"task\.json: no such file, and .*phase1 was trained on other clips than are"):
+        require_same(folder, other, digests(other))
+    with pytest.raises(InputError, match="other clips"):
+        require_same(folder, same, digests(same, changed="b.wav"))

@@ -38,13 +38,15 @@ _SCORED_AT_ONCE = 4096  # vectors
 
 
 class Training(NamedTuple):
-    """How one is trained: `config.baselines`, and what its random numbers follow from."""
+    """How one is trained: `config.baselines`, what its random numbers follow from, and the rate of the clips, on which
+    their log-mel frames depend."""
 
     epochs: int
     batch_size: int
     learning_rate: float
     seed: int
     machine: str
+    sample_rate_hz: int
 
 
 class Learned(NamedTuple):

@@ -23,7 +23,7 @@ def score_machine(config: Config, machine: str, train: Recorded, test: Recorded,
     heard = log_mels(train.samples, rate, f"{machine} log-mel bank")
     asked = log_mels(test.samples, rate, f"{machine} log-mel test")
     settings = config.baselines
-    training = Training(settings.epochs, settings.batch_size, settings.learning_rate, config.seed[0], machine)
+    training = Training(settings.epochs, settings.batch_size, settings.learning_rate, config.seed[0], machine, rate)
     learned = kept.trained(folder, heard, training, [recording.sha256 for recording in train.recordings])
     return {
         autoencoder.NAME: autoencoder.score_clips(learned, train.clips, heard, test.clips, asked),

@@ -15,7 +15,7 @@ from asdjax.evaluation.baselines.autoencoder import Learned, Training
 from asdjax.evaluation.baselines.log_mel import LogMels, log_mels
 
 HIDDEN = [128, 128, 128, 128, 8, 128, 128, 128, 128]
-SHORT = Training(epochs=2, batch_size=64, learning_rate=1e-3, seed=0, machine="fan")
+SHORT = Training(epochs=2, batch_size=64, learning_rate=1e-3, seed=0, machine="fan", sample_rate_hz=16_000)
 FASTER = SHORT._replace(learning_rate=1e-2)
 
 

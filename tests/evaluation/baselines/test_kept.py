@@ -11,7 +11,7 @@ from asdjax.evaluation.baselines import autoencoder, kept
 from asdjax.evaluation.baselines.autoencoder import Learned, Training
 from asdjax.evaluation.baselines.log_mel import LogMels
 
-TRAINING = Training(epochs=1, batch_size=64, learning_rate=1e-3, seed=0, machine="fan")
+TRAINING = Training(epochs=1, batch_size=64, learning_rate=1e-3, seed=0, machine="fan", sample_rate_hz=16_000)
 FRAMES = np.random.default_rng(0).normal(size=(40, 128)).astype(np.float32)
 CLIPS = LogMels(FRAMES, np.array([0, 20, 40]))
 DIGESTS = ["a", "b"]
