@@ -140,6 +140,8 @@ def open_evaluation(
     """
     folder = results.folder_of(workdir, split)
     found = results.read(folder)
+    if not {"config", "judged"} <= found.keys():
+        raise InputError(f"{folder}: of an earlier version of asdjax; run asdjax evaluate again")
     try:
         config = configfile.parsed(found["config"])
     except InputError as error:
