@@ -158,11 +158,9 @@ def _of_names(found: Scan) -> Iterator[Finding]:
     yield from _formats_of_one_name(found.clips)
     for path in found.left_out:
         if path.suffix == ".dvc":
-            yield Finding(
-                "warning", str(path), "a DVC pointer, not the file that it represents", "fetch it with dvc pull"
-            )
-            continue
-        yield Finding("note", str(path), "not part of the layout: left out", "nothing to do if it should be")
+            yield Finding("warning", str(path), DVC.name, DVC.remedy)
+        else:
+            yield Finding("note", str(path), "not part of the layout: left out", "nothing to do if it should be")
 
 
 def _formats_of_one_name(clips: Iterable[Clip]) -> Iterator[Finding]:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from asdjax.corpus.chunks import LEFT_OPEN
 from asdjax.corpus.header import COPY, TO_WAV, AudioHeader, Caution, Encoding, Source, require_plausible
 from asdjax.corpus.kinds import MpegFrame, mpeg_frame
 from asdjax.errors import InputError
@@ -41,7 +42,7 @@ def read_flac(source: Source) -> AudioHeader:
     samples, cautions = info.samples, ()
     if not samples:
         samples = len(_decode_flac(source, info))
-        cautions = (Caution("its header leaves open how long it is: read to the end of the file", "nothing to do"),)
+        cautions = (LEFT_OPEN,)
     if not samples:
         raise source.refusal("holds a header and no samples", COPY)
     return AudioHeader(
@@ -59,7 +60,7 @@ def read_ogg(source: Source) -> AudioHeader:
     """Read the header of Ogg Vorbis or Opus, every page of which must be there and undamaged."""
     content = source.content()
     first = _walk_pages(source, content)
-    encoding = next((codec for mark, codec in _OGG_CODECS.items() if first.startswith(mark)), None)
+    encoding: Encoding | None = next((codec for mark, codec in _OGG_CODECS.items() if first.startswith(mark)), None)
     if encoding is None:
         other = next((codec for mark, codec in _OTHER_OGG.items() if first.startswith(mark)), "an unknown codec")
         raise source.refusal(f"expected Vorbis or Opus in Ogg, got {other}", TO_WAV)

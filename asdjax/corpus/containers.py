@@ -4,7 +4,8 @@ import math
 import struct
 from collections.abc import Iterator
 
-from asdjax.corpus.header import COPY, TO_WAV, AudioHeader, Caution, Encoding, Format, Source, truncated, uncompressed
+from asdjax.corpus.chunks import LEFT_OPEN, Chunk, left_out, unread
+from asdjax.corpus.header import COPY, TO_WAV, AudioHeader, Encoding, Format, Source, truncated, uncompressed
 from asdjax.errors import InputError
 
 _PCM: dict[int, Encoding] = {2: "pcm16", 3: "pcm24", 4: "pcm32"}
@@ -43,11 +44,11 @@ _OPEN_CAF = 2**64 - 1
 def read_aiff(source: Source) -> AudioHeader:
     """Read the header of AIFF or AIFC; takes PCM of 16, 24, 32 bits and float of 32, 64 bits."""
     comm, data = b"", None
-    for name, at, length in _chunks(source, source.begin + 12, ">4sI"):
-        if name == b"COMM":
-            comm = source.read(at, min(length, 22))
-        elif name == b"SSND":
-            data = data or (at, length)
+    for chunk in _iff_chunks(source, source.begin + 12):
+        if chunk.name == b"COMM":
+            comm = source.read(chunk.at, min(chunk.length, 22))
+        elif chunk.name == b"SSND":
+            data = data or chunk
     compressed = source.read(source.begin + 8, 4) == b"AIFC"
     if len(comm) < (22 if compressed else 18) or data is None:
         missing = "its COMM chunk" if data else "an SSND chunk"
@@ -59,26 +60,22 @@ def read_aiff(source: Source) -> AudioHeader:
         codec = _CODECS.get(comm[18:22], "an unknown codec") if big_endian is None else f"{bits}-bit PCM"
         raise _other_codec(source, "AIFF", codec)
     form = Format("AIFF", _extended(rate), channels, encoding, big_endian)
-    at, length = data
-    begin = at + 8 + int.from_bytes(source.read(at, 4), "big")
-    return uncompressed(source, form, begin, _aiff_length(source, begin, frames * form.frame, at + length))
-
-
-def _aiff_length(source: Source, begin: int, claimed: int, end: int) -> int:
-    available = min(end, source.size) - begin
+    begin = data.at + 8 + int.from_bytes(source.read(data.at, 4), "big")
+    claimed, available = frames * form.frame, min(data.at + data.length, source.size) - begin
     if claimed > available:
         raise truncated(source, claimed, max(available, 0))
-    return claimed
+    cautions = [left_out(available - claimed)] if available - claimed >= form.frame else []
+    return uncompressed(source, form, begin, claimed, cautions)
 
 
 def read_caf(source: Source) -> AudioHeader:
     """Read the header of Apple's Core Audio Format; takes PCM of 16, 24, 32 bits and float of 32, 64 bits."""
     desc, data = b"", None
-    for name, at, length in _chunks(source, source.begin + 8, ">4sQ"):
-        if name == b"desc":
-            desc = source.read(at, 32)
-        elif name == b"data":
-            data = data or (at, length)
+    for chunk in _caf_chunks(source, source.begin + 8):
+        if chunk.name == b"desc":
+            desc = source.read(chunk.at, 32)
+        elif chunk.name == b"data":
+            data = data or chunk
     if len(desc) < 32 or data is None:
         missing = "its data chunk" if len(desc) == 32 else "its desc chunk"
         raise source.refusal(f"truncated or damaged CAF: it lacks {missing}", COPY)
@@ -93,24 +90,32 @@ def read_caf(source: Source) -> AudioHeader:
             f"damaged header: {channels} channels of {bits} bits in packets of {packet} bytes and {frames} frames", COPY
         )
     form = Format("CAF", int(rate) if math.isfinite(rate) else 0, channels, encoding, not flags & _CAF_LITTLE_ENDIAN)
-    at, length = data
-    begin, cautions = at + 4, []  # behind the count of edits
-    if length == _OPEN_CAF:
-        length = source.untagged_end() - at
-        what = "its header leaves open how long it is: read to the end of the file"
-        cautions = [Caution(what, "nothing to do if it is all there")]
-    if at + length > source.size:
-        raise truncated(source, length - 4, max(source.size - begin, 0))
-    return uncompressed(source, form, begin, max(length - 4, 0), cautions)
+    begin = data.at + 4  # behind the count of edits
+    if data.length == _OPEN_CAF:
+        return uncompressed(source, form, begin, max(source.untagged_end() - begin, 0), [LEFT_OPEN])
+    if data.next > source.size:
+        raise truncated(source, data.length - 4, max(source.size - begin, 0))
+    return uncompressed(source, form, begin, max(data.length - 4, 0), unread(source, data.next, _caf_chunks))
 
 
-def _chunks(source: Source, at: int, head: str) -> Iterator[tuple[bytes, int, int]]:
-    """Yield name, begin and length of each chunk; those of IFF are padded to even lengths."""
+def _iff_chunks(source: Source, at: int) -> Iterator[Chunk]:
+    return _chunks(source, at, ">4sI")
+
+
+def _caf_chunks(source: Source, at: int) -> Iterator[Chunk]:
+    return _chunks(source, at, ">4sQ")
+
+
+def _chunks(source: Source, at: int, head: str) -> Iterator[Chunk]:
+    """Yield the chunks from a byte on; those of IFF, with sizes of 32 bits, are padded to even lengths."""
     size = struct.calcsize(head)
     while at + size <= source.size:
         name, length = struct.unpack(head, source.read(at, size))
-        yield name, at + size, length
-        at += size + length + (length % 2 if size == 8 else 0)
+        if name == bytes(4):  # a disk's zeros, of which there may be gigabytes
+            return
+        padding = length % 2 if size == 8 else 0
+        yield Chunk(name, at + size, length, at + size + length + padding)
+        at += size + length + padding
 
 
 def _extended(number: bytes) -> int:

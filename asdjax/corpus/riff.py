@@ -6,8 +6,9 @@ file.
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from asdjax.corpus.chunks import LEFT_OPEN, Chunk, Walk, only_chunks, unread
 from asdjax.corpus.header import (
     COPY,
     TRUE_LENGTH,
@@ -55,31 +56,18 @@ _WAVE64_TAIL = bytes.fromhex("f3acd3118cd100c04f8edb8a")
 #: From these on a size is no number but a mark that it was left open.
 _OPEN, _OPEN_64 = 0x7FFFF000, 0x7FFFFFFFFFFFF000
 _NAMES = (b"data", b"fmt ", b"LIST", b"fact", b"bext", b"JUNK", b"junk", b"PEAK", b"cue ", b"smpl", b"iXML", b"id3 ")
-_LEFT_OPEN = Caution(
-    "its header leaves open how long it is: read to the end of the file",
-    "nothing to do if it is all there",
-)
-
-
-@dataclass(frozen=True, slots=True)
-class _Chunk:
-    """A chunk: where its content begins, how long it says that is, and where the next chunk is."""
-
-    name: bytes
-    at: int
-    length: int
-    next: int
 
 
 @dataclass(frozen=True, slots=True)
 class _Claims:
     """Sizes by the header: the byte at which everything ends, and the first of the values that leave a size open.
 
-    `end` is None where the header leaves it open.
+    `end` is None where the header leaves it open; `walk` steps from chunk to chunk.
     """
 
     end: int | None
     open: int
+    walk: Walk
 
 
 def read_riff(source: Source) -> AudioHeader:
@@ -87,11 +75,11 @@ def read_riff(source: Source) -> AudioHeader:
     name, size = struct.unpack("<4sI", source.read(source.begin, 8).ljust(8, b"\0"))
     sizes_64 = _sizes_64(source) if name != b"RIFF" else None
     total, limit = (sizes_64[0], _OPEN_64) if sizes_64 and size == 0xFFFFFFFF else (size, _OPEN)
-    claims = _claims(total, limit, source.begin + 8)
+    claims = _claims(total, limit, source.begin + 8, _chunks)
     fmt, data = _find(source, _chunks(source, source.begin + 12))
     length = data.length
     if sizes_64 and length == 0xFFFFFFFF:
-        length, claims = sizes_64[1], _Claims(claims.end, _OPEN_64)
+        length, claims = sizes_64[1], replace(claims, open=_OPEN_64)
     return _header(source, "WAV", fmt, data.at, length, claims)
 
 
@@ -101,11 +89,11 @@ def read_wave64(source: Source) -> AudioHeader:
         raise source.refusal("damaged: expected Wave64, its header is cut off or changed", COPY)
     (total,) = struct.unpack("<Q", source.read(source.begin + len(W64_RIFF), 8))
     fmt, data = _find(source, _chunks_64(source, source.begin + 40))
-    return _header(source, "W64", fmt, data.at, data.length, _claims(total, _OPEN_64, source.begin))
+    return _header(source, "W64", fmt, data.at, data.length, _claims(total, _OPEN_64, source.begin, _chunks_64))
 
 
-def _claims(total: int, limit: int, base: int) -> _Claims:
-    return _Claims(base + total if 0 < total < limit else None, limit)
+def _claims(total: int, limit: int, base: int, walk: Walk) -> _Claims:
+    return _Claims(base + total if 0 < total < limit else None, limit, walk)
 
 
 def _sizes_64(source: Source) -> tuple[int, int] | None:
@@ -117,7 +105,7 @@ def _sizes_64(source: Source) -> tuple[int, int] | None:
     return total, data
 
 
-def _chunks(source: Source, at: int) -> Iterator[_Chunk]:
+def _chunks(source: Source, at: int) -> Iterator[Chunk]:
     while at + 8 <= source.size:
         name, length = struct.unpack("<4sI", source.read(at, 8))
         if name == bytes(4):  # a disk's zeros, of which there may be gigabytes
@@ -125,24 +113,22 @@ def _chunks(source: Source, at: int) -> Iterator[_Chunk]:
         end = at + 8 + length
         # some writers leave out the byte that pads an odd length
         padded = length % 2 and source.read(end, 4) not in _NAMES
-        yield _Chunk(name, at + 8, length, end + padded)
+        yield Chunk(name, at + 8, length, end + padded)
         at = end + padded
 
 
-def _chunks_64(source: Source, at: int) -> Iterator[_Chunk]:
+def _chunks_64(source: Source, at: int) -> Iterator[Chunk]:
     while at + 24 <= source.size:
         name, length = struct.unpack("<16sQ", source.read(at, 24))
         end = at + max(length, 24)
         end += -(end - source.begin) % 8
         known = name[4:] == _WAVE64_TAIL
-        # an open size of 0 or -1 counts no header of its own
-        yield _Chunk(
-            name[:4] if known else b"", at + 24, length if length in (0, 2**64 - 1) else max(length - 24, 0), end
-        )
+        own = length if length == 2**64 - 1 else max(length - 24, 0)  # a size that is left open counts no header
+        yield Chunk(name[:4] if known else b"", at + 24, own, end)
         at = end
 
 
-def _find(source: Source, chunks: Iterator[_Chunk]) -> tuple[bytes, _Chunk]:
+def _find(source: Source, chunks: Iterator[Chunk]) -> tuple[bytes, Chunk]:
     """Return the content of the format's chunk, and the chunk of the samples."""
     fmt, data = b"", None
     for chunk in chunks:
@@ -169,8 +155,8 @@ def _length(source: Source, start: int, claimed: int, claims: _Claims) -> tuple[
     """Return the length of the samples in bytes, by what the header says and what the file holds."""
     available = source.size - start
     if 0 < claimed <= available:
-        return claimed, _unread(source, start + claimed)
-    if claimed == 0 and (available == 0 or _only_chunks(source, start)):
+        return claimed, unread(source, start + claimed, claims.walk)
+    if claimed == 0 and (available == 0 or only_chunks(source, start, claims.walk)):
         raise source.refusal("holds a header and no samples", COPY)
     untagged = source.untagged_end()
     cut_off = claims.end is not None and claims.end > source.size
@@ -182,26 +168,7 @@ def _length(source: Source, start: int, claimed: int, claims: _Claims) -> tuple[
         raise source.refusal(what, TRUE_LENGTH)
     if claimed and claimed < claims.open and not agrees:
         raise truncated(source, claimed, available)
-    return untagged - start, [_LEFT_OPEN]
-
-
-def _unread(source: Source, end: int) -> list[Caution]:
-    """Return a caution where bytes behind the samples belong to no chunk: a size that was never brought up to date."""
-    behind = source.untagged_end() - end
-    if behind < 8 or _only_chunks(source, end) or _only_chunks(source, end + 1):
-        return []
-    what = f"what follows its samples ({behind} B) is no chunk and is left out"
-    return [Caution(what, "look whether its header gives the right length")]
-
-
-def _only_chunks(source: Source, at: int) -> bool:
-    """Return whether what follows are whole chunks up to the file's end, or to tags there."""
-    end = at
-    for chunk in _chunks(source, at):
-        if not all(32 <= byte < 127 for byte in chunk.name) or chunk.at + chunk.length > source.size:
-            return False
-        end = chunk.next
-    return end > at and source.untagged_end() <= end + 1
+    return untagged - start, [LEFT_OPEN]
 
 
 def _format(source: Source, name: str, fmt: bytes, start: int) -> tuple[Format, list[Caution]]:
