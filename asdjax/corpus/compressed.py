@@ -35,24 +35,18 @@ def lossy_caution(name: str) -> Caution:
 
 
 def read_flac(source: Source) -> AudioHeader:
-    """Read the header of FLAC of 16 or 24 bits; where that leaves the length open, the file is decoded for it."""
+    """Read the header of FLAC of 16 or 24 bits; where that leaves the length open, the last frame has it."""
     info = _streaminfo(source)
     if info.bits not in _FLAC_BITS:
         raise source.refusal(f"expected FLAC of 16 or 24 bits, got {info.bits}", TO_WAV)
-    samples, cautions = info.samples, ()
-    if not samples:
-        samples = len(_decode_flac(source, info))
-        cautions = (LEFT_OPEN,)
-    if not samples:
-        raise source.refusal("holds a header and no samples", COPY)
     return AudioHeader(
         format="FLAC",
         sample_rate_hz=info.sample_rate_hz,
         channels=info.channels,
-        samples=samples,
+        samples=info.samples or _end_of_last_frame(source, info),
         encoding=_FLAC_BITS[info.bits],
         data_start=source.begin,
-        cautions=cautions,
+        cautions=() if info.samples else (LEFT_OPEN,),
     )
 
 
@@ -69,8 +63,7 @@ def read_ogg(source: Source) -> AudioHeader:
 
 def read_mp3(source: Source) -> AudioHeader:
     """Read the header of MP3, which must consist of whole frames, as many as its first one says."""
-    content = source.content()
-    frames, samples = _walk_frames(source, content)
+    content, frames, samples = _counted_mp3(source)
     header = _by_libsndfile(source, content, "mp3", "MP3")
     # a decoder leaves out what an encoder has put before and behind: less than four frames
     if not samples - 4 * samples // frames <= header.samples <= samples:
@@ -81,15 +74,16 @@ def read_mp3(source: Source) -> AudioHeader:
 def decoded(source: Source, header: AudioHeader) -> np.ndarray:
     """Return samples (s, c): int16 for FLAC of 16 bits, int32 of 24 (in the upper bytes), else float32."""
     if header.format == "FLAC":
-        return _decode_flac(source, _streaminfo(source))
-    samples = _decode(source, source.content(), "float32")
+        return _decode_flac(source, header)
+    content = _counted_mp3(source)[0] if header.encoding == "mp3" else source.content()
+    samples = _decode(source, content, "float32")
     if len(samples) != header.samples:
         raise _short(source, header.samples, len(samples))
     return samples
 
 
 class _StreamInfo:
-    """FLAC's STREAMINFO (RFC 9639): rate, channels, bits, samples (0: left open) and the MD5 of all samples."""
+    """FLAC's STREAMINFO (RFC 9639); `samples` is 0 where its length is left open, `md5` is of all samples."""
 
     def __init__(self, block: bytes) -> None:
         packed = int.from_bytes(block[10:18], "big")
@@ -97,6 +91,7 @@ class _StreamInfo:
         self.channels = (packed >> 41 & 7) + 1
         self.bits = (packed >> 36 & 31) + 1
         self.samples = packed & (1 << 36) - 1
+        self.block_size = int.from_bytes(block[2:4], "big")
         self.md5 = block[18:34]
 
 
@@ -109,15 +104,15 @@ def _streaminfo(source: Source) -> _StreamInfo:
     return info
 
 
-def _decode_flac(source: Source, info: _StreamInfo) -> np.ndarray:
-    content = source.content()
-    has_md5 = any(info.md5)
-    if not info.samples and not has_md5 and not _ends_with_a_frame(content):
-        raise source.refusal("truncated: its last frame is not whole", _CUT_OFF)
-    samples = _decode(source, content, "int16" if info.bits == 16 else "int32")
-    if info.samples and len(samples) != info.samples:
-        raise _short(source, info.samples, len(samples))
-    if has_md5 and _md5(samples) != info.md5:
+def _decode_flac(source: Source, header: AudioHeader) -> np.ndarray:
+    info, content = _streaminfo(source), bytearray(source.content())
+    if not info.samples:  # without its length libsndfile cannot stop at the end
+        content[21] |= header.samples >> 32
+        content[22:26] = (header.samples & 0xFFFFFFFF).to_bytes(4, "big")
+    samples = _decode(source, bytes(content), "int16" if info.bits == 16 else "int32")
+    if len(samples) != header.samples:
+        raise _short(source, header.samples, len(samples))
+    if any(info.md5) and _md5(samples) != info.md5:
         raise source.refusal("damaged: its samples are not those that its checksum was made of", COPY)
     return samples
 
@@ -129,16 +124,32 @@ def _md5(samples: np.ndarray) -> bytes:
     return hashlib.md5(np.ascontiguousarray(plain), usedforsecurity=False).digest()
 
 
-def _ends_with_a_frame(content: bytes) -> bool:
-    """Return whether a FLAC frame ends where the file does: over frame and checksum, a CRC-16 is 0."""
+def _end_of_last_frame(source: Source, info: _StreamInfo) -> int:
+    """Return the number of samples up to the end of the last frame, which must end where the file does."""
+    content = source.content()
     at = len(content)
     for _ in range(64):  # sync codes occur within frames too
         at = max(content.rfind(b"\xff\xf8", 0, at), content.rfind(b"\xff\xf9", 0, at))
         if at < 0 or len(content) - at > 2**20:
-            return False
-        if _crc_16(content[at:]) == 0:
-            return True
-    return False
+            break
+        if _crc_16(content[at:]) == 0:  # over a frame and its checksum
+            return _frame_end(content[at : at + 16], info.block_size)
+    raise source.refusal("truncated: its last frame is not whole", _CUT_OFF)
+
+
+def _frame_end(head: bytes, block_size: int) -> int:
+    """Return the number of the sample behind a frame, by its number and size (RFC 9639, section 9.1)."""
+    ones = 8 - (head[4] ^ 0xFF).bit_length()  # the number is coded as UTF-8 codes a character
+    more = max(ones - 1, 0)
+    number = head[4] & (0x7F >> ones)
+    for byte in head[5 : 5 + more]:
+        number = number << 6 | byte & 0x3F
+    code, behind = head[2] >> 4, head[5 + more : 7 + more]
+    if code in (6, 7):
+        size = 1 + (behind[0] if code == 6 else int.from_bytes(behind, "big"))
+    else:
+        size = 192 if code == 1 else 576 << code - 2 if code < 6 else 256 << code - 8
+    return (number if head[1] & 1 else number * block_size) + size
 
 
 def _crc_16(content: bytes) -> int:
@@ -191,29 +202,56 @@ def _ogg_crc(page: bytes) -> int:
     return int(f"{crc:032b}"[::-1], 2)
 
 
-def _walk_frames(source: Source, content: bytes) -> tuple[int, int]:
-    """Return how many frames an MP3 file has, and how many samples they make, without the one that only informs."""
-    at, frames, frame, promised = 0, 0, None, None
-    while at < len(content):
-        found = mpeg_frame(content[at : at + 4])
-        if found is None and frames and not content[at:].strip(b"\0"):
-            break
-        if found is None or (frame and _form(found) != _form(frame)):
-            raise source.refusal(f"damaged MP3: no frame where its frame {frames + 1} should be", _REWRITE)
-        if at + found.length > len(content):
-            raise source.refusal(f"truncated: its frame {frames + 1} is not whole", _CUT_OFF)
-        if frame is None:
-            frame, promised = found, _promised(content[: found.length], found)
-        at, frames = at + found.length, frames + 1
-    if frame is None:
-        raise source.refusal("damaged MP3: it has no frame", COPY)
+def _counted_mp3(source: Source) -> tuple[bytes, int, int]:
+    """Return an MP3 file whose first frame has the number of frames, that number, and how many samples they make.
+
+    Without such a frame libsndfile only estimates the length, and decodes no further.
+    """
+    content = source.content()
+    first, frames = _walk_frames(source, content)
+    promised = _promised(content[: first.length], first)
     if promised is not None:
         frames -= 1
         if frames < promised:
             raise source.refusal(f"truncated: its header says {promised} frames, the file holds {frames}", _CUT_OFF)
     if not frames:
         raise source.refusal("holds a header and no samples", COPY)
-    return frames, frames * frame.samples
+    if promised != frames:
+        sound = content if promised is None else content[first.length :]
+        content = _info_frame(content[:4], first, frames) + sound
+    return content, frames, frames * first.samples
+
+
+def _walk_frames(source: Source, content: bytes) -> tuple[MpegFrame, int]:
+    """Return the first frame of an MP3 file and how many there are; each must follow the one before it."""
+    at, frames, first = 0, 0, None
+    while at < len(content):
+        found = mpeg_frame(content[at : at + 4])
+        if found is None and frames and not content[at:].strip(b"\0"):
+            break
+        if found is None or (first and _form(found) != _form(first)):
+            raise source.refusal(f"damaged MP3: no frame where its frame {frames + 1} should be", _REWRITE)
+        if at + found.length > len(content):
+            raise source.refusal(f"truncated: its frame {frames + 1} is not whole", _CUT_OFF)
+        first = first or found
+        at, frames = at + found.length, frames + 1
+    if first is None:
+        raise source.refusal("damaged MP3: it has no frame", COPY)
+    return first, frames
+
+
+def _info_frame(head: bytes, frame: MpegFrame, frames: int) -> bytes:
+    """Return a frame without sound that says how many others there are, of a bit rate that leaves space for it."""
+    head = bytes([head[0], head[1] | 1, head[2] & 0x0F | 0x90, head[3]])
+    own = mpeg_frame(head)
+    info = head + bytes(_side_bytes(frame)) + b"Info" + struct.pack(">II", 1, frames)
+    return info.ljust(own.length if own else 0, b"\0")
+
+
+def _side_bytes(frame: MpegFrame) -> int:
+    """Return the length of the side information between a frame's header and its sound."""
+    stereo = frame.channels == 2
+    return (32 if stereo else 17) if frame.mpeg1 else 17 if stereo else 9
 
 
 def _form(frame: MpegFrame) -> tuple[int, int, bool]:
@@ -222,8 +260,7 @@ def _form(frame: MpegFrame) -> tuple[int, int, bool]:
 
 def _promised(first: bytes, frame: MpegFrame) -> int | None:
     """Return how many frames the first one (Xing, Info, VBRI) says that there are, None where it holds sound."""
-    side = (32 if frame.channels == 2 else 17) if frame.mpeg1 else 17 if frame.channels == 2 else 9
-    tag = first[4 + side :]
+    tag = first[4 + _side_bytes(frame) :]
     if tag[:4] in (b"Xing", b"Info") and len(tag) >= 12:
         return int.from_bytes(tag[8:12], "big") if tag[7] & 1 else 0
     if first[36:40] == b"VBRI" and len(first) >= 54:

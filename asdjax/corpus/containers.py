@@ -19,6 +19,9 @@ _AIFC: dict[bytes, tuple[Encoding | None, bool]] = {
     b"in32": ("pcm32", True),
     b"42ni": ("pcm24", False),
     b"23ni": ("pcm32", False),
+    b"42n1": ("pcm24", False),  # as libsndfile writes it
+    b"ni24": ("pcm24", False),
+    b"ni32": ("pcm32", False),
     b"fl32": ("float32", True),
     b"FL32": ("float32", True),
     b"fl64": ("float64", True),

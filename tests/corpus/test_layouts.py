@@ -340,7 +340,7 @@ def test_what_is_passed_over_is_listed(tmp_path: Path):
         "train/section_0x_source_train_normal_0000.wav",
         "train/section_٣_source_train_normal_0000.wav",
         "train/recording 7.wav",
-        "train/section_00_source_train_normal_0000.flac",
+        "train/section_00_source_test_normal_0000.flac",
     ],
 )
 def test_a_name_that_does_not_fit_its_folder_is_refused(tmp_path: Path, name: str):

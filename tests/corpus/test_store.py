@@ -244,7 +244,7 @@ def test_a_bad_file_is_refused_and_changes_nothing_on_disk(tmp_path: Path, exist
 
 def test_a_missing_file_is_named(tmp_path: Path):
     clips = record(tmp_path / "wav", [50])
-    with pytest.raises(InputError, match=r"gone\.wav: cannot be read"):
+    with pytest.raises(InputError, match=r"gone\.wav: expected a recording, there is no regular file"):
         opened(tmp_path / "store", [*clips, clip(tmp_path / "gone.wav")])
 
 
