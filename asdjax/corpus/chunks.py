@@ -37,7 +37,7 @@ def only_chunks(source: Source, at: int, walk: Walk) -> bool:
 
 def unread(source: Source, end: int, walk: Walk) -> list[Caution]:
     """Return a caution where bytes behind the samples belong to no chunk: a size that was never brought up to date."""
-    behind = source.untagged_end() - end
+    behind = 0 if source.size == end else source.untagged_end() - end
     if behind < 8 or any(only_chunks(source, at, walk) for at in (end, end + 1)):
         return []
     return [left_out(behind)]

@@ -1,5 +1,6 @@
 """The kind of a file by its first bytes: recordings that are read, and all others by name, with what to do."""
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -212,7 +213,7 @@ def mpeg_frame(head: bytes) -> MpegFrame | None:
 
 def absent(path: Path) -> InputError:
     """Return the error for a path at which no file can be opened, with what is there in its place."""
-    if path.is_symlink() and not path.exists():
+    if path.is_symlink() and not os.path.exists(path):
         target = str(path.readlink()).replace("\\", "/")
         links: list[tuple[str, FileKind]] = [("annex/objects/", _ANNEX), (".dvc/", DVC), ("dvc/cache", DVC)]
         kind = next((kind for mark, kind in links if mark in target), None)
@@ -224,7 +225,7 @@ def absent(path: Path) -> InputError:
             f"{path}: expected a recording, there is no regular file (a broken link); "
             "put back the file that it leads to, or remove the link"
         )
-    if path.with_name(f"{path.name}.dvc").is_file():
+    if os.path.isfile(f"{path}.dvc"):  # which no name is too long for
         return InputError(f"{path}: expected a recording, got {DVC.name}; {DVC.remedy}")
     return InputError(f"{path}: expected a recording, there is no regular file; check the path")
 

@@ -117,6 +117,12 @@ def test_a_file_of_which_only_its_dvc_pointer_is_there(tmp_path: Path):
     assert "DVC pointer" in refused(tmp_path / "a.wav")
 
 
+@pytest.mark.parametrize("name", [".", "/", "x" * 254, "gone.wav"])
+def test_a_path_without_a_file_is_refused(tmp_path: Path, name: str):
+    with pytest.raises(InputError):
+        read_header(tmp_path / name if name != "." else Path())
+
+
 def test_a_secret_is_not_shown(tmp_path: Path):
     (tmp_path / "key").write_text("-----BEGIN PRIVATE KEY-----\nabcdef\n")
     assert refused(tmp_path / "key").endswith("got no known kind of audio; check the path")
