@@ -48,7 +48,7 @@ def default() -> Config:
     config.data.machines = ()  # machine types; empty: all that are there
     config.data.classes = "auto"  # auto | section | machine_section | machine_section_attributes
     config.data.resident = "auto"  # auto: on the device where it fits | device | host: crops cut there, one step ahead
-    config.data.on_mismatch = "error"  # error | convert: resample, take one channel or mix down, requantise
+    config.data.on_mismatch = "error"  # error | convert: resample, mix down or take one channel, requantise, take lossy
     config.data.channel = "mean"  # of several channels, where converted: mean, or the number of one, from 1
 
     config.signal = ConfigDict()

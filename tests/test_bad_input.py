@@ -30,6 +30,11 @@ def linked(clip: Path) -> None:
     clip.symlink_to(clip.with_name("nowhere"))
 
 
+def cut_off_flac(clip: Path) -> None:
+    soundfile.write(clip, noise(), RATE_HZ, format="FLAC")
+    clip.write_bytes(clip.read_bytes()[:-10])
+
+
 def renamed(clip: Path) -> None:
     clip.rename(clip.with_name("monday morning.wav"))
 
@@ -45,16 +50,18 @@ def copied_into_test(clip: Path) -> None:
 REFUSED = {
     "cut off": (lambda clip: clip.write_bytes(clip.read_bytes()[:-10]), "truncated: its header says 64000 bytes"),
     "header only": (lambda clip: clip.write_bytes(clip.read_bytes()[:44]), "truncated: its header says 64000 bytes"),
-    "empty file": (lambda clip: clip.write_bytes(b""), "expected a WAV file, came an empty file"),
+    "empty file": (lambda clip: clip.write_bytes(b""), "CAF, W64), got an empty file"),
     "no samples": (recorded(noise(0)), "holds a header and no samples"),
     "float": (recorded(noise(), subtype="FLOAT"), "encoding float32; expected mono 16-bit PCM"),
-    "8 bits": (recorded(noise(), subtype="PCM_U8"), "came 8-bit PCM; convert it to 16-bit PCM"),
+    "8 bits": (recorded(noise(), subtype="PCM_U8"), "got 8-bit PCM; make 16-bit PCM of it: ffmpeg"),
     "24 bits": (recorded(noise(), subtype="PCM_24"), "encoding pcm24; expected mono 16-bit PCM"),
-    "mu-law": (recorded(noise(), subtype="ULAW"), "came 8-bit mu-law"),
+    "mu-law": (recorded(noise(), subtype="ULAW"), "got 8-bit mu-law"),
     "another rate": (recorded(noise(3 * SAMPLES), 44_100), "44100 Hz; expected mono 16-bit PCM at 16000 Hz"),
     "stereo": (recorded(noise(channels=2)), "2 channels; expected mono 16-bit PCM"),
-    "FLAC": (recorded(noise(), format="FLAC"), "expected a WAV file, came FLAC"),
-    "HTML": (lambda clip: clip.write_text("<!doctype html>"), "expected a WAV file, came HTML or XML; download it"),
+    "FLAC cut off": (cut_off_flac, "truncated or damaged: cannot be decoded"),
+    "Ogg": (recorded(noise(), format="OGG"), "Ogg Vorbis, lossy; expected mono 16-bit PCM"),
+    "a pointer": (lambda clip: clip.write_text("/annex/objects/SHA256E-s4--0.wav\n"), "git-annex pointer"),
+    "HTML": (lambda clip: clip.write_text("<!doctype html>"), "got HTML or XML; download it again"),
     "shorter than a piece": (recorded(noise(15_871)), "shorter than a piece: expected 0.99 s or more"),
     "a name that says nothing": (renamed, "expected a dcase2021 name"),
     "unreadable": (linked, "there is no regular file"),

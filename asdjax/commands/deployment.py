@@ -13,9 +13,14 @@ def add_score(commands: Any) -> None:
     parser = console.add_command(
         commands, "score", _score, "score new clips of a machine with what was evaluated: one line a clip"
     )
-    parser.epilog = "Other sampling rates and several channels: --config.data.on_mismatch=convert"
+    parser.epilog = "Other sampling rates, several channels, MP3 and Ogg: --config.data.on_mismatch=convert"
     parser.set_defaults(configurable=True)
-    parser.add_argument("clips", nargs="+", metavar="CLIP", help="WAV files; - reads paths from standard input")
+    parser.add_argument(
+        "clips",
+        nargs="+",
+        metavar="CLIP",
+        help="recordings (WAV, FLAC, AIFF, CAF, W64); - reads paths from standard input",
+    )
     parser.add_argument("--workdir", type=Path, required=True, metavar="W")
     parser.add_argument("--machine", required=True, metavar="M", help="machine type")
     parser.add_argument("--section", required=True, metavar="S")

@@ -10,7 +10,6 @@ import numpy as np
 
 from asdjax.corpus.audio import (
     Decoding,
-    WavHeader,
     convert_remedy,
     converted_length,
     mismatches,
@@ -21,6 +20,8 @@ from asdjax.corpus.audio import (
 )
 from asdjax.corpus.clips import Clip, Corpus, Domain, Label, Split
 from asdjax.corpus.findings import SEVERITIES, CheckResult, Count, Finding, as_json, format_table
+from asdjax.corpus.header import AudioHeader
+from asdjax.corpus.kinds import DVC
 from asdjax.corpus.layouts import Scan, scan
 from asdjax.corpus.tasks import tasks_of
 from asdjax.errors import InputError
@@ -114,18 +115,20 @@ def _digest(path: Path) -> str:
 
 
 def _refused(clip: Clip, error: InputError) -> Finding:
-    """An InputError about a clip, taken apart again: the file, what came, what to do."""
+    """Take an InputError about a clip apart again: the file, what was got, what to do."""
     what, _, remedy = str(error).removeprefix(f"{clip.path}: ").rpartition("; ")
     return Finding("error", str(clip.path), what, remedy)
 
 
-def _of_header(clip: Clip, header: WavHeader, demands: _Demands) -> Iterator[Finding]:
+def _of_header(clip: Clip, header: AudioHeader, demands: _Demands) -> Iterator[Finding]:
     if different := mismatches(header, demands.how.sample_rate_hz):
         what = f"{', '.join(different)}; expected mono 16-bit PCM at {demands.how.sample_rate_hz} Hz"
         if demands.how.on_mismatch == "error":
             yield Finding("error", str(clip.path), what, convert_remedy(header))
         else:
             yield Finding("note", str(clip.path), what, "nothing to do: it is converted")
+    for caution in header.cautions:
+        yield Finding("warning", str(clip.path), caution.what, caution.remedy)
     if converted_length(header, demands.how.sample_rate_hz) < demands.least_samples:
         least_s = demands.least_samples / demands.how.sample_rate_hz
         what = f"shorter than a piece: expected {least_s:.2f} s or more"
@@ -152,8 +155,22 @@ def _of_names(found: Scan) -> Iterator[Finding]:
     for one, other in found.twins:
         where, what = f"{other.place} = {one.place}", "same machine type, section and name"
         yield Finding("error", where, what, "rename or remove one, or leave out one root")
+    yield from _formats_of_one_name(found.clips)
     for path in found.left_out:
-        yield Finding("note", str(path), "not part of the layout: left out", "nothing to do if it should be")
+        if path.suffix == ".dvc":
+            yield Finding("warning", str(path), DVC.name, DVC.remedy)
+        else:
+            yield Finding("note", str(path), "not part of the layout: left out", "nothing to do if it should be")
+
+
+def _formats_of_one_name(clips: Iterable[Clip]) -> Iterator[Finding]:
+    """Files that a manifest lists as clips of their own though only their formats differ in name."""
+    seen: dict[tuple[str, Path], Clip] = {}
+    for clip in clips:
+        first = seen.setdefault((clip.machine, clip.path.with_suffix("")), clip)
+        if first.name != clip.name:
+            what = "the same name in two formats: they count as two clips"
+            yield Finding("warning", f"{clip.place} = {first.place}", what, "remove one if it is the same recording")
 
 
 def _of_sections(found: Scan) -> Iterator[Finding]:

@@ -30,6 +30,7 @@ class Clip:
     attributes: tuple[tuple[str, str], ...] = ()
     blind: bool = False
     row: str = field(default="", compare=False)
+    alias: str = field(default="", compare=False)
 
     @property
     def place(self) -> str:
@@ -39,8 +40,8 @@ class Clip:
 
     @property
     def name(self) -> str:
-        """The base name, the key by which score files refer to the clip."""
-        return self.path.name
+        """The base name, the key by which score files refer to the clip; in a challenge's layout it ends in .wav."""
+        return self.alias or self.path.name
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import cast, get_args
 
 from asdjax.corpus.clips import Clip, Corpus, Layout
-from asdjax.corpus.names import EXPECTED, FOLDERS, has_id_form, has_section_form, parse_name
+from asdjax.corpus.kinds import ENDINGS
+from asdjax.corpus.names import EXPECTED, FOLDERS, as_wav, has_id_form, has_section_form, parse_name
 from asdjax.corpus.tables import MANIFEST, is_attributes_table, read_attributes, read_manifest
 from asdjax.corpus.truth import join_truth
 from asdjax.errors import InputError
-
-RECORDINGS = (".wav", ".flac", ".mp3", ".ogg", ".aif", ".aiff", ".m4a")
-"""Endings by which a file counts as a recording; one that makes no clip is reported, never passed over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +188,7 @@ def _list(folder: Path) -> tuple[list[Path], list[Path]]:
 
 
 def _is_recording(name: str) -> bool:
-    return name.lower().endswith(RECORDINGS)
+    return name.lower().endswith(ENDINGS)
 
 
 def _recognise(folders: list[_ClipFolder], roots: list[Path]) -> Layout:
@@ -237,7 +235,9 @@ def _parse(folders: list[_ClipFolder], layout: Layout) -> tuple[list[Clip], list
 
 def _with_tables(clips: list[Clip], machine_folders: list[Path]) -> list[Clip]:
     """Clips whose attributes come from attributes_NN.csv where that lists them."""
-    tables = {folder: read_attributes(folder) for folder in machine_folders}
+    tables = {
+        folder: {as_wav(name): found for name, found in read_attributes(folder).items()} for folder in machine_folders
+    }
     attributes = (tables[clip.path.parent.parent].get(clip.name) for clip in clips)
     return [
         clip if found is None else replace(clip, attributes=found)

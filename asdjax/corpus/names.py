@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import cast
 
 from asdjax.corpus.clips import Clip, Domain, Label, Layout, Split
+from asdjax.corpus.kinds import ENDINGS
 
 FOLDERS: dict[str, tuple[Split, Domain | None]] = {
     "train": ("train", None),
@@ -36,14 +37,20 @@ _SECTION_NAME = re.compile(
 )
 
 
+def as_wav(name: str) -> str:
+    """Return what the challenge's tables call a recording: its name, which ends in .wav whatever the format."""
+    stem, dot, ending = name.rpartition(".")
+    return f"{stem}.wav" if dot and f".{ending.lower()}" in ENDINGS and ending.lower() != "wav" else name
+
+
 def has_id_form(name: str) -> bool:
     """Whether `name` is one of 2020, where sections are machine ids."""
-    return _ID_NAME.fullmatch(name) is not None
+    return _ID_NAME.fullmatch(as_wav(name)) is not None
 
 
 def has_section_form(name: str) -> bool:
     """Whether `name` is one of 2021 or later."""
-    return _SECTION_NAME.fullmatch(name) is not None
+    return _SECTION_NAME.fullmatch(as_wav(name)) is not None
 
 
 def parse_name(path: Path, *, machine: str, folder: str, layout: Layout) -> Clip | None:
@@ -52,7 +59,7 @@ def parse_name(path: Path, *, machine: str, folder: str, layout: Layout) -> Clip
     `folder` is a key of FOLDERS. A name that contradicts its folder (a test clip or an anomaly among the
     training clips, a target clip in source_test) does not belong.
     """
-    match = (_ID_NAME if layout == "dcase2020" else _SECTION_NAME).fullmatch(path.name)
+    match = (_ID_NAME if layout == "dcase2020" else _SECTION_NAME).fullmatch(as_wav(path.name))
     if match is None:
         return None
     said = {field: value and value.lower() for field, value in match.groupdict().items()}
@@ -74,6 +81,7 @@ def parse_name(path: Path, *, machine: str, folder: str, layout: Layout) -> Clip
         label=cast("Label | None", said["label"]),
         attributes=split_attributes(tail),
         blind=said["label"] is None,
+        alias="" if as_wav(path.name) == path.name else as_wav(path.name),
     )
 
 

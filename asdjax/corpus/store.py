@@ -10,6 +10,7 @@ alone.
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -18,11 +19,13 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from asdjax.corpus.audio import Decoding, decode
+from asdjax.corpus.audio import Decoding, decode, read_header
 from asdjax.corpus.clips import Clip
+from asdjax.corpus.header import Caution
+from asdjax.corpus.kinds import absent
 from asdjax.errors import InputError
 from asdjax.files import locked_folder, replace_text, sealed, unsealed
-from asdjax.progress import track
+from asdjax.progress import say, track
 from asdjax.threads import in_order
 
 VERSION = 3
@@ -185,6 +188,8 @@ _EMPTY = _Index("", np.empty(0, np.int16), {})
 def _origin(clip: Clip) -> _Origin:
     try:
         stat = clip.path.stat()
+    except FileNotFoundError as error:
+        raise absent(clip.path) from error
     except OSError as error:
         raise InputError(f"{clip.path}: cannot be read ({error.strerror}); check the path") from error
     return _Origin(str(clip.path), stat.st_size, stat.st_mtime_ns)
@@ -247,12 +252,25 @@ def _build(home: Path, wanted: dict[_Origin, Clip], old: _Index, how: Decoding) 
             os.fsync(out.fileno())
         places = dict(zip(wanted, written, strict=True))
         name = f"samples-{_digest(written)[:16]}.int16"
+        _say_cautions(home.name, [clip for origin, clip in wanted.items() if origin not in old.places])
         os.replace(home / PARTIAL, home / name)
         _write_index(home, _settings(how), name, places)
         keep = name
     finally:
         _sweep(home, keep)
     return _Index(name, _map(home / name), places)
+
+
+def _say_cautions(machine: str, clips: Sequence[Clip]) -> None:
+    """Say what is odd about the files of newly decoded clips, alike ones in one line."""
+    found: dict[str, list[tuple[Path, Caution]]] = {}
+    for clip in clips:
+        for caution in read_header(clip.path).cautions:
+            found.setdefault(re.sub(r"\d+", "", caution.what), []).append((clip.path, caution))
+    for alike in found.values():
+        path, caution = alike[0]
+        others = f" (and {len(alike) - 1} more)" if len(alike) > 1 else ""
+        say(f"{machine}: warning: {path}{others}: {caution}")
 
 
 def _job(clip: Clip, origin: _Origin, old: _Index, how: Decoding) -> _Job:

@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from shutil import copyfileobj
 
+from asdjax.corpus.kinds import ENDINGS
 from asdjax.errors import InputError
 from asdjax.progress import say, track
 
-KINDS = (".wav", ".csv")
+KINDS = (*ENDINGS, ".csv")
 MOST_FILES = 100_000
 MOST_BYTES = 64 * 2**30
 MOST_TIMES = 100

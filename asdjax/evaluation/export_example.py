@@ -1,4 +1,4 @@
-"""Score WAV files with what `asdjax export` wrote:  python example.py MACHINE SECTION CLIP.wav ...
+"""Score WAV or FLAC files with what `asdjax export` wrote:  python example.py MACHINE SECTION CLIP ...
 
 SECTION is such as 00, or 00_source where there are files for each domain. Needs jax, flatbuffers, numpy and soundfile,
 not asdjax.
@@ -28,13 +28,16 @@ function = export.deserialize(bytearray((folder / "function.jaxexport").read_byt
 score = jax.jit(function.call)
 for clip in clips:
     expected = (about["sample_rate_hz"], 1, about["samples"], "PCM_16")
-    told = soundfile.info(clip)
-    if (told.samplerate, told.channels, told.frames, told.subtype) != expected:
+    try:
+        found = soundfile.info(clip)
+        samples, _ = soundfile.read(clip, dtype="int16", always_2d=True)
+    except soundfile.LibsndfileError as error:
+        sys.exit(f"{clip}: expected a recording, got {error}; copy or convert it")
+    if (found.samplerate, *samples.shape[::-1], found.subtype) != expected:
         sys.exit(
             f"{clip}: expected {about['samples']} samples of one channel at {about['sample_rate_hz']} Hz in 16 bit, "
-            f"came {told.frames} of {told.channels} at {told.samplerate} Hz, {told.subtype}; "
+            f"got {len(samples)} of {found.channels} at {found.samplerate} Hz, {found.subtype}; "
             "asdjax export --seconds sets the length"
         )
-    samples, _ = soundfile.read(clip, dtype="int16")
-    value = float(score(arrays, samples[None])["score"][0])
+    value = float(score(arrays, samples.T)["score"][0])
     print(clip, value, "anomaly" if value > about["threshold"] else "normal")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from asdjax.config import Config
 from asdjax.corpus.access import decoding_of
-from asdjax.corpus.audio import decode
+from asdjax.corpus.audio import decode, read_header
 from asdjax.errors import InputError
 from asdjax.evaluation.detector import Detector, Verdict
 from asdjax.progress import say
@@ -21,8 +21,10 @@ _LINE = "{decision:<7}  {score:>10.6f}  {seconds:<23}  {clip}"
 def score_all(
     config: Config, detector: Detector, clips: Iterable[str], as_json: bool, show: Callable[[str], bool]
 ) -> int:
-    """Score clips as they come, paths to WAV files, and show a line for each, until `show` is told that nobody reads
-    on; returns how many could not be scored, which are said and passed over."""
+    """Score recordings, given by path, and show a line for each, until `show` returns False.
+
+    Returns how many could not be scored; each of these is named on standard error.
+    """
     head = f"{'':7}  {'score':>10}  {'anomalous seconds':<23}  clip (anomaly: score > {detector.threshold.value:.6f})"
     failed, head_due = 0, not as_json
     for clip in clips:
@@ -51,8 +53,10 @@ def from_stdin(words: Iterable[str]) -> Iterator[str]:
 
 
 def _decoded(config: Config, detector: Detector, clip: Path):
-    """Samples int16 (s,) of a clip that has a piece."""
+    """Decode a clip that has a piece to samples int16 (s,), and say what is odd about its file."""
     samples = decode(clip, decoding_of(config))
+    for caution in read_header(clip).cautions:
+        say(f"asdjax score: {clip}: warning: {caution}")
     least = detector.spectrogram.least_samples
     if len(samples) < least:
         rate = detector.spectrogram.sample_rate_hz

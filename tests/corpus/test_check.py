@@ -150,6 +150,42 @@ def test_files_that_the_layout_has_no_place_for_are_notes(root: Path):
     assert the_finding(checked(root)).severity == "note"
 
 
+def test_files_that_are_read_though_odd_are_warnings_that_name_them(root: Path):
+    path = root / TRAIN.format(1)
+    soundfile.write(path, noise(9), 16_000, format="FLAC", subtype="PCM_16")
+    finding = the_finding(checked(root))
+    assert (finding.severity, finding.where, finding.remedy) == ("warning", str(path), "rename it")
+    assert finding.what == "named .wav, but FLAC by its content, as which it is read"
+
+
+def test_lossy_files_are_errors_or_a_warning_and_a_note(root: Path):
+    path = (root / TRAIN.format(1)).with_suffix(".ogg")
+    (root / TRAIN.format(1)).unlink()
+    soundfile.write(path, noise(9), 16_000, format="OGG", subtype="VORBIS")
+    error, caution = checked(root).findings
+    assert (error.severity, error.where, caution.severity) == ("error", str(path), "warning")
+    assert error.what.startswith("Ogg Vorbis, lossy")
+    warning, note = checked(root, on_mismatch="convert").findings
+    assert (warning.severity, note.severity) == ("warning", "note")
+    assert "leaves out quiet and high sounds, in which faults may show" in warning.what
+
+
+def test_one_name_in_two_formats_of_a_manifest_is_a_warning(tmp_path: Path):
+    rows = ["path,machine,section,split", "a.wav,fan,left,train", "a.flac,fan,left,train", "b.flac,fan,right,train"]
+    (tmp_path / "manifest.csv").write_text("\n".join(rows))
+    for name in ("a.wav", "a.flac", "b.flac"):
+        soundfile.write(tmp_path / name, noise(ord(name[0])), 16_000)
+    (warning,) = (finding for finding in checked(tmp_path).findings if finding.severity != "note")
+    assert warning.severity == "warning"
+    assert warning.what == "the same name in two formats: they count as two clips"
+
+
+def test_a_dvc_pointer_beside_recordings_is_named(root: Path):
+    (root / f"{TRAIN.format(5)}.dvc").write_text("outs:\n- path: a.wav\n")
+    finding = the_finding(checked(root))
+    assert (finding.severity, finding.remedy) == ("warning", "fetch it with dvc pull")
+
+
 def test_a_clip_in_two_roots_is_an_error(root: Path, tmp_path_factory: pytest.TempPathFactory):
     other = tmp_path_factory.mktemp("other")
     (other / "fan" / "train").mkdir(parents=True)

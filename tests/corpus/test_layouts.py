@@ -47,6 +47,50 @@ def test_names_of_2020(tmp_path: Path, name: str, expected: tuple):
     assert facts(only(root)) == expected
 
 
+@pytest.mark.parametrize("ending", [".flac", ".FLAC", ".aiff", ".w64", ".caf", ".mp3", ".opus", ".m4a"])
+@pytest.mark.parametrize(
+    ("layout", "train", "test"),
+    [
+        ("dcase2020", "train/normal_id_00_00000000", "test/anomaly_id_00_00000000"),
+        (
+            "dcase2021",
+            "train/section_00_source_train_normal_0000_v_1",
+            "source_test/section_00_source_test_anomaly_0000",
+        ),
+        ("dcase2022", "train/section_00_source_train_normal_0000_v_1", "test/section_00_source_test_anomaly_0000_v_1"),
+    ],
+)
+def test_names_of_every_year_may_end_as_other_formats_do(
+    tmp_path: Path, layout: str, train: str, test: str, ending: str
+):
+    read = read_corpus([touch(tmp_path, f"fan/{train}{ending}", f"fan/{test}{ending}")])
+    assert read.layout == layout
+    assert [facts(clip)[1:] for clip in read] == [
+        ("00", "train", "source", "normal"),
+        ("00", "test", "source", "anomaly"),
+    ]
+    assert [clip.path.name for clip in read] == [f"{Path(name).name}{ending}" for name in (train, test)]
+    # as the challenge's tables have them
+    assert [clip.name for clip in read] == [f"{Path(name).name}.wav" for name in (train, test)]
+
+
+def test_attributes_of_a_table_are_those_of_clips_in_any_format(tmp_path: Path):
+    names = ["train/section_00_source_train_normal_0000_noAttribute", "test/section_00_0000"]
+    root = touch(tmp_path, *(f"fan/{name}.flac" for name in names))
+    table = root / "fan" / "attributes_00.csv"
+    for ending in (".wav", ".flac"):
+        table.write_text(f"file_name,d1p,d1v\nfan/{names[0]}{ending},vel,9\n")
+        (clip,) = read_corpus([root]).select(split="train")
+        assert clip.attributes == (("vel", "9"),)
+
+
+def test_one_name_in_two_formats_is_one_clip_too_many(tmp_path: Path):
+    name = "fan/train/section_00_source_train_normal_0000_v_1"
+    root = touch(tmp_path, f"{name}.wav", f"{name}.flac")
+    with pytest.raises(InputError, match=r"0000_v_1.wav: the same machine type, section and name as .*0000_v_1.flac"):
+        read_corpus([root])
+
+
 @pytest.mark.parametrize(
     ("name", "expected", "attributes"),
     [
@@ -340,7 +384,7 @@ def test_what_is_passed_over_is_listed(tmp_path: Path):
         "train/section_0x_source_train_normal_0000.wav",
         "train/section_٣_source_train_normal_0000.wav",
         "train/recording 7.wav",
-        "train/section_00_source_train_normal_0000.flac",
+        "train/section_00_source_test_normal_0000.flac",
     ],
 )
 def test_a_name_that_does_not_fit_its_folder_is_refused(tmp_path: Path, name: str):

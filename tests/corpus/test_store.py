@@ -244,7 +244,7 @@ def test_a_bad_file_is_refused_and_changes_nothing_on_disk(tmp_path: Path, exist
 
 def test_a_missing_file_is_named(tmp_path: Path):
     clips = record(tmp_path / "wav", [50])
-    with pytest.raises(InputError, match=r"gone\.wav: cannot be read"):
+    with pytest.raises(InputError, match=r"gone\.wav: expected a recording, there is no regular file"):
         opened(tmp_path / "store", [*clips, clip(tmp_path / "gone.wav")])
 
 
@@ -419,3 +419,20 @@ def test_a_build_killed_twenty_times_at_random_moments_ends_with_the_same_bytes(
             assert whole(tmp_path / "store").items() >= before.items()
         opened(tmp_path / "store", of_round)
     assert contents(tmp_path / "store") == contents(tmp_path / "undisturbed")
+
+
+def test_what_is_odd_about_files_is_said_once_a_kind_when_they_are_decoded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    clips = record(tmp_path / "wav", [50, 60, 70])
+    for clip_ in clips[:2]:
+        samples, _ = soundfile.read(clip_.path, dtype="int16")
+        soundfile.write(clip_.path, samples, RATE_HZ, format="FLAC", subtype="PCM_16")
+    opened(tmp_path / "store", clips)
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if "warning" in line)
+    assert (
+        line == f"fan: warning: {clips[0].path} (and 1 more): named .wav, but FLAC by its content, as which it is "
+        "read; rename it"
+    )
+    opened(tmp_path / "store", clips)
+    assert "warning" not in capsys.readouterr().err

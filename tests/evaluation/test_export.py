@@ -79,6 +79,13 @@ def test_the_example_needs_no_asdjax(trained_once: Path, corpus: Path, tmp_path:
     assert [float(row[1]) for row in rows] == pytest.approx(list(expected.values()), abs=1e-5)
     assert {row[2] for row in rows} <= {"anomaly", "normal"}
     samples, rate = soundfile.read(clips[0])
+    soundfile.write(tmp_path / "same.flac", samples, rate, subtype="PCM_16")
+    ran = subprocess.run([*command[: -len(clips)], str(tmp_path / "same.flac")], capture_output=True, text=True)
+    assert ran.stdout.split()[1:] == rows[0][1:]
+    (tmp_path / "cut.flac").write_bytes((tmp_path / "same.flac").read_bytes()[:-100])
+    ran = subprocess.run([*command[: -len(clips)], str(tmp_path / "cut.flac")], capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert f"{tmp_path / 'cut.flac'}: expected a recording, got" in ran.stderr
     soundfile.write(tmp_path / "float.wav", samples, rate, subtype="FLOAT")
     ran = subprocess.run([*command[: -len(clips)], str(tmp_path / "float.wav")], capture_output=True, text=True)
     assert ran.returncode == 1
