@@ -2,9 +2,10 @@
 
 import re
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 from asdjax.corpus.clips import Clip, Domain, Label, Layout, Split
+from asdjax.paths import composed
 
 FOLDERS: dict[str, tuple[Split, Domain | None]] = {
     "train": ("train", None),
@@ -36,6 +37,35 @@ _SECTION_NAME = re.compile(
 )
 
 
+class Said(NamedTuple):
+    """What the name of a challenge's recording says; None where it is silent. Words are in lower case."""
+
+    section: str
+    domain: Domain | None
+    split: Split | None
+    label: Label | None
+    attributes: Attributes
+
+
+def read_name(name: str, layout: Layout) -> Said | None:
+    """Return what a base name says in a layout, None for one that has not the layout's form.
+
+    The one reader of names, for recordings, truth and score files alike: case does not matter, from 2021 on `test` may
+    be left out, and attributes may be empty. Every recording of 2020 is of the source domain.
+    """
+    match = (_ID_NAME if layout == "dcase2020" else _SECTION_NAME).fullmatch(composed(name))
+    if match is None:
+        return None
+    words = {field: value and value.lower() for field, value in match.groupdict().items()}
+    return Said(
+        match["section"],
+        cast("Domain | None", "source" if layout == "dcase2020" else words["domain"]),
+        cast("Split | None", words.get("split")),
+        cast("Label | None", words["label"]),
+        split_attributes(match["tail"] or "") if "tail" in words else (),
+    )
+
+
 def has_id_form(name: str) -> bool:
     """Whether `name` is one of 2020, where sections are machine ids."""
     return _ID_NAME.fullmatch(name) is not None
@@ -52,37 +82,31 @@ def parse_name(path: Path, *, machine: str, folder: str, layout: Layout) -> Clip
     `folder` is a key of FOLDERS. A name that contradicts its folder (a test clip or an anomaly among the
     training clips, a target clip in source_test) does not belong.
     """
-    match = (_ID_NAME if layout == "dcase2020" else _SECTION_NAME).fullmatch(path.name)
-    if match is None:
+    said = read_name(path.name, layout)
+    if said is None:
         return None
-    said = {field: value and value.lower() for field, value in match.groupdict().items()}
     split, folder_domain = FOLDERS[folder]
-    if layout == "dcase2020":
-        domain, fits = "source", folder in ("train", "test")
-    else:
-        domain = said["domain"]
-        fits = _fits(said, folder, split, folder_domain, layout)
-    if not fits or (split == "train" and said["label"] != "normal"):
+    fits = folder in ("train", "test") if layout == "dcase2020" else _fits(said, folder, split, folder_domain, layout)
+    if not fits or (split == "train" and said.label != "normal"):
         return None
-    tail = "" if layout == "dcase2020" else match["tail"] or ""
     return Clip(
         path=path,
         machine=machine,
-        section=match["section"],
+        section=said.section,
         split=split,
-        domain=cast("Domain | None", domain),
-        label=cast("Label | None", said["label"]),
-        attributes=split_attributes(tail),
-        blind=said["label"] is None,
+        domain=said.domain,
+        label=said.label,
+        attributes=said.attributes,
+        blind=said.label is None,
     )
 
 
-def _fits(said: dict[str, str | None], folder: str, split: Split, folder_domain: Domain | None, layout: Layout) -> bool:
+def _fits(said: Said, folder: str, split: Split, folder_domain: Domain | None, layout: Layout) -> bool:
     if split == "train":
-        return said["split"] == "train" and said["domain"] is not None
+        return said.split == "train" and said.domain is not None
     if layout == "dcase2021":
-        return said["split"] == "test" and folder_domain is not None and said["domain"] == folder_domain
-    return said["split"] in (None, "test") and folder == "test"
+        return said.split in (None, "test") and folder_domain is not None and said.domain == folder_domain
+    return said.split in (None, "test") and folder == "test"
 
 
 def split_attributes(tail: str) -> Attributes:
