@@ -1,7 +1,8 @@
 """What the base name of a challenge's recording says; folders above it are never read for meaning."""
 
 import re
-from pathlib import Path
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple, cast
 
 from asdjax.corpus.clips import Clip, Domain, Label, Layout, Split
@@ -74,6 +75,21 @@ def has_id_form(name: str) -> bool:
 def has_section_form(name: str) -> bool:
     """Whether `name` is one of 2021 or later."""
     return _SECTION_NAME.fullmatch(name) is not None
+
+
+def layouts_of_names(paths: Iterable[str]) -> set[Layout]:
+    """Return the layouts that recordings and attribute tables may have by their names and folders; all where neither
+    tells."""
+    layouts: set[Layout] = {"dcase2020", "dcase2021", "dcase2022"}
+    for path in map(PurePosixPath, paths):
+        if has_id_form(path.name):
+            layouts &= {"dcase2020"}
+        elif path.match("attributes_*.csv"):
+            layouts &= {"dcase2022"}
+        elif has_section_form(path.name):
+            of_folder = {"source_test": "dcase2021", "target_test": "dcase2021", "test": "dcase2022"}
+            layouts &= {of_folder.get(path.parent.name, layout) for layout in ("dcase2021", "dcase2022")}
+    return layouts
 
 
 def parse_name(path: Path, *, machine: str, folder: str, layout: Layout) -> Clip | None:
