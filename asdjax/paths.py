@@ -27,7 +27,7 @@ def expanded(text: str) -> str:
     such home.
     """
     home = os.path.expanduser(text)
-    if text.startswith("~") and home == text:
+    if text.startswith("~") and home == text and not os.path.lexists(text):
         raise InputError(f"{text}: expected a home folder for ~, got none; write the whole path, or ./~ for that name")
     return home
 

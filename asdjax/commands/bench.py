@@ -131,6 +131,11 @@ def _report(options: argparse.Namespace, measure: Measure, as_text: AsText) -> i
         console.require_writable(options.json)
     if getattr(options, "against", None):  # two processes share an accelerator's memory
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+    from asdjax import runtime
+
+    runtime.pin_numbers()
+    runtime.require_device()
     record = {}
     for record in measure(repeats):
         if options.json:

@@ -12,6 +12,7 @@ from typing import Any
 from asdjax.errors import InputError
 from asdjax.files import replace_text
 from asdjax.paths import composed, given
+from asdjax.progress import shown
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 """Exit codes; asdjax.stops has the one of an end by a signal."""
@@ -65,9 +66,9 @@ def width() -> int:
 
 
 def write(text: str) -> bool:
-    """What a command has to say; False where whoever read it has had enough of it."""
+    """Print to stdout. Return False if the reader closed the pipe."""
     try:
-        print(text, flush=True)
+        print(shown(text, sys.stdout), flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return False

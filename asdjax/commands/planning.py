@@ -33,9 +33,12 @@ def _plan(options: argparse.Namespace) -> int:
         console.require_writable(options.json)
     config = configfile.load(options.config, options.overrides)
 
+    from asdjax import runtime
     from asdjax.planning.plan import plan
     from asdjax.planning.table import of_plan
 
+    runtime.pin_numbers()
+    runtime.require_device()
     found = plan(config, options.devices)
     console.write(of_plan(found))
     if options.json:
