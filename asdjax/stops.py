@@ -164,7 +164,8 @@ def _listen(receiving: int) -> None:
         if impatient > 1 or not at_work:
             _end(f"stopped; {AGAIN}")
         if signals == 1:
-            _tell("stopping as soon as this is saved; a second signal ends at once")
+            at_once = "a second signal" if impatient else "Ctrl-C twice"
+            _tell(f"stopping as soon as this is saved; {at_once} ends at once")
     os.close(receiving)
 
 
