@@ -108,7 +108,7 @@ _SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
 @contextlib.contextmanager
 def locked_folder(folder: Path, *, wait: bool = True) -> Iterator[Path]:
     """`folder`, made where it is missing, to work in while no other process does; a second one waits, or is refused
-    where `wait` is False. A disk that cannot lock is said so once, and trusted.
+    where `wait` is False. Of a disk that cannot lock a warning is printed once.
 
     After an error the folders made for it go again as far as they are empty. Raises InputError, naming the file or
     folder, for what the system refuses and the user can mend: no space, no permission, a file in the way.
@@ -205,7 +205,7 @@ def _lock(folder: Path, wait: bool) -> int:
     """Return the folder, made where missing, open and locked: the system frees the lock when a process dies.
 
     Over NFS a lock needs a descriptor that is open for writing, which a folder never has: there, and on other disks
-    that cannot lock a folder, the lock is a file in it. Where that cannot be locked either, it is said once.
+    that cannot lock a folder, the lock is a file in it. Where that cannot be locked either, a warning is printed once.
     """
     while True:
         folder.mkdir(parents=True, exist_ok=True)

@@ -78,8 +78,8 @@ def has_section_form(name: str) -> bool:
 
 
 def layouts_of_names(paths: Iterable[str]) -> set[Layout]:
-    """Return the layouts that recordings and attribute tables may have by their names and folders; all where neither
-    tells."""
+    """Return the layouts that recordings and attribute tables may have by their names and folders; all of them where
+    neither shows it."""
     layouts: set[Layout] = {"dcase2020", "dcase2021", "dcase2022"}
     for path in map(PurePosixPath, paths):
         if has_id_form(path.name):

@@ -139,7 +139,7 @@ def _place(path: Path, prefix: str, year: int) -> Place:
 
 
 def _without_additions(name: str, prefix: str) -> tuple[str, int | None]:
-    """Return a file's name without what the official baseline adds, and the year that this tells."""
+    """Return a file's name without what the official baseline adds, and the year in that."""
     match = _BASELINE.fullmatch(name.removeprefix(f"{prefix}_").removesuffix(".csv"))
     if match is None:
         return name, None
@@ -155,7 +155,7 @@ def _misfit(name: str, prefix: str, year: int, other: int | None) -> str:
 
 
 def parse_file_name(file: str, prefix: str, year: int) -> Place | None:
-    """Return the place that a file's name tells of, None for a name that is none of that prefix and year.
+    """Return the place in a file's name, None for a name that is none of that prefix and year.
 
     From 2021 on `_test` may be left out.
     """
