@@ -15,10 +15,10 @@ from typing import NoReturn
 from asdjax import __version__
 from asdjax.commands import bench, console, corpus, demo, deployment, evaluation, planning, training
 from asdjax.commands.console import BAD_INPUT, FAILED
-from asdjax.errors import Diverged, InputError, Stopped
+from asdjax.errors import Diverged, InputError, Stopped, reason_of
 from asdjax.files import OF_THE_DISK, refused
 from asdjax.progress import say
-from asdjax.stops import STOPPED, watched
+from asdjax.stops import AGAIN, STOPPED, asked, watched
 
 _COMMANDS = (
     demo.add_demo,
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # else XLA talks into the progress bar of a long compilation
     try:
         with watched():
-            return options.run(options)
+            return _run(options)
     except InputError as error:
         return _failed(options, str(error), BAD_INPUT)
     except Stopped as stopped:
@@ -76,6 +76,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(options, str(advice), BAD_INPUT) if advice else _failed(options, _unforeseen(error), FAILED)
     except Exception as error:  # nothing is expected here: a defect of ours is told in one line too
         return _failed(options, _unforeseen(error), FAILED)
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Run the command. Whatever breaks once a signal asked for the end, as disks are unmounted too, is such an end."""
+    try:
+        return options.run(options)
+    except Stopped:
+        raise
+    except Exception as error:
+        if not asked():
+            raise
+        raise Stopped(f"stopped; {reason_of(error)}; {AGAIN}") from error
 
 
 def _unforeseen(error: Exception) -> str:
@@ -111,8 +123,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="asdjax",
         allow_abbrev=False,
         description="Detect machine faults by sound, trained on normal recordings only.",
-        epilog="Exit codes: 0 done; 2 bad usage, configuration or data; 75 stopped by SIGTERM or Ctrl-C "
-        "(run again; train goes on from what it saved); 1 anything else.",
+        epilog="Exit codes: 0 done; 2 bad usage, configuration or data; 75 stopped by SIGTERM or Ctrl-C, "
+        "a closed terminal or a batch system's notice (run again; train goes on from what it saved); 1 anything else.",
     )
     console.add_debug(parser, default=False)
     parser.add_argument("--version", action="version", version=f"asdjax {__version__}")

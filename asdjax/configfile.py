@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from asdjax.config import Config, default, fields_of, instead_of, kind_of_items, validate
 from asdjax.errors import InputError
 from asdjax.files import replace_text
+from asdjax.paths import composed, given
 
 FILE = "config.json"
 
@@ -52,8 +53,28 @@ def load(path: str, overrides: Mapping[str, str]) -> Config:
         raise InputError(f"{file}: config.{missing[0]} is missing; let get_config() start from asdjax.config.default()")
     for field, text in overrides.items():
         _override(config, field, text)
+    _as_on_disk(config)
     validate(config)
     return config
+
+
+def _as_on_disk(config: Config) -> None:
+    """Expand `~` in folders and spell them as the disk does; compose the names of machine types.
+
+    Values of another kind are left to `validate`.
+    """
+    data = config.data
+    if not all(isinstance(value, str) for value in (*(data.root or ()), *(data.machines or ()))):
+        return
+    data.root = data.root and tuple(map(_folder, data.root))
+    for field in ("truth", "store"):
+        data[field] = _folder(data[field]) if data[field] else data[field]
+    data.machines = data.machines and tuple(map(composed, data.machines))
+
+
+def _folder(text: str) -> str:
+    """Return a folder as `paths.given` takes it, as text that keeps what it says of the current folder."""
+    return str(given(text)) if text.startswith("~") or not text.isascii() else text
 
 
 def _called(file: Path) -> Config:
@@ -87,7 +108,7 @@ def make_absolute(config: Config) -> None:
 
 def _find(path: str) -> Path:
     shipped = [Path(__file__).with_name("configs"), Path(__file__).parent.parent / "configs"]
-    candidates = [Path(path), *(folder / f"{path}.py" for folder in shipped)]
+    candidates = [given(path), *(folder / f"{path}.py" for folder in shipped)]
     for candidate in candidates:
         if candidate.is_file() and candidate.suffix == ".py":
             return candidate
@@ -215,6 +236,7 @@ def change(config: Config, overrides: Mapping[str, str], free: tuple[str, ...]) 
             allowed = ", ".join(f"{name}*" if name.endswith(".") else name for name in free)
             raise InputError(f"--config.{field}: settled earlier; what may change here is {allowed}")
         _override(config, field, text)
+    _as_on_disk(config)
     make_absolute(config)
     validate(config)
 

@@ -77,12 +77,29 @@ _REMEDIES = {
     errno.ENAMETOOLONG: "choose shorter names",
     errno.ENOTDIR: "choose another folder",
     errno.EEXIST: "choose another folder",
-    errno.ENOLCK: "choose a folder on a disk that can lock files",
 }
 
 
 OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 """Of these the user is told wherever they come up: no defect of ours is behind them."""
+
+LOCK = ".lock"
+"""The file that is locked in a folder that cannot be."""
+
+_CANNOT_LOCK = (
+    errno.EBADF,
+    errno.EINVAL,
+    errno.ENOLCK,
+    errno.ENOSYS,
+    errno.ENOTSUP,
+    errno.EOPNOTSUPP,
+    errno.ENOTTY,
+    errno.EPROTONOSUPPORT,
+)
+"""What a disk answers that cannot lock, or not through such a descriptor."""
+
+_unlockable: set[int] = set()
+"""Disks of which it was said."""
 
 _SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
 """NumPy's words for a disk that is full."""
@@ -91,7 +108,7 @@ _SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
 @contextlib.contextmanager
 def locked_folder(folder: Path, *, wait: bool = True) -> Iterator[Path]:
     """`folder`, made where it is missing, to work in while no other process does; a second one waits, or is refused
-    where `wait` is False.
+    where `wait` is False. Of a disk that cannot lock a warning is printed once.
 
     After an error the folders made for it go again as far as they are empty. Raises InputError, naming the file or
     folder, for what the system refuses and the user can mend: no space, no permission, a file in the way.
@@ -106,7 +123,7 @@ def locked_folder(folder: Path, *, wait: bool = True) -> Iterator[Path]:
                 require_writable(folder)
                 yield folder
         finally:
-            os.close(handle)
+            _unlock(handle, folder)
     except OSError as error:
         advice = refused(error, folder)
         if advice is None:
@@ -123,6 +140,8 @@ def _gone_again(new: Iterable[Path]) -> Iterator[None]:
         with contextlib.suppress(OSError):
             for path in new:
                 if os.path.lexists(path):
+                    if os.listdir(path) == [LOCK]:
+                        (path / LOCK).unlink()
                     path.rmdir()
         raise
 
@@ -149,48 +168,97 @@ def no_space_told(text: str, where: Path | str) -> InputError | None:
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a process is at work in a folder, as `locked_folder` has it."""
+    """Return whether a process is at work in a folder, as `locked_folder` has it; False on a disk that cannot lock."""
+    return any(map(_is_held, (folder, folder / LOCK)))
+
+
+def _is_held(path: Path) -> bool:
     try:
-        handle = os.open(folder, os.O_RDONLY)
+        handle = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         return False
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
+    except OSError as error:
+        if error.errno not in _CANNOT_LOCK:
+            raise
     finally:
         os.close(handle)
     return False
 
 
+def may_write(folder: Path) -> bool:
+    """Return whether this user can make files in a folder."""
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
 def require_writable(folder: Path) -> None:
     """Raise InputError where no file can be made in a folder."""
-    if not os.access(folder, os.W_OK | os.X_OK):
+    if not may_write(folder):
         number = errno.EROFS if os.statvfs(folder).f_flag & os.ST_RDONLY else errno.EACCES
         raise InputError(f"{folder}: {os.strerror(number)}; {_REMEDIES[number]}")
 
 
 def _lock(folder: Path, wait: bool) -> int:
-    """The folder, made where missing, open and locked: the system frees the lock when a process dies."""
+    """Return the folder, made where missing, open and locked: the system frees the lock when a process dies.
+
+    Over NFS a lock needs a descriptor that is open for writing, which a folder never has: there, and on other disks
+    that cannot lock a folder, the lock is a file in it. Where that cannot be locked either, a warning is printed once.
+    """
     while True:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            _take(handle, folder, wait)
-            if os.path.exists(folder) and os.path.samestat(os.fstat(handle), os.stat(folder)):
+        for path, flags in ((folder, os.O_RDONLY), (folder / LOCK, os.O_RDWR | os.O_CREAT)):
+            handle = os.open(path, flags | os.O_CLOEXEC, 0o666)
+            try:
+                locked = _take(handle, folder, wait)
+                same = os.path.exists(path) and os.path.samestat(os.fstat(handle), os.stat(path))
+            except BaseException:
+                os.close(handle)
+                raise
+            if locked and same:
                 return handle
-        except BaseException:
             os.close(handle)
-            raise
-        os.close(handle)  # whoever had it has removed the folder meanwhile
+            if locked:  # whoever had it has removed the folder meanwhile
+                break
+        else:
+            (folder / LOCK).unlink(missing_ok=True)
+            _say_unlockable(folder, folder.stat().st_dev)
+            return os.open(folder, os.O_RDONLY)
 
 
-def _take(handle: int, folder: Path, wait: bool) -> None:
-    for wait_seconds in (0.1, 0.0):  # who looks whether it is free, see `is_locked`, has it for an instant
-        with contextlib.suppress(BlockingIOError):
-            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        sleep(wait_seconds)
-    if not wait:
-        raise InputError(f"{folder}: another asdjax process is at work in it; wait for it, or end it")
-    say(f"{folder}: another process is at work in it; waiting until it has ended")
-    return fcntl.flock(handle, fcntl.LOCK_EX)
+def _unlock(handle: int, folder: Path) -> None:
+    """Let go of a lock. A file made for it goes first: who waits for it looks again, as `_lock` does."""
+    with contextlib.suppress(FileNotFoundError):
+        if os.path.samestat(os.fstat(handle), os.stat(folder / LOCK)):
+            (folder / LOCK).unlink()
+    os.close(handle)
+
+
+def _say_unlockable(folder: Path, disk: int) -> None:
+    if disk not in _unlockable:
+        _unlockable.add(disk)
+        say(
+            f"{folder}: this disk cannot lock; see to it that no two asdjax processes work in the same folder, which "
+            "nothing here can notice"
+        )
+
+
+def _take(handle: int, folder: Path, wait: bool) -> bool:
+    """Lock a descriptor of a folder, or of the file in it; returns False where the disk cannot lock it."""
+    try:
+        for wait_seconds in (0.1, 0.0):  # who looks whether it is free, see `is_locked`, has it for an instant
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            sleep(wait_seconds)
+        if not wait:
+            raise InputError(f"{folder}: another asdjax process is at work in it; wait for it, or end it")
+        say(f"{folder}: another process is at work in it; waiting until it has ended")
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno in _CANNOT_LOCK:
+            return False
+        raise
+    return True

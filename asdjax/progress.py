@@ -24,9 +24,19 @@ _ECHO = 2
 
 
 def say(line: str) -> None:
-    """One line to the user that does not tear a bar in two; it is no matter if nobody is there to read it."""
+    """Print one line to standard error that does not tear a bar in two; a closed pipe is no error."""
     with suppress(BrokenPipeError):
-        tqdm.write(line, file=sys.stderr)
+        tqdm.write(shown(line, sys.stderr), file=sys.stderr)
+
+
+def shown(text: str, stream: Any) -> str:
+    """Return a text as a stream can show it: what its encoding lacks, as in names in another one, is escaped."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding, getattr(stream, "errors", None) or "strict")
+    except UnicodeEncodeError:
+        return text.encode(encoding, "backslashreplace").decode(encoding)
+    return text
 
 
 def wrapped(text: str, width: int) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 
+from asdjax.errors import InputError, reason_of
 from asdjax.progress import say
 
 _OF_A_GPU = {
@@ -25,6 +26,9 @@ _OF_A_GPU = {
 (512) had not compiled after 85 s on an H200, instead of after 30. Operations that do not need each other run beside
 each other, for half as many temporaries again: a step of six variants takes 26.3 ms there instead of 28.2."""
 
+
+_PACKAGES = {"cuda": "asdjax[cuda]", "gpu": "asdjax[cuda]", "rocm": "JAX for ROCm", "tpu": "asdjax[tpu]"}
+"""What makes JAX find devices of a platform."""
 
 _OF_NVIDIA = ("nvidia*", "dxg")
 """In /dev where there is a GPU of theirs."""
@@ -40,11 +44,40 @@ def _shortened(told: logging.LogRecord) -> bool:
 logging.getLogger("jax._src.xla_bridge").addFilter(_shortened)
 
 
-def prepare() -> None:
-    """Keep compiled programs between processes, in a folder that only this user can read.
+# what JAX takes from the environment that would change random draws, types or the order of operations; a run must go on
+# with the numbers that it began with
+_PINNED = {
+    "jax_accurate_erf_inv": False,
+    "jax_allow_f16_reductions": True,
+    "jax_debug_infs": False,
+    "jax_debug_key_reuse": False,
+    "jax_debug_nans": False,
+    "jax_default_dtype_bits": "64",
+    "jax_default_matmul_precision": None,
+    "jax_default_prng_impl": "threefry2x32",
+    "jax_disable_jit": False,
+    "jax_enable_custom_prng": False,
+    "jax_enable_x64": False,
+    "jax_explicit_x64_dtypes": "warn",
+    "jax_high_dynamic_range_gumbel": False,
+    "jax_legacy_prng_key": "allow",
+    "jax_numpy_dtype_promotion": "standard",
+    "jax_random_seed_offset": 0,
+    "jax_softmax_custom_jvp": False,
+    "jax_threefry_gpu_kernel_lowering": False,
+    "jax_threefry_partitionable": True,
+    "jax_use_hlo_logistic_lowering": None,
+}
 
-    JAX_COMPILATION_CACHE_DIR, if set, says where instead.
+
+def prepare() -> None:
+    """Set up JAX for a command: draws and types as asdjax's own, a device to compute on, a cache of compiled programs.
+
+    The cache is a folder that only this user can read; JAX_COMPILATION_CACHE_DIR, if set, says where instead. Raises
+    InputError where JAX has no device of the platforms that JAX_PLATFORMS names.
     """
+    pin_numbers()
+    require_device()
     warnings.filterwarnings("ignore", message="Some donated buffers were not usable")
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
     if jax.config.jax_compilation_cache_dir:
@@ -52,6 +85,39 @@ def prepare() -> None:
     cache = private_cache("xla")
     if cache:
         jax.config.update("jax_compilation_cache_dir", str(cache))
+
+
+def pin_numbers() -> None:
+    """Give JAX's switches of random numbers and types the values that asdjax computes with, whatever the environment
+    says; those that it says otherwise are named."""
+    ignored = []
+    for name, value in _PINNED.items():
+        if name not in jax.config.values:  # of another version of JAX
+            continue
+        before = jax.config.values[name]
+        jax.config.update(name, value)
+        if jax.config.values[name] != before and name.upper() in os.environ:
+            ignored.append(f"{name.upper()}={os.environ[name.upper()]}")
+    if ignored:
+        say(f"{', '.join(ignored)}: ignored, as a run's random draws and types are settled by its configuration")
+
+
+def require_device() -> None:
+    """Raise InputError where JAX has no device to compute on, saying what to install or set."""
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        asked = jax.config.jax_platforms
+        if not asked:
+            raise
+        unknown = [name for name in asked.split(",") if name != "cpu"]
+        package = next((_PACKAGES[name] for name in unknown if name in _PACKAGES), None)
+        install = f"install {package} where there is such a device, or " if package else ""
+        why = reason_of(error).rpartition(" (set JAX_PLATFORMS")[0] or "JAX has no plugin for it"
+        raise InputError(
+            f"JAX_PLATFORMS={asked}: expected a platform that JAX finds here, got none ({why}); {install}unset it, or "
+            "set it to cpu"
+        ) from error
 
 
 def compiler_options(platform: str) -> dict[str, bool | int | str] | None:

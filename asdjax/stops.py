@@ -1,12 +1,17 @@
-"""SIGTERM and Ctrl-C: an end at once where nothing would be lost, else once the dispatch in flight is saved.
+"""SIGTERM, Ctrl-C and their kind: an end at once where nothing would be lost, else once the dispatch is saved.
+
+Batch systems give notice of a time limit by SIGUSR1, SIGUSR2 or SIGXCPU and send SIGTERM later; a terminal that is
+closed sends SIGHUP. Each asks for the same end.
 
 What is on disk survives a kill (an evaluation that was being written is at worst written anew), so that ending at
 once is safe anywhere. A thread of its own hears the signals: the main thread may be in a compilation for minutes, and
 Python calls no handler meanwhile.
 """
 
+import errno
 import os
 import signal
+import stat
 import sys
 import threading
 from collections.abc import Iterator
@@ -17,7 +22,13 @@ from typing import NoReturn, Self
 
 from asdjax.errors import Stopped
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+IMPATIENT = (signal.SIGTERM, signal.SIGINT)
+"""Signals that end the process at once when a second of them comes."""
+
+NOTICES = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
+"""Signals that may come several times, SIGXCPU every second, and never end the process while it saves."""
+
+SIGNALS = (*IMPATIENT, *NOTICES)
 STOPPED = 75
 """Exit code: ended by a signal; the same command begins anew, or goes on where anything was saved (EX_TEMPFAIL)."""
 AGAIN = "run the same command again"
@@ -139,19 +150,22 @@ def _heard_by_main(*_: object) -> None:
 
 
 def _listen(receiving: int) -> None:
-    """Until the other end is closed."""
-    signals = 0
+    """Act on signals until the other end is closed."""
+    signals = impatient = 0
     while heard := os.read(receiving, 1):
         if heard[0] not in SIGNALS:
             continue
         signals += 1
+        impatient += heard[0] in IMPATIENT
         with _leaving:
             at_work = bool(_saving) or _heard  # the main thread may have heard it first, and saved by now
             if at_work:
                 ask()
-        if signals > 1 or not at_work:
+        if impatient > 1 or not at_work:
             _end(f"stopped; {AGAIN}")
-        _tell("stopping as soon as this is saved; a second signal ends at once")
+        if signals == 1:
+            at_once = "a second signal" if impatient else "Ctrl-C twice"
+            _tell(f"stopping as soon as this is saved; {at_once} ends at once")
     os.close(receiving)
 
 
@@ -163,7 +177,20 @@ def _end(line: str) -> NoReturn:
 
 
 def _tell(line: str) -> None:
-    """By os.write, as the main thread may be in the middle of printing; nobody may be there to read it."""
-    with suppress(OSError):
+    """Write a line by os.write, as the main thread may be in the middle of printing; nobody may be there to read it."""
+    try:
         rest_of_line = "\x1b[K" if os.isatty(2) else ""  # of what stood below a progress bar
         os.write(2, f"\nasdjax: {line}{rest_of_line}\n".encode())
+    except OSError as error:
+        if error.errno == errno.EIO:
+            _leave_terminal()
+
+
+def _leave_terminal() -> None:
+    """Send what is printed from here on nowhere: the terminal is gone, and to write to it would end the saving."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        with suppress(OSError):
+            if stat.S_ISCHR(os.fstat(stream).st_mode):
+                os.dup2(nowhere, stream)
+    os.close(nowhere)

@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import pytest
+from conftest import python
 
 from asdjax import runtime
 
@@ -117,3 +118,74 @@ def test_a_link_to_a_folder_of_ones_own_is_used(cache_home: Path, tmp_path: Path
     cache_home.mkdir()
     (cache_home / "asdjax").symlink_to(tmp_path / "elsewhere")
     assert runtime.private_cache("xla") == cache_home / "asdjax" / "xla"
+
+
+DRAWN = """
+import hashlib, sys
+import jax, jax.numpy as jnp, numpy as np
+from asdjax import runtime
+from asdjax.training import sampler
+
+runtime.prepare()
+plan = sampler.plan([0, 0, 1, 1], [False] * 4, [40] * 4, (0, 1))
+key = sampler.streams(0, "fan", ["a"], "phase1")[0]
+draw = sampler.draw(key, jnp.int32(3), plan, batch=8, piece_frames=32, max_weight=0.5)
+weights = jax.random.normal(sampler.stream(5, "x"), (16, 16))
+product = jax.jit(lambda x: jnp.tanh(x @ x.T / (1 + jnp.arange(16))))(weights)
+for array in (*draw, weights, product):
+    print(array.dtype, hashlib.sha256(np.asarray(array).tobytes()).hexdigest())
+"""
+
+SWITCHES = {
+    "JAX_ENABLE_X64": "1",
+    "JAX_THREEFRY_PARTITIONABLE": "0",
+    "JAX_DEFAULT_PRNG_IMPL": "rbg",
+    "JAX_ENABLE_CUSTOM_PRNG": "1",
+    "JAX_RANDOM_SEED_OFFSET": "7",
+    "JAX_NUMPY_DTYPE_PROMOTION": "strict",
+    "JAX_NUMPY_RANK_PROMOTION": "warn",
+    "JAX_DEFAULT_MATMUL_PRECISION": "bfloat16",
+    "JAX_DEFAULT_DTYPE_BITS": "32",
+    "JAX_LEGACY_PRNG_KEY": "error",
+    "JAX_DISABLE_JIT": "1",
+    "JAX_DEBUG_NANS": "1",
+}
+
+
+def test_draws_types_and_products_are_the_same_whatever_the_environment_says() -> None:
+    plain, switched = (python(DRAWN, env=env) for env in ({}, SWITCHES))
+    assert plain.returncode == 0, plain.stderr
+    assert switched.stdout == plain.stdout
+    assert plain.stdout.count("\n") == 8
+    assert "JAX_ENABLE_X64=1" in switched.stderr
+    assert "ignored, as a run's random draws and types are settled by its configuration" in switched.stderr
+    assert "ignored" not in plain.stderr
+
+
+def test_the_pinned_values_are_those_that_jax_has_by_itself() -> None:
+    """A run of a plain environment is as it was before they were pinned."""
+    before = {name: jax.config.values[name] for name in runtime._PINNED if name in jax.config.values}
+    runtime.pin_numbers()
+    assert {name: jax.config.values[name] for name in before} == before
+    assert len(before) >= 15
+
+
+@pytest.mark.parametrize(
+    ("platforms", "said"),
+    [
+        ("cuda", "install asdjax[cuda] where there is such a device, or unset it, or set it to cpu"),
+        ("tpu", "install asdjax[tpu] where"),
+        ("nonsense", "(Unable to initialize backend 'nonsense': "),
+    ],
+)
+def test_a_platform_that_jax_does_not_find_is_refused_in_one_line(platforms: str, said: str, tmp_path: Path) -> None:
+    run = "import sys; from asdjax.cli import main; sys.exit(main(sys.argv[1:]))"
+    words = ["train", "--config", "dcase2021", "--workdir", str(tmp_path / "run")]
+    ran = python(run, *words, env={"JAX_PLATFORMS": platforms})
+    assert ran.returncode == 2
+    (line,) = ran.stderr.splitlines()
+    assert line.startswith(
+        f"asdjax train: JAX_PLATFORMS={platforms}: expected a platform that JAX finds here, got none"
+    )
+    assert said in line
+    assert not (tmp_path / "run").exists()

@@ -1,13 +1,19 @@
 """Signals: an end at once where nothing would be lost, whatever the main thread is busy with, else when it is saved."""
 
+import os
+import pty
 import signal
 import subprocess
 import sys
 
 import pytest
 
+from asdjax import cli, stops
+from asdjax.errors import InputError
+
 ALL_SAVED = "stopped; all is saved; run the same command again to go on\n"
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+NOTICES = pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU])
 
 BUSY = """
 import hashlib
@@ -135,10 +141,11 @@ except Stopped as stopped:
 HEEDING = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
 
 
-def running(code: str) -> subprocess.Popen:
-    """A program that has said that it is busy."""
+def running(code: str, first: str = "") -> subprocess.Popen:
+    """Start a program, and wait until it has said that it is busy; `first` is what it does before all else."""
     pipe = subprocess.PIPE
-    process = subprocess.Popen([sys.executable, "-c", HEEDING + code], stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+    words = [sys.executable, "-c", HEEDING + first + code]
+    process = subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "busy\n"
     return process
@@ -207,3 +214,65 @@ def test_a_second_signal_ends_at_once():
         process.wait(60)
         assert process.returncode == 75
         assert process.stdout.read() == ""
+
+
+@NOTICES
+@pytest.mark.parametrize("code", [EARLY, BUSY], ids=["not watched yet", "busy"])
+def test_a_notice_of_a_batch_system_or_terminal_ends_what_loses_nothing(code: str, number: signal.Signals):
+    with running(code) as process:
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert err == "\nasdjax: stopped; run the same command again\n"
+
+
+@NOTICES
+def test_notices_however_many_and_a_signal_after_them_wait_for_the_saving(number: signal.Signals):
+    """SIGXCPU comes every second, and SIGTERM some time after a notice."""
+    with running(SAVING) as process:
+        process.send_signal(number)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "saving\n"
+        for later in (number, number, signal.SIGTERM):
+            process.send_signal(later)
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(0.2)
+        out, _ = process.communicate(timeout=60)
+    assert (process.returncode, out) == (0, f"saved\n{ALL_SAVED}")
+
+
+@pytest.mark.parametrize("code", [EARLY, BUSY], ids=["not watched yet", "busy"])
+def test_what_was_started_by_nohup_outlives_its_terminal(code: str):
+    with running(code, "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n") as process:
+        process.send_signal(signal.SIGHUP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 75
+
+
+CHATTY = SAVING.replace("sys.stdin.read()", "time.sleep(1)\n        print('x' * 10, file=sys.stderr, flush=True)")
+
+
+def test_work_is_saved_though_its_terminal_was_closed(tmp_path):
+    ours, theirs = pty.openpty()
+    code = CHATTY + f"open({str(tmp_path / 'saved')!r}, 'w').close()\n"
+    with subprocess.Popen(
+        [sys.executable, "-c", HEEDING + code], stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+    ) as process:
+        os.close(theirs)
+        assert os.read(ours, 100).startswith(b"busy")
+        os.close(ours)
+        process.send_signal(signal.SIGHUP)
+        process.wait(60)
+    assert (tmp_path / "saved").exists()
+
+
+def test_what_breaks_after_a_signal_ends_with_the_code_of_a_stop(monkeypatch: pytest.MonkeyPatch, capsys):
+    def work(options):
+        stops.ask()
+        raise InputError("the disk is gone")
+
+    monkeypatch.setattr("asdjax.commands.corpus._check", work)
+    assert cli.main(["check", "--config", "dcase2021"]) == 75
+    assert "stopped; the disk is gone; run the same command again" in capsys.readouterr().err

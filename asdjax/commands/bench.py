@@ -38,7 +38,9 @@ def add_bench(commands: Any) -> None:
 
 def _add(parts: Any, name: str, run: Callable[[argparse.Namespace], int], what: str) -> argparse.ArgumentParser:
     parser = console.add_command(parts, name, run, what)
-    parser.add_argument("--json", type=Path, metavar="F", help="write the figures as JSON, each time there are more")
+    parser.add_argument(
+        "--json", type=console.path, metavar="F", help="write the figures as JSON, each time there are more"
+    )
     parser.add_argument("--repeats", metavar="N", help="turns of each rival (default: by time, 3 or more)")
     return parser
 
@@ -57,7 +59,7 @@ def _add_train(parts: Any) -> None:
     parser.add_argument("--stacked", metavar="N", help="so many machine types in one program too, beside one alone")
     parser.add_argument(
         "--profile",
-        type=Path,
+        type=console.path,
         metavar="DIR",
         help="trace each program of one machine type into DIR, and say where its time goes",
     )
@@ -129,6 +131,11 @@ def _report(options: argparse.Namespace, measure: Measure, as_text: AsText) -> i
         console.require_writable(options.json)
     if getattr(options, "against", None):  # two processes share an accelerator's memory
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+    from asdjax import runtime
+
+    runtime.pin_numbers()
+    runtime.require_device()
     record = {}
     for record in measure(repeats):
         if options.json:

@@ -11,6 +11,8 @@ from typing import Any
 
 from asdjax.errors import InputError
 from asdjax.files import replace_text
+from asdjax.paths import composed, given
+from asdjax.progress import shown
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 """Exit codes; asdjax.stops has the one of an end by a signal."""
@@ -41,8 +43,21 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 
 
 def names(text: str) -> tuple[str, ...]:
-    """An argument of the form A,B."""
-    return tuple(word.strip() for word in text.split(",") if word.strip())
+    """Read an argument of the form A,B."""
+    return tuple(composed(word.strip()) for word in text.split(",") if word.strip())
+
+
+def name(text: str) -> str:
+    """Read the name of a machine type or section."""
+    return composed(text)
+
+
+def path(text: str) -> Path:
+    """Read a path, as `paths.given` takes it."""
+    try:
+        return given(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def width() -> int:
@@ -51,9 +66,9 @@ def width() -> int:
 
 
 def write(text: str) -> bool:
-    """What a command has to say; False where whoever read it has had enough of it."""
+    """Print to stdout. Return False if the reader closed the pipe."""
     try:
-        print(text, flush=True)
+        print(shown(text, sys.stdout), flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return False

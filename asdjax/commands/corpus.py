@@ -1,7 +1,6 @@
 """What sounds there are: made up, fetched, checked."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from asdjax.commands import console
@@ -13,7 +12,7 @@ def add_synthesize(commands: Any) -> None:
     parser = console.add_command(
         commands, "synthesize", _synthesize, "write synthetic machines in the layout of DCASE 2021"
     )
-    parser.add_argument("--out", type=Path, required=True, help="the folder to write")
+    parser.add_argument("--out", type=console.path, required=True, help="the folder to write")
     parser.add_argument("--machines", type=console.names, default=(), metavar="A,B", help="default: all seven of 2021")
     parser.add_argument("--sections", type=int, default=3, help="per machine type (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
@@ -48,9 +47,11 @@ def add_download(commands: Any) -> None:
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--year", type=int, metavar="Y", help="of the challenge, from Zenodo's records")
-    source.add_argument("--zips", type=Path, metavar="DIR", help="or a folder with the challenge's zips: no connection")
+    source.add_argument(
+        "--zips", type=console.path, metavar="DIR", help="or a folder with the challenge's zips: no connection"
+    )
     parser.add_argument("--machines", type=console.names, default=(), metavar="A,B", help="default: all that are there")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to fill")
+    parser.add_argument("--out", type=console.path, required=True, metavar="DIR", help="the folder to fill")
 
 
 def _download(options: argparse.Namespace) -> int:
@@ -69,7 +70,7 @@ def add_check(commands: Any) -> None:
     """Add `asdjax check` to the commands of the parser."""
     parser = console.add_command(commands, "check", _check, "list what is in a corpus and what is wrong with it")
     console.add_config(parser)
-    parser.add_argument("--json", type=Path, metavar="F", help="write the same as JSON")
+    parser.add_argument("--json", type=console.path, metavar="F", help="write the same as JSON")
 
 
 def _check(options: argparse.Namespace) -> int:

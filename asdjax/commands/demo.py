@@ -13,7 +13,7 @@ def add_demo(commands: Any) -> None:
     parser = console.add_command(
         commands, "demo", _demo, "synthesize small machines, train six variants in both phases, evaluate"
     )
-    parser.add_argument("--workdir", type=Path, default=Path("asdjax-demo"), help="default: %(default)s")
+    parser.add_argument("--workdir", type=console.path, default=Path("asdjax-demo"), help="default: %(default)s")
 
 
 def _demo(options: argparse.Namespace) -> int:

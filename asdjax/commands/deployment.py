@@ -1,7 +1,6 @@
 """What was evaluated put to use: new clips scored here, functions to score them elsewhere."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from asdjax.commands import console
@@ -21,9 +20,9 @@ def add_score(commands: Any) -> None:
         metavar="CLIP",
         help="recordings (WAV, FLAC, AIFF, CAF, W64); - reads paths from standard input",
     )
-    parser.add_argument("--workdir", type=Path, required=True, metavar="W")
-    parser.add_argument("--machine", required=True, metavar="M", help="machine type")
-    parser.add_argument("--section", required=True, metavar="S")
+    parser.add_argument("--workdir", type=console.path, required=True, metavar="W")
+    parser.add_argument("--machine", type=console.name, required=True, metavar="M", help="machine type")
+    parser.add_argument("--section", type=console.name, required=True, metavar="S")
     parser.add_argument("--domain", choices=("source", "target"), help="only where banks or thresholds go by it")
     parser.add_argument("--system", metavar="NAME", help="of table.md (default: all models)")
     parser.add_argument("--split", choices=("dev", "eval"), help="default: dev if it was evaluated, else eval")
@@ -50,8 +49,8 @@ def add_export(commands: Any) -> None:
     parser = console.add_command(
         commands, "export", _export, "write what was evaluated as functions that need JAX, not asdjax"
     )
-    parser.add_argument("--workdir", type=Path, required=True, metavar="W")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
+    parser.add_argument("--workdir", type=console.path, required=True, metavar="W")
+    parser.add_argument("--out", type=console.path, required=True, metavar="DIR", help="a new folder")
     parser.add_argument(
         "--machines", type=console.names, default=(), metavar="A,B", help="default: all that were evaluated"
     )

@@ -1,7 +1,6 @@
 """How good it is: a work directory judged and explained, anybody's score files judged."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from asdjax.commands import console
@@ -19,7 +18,7 @@ def add_evaluate(commands: Any) -> None:
         "--config.baselines.FIELD how the auto-encoder of --baselines is trained."
     )
     parser.set_defaults(configurable=True)
-    parser.add_argument("--workdir", type=Path, required=True, metavar="W")
+    parser.add_argument("--workdir", type=console.path, required=True, metavar="W")
     parser.add_argument("--split", choices=("dev", "eval"), default="dev", help="labelled or unlabelled test clips")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--step", type=int, metavar="N", help="judge this checkpoint (default: the newest)")
@@ -73,7 +72,7 @@ def add_report(commands: Any) -> None:
     )
     parser.epilog = "--config.data.store=DIR says where the decoded audio lies now."
     parser.set_defaults(configurable=True)
-    parser.add_argument("--workdir", type=Path, required=True, metavar="W")
+    parser.add_argument("--workdir", type=console.path, required=True, metavar="W")
     parser.add_argument("--split", choices=("dev", "eval"), help="default: dev if it was evaluated, else eval")
     parser.add_argument(
         "--clips", type=_few, default=3, metavar="N", help="explained of each kind (default: %(default)s)"
@@ -103,9 +102,9 @@ def add_metrics(commands: Any) -> None:
         commands, "metrics", _metrics, "judge anybody's folder of score files like the challenge"
     )
     parser.add_argument("--year", type=int, required=True, metavar="Y", help="2020 to 2026")
-    parser.add_argument("--scores", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--truth", type=Path, metavar="DIR", help="truth of an evaluation set")
-    parser.add_argument("--json", type=Path, metavar="F", help="write the figures as JSON")
+    parser.add_argument("--scores", type=console.path, required=True, metavar="DIR")
+    parser.add_argument("--truth", type=console.path, metavar="DIR", help="truth of an evaluation set")
+    parser.add_argument("--json", type=console.path, metavar="F", help="write the figures as JSON")
 
 
 def _metrics(options: argparse.Namespace) -> int:

@@ -1,7 +1,6 @@
 """What a training would take elsewhere."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from asdjax.commands import console
@@ -24,7 +23,7 @@ def add_plan(commands: Any) -> None:
         metavar="D",
         help="v5e:4x4, v5p:2x2x1, v6e:1x1, ..., h200:N, h100:N, a100:N, gpu:N, cpu:N",
     )
-    parser.add_argument("--json", type=Path, metavar="F", help="write the same as JSON")
+    parser.add_argument("--json", type=console.path, metavar="F", help="write the same as JSON")
 
 
 def _plan(options: argparse.Namespace) -> int:
@@ -34,9 +33,12 @@ def _plan(options: argparse.Namespace) -> int:
         console.require_writable(options.json)
     config = configfile.load(options.config, options.overrides)
 
+    from asdjax import runtime
     from asdjax.planning.plan import plan
     from asdjax.planning.table import of_plan
 
+    runtime.pin_numbers()
+    runtime.require_device()
     found = plan(config, options.devices)
     console.write(of_plan(found))
     if options.json:

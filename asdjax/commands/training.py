@@ -2,7 +2,6 @@
 
 import argparse
 import shlex
-from pathlib import Path
 from typing import Any
 
 from asdjax.commands import console
@@ -15,7 +14,7 @@ def add_train(commands: Any) -> None:
         commands, "train", _train, "train every machine type's fleet; goes on where an earlier run ended"
     )
     console.add_config(parser)
-    parser.add_argument("--workdir", type=Path, required=True, metavar="W")
+    parser.add_argument("--workdir", type=console.path, required=True, metavar="W")
 
 
 def _train(options: argparse.Namespace) -> int:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from asdjax.paths import composed
+
 Domain = Literal["source", "target"]
 Split = Literal["train", "test"]
 Label = Literal["normal", "anomaly"]
@@ -40,8 +42,11 @@ class Clip:
 
     @property
     def name(self) -> str:
-        """The base name, the key by which score files refer to the clip; in a challenge's layout it ends in .wav."""
-        return self.alias or self.path.name
+        """The base name in composed form, the key by which score files refer to the clip.
+
+        In a challenge's layout it ends in .wav.
+        """
+        return composed(self.alias or self.path.name)
 
 
 @dataclass(frozen=True, slots=True)

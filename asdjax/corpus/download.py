@@ -5,7 +5,7 @@ DIR/zips holds what was downloaded, DIR/dev_data and DIR/eval_data one folder pe
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,10 +14,13 @@ from urllib.request import urlopen
 
 from tqdm import tqdm
 
+from asdjax.corpus.clips import Layout
 from asdjax.corpus.layouts import scan
-from asdjax.corpus.unzip import look_into, unpack
+from asdjax.corpus.names import layouts_of_names
+from asdjax.corpus.unzip import look_into, names_in, unpack
 from asdjax.errors import InputError
 from asdjax.files import locked_folder
+from asdjax.paths import composed
 from asdjax.progress import say
 
 ZENODO = "https://zenodo.org/api/records"
@@ -39,6 +42,12 @@ TIMEOUT_S = 30
 _ARCHIVE = re.compile(
     r"(?P<set>dev|eval)(_data)?(_(?P<before>train|test))?_(?P<machine>\w+?)(_(?P<after>train|test))?(?P<again>_r\d+)?\.zip"
 )
+# what browsers and file managers add to the name of a second copy, before the ending or in front
+_OF_A_COPY = re.compile(
+    r"^(?:copy of|kopie von|copie de|copia de) |(?: ?\(\d+\)| -? ?(?:copy|kopie|copie|copia)(?: \d+)?| \d+)+(?=\.zip$)",
+    re.I,
+)
+_UNFINISHED = (".crdownload", ".part", ".partial", ".download", ".opdownload", ".tmp", ".aria2", ".!ut")
 
 
 class Archive(NamedTuple):
@@ -54,10 +63,20 @@ class Archive(NamedTuple):
     md5: str
 
 
+class Record(NamedTuple):
+    """A record of Zenodo: its address, the licence that it states, its zips, and sizes in bytes by file name."""
+
+    address: str
+    licence: str
+    archives: list[Archive]
+    sizes: Mapping[str, int]
+
+
 def download(out: Path, year: int, machines: Sequence[str] = (), *, records: str = ZENODO) -> int:
     """Download and unpack a year's recordings; returns the number of clips.
 
-    What is already there, whole, is not downloaded again. `records` is the address of the records' listing.
+    What is already there, whole, is not downloaded again. Each record's licence and size are said before anything is
+    downloaded. `records` is the address of the records' listing.
     Raises InputError for a year without known records, an unknown machine type, and where a file cannot be had or is
     not what its record says.
     """
@@ -66,7 +85,10 @@ def download(out: Path, year: int, machines: Sequence[str] = (), *, records: str
         raise InputError(
             f"--year: expected one of {known}, got {year}, whose records are not known; give --zips DIR instead"
         )
-    archives = _chosen([a for record in RECORDS[year] for a in _listed(f"{records}/{record}")], machines)
+    listed = [_listed(f"{records}/{record}") for record in RECORDS[year]]
+    archives = _chosen([archive for record in listed for archive in record.archives], machines)
+    for record in listed:
+        say(_described(record, archives))
     with locked_folder(out):
         for left in (out / "zips").glob("tmp*"):  # what an ended download left: pooch's name until a file is whole
             left.unlink()
@@ -82,41 +104,113 @@ def unpack_zips(out: Path, zips: Path, machines: Sequence[str] = ()) -> int:
     """
     if not zips.is_dir():
         raise InputError(f"{zips}: expected a folder with zips, there is none; check --zips")
-    archives = _chosen(
-        _named((path.name, str(path), "") for path in sorted(zips.iterdir()) if path.is_file()), machines
-    )
+    files = [path for path in sorted(zips.iterdir()) if not path.name.startswith(".")]
+    found = _named((path.name, str(path), "") for path in files if path.is_file())
+    taken = {archive.place for archive in found}
+    passed_over = [path.name for path in files if str(path) not in taken]
+    if passed_over:
+        say(f"{zips}: passed over {', '.join(map(_passed_over, passed_over))}")
+    archives = _chosen(found, machines)
     if not archives:
         raise InputError(f"{zips}: expected zips such as dev_data_fan.zip or eval_data_fan_train.zip, found none")
+    _require_one_year(out, [Path(archive.place) for archive in archives])
     with locked_folder(out):
         return _unpacked(out, [(Path(archive.place), archive) for archive in archives])
 
 
-def _listed(record: str) -> list[Archive]:
-    """A record's zips, with their MD5."""
+def _passed_over(name: str) -> str:
+    """Return a file's name, and why it is not unpacked."""
+    if name.lower().endswith(_UNFINISHED):
+        return f"{name!r} (a download that has not ended)"
+    if _ARCHIVE.fullmatch(_original_name(name)):
+        return f"{name!r} (a folder, an older edition or a second copy)"
+    return f"{name!r} (not the name of a zip of the challenge)"
+
+
+def _original_name(name: str) -> str:
+    """Return the name of a file before a browser or file manager made a copy of it."""
+    name = composed(name)
+    if name.lower().endswith(".zip"):
+        name = f"{name[:-4]}.zip"
+    return _OF_A_COPY.sub("", name)
+
+
+def _require_one_year(out: Path, zips: Sequence[Path]) -> None:
+    """Raise InputError where archives, and what was unpacked into `out` earlier, have layouts of different years."""
+    there = [path for folder in FOLDERS for path in (out / folder).rglob("*") if path.is_file()]
+    seen = {out: layouts_of_names(path.as_posix() for path in there)} if there else {}
+    for path in zips:
+        layouts = layouts_of_names(names_in(path))
+        if not layouts:
+            raise InputError(f"{path}: expected recordings of one year, got names of several; get it again")
+        for other, of_other in seen.items():
+            if not layouts & of_other:
+                raise InputError(
+                    f"{path}: expected recordings of one year, got names of {_years(layouts)} here and of "
+                    f"{_years(of_other)} in {other}; unpack each year into an --out of its own"
+                )
+        seen[path] = layouts
+
+
+def _years(layouts: Collection[Layout]) -> str:
+    return " or ".join(
+        {"dcase2022": "2022 or later"}.get(layout, layout.removeprefix("dcase")) for layout in sorted(layouts)
+    )
+
+
+def _listed(address: str) -> Record:
+    """Return a record: its zips with their MD5, licence and sizes."""
     try:
-        with urlopen(record, timeout=TIMEOUT_S) as answer:
-            files = json.load(answer)["files"]
+        with urlopen(address, timeout=TIMEOUT_S) as answer:
+            content = json.load(answer)
+        files = content["files"]
         archives = _named((file["key"], file["links"]["self"], file["checksum"]) for file in files)
+        sizes = {file["key"]: file["size"] for file in files if isinstance(file.get("size"), int)}
+        record = Record(address, _licence(content), archives, sizes)
     except (URLError, OSError, HTTPException) as error:
-        raise InputError(f"{record}: cannot be reached ({error}); try again later, or give --zips") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{record}: expected a record's list of files, came something else ({error!r})") from error
+        raise InputError(f"{address}: cannot be reached ({error}); try again later, or give --zips") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{address}: expected a record's list of files, got something else ({error!r})") from error
     if not archives:
-        raise InputError(f"{record}: expected zips such as dev_data_fan.zip in the record, found none; give --zips")
-    return archives
+        raise InputError(f"{address}: expected zips such as dev_data_fan.zip in the record, found none; give --zips")
+    return record
+
+
+def _licence(content: Mapping[str, Any]) -> str:
+    """Return the licence that a record states, in either of the forms that Zenodo has used; empty where it has none."""
+    about = content.get("metadata")
+    about = about if isinstance(about, dict) else {}
+    stated = about.get("license") or about.get("rights") or content.get("license") or []
+    stated = stated if isinstance(stated, list) else [stated]
+    words = [one.get("id") or one.get("title") if isinstance(one, dict) else one for one in stated]
+    return ", ".join(str(word) for word in words if word)
+
+
+def _described(record: Record, chosen: Collection[Archive]) -> str:
+    """Return the licence of a record and the size of what is wanted of it."""
+    wanted = [archive for archive in record.archives if archive in chosen]
+    sizes = [record.sizes.get(archive.name) for archive in wanted]
+    known = [size for size in sizes if size is not None]
+    size = f"{sum(known) / 1e9:.2f} GB" if len(known) == len(sizes) else "size not stated"
+    zips = "1 zip" if len(wanted) == 1 else f"{len(wanted)} zips"
+    return f"{record.address}: licence {record.licence or 'not stated, see the record'}; {zips}, {size}"
 
 
 def _named(files: Iterable[tuple[str, str, str]]) -> list[Archive]:
-    """The files (name, place, MD5) that are the challenge's zips, of those published anew only the last."""
+    """Return the files (name, place, MD5) that are the challenge's zips, of several editions or copies only one: the
+    last edition, the one whose name is the record's."""
     newest: dict[tuple[str, str, str], Archive] = {}
     for name, place, md5 in files:
-        if (match := _ARCHIVE.fullmatch(name)) is None:
+        if (match := _ARCHIVE.fullmatch(_original_name(name))) is None:
             continue
         part = match["before"] or match["after"] or ""
         again = int((match["again"] or "_r1").removeprefix("_r"))
         archive = Archive(name, f"{match['set']}_data", match["machine"], part, again, place, md5)
         key = archive.folder, archive.machine, part
-        if key not in newest or newest[key].again < again:
+        if key not in newest or (newest[key].again, newest[key].name == _original_name(newest[key].name)) < (
+            again,
+            name == _original_name(name),
+        ):
             newest[key] = archive
     return list(newest.values())
 
@@ -152,7 +246,7 @@ def _fetch(archive: Archive, folder: Path) -> None:
         raise InputError(f"{archive.place}: cannot be downloaded ({why}); run the same command again") from error
     except ValueError as error:  # pooch: of another hash
         raise InputError(
-            f"{archive.place}: expected {archive.md5}, came other contents in {ATTEMPTS} attempts; run the same "
+            f"{archive.place}: expected {archive.md5}, got other contents in {ATTEMPTS} attempts; run the same "
             "command again, or get it by hand and give --zips"
         ) from error
     finally:

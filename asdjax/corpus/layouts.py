@@ -12,6 +12,7 @@ from asdjax.corpus.names import EXPECTED, FOLDERS, as_wav, has_id_form, has_sect
 from asdjax.corpus.tables import MANIFEST, is_attributes_table, read_attributes, read_manifest
 from asdjax.corpus.truth import join_truth
 from asdjax.errors import InputError
+from asdjax.paths import composed, located
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +69,13 @@ def scan(
         found = _scan_manifests(paths, machines)
     else:
         found = _scan_folders(paths, layout, machines)
-    return replace(found, clips=tuple(join_truth(found.clips, found.layout, Path(truth)))) if truth else found
+    return replace(found, clips=tuple(join_truth(found.clips, found.layout, located(Path(truth))))) if truth else found
 
 
 def _existing(roots: Sequence[str | Path]) -> list[Path]:
     if not roots:
         raise InputError("data.root: expected one or several folders, came none; give --config.data.root")
-    paths = [Path(root) for root in roots]
+    paths = [located(Path(root)) for root in roots]
     for path in paths:
         if paths.count(path) > 1:
             raise InputError(f"{path}: expected each folder once, came twice; check data.root")
@@ -108,7 +109,7 @@ def _scan_manifests(roots: list[Path], machines: Sequence[str]) -> Scan:
         found, bad = read_manifest(root)
         clips += found
         unparsed += bad
-    _check_machines(machines, {clip.machine for clip in clips}, roots)
+    machines = _checked(machines, {clip.machine for clip in clips}, roots)
     chosen = [clip for clip in clips if not machines or clip.machine in machines]
     return _finish("manifest", chosen, unparsed, [], roots)
 
@@ -129,8 +130,8 @@ def _scan_folders(roots: list[Path], layout: str, machines: Sequence[str]) -> Sc
         found, others = _machine_folders(root)
         folders += found
         left_out += others
-    _check_machines(machines, {folder.name for folder in folders}, roots)
-    folders = [folder for folder in folders if not machines or folder.name in machines]
+    machines = _checked(machines, {composed(folder.name) for folder in folders}, roots)
+    folders = [folder for folder in folders if not machines or composed(folder.name) in machines]
     clip_folders: list[_ClipFolder] = []
     for folder in folders:
         found, others = _clip_folders(folder)
@@ -171,7 +172,7 @@ def _clip_folders(machine: Path) -> tuple[list[_ClipFolder], list[Path]]:
             left_out.append(path)
             continue
         deeper, files = _list(path)
-        found.append(_ClipFolder(machine.name, path, tuple(p.name for p in files if _is_recording(p.name))))
+        found.append(_ClipFolder(composed(machine.name), path, tuple(p.name for p in files if _is_recording(p.name))))
         left_out += deeper + [p for p in files if not _is_recording(p.name)]
     return found, left_out
 
@@ -245,14 +246,17 @@ def _with_tables(clips: list[Clip], machine_folders: list[Path]) -> list[Clip]:
     ]
 
 
-def _check_machines(wanted: Sequence[str], present: set[str], roots: list[Path]) -> None:
+def _checked(wanted: Sequence[str], present: set[str], roots: list[Path]) -> list[str]:
+    """Return the machine types that are wanted, composed; raises InputError where one is not present."""
+    wanted = list(map(composed, wanted))
     unknown = sorted(set(wanted) - present)
     if unknown:
         there = ", ".join(sorted(present)) or "none"
         raise InputError(
             f"data.machines: expected machine types under {_listed(roots)} ({there}), "
-            f"came {', '.join(unknown)}; correct the names{_of_several(wanted)}"
+            f"got {', '.join(unknown)}; correct the names{_of_several(wanted)}"
         )
+    return wanted
 
 
 def _finish(

@@ -1,11 +1,13 @@
 """What the base name of a challenge's recording says; folders above it are never read for meaning."""
 
 import re
-from pathlib import Path
-from typing import cast
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple, cast
 
 from asdjax.corpus.clips import Clip, Domain, Label, Layout, Split
 from asdjax.corpus.kinds import ENDINGS
+from asdjax.paths import composed
 
 FOLDERS: dict[str, tuple[Split, Domain | None]] = {
     "train": ("train", None),
@@ -43,6 +45,35 @@ def as_wav(name: str) -> str:
     return f"{stem}.wav" if dot and f".{ending.lower()}" in ENDINGS and ending.lower() != "wav" else name
 
 
+class Said(NamedTuple):
+    """What the name of a challenge's recording says; None where it is silent. Words are in lower case."""
+
+    section: str
+    domain: Domain | None
+    split: Split | None
+    label: Label | None
+    attributes: Attributes
+
+
+def read_name(name: str, layout: Layout) -> Said | None:
+    """Return what a base name says in a layout, None for one that has not the layout's form.
+
+    The one reader of names, for recordings, truth and score files alike: case does not matter, from 2021 on `test` may
+    be left out, and attributes may be empty. Every recording of 2020 is of the source domain.
+    """
+    match = (_ID_NAME if layout == "dcase2020" else _SECTION_NAME).fullmatch(as_wav(composed(name)))
+    if match is None:
+        return None
+    words = {field: value and value.lower() for field, value in match.groupdict().items()}
+    return Said(
+        match["section"],
+        cast("Domain | None", "source" if layout == "dcase2020" else words["domain"]),
+        cast("Split | None", words.get("split")),
+        cast("Label | None", words["label"]),
+        split_attributes(match["tail"] or "") if "tail" in words else (),
+    )
+
+
 def has_id_form(name: str) -> bool:
     """Whether `name` is one of 2020, where sections are machine ids."""
     return _ID_NAME.fullmatch(as_wav(name)) is not None
@@ -53,44 +84,53 @@ def has_section_form(name: str) -> bool:
     return _SECTION_NAME.fullmatch(as_wav(name)) is not None
 
 
+def layouts_of_names(paths: Iterable[str]) -> set[Layout]:
+    """Return the layouts that recordings and attribute tables may have by their names and folders; all of them where
+    neither shows it."""
+    layouts: set[Layout] = {"dcase2020", "dcase2021", "dcase2022"}
+    for path in map(PurePosixPath, paths):
+        if has_id_form(path.name):
+            layouts &= {"dcase2020"}
+        elif path.match("attributes_*.csv"):
+            layouts &= {"dcase2022"}
+        elif has_section_form(path.name):
+            of_folder = {"source_test": "dcase2021", "target_test": "dcase2021", "test": "dcase2022"}
+            layouts &= {of_folder.get(path.parent.name, layout) for layout in ("dcase2021", "dcase2022")}
+    return layouts
+
+
 def parse_name(path: Path, *, machine: str, folder: str, layout: Layout) -> Clip | None:
     """The clip that `path` is by its base name, None where the name has no form that belongs in `folder`.
 
     `folder` is a key of FOLDERS. A name that contradicts its folder (a test clip or an anomaly among the
     training clips, a target clip in source_test) does not belong.
     """
-    match = (_ID_NAME if layout == "dcase2020" else _SECTION_NAME).fullmatch(as_wav(path.name))
-    if match is None:
+    said = read_name(path.name, layout)
+    if said is None:
         return None
-    said = {field: value and value.lower() for field, value in match.groupdict().items()}
     split, folder_domain = FOLDERS[folder]
-    if layout == "dcase2020":
-        domain, fits = "source", folder in ("train", "test")
-    else:
-        domain = said["domain"]
-        fits = _fits(said, folder, split, folder_domain, layout)
-    if not fits or (split == "train" and said["label"] != "normal"):
+    fits = folder in ("train", "test") if layout == "dcase2020" else _fits(said, folder, split, folder_domain, layout)
+    if not fits or (split == "train" and said.label != "normal"):
         return None
-    tail = "" if layout == "dcase2020" else match["tail"] or ""
     return Clip(
         path=path,
         machine=machine,
-        section=match["section"],
+        section=said.section,
         split=split,
-        domain=cast("Domain | None", domain),
-        label=cast("Label | None", said["label"]),
-        attributes=split_attributes(tail),
-        blind=said["label"] is None,
+        domain=said.domain,
+        label=said.label,
+        attributes=said.attributes,
+        blind=said.label is None,
         alias="" if as_wav(path.name) == path.name else as_wav(path.name),
     )
 
 
-def _fits(said: dict[str, str | None], folder: str, split: Split, folder_domain: Domain | None, layout: Layout) -> bool:
+def _fits(said: Said, folder: str, split: Split, folder_domain: Domain | None, layout: Layout) -> bool:
     if split == "train":
-        return said["split"] == "train" and said["domain"] is not None
+        return said.split == "train" and said.domain is not None
     if layout == "dcase2021":
-        return said["split"] == "test" and folder_domain is not None and said["domain"] == folder_domain
-    return said["split"] in (None, "test") and folder == "test"
+        return said.split in (None, "test") and folder_domain is not None and said.domain == folder_domain
+    return said.split in (None, "test") and folder == "test"
 
 
 def split_attributes(tail: str) -> Attributes:

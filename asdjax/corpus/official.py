@@ -4,7 +4,6 @@ Headerless rows `clip name,value`, one file per place: machine type and section,
 """
 
 import csv
-import io
 import math
 import re
 from collections.abc import Callable, Iterator
@@ -12,8 +11,10 @@ from pathlib import Path
 from typing import Literal, NamedTuple, cast
 
 from asdjax.corpus.clips import Domain, Label, Layout
-from asdjax.corpus.names import Attributes, split_attributes
+from asdjax.corpus.names import Attributes, read_name
+from asdjax.corpus.rows import csv_rows, text_of
 from asdjax.errors import InputError
+from asdjax.paths import composed
 
 Rules = Literal[2020, 2021, 2022]
 
@@ -21,17 +22,18 @@ YEARS = range(2020, 2027)
 
 YEAR_OF_LAYOUT: dict[Layout, int] = {"dcase2020": 2020, "dcase2021": 2021, "dcase2022": 2022, "manifest": 2021}
 """The challenge whose rules judge a layout: from 2022 on they are the same, one's own recordings are judged as 2021."""
+_LAYOUT_OF_RULES: dict[int, Layout] = {2020: "dcase2020", 2021: "dcase2021", 2022: "dcase2022"}
 _PLACES = {
     2020: "{machine}_id_{section}",
     2021: "{machine}_section_{section}_{domain}_test",
     2022: "{machine}_section_{section}_test",
 }
-_SECTION, _DOMAIN, _LABEL = "(?P<section>[^_]+)", "(?P<domain>source|target)", "(?P<label>normal|anomaly)"
-_CLIP_PATTERNS = {
-    2020: re.compile(rf"({_LABEL}_)?id_{_SECTION}_\d+\.wav", re.I),
-    2021: re.compile(rf"section_{_SECTION}_{_DOMAIN}_test(_{_LABEL})?_\d+(_(?P<tail>.+))?\.wav", re.I),
-    2022: re.compile(rf"section_{_SECTION}(_{_DOMAIN}_test_{_LABEL}|_test)?_\d+(_(?P<tail>.+))?\.wav", re.I),
-}
+_SECTION, _DOMAIN = "(?P<section>[^_]+)", "(?P<domain>source|target)"
+# what the organisers' baseline of 2023 and later adds: the data set before the machine type, and behind the place a
+# seed, a tag such as _id(0_), and _Eval
+_BASELINE = re.compile(
+    r"(?:DCASE(?P<year>20\d\d)T2)?(?P<place>.+_(?:section|id)_[^_]+(?:_source|_target)?(?:_test)?)(?:_seed\d+(?:_.*)?)?"
+)
 
 
 class Place(NamedTuple):
@@ -52,11 +54,15 @@ class Facts(NamedTuple):
 
 
 class Kind[T](NamedTuple):
-    """How a kind of file is named, and how its values are read (`parse` raises KeyError or ValueError)."""
+    """How a kind of file is named, and how its values are read (`parse` raises KeyError or ValueError).
+
+    Rows may have further cells, which are not read, where it has `more_columns`.
+    """
 
     prefix: str
     parse: Callable[[str], T]
     expected: str
+    more_columns: bool = False
 
 
 class Table[T](NamedTuple):
@@ -66,8 +72,9 @@ class Table[T](NamedTuple):
     values: dict[str, T]
     rows: dict[str, tuple[int, str]]
 
-    def error(self, name: str, expected: str) -> InputError:
-        return row_error(self.path, *self.rows[name], expected)
+    def error(self, name: str, expected: str, other: Path | None = None) -> InputError:
+        """Return the error of a clip's row, which may contradict that of another file."""
+        return row_error(self.path, *self.rows[name], expected, other)
 
 
 type Tables[T] = dict[Place, Table[T]]
@@ -98,41 +105,67 @@ def code[T](zero: T, one: T) -> Callable[[str], T]:
 
 def facts_of(name: str, year: int) -> Facts:
     """What a clip's name tells in a year; raises ValueError for a name that is none of that year's."""
-    match = _CLIP_PATTERNS[rules_of(year)].fullmatch(name)
-    if match is None:
+    rules = rules_of(year)
+    said = read_name(name, _LAYOUT_OF_RULES[rules])
+    if said is None or said.split == "train" or (rules == 2021 and said.domain is None):
         raise ValueError(name)
-    told = {
-        field: value and (value if field == "tail" else value.lower()) for field, value in match.groupdict().items()
-    }
-    return Facts(
-        told["section"],
-        cast(Label | None, told["label"]),
-        cast(Domain | None, told.get("domain")),
-        split_attributes(told.get("tail") or "") if told["label"] else None,
-    )
+    return Facts(said.section, said.label, said.domain, said.attributes if said.label else None)
 
 
 def read_tables[T](folder: Path, kind: Kind[T], year: int) -> Tables[T]:
     """Every file of a kind in a folder; raises InputError, naming file, row number and content."""
     if not folder.is_dir():
         raise InputError(f"{folder}: expected a folder of {kind.prefix} files, got no folder; check the path")
-    return {_place(path, kind.prefix, year): _table(path, kind) for path in sorted(folder.glob(f"{kind.prefix}_*.csv"))}
+    tables: Tables[T] = {}
+    for path in sorted(folder.glob(f"{kind.prefix}_*.csv")):
+        place = _place(path, kind.prefix, year)
+        if place in tables:
+            raise InputError(
+                f"{path}: expected one file of {' '.join(filter(None, place))}, got {tables[place].path} too; "
+                "take one of them away"
+            )
+        tables[place] = _table(path, kind)
+    return tables
 
 
 def _place(path: Path, prefix: str, year: int) -> Place:
-    places = {rules: parse_file_name(path.name, prefix, rules) for rules in _PLACES}
+    name, of_year = _without_additions(composed(path.name), prefix)
+    places = {rules: parse_file_name(name, prefix, rules) for rules in _PLACES}
     place = places[rules_of(year)]
-    if place is None:
-        came = next((f"one of {rules}" for rules in places if places[rules]), "another name")
-        raise InputError(f"{path}: expected a file {template(prefix, year)}, got {came}; check --year")
+    if place is None or of_year not in (None, year):
+        other = of_year or next((rules for rules in places if places[rules]), None)
+        raise InputError(f"{path}: expected a file {template(prefix, year)}, got {_misfit(name, prefix, year, other)}")
     return place
 
 
+def _without_additions(name: str, prefix: str) -> tuple[str, int | None]:
+    """Return a file's name without what the official baseline adds, and the year in that."""
+    match = _BASELINE.fullmatch(name.removeprefix(f"{prefix}_").removesuffix(".csv"))
+    if match is None:
+        return name, None
+    return f"{prefix}_{match['place']}.csv", int(match["year"]) if match["year"] else None
+
+
+def _misfit(name: str, prefix: str, year: int, other: int | None) -> str:
+    """Return what a file's name is instead of one of a year, and what to do about it."""
+    if other is not None:
+        return f"one of {other}; check --year"
+    match = re.fullmatch(f"{_pattern(prefix, year).removesuffix('.csv')}(?P<foreign>.+)\\.csv", name)
+    return f"{match['foreign']!r} behind it; rename it without that" if match else "another name; check --year"
+
+
 def parse_file_name(file: str, prefix: str, year: int) -> Place | None:
-    """The place that a file's name tells of, None for a name that is none of that prefix and year."""
-    pattern = template(prefix, year).format(machine="(?P<machine>.+)", section=_SECTION, domain=_DOMAIN)
-    match = re.fullmatch(pattern, file)
+    """Return the place in a file's name, None for a name that is none of that prefix and year.
+
+    From 2021 on `_test` may be left out.
+    """
+    match = re.fullmatch(_pattern(prefix, year), file)
     return place_of(year, **match.groupdict()) if match else None
+
+
+def _pattern(prefix: str, year: int) -> str:
+    pattern = template(prefix, year).format(machine="(?P<machine>.+)", section=_SECTION, domain=_DOMAIN)
+    return pattern.replace("_test.csv", "(?:_test)?.csv")
 
 
 def place_of(year: int, machine: str, section: str, domain: str | None = None) -> Place:
@@ -155,12 +188,12 @@ def _table[T](path: Path, kind: Kind[T]) -> Table[T]:
     values: dict[str, T] = {}
     rows: dict[str, tuple[int, str]] = {}
     for number, fields in read_rows(path):
-        text = ",".join(fields)
+        text = text_of(fields)
         try:
-            name, value = fields
+            name, value = fields[:2] if kind.more_columns else fields
             parsed = kind.parse(value)
         except (KeyError, ValueError):
-            header = " and no header line" if number == 1 and ".wav" not in text else ""
+            header = " and no header line" if not rows and ".wav" not in text.lower() else ""
             raise row_error(path, number, text, kind.expected + header) from None
         if name in rows:
             raise row_error(path, number, text, f"each clip once (row {rows[name][0]} has it)")
@@ -171,14 +204,16 @@ def _table[T](path: Path, kind: Kind[T]) -> Table[T]:
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Row number and fields of each line that is not empty."""
+    """Yield row number and fields of each line that is not empty; raises InputError where it is no CSV."""
     try:
-        reader = csv.reader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline=""), strict=True)
-        yield from ((reader.line_num, fields) for fields in reader if fields)
+        yield from csv_rows(path)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: expected rows name,value in UTF-8, got {error}; write it anew") from error
+        raise InputError(
+            f"{path}: expected rows name,value in UTF-8, got {error}; save it again in that form"
+        ) from error
 
 
-def row_error(path: Path, number: int, text: str, expected: str) -> InputError:
-    """The error of one row."""
-    return InputError(f"{path}, row {number}: expected {expected}, got {text!r}; mend or remove this row")
+def row_error(path: Path, number: int, text: str, expected: str, other: Path | None = None) -> InputError:
+    """Return the error of one row, which may contradict that of another file."""
+    or_other = f", or that of {other}" if other else ""
+    return InputError(f"{path}, row {number}: expected {expected}, got {text!r}; correct or remove this row{or_other}")

@@ -24,7 +24,7 @@ from asdjax.corpus.clips import Clip
 from asdjax.corpus.header import Caution
 from asdjax.corpus.kinds import absent
 from asdjax.errors import InputError
-from asdjax.files import locked_folder, replace_text, sealed, unsealed
+from asdjax.files import locked_folder, may_write, replace_text, sealed, unsealed
 from asdjax.progress import say, track
 from asdjax.threads import in_order
 
@@ -80,9 +80,9 @@ def open_store(
     """The store of `machine` under `folder` for `clips`, built where it is missing or out of date.
 
     Give all clips of the machine type: if one of them is new, or its file's size or time has changed, the
-    store is written anew and holds `clips` only, in that order; unchanged ones are copied, not decoded. A
-    choice from what it already holds is served as it is. Processes that open it at once wait for one. One that is not
-    `shared` may hold none of these clips (they were moved, say) and is then built anew.
+    store is written anew and holds `clips` only, in that order; unchanged ones are copied, not decoded. A choice from
+    what it already holds is served as it is, also from a folder that may only be read. Processes that open it at once
+    wait for one. One that is not `shared` may hold none of these clips (they were moved, say) and is then built anew.
 
     Raises InputError for a clip that `audio.decode` refuses, for a store that was built with other
     settings, for none of these clips, or is damaged, and where the folder cannot be written. All that was
@@ -92,9 +92,16 @@ def open_store(
         raise ValueError(f"a store needs at least one clip of {machine}")
     home = Path(folder) / machine
     origins = [_origin(clip) for clip in clips]
-    with locked_folder(home):
+    read_only = home.is_dir() and not may_write(home)
+    with nullcontext() if read_only else locked_folder(home):
         store = _fit_to_use(home, clips, how, shared=shared)
-        if not all(origin in store.places for origin in origins):
+        missing = next((origin.path for origin in origins if origin not in store.places), None)
+        if missing and read_only:
+            raise InputError(
+                f"{home}: expected the sound of {missing} as it is now, which it does not hold, and it may only be "
+                "read; allow writing there, or give another config.data.store"
+            )
+        if missing:
             store = _build(home, dict(zip(origins, clips, strict=True)), store, how)
     places = [store.places[origin] for origin in origins]
     offsets = np.array([place.offset for place in places], np.int64)
@@ -105,7 +112,7 @@ def open_store(
 def require_usable(folder: Path, machine: str, clips: Sequence[Clip], how: Decoding, *, shared: bool = True) -> None:
     """Raise InputError where `open_store` would refuse what the store of `machine` holds; nothing is written."""
     home = Path(folder) / machine
-    with locked_folder(home) if home.is_dir() else nullcontext():
+    with locked_folder(home) if home.is_dir() and may_write(home) else nullcontext():
         _fit_to_use(home, clips, how, shared=shared)
 
 
@@ -116,7 +123,7 @@ def digests_of(
     decoded for that. Nothing is written. Raises InputError as `open_store`, where the folder cannot be written left
     out."""
     home = Path(folder) / machine
-    with locked_folder(home) if home.is_dir() else nullcontext():
+    with locked_folder(home) if home.is_dir() and may_write(home) else nullcontext():
         store = _fit_to_use(home, clips, how, shared=shared)
         jobs = (_job(clip, _origin(clip), store, how) for clip in clips)
         digests = [sha256 for _, sha256 in track(in_order(jobs), f"look at {machine}", len(clips), "clip", quiet=True)]

@@ -22,7 +22,7 @@ from asdjax.corpus.clips import Domain, Label, Split
 from asdjax.corpus.machines import MACHINES, Machine, build
 from asdjax.corpus.parts import SAMPLE_RATE_HZ, Signal, amplitude, background, housed, shaft
 from asdjax.errors import InputError
-from asdjax.files import locked_folder, replace_text
+from asdjax.files import LOCK, locked_folder, replace_text
 from asdjax.progress import track
 from asdjax.threads import in_order
 
@@ -149,7 +149,7 @@ def refuse_others(out: Path, recipe: Recipe) -> None:
     if marker.is_file():
         if marker.read_text() != marker_text(recipe):
             raise InputError(f"{out}: holds clips of another recipe (see {MARKER}); choose another folder")
-    elif any(entry.name != f"{MARKER}.partial" for entry in out.iterdir()):
+    elif any(entry.name not in (f"{MARKER}.partial", LOCK) for entry in out.iterdir()):
         raise InputError(f"{out}: is not empty and was not made by asdjax synthesize; choose another folder")
 
 

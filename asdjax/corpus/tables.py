@@ -8,7 +8,9 @@ from typing import cast, get_args
 
 from asdjax.corpus.clips import Clip, Domain, Label, Split
 from asdjax.corpus.names import NO_ATTRIBUTES, Attributes
+from asdjax.corpus.rows import csv_rows, text_of
 from asdjax.errors import InputError
+from asdjax.paths import Listings, located
 
 MANIFEST = "manifest.csv"
 COLUMNS = ("path", "machine", "section", "domain", "split", "label", "attributes")
@@ -19,18 +21,21 @@ REQUIRED = ("path", "machine", "section", "split")
 def read_manifest(root: Path) -> tuple[list[Clip], list[tuple[str, str]]]:
     """Clips of the rows of `root`/manifest.csv, and (where, why) for every row that makes none.
 
-    An empty domain means source; an empty label of a training clip means normal, of a test clip unknown.
-    Paths are relative to the table's folder. Raises InputError where the table has not the right columns or
-    cannot be read.
+    An empty domain means source; an empty label of a training clip means normal, of a test clip unknown. Cells that
+    may be empty may be left out at the end of a row. Paths are relative to the table's folder. Raises InputError where
+    the table has not the right columns or cannot be read.
     """
     table = root / MANIFEST
     rows = _rows(table)
     _, header = next(rows, (1, []))
+    header = [column.lower() for column in header]
     _check_columns(table, header)
     clips, unparsed = [], []
+    listings: Listings = {}
     for line, row in rows:
         try:
-            clips.append(replace(_clip(root, header, row), row=f"{MANIFEST} line {line}"))
+            clip = _clip(root, header, row)
+            clips.append(replace(clip, path=located(clip.path, listings), row=f"{MANIFEST} line {line}"))
         except ValueError as error:
             unparsed.append((f"{table} line {line}", str(error)))
     return clips, unparsed
@@ -46,10 +51,12 @@ def read_attributes(folder: Path) -> dict[str, Attributes]:
     for table in sorted(p for p in folder.iterdir() if is_attributes_table(p.name)):
         rows = _rows(table)
         _, header = next(rows, (1, []))
-        if header[:1] != ["file_name"]:
-            came = ",".join(header) or "no columns"
-            raise InputError(f"{table}: expected columns file_name,d1p,d1v,..., came {came}; mend its first line")
-        found.update((PurePosixPath(row[0].replace("\\", "/")).name, _pairs(row[1:])) for _, row in rows)
+        if not header or header[0].lower() != "file_name":
+            found_columns = text_of(header) or "no columns"
+            raise InputError(
+                f"{table}: expected columns file_name,d1p,d1v,..., got {found_columns}; correct its first line"
+            )
+        found.update((PurePosixPath(row[0].replace("\\", "/")).name, attributes_of_cells(row[1:])) for _, row in rows)
     return found
 
 
@@ -59,24 +66,22 @@ def is_attributes_table(name: str) -> bool:
 
 
 def _rows(table: Path) -> Iterator[tuple[int, list[str]]]:
-    """Line number and stripped cells of every row that is not blank."""
+    """Yield line number and stripped cells of every row that is not blank."""
     line = 1
     try:
-        with table.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream, strict=True)
-            for row in reader:
-                line = reader.line_num + 1
-                if any(cells := [cell.strip() for cell in row]):
-                    yield reader.line_num, cells
+        for number, row in csv_rows(table):
+            line = number + 1
+            yield number, [cell.strip() for cell in row]
     except OSError as error:
         raise InputError(f"{table}: cannot be read ({error.strerror}); check its permissions") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{table}: expected CSV in UTF-8: {error}; save it again in that form") from error
+        raise InputError(f"{table}: expected CSV in UTF-8, got {error}; save it again in that form") from error
     except csv.Error as error:
-        raise InputError(f"{table} line {line}: expected CSV, came {error}; mend the line, or its quotes") from error
+        raise InputError(f"{table} line {line}: expected CSV, got {error}; correct the line, or its quotes") from error
 
 
-def _pairs(cells: list[str]) -> Attributes:
+def attributes_of_cells(cells: list[str]) -> Attributes:
+    """Return the attributes of cells that hold names and values in turn."""
     pairs = zip(cells[::2], cells[1::2], strict=False)
     return tuple((name, value) for name, value in pairs if name and name not in NO_ATTRIBUTES)
 
@@ -84,23 +89,23 @@ def _pairs(cells: list[str]) -> Attributes:
 def _check_columns(table: Path, header: list[str]) -> None:
     if not header:
         raise InputError(
-            f"{table}: expected columns {','.join(COLUMNS)}, came an empty file; write them and a row a clip"
+            f"{table}: expected columns {','.join(COLUMNS)}, got an empty file; write them and a row a clip"
         )
     missing = [column for column in REQUIRED if column not in header]
     wrong = [f"none of {', '.join(missing)}"] if missing else []
     wrong += [f"a column {column!r}" for column in header if column not in COLUMNS]
     wrong += [f"{column} twice" for column in dict.fromkeys(header) if header.count(column) > 1]
     if wrong:
-        hint = "; its cells must be separated by commas" if len(header) < 2 else "; mend its first line"
-        raise InputError(f"{table}: expected columns {','.join(COLUMNS)}, came {', '.join(wrong)}{hint}")
+        hint = "; separate its cells by commas" if len(header) < 2 else "; correct its first line"
+        raise InputError(f"{table}: expected columns {','.join(COLUMNS)}, got {', '.join(wrong)}{hint}")
 
 
 def _clip(root: Path, header: list[str], row: list[str]) -> Clip:
-    if len(row) != len(header):
+    if len(row) > len(header) or any(column in REQUIRED for column in header[len(row) :]):
         raise ValueError(f"{len(row)} cells, expected {len(header)}")
-    cells = dict.fromkeys(COLUMNS, "") | dict(zip(header, row, strict=True))
-    split = _one_of("split", cells["split"], get_args(Split))
-    label = _one_of("label", cells["label"], ("", *get_args(Label))) or ("normal" if split == "train" else None)
+    cells = dict.fromkeys(COLUMNS, "") | dict(zip(header, row, strict=False))
+    split = _one_of("split", cells["split"].lower(), get_args(Split))
+    label = _one_of("label", cells["label"].lower(), ("", *get_args(Label))) or ("normal" if split == "train" else None)
     if split == "train" and label != "normal":
         raise ValueError("a training clip labelled anomaly: training is on normal clips only")
     if not cells["path"]:
@@ -110,7 +115,7 @@ def _clip(root: Path, header: list[str], row: list[str]) -> Clip:
         machine=_folder_name("machine", cells["machine"]),
         section=_folder_name("section", cells["section"]),
         split=cast("Split", split),
-        domain=cast("Domain", _one_of("domain", cells["domain"], ("", *get_args(Domain))) or "source"),
+        domain=cast("Domain", _one_of("domain", cells["domain"].lower(), ("", *get_args(Domain))) or "source"),
         label=cast("Label | None", label),
         attributes=_manifest_attributes(cells["attributes"]),
         blind=label is None,

@@ -41,6 +41,12 @@ def look_into(archive: Path) -> None:
         _members(archive, content)
 
 
+def names_in(archive: Path) -> list[str]:
+    """Return the names of the files in an archive; raises InputError as `look_into`."""
+    with _opened(archive) as content:
+        return [member.filename for member in _members(archive, content)]
+
+
 def unpack(archive: Path, folder: Path) -> None:
     """Unpack the recordings and tables of a zip into a folder.
 

@@ -32,7 +32,7 @@ from asdjax.evaluation.detector import Detector, Part, open_system
 from asdjax.evaluation.ensembles import Linear
 from asdjax.evaluation.opened import open_evaluation
 from asdjax.evaluation.scores import POOLINGS
-from asdjax.files import locked_folder
+from asdjax.files import LOCK, locked_folder
 from asdjax.progress import track
 from asdjax.signal import Spectrogram
 from asdjax.training import embed, fleet
@@ -89,8 +89,8 @@ def _made_in(folder: Path, out: Path) -> Iterator[Path]:
         (folder / EXAMPLE).unlink(missing_ok=True)
         for made in folder.glob(f"*/{FUNCTION}"):
             shutil.rmtree(made.parent)
-    if any(path != partial for path in folder.iterdir()):
-        raise InputError(f"--out {out}: expected a new or empty folder, came one with files; choose another")
+    if any(path not in (partial, folder / LOCK) for path in folder.iterdir()):
+        raise InputError(f"--out {out}: expected a new or empty folder, got one with files; choose another")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir()

@@ -1,6 +1,8 @@
 """`asdjax score`: new clips, one line each, as they come."""
 
+import codecs
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -10,6 +12,7 @@ from asdjax.corpus.access import decoding_of
 from asdjax.corpus.audio import decode, read_header
 from asdjax.errors import InputError
 from asdjax.evaluation.detector import Detector, Verdict
+from asdjax.paths import given
 from asdjax.progress import say
 
 STDIN = "-"
@@ -29,7 +32,7 @@ def score_all(
     failed, head_due = 0, not as_json
     for clip in clips:
         try:
-            verdict = detector.judge(_decoded(config, detector, Path(clip)))
+            verdict = detector.judge(_decoded(config, detector, given(clip)))
         except InputError as error:
             failed += 1
             named = "" if clip in str(error) else f"{clip}: "
@@ -44,12 +47,32 @@ def score_all(
 
 
 def from_stdin(words: Iterable[str]) -> Iterator[str]:
-    """The clips named, and in the place of `-` those on standard input, a path a line, as they come."""
+    """Yield the clips named, and in the place of `-` those on standard input, a path a line, as they come.
+
+    Paths are bytes to the system: they are taken as they are, whatever encoding the locale or PYTHONIOENCODING has, so
+    that one in another encoding costs no other its score. Where NUL parts them (find -print0) they are read to the end
+    first.
+    """
     for word in words:
         if word == STDIN:
-            yield from (path for line in sys.stdin if (path := line.rstrip("\r\n")))
+            yield from filter(None, map(os.fsdecode, _records()))
         else:
             yield word
+
+
+def _records() -> Iterator[bytes]:
+    """Yield the records of standard input without a byte-order mark and line ends."""
+    stream: Iterable[str | bytes] = getattr(sys.stdin, "buffer", sys.stdin)
+    lines = (os.fsencode(line) if isinstance(line, str) else line for line in stream)
+    first = next(lines, b"")
+    if first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise InputError("standard input: expected paths in UTF-8, got UTF-16; convert them with iconv -f UTF-16")
+    first = first.removeprefix(codecs.BOM_UTF8)
+    if b"\0" in first:
+        yield from b"".join((first, *lines)).split(b"\0")
+    else:
+        yield first.rstrip(b"\r\n")
+        yield from (line.rstrip(b"\r\n") for line in lines)
 
 
 def _decoded(config: Config, detector: Detector, clip: Path):

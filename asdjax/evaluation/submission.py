@@ -142,10 +142,20 @@ def _known(
             raise scores.error(name, f"the name of a {year} clip (or --truth for other names)") from None
     sections, labels, domains, _ = ({fact for fact in facts if fact} for facts in zip(*told, strict=True))
     if max(map(len, (sections, labels, domains))) > 1:
-        raise scores.error(name, "its name, its file's name and its truth to agree")
+        paths = ", ".join(str(table.path) for table in _contradicting(name, truths) or truths)
+        raise scores.error(name, f"its name, its file's name and its truth{f' ({paths})' if paths else ''} to agree")
     if truths and not (labels and domains):
         raise scores.error(name, "its label and domain in the truth (ground_truth_data, ground_truth_domain)")
     return next(iter(labels), None), next(iter(domains), None)
+
+
+def _contradicting(name: str, truths: list[Table[Facts]]) -> list[Table[Facts]]:
+    """Return tables that say different things of a clip, one for each."""
+    for field in ("section", "label", "domain"):
+        tables = {said: table for table in truths if (said := getattr(table.values[name], field))}
+        if len(tables) > 1:
+            return list(tables.values())
+    return []
 
 
 def _expect_places(given: Tables[Any], wanted: Tables[Any], expected: str) -> None:

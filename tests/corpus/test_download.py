@@ -59,18 +59,20 @@ class Zenodo:
         }
         self.asked: list[str] = []
         self.cut: set[str] = set()
+        self.about: object = {"license": {"id": "made-up-by-nc-1.0"}}
         self.address = ""
 
     def listing(self, record: int) -> bytes:
         files = [
             {
                 "key": name,
+                "size": 10**9,
                 "checksum": f"md5:{self.md5[name]}",
                 "links": {"self": f"{self.address}/files/{record}/{name}"},
             }
             for name in self.records[record]
         ]
-        return json.dumps({"files": files}).encode()
+        return json.dumps({"files": files, "metadata": self.about}).encode()
 
     @property
     def files_asked(self) -> list[str]:
@@ -150,7 +152,7 @@ def test_one_machine_type_and_what_is_here_is_not_downloaded_again(zenodo: Zenod
 
 def test_other_contents_than_the_record_says_are_refused(zenodo: Zenodo, tmp_path: Path, impatient: None):
     zenodo.md5["eval_data_fan_train.zip"] = "0" * 32
-    with pytest.raises(InputError, match=r"eval_data_fan_train.zip: expected md5:0+, came other contents"):
+    with pytest.raises(InputError, match=r"eval_data_fan_train.zip: expected md5:0+, got other contents"):
         fetched(zenodo, tmp_path / "out")
     assert "eval_data_fan_train.zip" not in {path.name for path in (tmp_path / "out" / "zips").iterdir()}
     assert not (tmp_path / "out" / "dev_data").exists()
@@ -328,3 +330,80 @@ def test_other_files_are_left_out_and_it_is_said(zenodo: Zenodo, tmp_path: Path,
         module.unpack_zips(tmp_path / "out", tmp_path)
     assert "left out 1 file, no recording (such as 'fan/train/evil.exe')" in capsys.readouterr().err
     assert list(files(tmp_path / "out")) == ["dev_data/fan/attributes_00.csv"]
+
+
+@pytest.mark.parametrize(
+    ("about", "licence"),
+    [
+        ({"license": {"id": "made-up-by-nc-1.0"}}, "licence made-up-by-nc-1.0"),
+        ({"license": "made-up"}, "licence made-up"),
+        ({"rights": [{"id": "made-up-a"}, {"title": "Made-up B"}]}, "licence made-up-a, Made-up B"),
+        ({}, "licence not stated"),
+        (None, "licence not stated"),
+    ],
+)
+def test_licence_and_size_of_each_record_are_said_before_anything_is_downloaded(
+    zenodo: Zenodo, tmp_path: Path, capsys: pytest.CaptureFixture[str], about: object, licence: str, impatient: None
+):
+    zenodo.about = about
+    zenodo.cut.add("dev_data_fan.zip")  # which is the first to be asked for
+    with pytest.raises(InputError, match="cannot be downloaded"):
+        fetched(zenodo, tmp_path / "out")
+    said = [line for line in capsys.readouterr().err.splitlines() if "licence" in line]
+    assert [licence in line for line in said] == [True] * 3
+    assert [f"records/{record}:" in line for record, line in zip(RECORDS[2021], said, strict=True)] == [True] * 3
+    assert [line.rsplit("; ", 1)[1] for line in said] == ["2 zips, 2.00 GB", "1 zip, 1.00 GB", "1 zip, 1.00 GB"]
+
+
+COPIES = ("dev_fan (1).zip", "dev_fan(1).zip", "dev_fan - Copy.zip", "dev_fan - Copy (2).zip", "dev_fan - Kopie.zip")
+COPIES += ("dev_fan copy.zip", "dev_fan copy 2.ZIP", "Copy of dev_fan.zip", "dev_data_fan (3).zip", "dev_fan.Zip")
+
+
+@pytest.mark.parametrize("name", COPIES)
+def test_a_copy_that_a_browser_or_file_manager_has_renamed_is_unpacked(tmp_path: Path, name: str):
+    (tmp_path / "zips").mkdir()
+    zipped(tmp_path / "zips" / name, {"fan/train/section_00_source_train_normal_0000_x.wav": b"x"})
+    assert module.unpack_zips(tmp_path / "out", tmp_path / "zips") == 1
+
+
+def test_what_is_passed_over_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    zips = tmp_path / "zips"
+    zips.mkdir()
+    for name in ("dev_fan (1).zip", "dev_fan.zip"):
+        zipped(zips / name, {"fan/train/section_00_source_train_normal_0000_x.wav": name.encode()})
+    for name in ("dev_gearbox.zip.crdownload", "dev_pump.zip.part", "holiday.zip", "readme.txt", ".DS_Store"):
+        (zips / name).write_bytes(b"PK")
+    (zips / "dev_valve.zip").mkdir()
+    assert module.unpack_zips(tmp_path / "out", zips) == 1
+    (clip,) = files(tmp_path / "out").values()
+    assert clip == b"dev_fan.zip"
+    said = capsys.readouterr().err
+    for name, why in (
+        ("dev_gearbox.zip.crdownload", "has not ended"),
+        ("dev_pump.zip.part", "has not ended"),
+        ("holiday.zip", "not the name"),
+        ("readme.txt", "not the name"),
+        ("dev_fan (1).zip", "second copy"),
+        ("dev_valve.zip", "folder"),
+    ):
+        assert why in said.split(f"'{name}' (")[1].split(")")[0]
+    assert ".DS_Store" not in said
+
+
+def test_a_zip_of_another_year_is_named_and_nothing_unpacked(tmp_path: Path):
+    zips = tmp_path / "zips"
+    zips.mkdir()
+    zipped(zips / "dev_data_fan.zip", {"fan/source_test/section_00_source_test_normal_0000.wav": b"x"})
+    zipped(zips / "eval_data_fan_train.zip", {"fan/train/section_03_source_train_normal_0000_x.wav": b"x"})
+    assert module.unpack_zips(tmp_path / "out", zips) == 2
+    before = files(tmp_path / "out")
+    for year, inside in (
+        ("2020", "pump/train/normal_id_00_00000000.wav"),
+        ("2022 or later", "pump/test/section_00_source_test_normal_0000_a_1.wav"),
+    ):
+        zipped(zips / "dev_data_pump.zip", {inside: b"x"})
+        expected = rf"dev_data_pump\.zip: expected recordings of one year, got names of {year} here and of 2021 in"
+        for machines in ((), ("pump",)):
+            with pytest.raises(InputError, match=expected):
+                module.unpack_zips(tmp_path / "out", zips, machines)
+        assert files(tmp_path / "out") == before

@@ -353,7 +353,7 @@ def test_machines_choose_and_unknown_ones_are_named(tmp_path: Path):
     train = "train/section_00_source_train_normal_0000_x.wav"
     root = touch(tmp_path, f"fan/{train}", f"pump/{train}", "valve/train/nonsense.wav")
     assert read_corpus([root], machines=["pump"]).machines == ("pump",)
-    with pytest.raises(InputError, match=r"fan, pump, valve.*came toycar"):
+    with pytest.raises(InputError, match=r"fan, pump, valve.*got toycar"):
         read_corpus([root], machines=["fan", "toycar"])
 
 
@@ -491,12 +491,13 @@ def test_a_bad_manifest_row_is_named_by_its_line(tmp_path: Path, row: str, said:
 def test_manifest_tables_and_roots_that_are_none_are_refused(tmp_path: Path):
     table = tmp_path / "manifest.csv"
     for content, said in [
-        (b"", "came an empty file; write them"),
-        (b"path;machine\n", "; its cells must be separated by commas"),
-        (b"path,machine,section,split,lable\n", "came a column 'lable'; mend"),
-        (b"path,machine,split\n", "came none of section; mend"),
+        (b"", "got an empty file; write them"),
+        (b"path machine section split\n", "; separate its cells by commas"),
+        (b"path;machine\n", "got none of section, split; correct its first line"),
+        (b"path,machine,section,split,lable\n", "got a column 'lable'; correct its first line"),
+        (b"path,machine,split\n", "got none of section; correct its first line"),
         ("path,machine,section,split\nä.wav,m,0,train\n".encode("latin-1"), "CSV in UTF-8"),
-        (b'path,machine,section,split\na.wav,m,0,train\n"b.wav,m,0,train\n', "manifest.csv line 3: expected CSV, came"),
+        (b'path,machine,section,split\na.wav,m,0,train\n"b.wav,m,0,train\n', "manifest.csv line 3: expected CSV, got"),
     ]:
         table.write_bytes(content)
         with pytest.raises(InputError) as refused:

@@ -21,7 +21,7 @@ from asdjax.corpus import store as store_module
 from asdjax.corpus.audio import Decoding, OnMismatch, decode
 from asdjax.corpus.clips import Clip
 from asdjax.corpus.layouts import read_corpus
-from asdjax.corpus.store import WaveStore, digests_of, open_store, samples_of
+from asdjax.corpus.store import WaveStore, digests_of, open_store, require_usable, samples_of
 from asdjax.errors import InputError
 from asdjax.files import locked_folder, sealed, unsealed
 from asdjax.threads import cores
@@ -100,6 +100,32 @@ def test_a_second_opening_decodes_nothing_and_writes_nothing(tmp_path: Path, dec
     assert_holds(opened(tmp_path / "store", [clips[2], clips[0]]), [clips[2], clips[0]])
     assert decoded == []
     assert contents(tmp_path / "store") == before
+
+
+@pytest.fixture
+def read_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No folder can be written from here on, nor locked as if it could; permissions do not bind root."""
+    access = os.access
+    monkeypatch.setattr("os.access", lambda path, mode: not mode & os.W_OK and access(path, mode))
+    monkeypatch.setattr(store_module, "locked_folder", lambda *_, **__: pytest.fail("locked"))
+
+
+def test_a_store_that_may_only_be_read_serves_what_it_holds(
+    tmp_path: Path, decoded: list[str], request: pytest.FixtureRequest
+):
+    clips = record(tmp_path / "wav", [50, 60, 70])
+    opened(tmp_path / "store", clips[:2])
+    before = contents(tmp_path)
+    decoded.clear()
+    request.getfixturevalue("read_only")
+    how = Decoding(RATE_HZ, "error")
+    require_usable(tmp_path / "store", "fan", clips[:2], how)
+    assert_holds(opened(tmp_path / "store", clips[:2]), clips[:2])
+    assert set(digests_of(tmp_path / "store", "fan", clips[:2], how)) == {one.path for one in clips[:2]}
+    assert decoded == []
+    with pytest.raises(InputError, match=r"fan: expected the sound of .*/2\.wav as it is now.*may only be read; allow"):
+        opened(tmp_path / "store", clips)
+    assert contents(tmp_path) == before
 
 
 def test_only_new_and_changed_files_are_decoded(tmp_path: Path, decoded: list[str]):

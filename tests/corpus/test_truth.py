@@ -125,3 +125,72 @@ def test_a_manifest_has_its_labels_itself(tmp_path: Path):
     (tmp_path / "manifest.csv").write_text("path,machine,section,split\na.wav,m,0,test\n")
     with pytest.raises(InputError, match=r"config.data.truth: a manifest tells labels itself"):
         read_corpus([tmp_path], truth=tmp_path)
+
+
+FULL = "fan/test/section_03_target_test_anomaly_0007_m-n_X.wav"
+
+
+@pytest.mark.parametrize("column", ["file_name_with_attributes", "file_name_with_full_attributes"])
+def test_attribute_tables_by_machine_type_have_the_full_name_in_the_last_column(tmp_path: Path, column: str):
+    touch(tmp_path / "data", "fan/test/section_03_0000.wav")
+    home = tmp_path / "truth" / "ground_truth_attributes" / "fan"
+    home.mkdir(parents=True)
+    (home / "attributes_03.csv").write_text(f"file_name,d1p,d1v,{column}\nfan/test/section_03_0000.wav,m,X,{FULL}\n")
+    (clip,) = read_corpus([tmp_path / "data"], layout="dcase2022", truth=tmp_path / "truth")
+    assert (clip.label, clip.domain, clip.attributes) == ("anomaly", "target", (("m-n", "X"),))
+
+
+def test_of_three_columns_of_attributes_the_second_counts(tmp_path: Path):
+    touch(tmp_path / "data", "fan/test/section_00_0001.wav")
+    home = tmp_path / "truth" / "ground_truth_attributes"
+    home.mkdir(parents=True)
+    names = "section_00_source_test_normal_0001_noAttribute,section_00_source_test_normal_0001_fl_2_nos_3.wav"
+    (home / "ground_truth_fan_section_00_test.csv").write_text(f"section_00_0001.wav,{names}\n")
+    (clip,) = read_corpus([tmp_path / "data"], layout="dcase2022", truth=tmp_path / "truth")
+    assert (clip.label, clip.domain, clip.attributes) == ("normal", "source", ())
+
+
+def test_the_truth_of_2022_joins_labels_and_domains(
+    shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    truth = shared_data / "official" / "2022" / "eval_truth"
+    for machine in ("valve", "ToyCar"):
+        file = f"ground_truth_{machine}_section_04_test.csv"
+        labels, domains = (dict(rows(truth / f"ground_truth_{what}" / file)) for what in ("data", "domain"))
+        touch(tmp_path / machine, *(f"{machine}/test/{name}" for name in labels))
+        clips = blind_clips([tmp_path / machine], truth=truth)
+        assert {name: clip.label for name, clip in clips.items()} == {n: LABELS[label] for n, label in labels.items()}
+        assert {clip.domain for clip in clips.values()} == {"source", "target"}
+        assert all((clip.domain == "target") == (domains[name] == "1") for name, clip in clips.items())
+        assert all(bool(clip.attributes) == (machine == "valve") for clip in clips.values())
+    assert "warning: " in (said := capsys.readouterr().err)
+    assert "left out for ToyCar 03" in said
+
+
+def test_the_list_that_is_known_to_be_wrong_is_warned_of(
+    shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """Beside lists of other years, of which those that the layout cannot be are left alone."""
+    touch(tmp_path, "ToyCar/test/section_03_0000.wav", "bandsaw/test/section_00_0005.wav")
+    clips = blind_clips([tmp_path], truth=shared_data / "official" / "lists")
+    assert {clip.label for clip in clips.values()} == {"anomaly"}
+    (said,) = (line for line in capsys.readouterr().err.splitlines() if "warning" in line)
+    assert "eval_data_list_2022.csv: known to be wrong for ToyCar and ToyTrain" in said
+
+
+def test_a_list_and_a_table_that_contradict_each_other_are_both_named(tmp_path: Path):
+    touch(tmp_path / "data", "fan/test/section_03_0000.wav")
+    (tmp_path / "eval_data_list_2022.csv").write_text(
+        "fan\nsection_03_0000.wav,section_03_source_test_normal_0000_x_1.wav\n"
+    )
+    (tmp_path / "ground_truth_data").mkdir()
+    (tmp_path / "ground_truth_data" / "ground_truth_fan_section_03.csv").write_text("section_03_0000.wav,1\n")
+    with pytest.raises(InputError, match=r"eval_data_list_2022\.csv, row 2: .*ground_truth_fan_section_03\.csv"):
+        read_corpus([tmp_path / "data"], layout="dcase2022", truth=tmp_path)
+
+
+def test_a_folder_with_lists_of_other_years_alone_is_refused(tmp_path: Path):
+    touch(tmp_path / "data", EVAL)
+    (tmp_path / "eval_data_list_2023.csv").write_text("fan\n")
+    with pytest.raises(InputError, match=r"expected ground_truth files .* of 2021, got eval_data_list_2023\.csv"):
+        read_corpus([tmp_path / "data"], truth=tmp_path)

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -171,6 +172,54 @@ def test_paths_may_end_as_windows_ends_them(
     capsys.readouterr()
     assert score(trained_once, "--json", "-") == 0
     assert [row["clip"] for row in told(capsys)] == [clip]
+
+
+def standard_input(content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content), encoding="utf-8", errors="strict"))
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\0"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_every_path_of_standard_input_that_can_be_read_is_scored(
+    end: bytes,
+    mark: bytes,
+    trained_once: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """Names in Latin-1, composed or decomposed, and one that is not there."""
+    folder = os.fsencode(tmp_path)
+    names = [b"a.wav", b"caf\xe9.wav", "u\u0308ber.wav".encode(), b"z.wav"]
+    soundfile.write(tmp_path / "a.wav", noise(2), RATE, subtype="PCM_16")
+    for name in names[1:]:
+        shutil.copy(tmp_path / "a.wav", os.fsdecode(folder + b"/" + name))
+    asked = [*names[:2], b"gone\xff.wav", "\u00fcber.wav".encode(), names[3]]
+    standard_input(mark + end.join(folder + b"/" + name for name in asked) + end, monkeypatch)
+    capsys.readouterr()
+    assert score(trained_once, "--json", "-") == 2
+    captured = capsys.readouterr()
+    rows = [json.loads(line) for line in captured.out.splitlines()]
+    assert [os.fsencode(Path(row["clip"]).name) for row in rows] == [asked[i] for i in (0, 1, 3, 4)]
+    said = [line for line in captured.err.splitlines() if line.startswith("asdjax score: ")]
+    assert len(said) == 1
+    assert "gone" in said[0]
+
+
+def test_paths_in_utf_16_are_refused(
+    trained_once: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    standard_input("a.wav\n".encode("utf-16"), monkeypatch)
+    assert score(trained_once, "-") == 2
+    assert "standard input: expected paths in UTF-8, got UTF-16" in capsys.readouterr().err
+
+
+def test_a_clip_in_the_home_folder(
+    trained_once: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    soundfile.write(tmp_path / "a.wav", noise(2), RATE, subtype="PCM_16")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert score(trained_once, "--json", "~/a.wav") == 0
 
 
 @pytest.mark.parametrize("as_json", [True, False])

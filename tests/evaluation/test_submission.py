@@ -312,3 +312,91 @@ def test_files_without_a_partner_are_said(tmp_path: Path, capsys: pytest.Capture
     alone, lone = capsys.readouterr().err.splitlines()
     assert alone.endswith(f"a missing row would not show without --truth: {SCORES}")
     assert lone.endswith("no score file of the section's other domain: anomaly_score_fan_section_01_source_test.csv")
+
+
+def test_the_truth_of_2022_is_accepted_as_it_was_published(
+    tmp_path: Path, shared_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    truth = shared_data / "official/2022/eval_truth"
+    folder = made_up_scores(tmp_path / "scores", truth / "ground_truth_data")
+    clips = read(folder, 2022, truth)
+    for what, field, words in (("data", "label", ("normal", "anomaly")), ("domain", "domain", ("source", "target"))):
+        for machine in ("ToyTrain", "gearbox"):
+            table = truth / f"ground_truth_{what}/ground_truth_{machine}_section_05_test.csv"
+            told = {name: words[int(value)] for name, value in csv.reader(table.read_text().splitlines())}
+            here = [clip for clip in clips if (clip.machine, clip.section) == (machine, "05")]
+            assert {clip.name: getattr(clip, field) for clip in here} == told
+    assert judge(2022, clips).undefined == 0
+    assert "left out for ToyCar 03" in capsys.readouterr().err
+
+
+def test_of_lists_of_several_years_the_asked_one_is_taken(
+    tmp_path: Path, shared_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lists = shared_data / "official/lists"
+    for year, truth in ((2021, "2021/eval_truth"), (2022, "2022/eval_truth/ground_truth_data")):
+        folder = made_up_scores(tmp_path / str(year), shared_data / "official" / truth)
+        assert judge(year, read(folder, year, lists)).undefined == 0
+        warned = "eval_data_list_2022.csv: known to be wrong" in capsys.readouterr().err
+        assert warned == (year == 2022)
+
+
+def test_truths_that_contradict_each_other_are_both_named(tmp_path: Path) -> None:
+    truth = small_truth(tmp_path, data="0 1", domain="0 1")
+    names = [f"section_00_000{i}.wav,{SOURCE_NORMAL}.wav" for i in range(2)]
+    (truth / "eval_data_list_2023.csv").write_text("\n".join(["fan", *names]))
+    with pytest.raises(InputError, match=r"row 2: .*ground_truth_data/.*eval_data_list_2023\.csv\) to agree"):
+        read(tmp_path / "scores", 2023, truth)
+
+
+@pytest.mark.parametrize("year", [2021, 2022])
+def test_a_name_with_an_empty_tail_is_read(tmp_path: Path, year: int) -> None:
+    file = "anomaly_score_fan_section_00_source_test.csv" if year == 2021 else "anomaly_score_fan_section_00_test.csv"
+    names = ["section_00_source_test_normal_0000_.wav", "section_00_source_anomaly_0001_.WAV"]
+    (tmp_path / file).write_text("".join(f"{name},1\n" for name in names))
+    clips = read(tmp_path, year)
+    assert sorted((clip.name, clip.label, clip.domain) for clip in clips) == [
+        (names[1], "anomaly", "source"),
+        (names[0], "normal", "source"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("year", "place"),
+    [
+        (2023, "DCASE2023T2ToyCar_section_00_test_seed13711_id(0_)"),
+        (2023, "DCASE2023T2ToyCar_section_00_test_seed13711_id(0_)_Eval"),
+        (2023, "DCASE2023T2ToyCar_section_00_test"),
+        (2024, "DCASE2024T2ToyCar_section_00_test_seed1"),
+        (2024, "ToyCar_section_00"),
+        (2022, "ToyCar_section_00_test_seed13711"),
+    ],
+)
+def test_the_official_baselines_file_names_are_read(tmp_path: Path, year: int, place: str) -> None:
+    for prefix, value in (("anomaly_score", "0.5"), ("decision_result", "1")):
+        row = f"section_00_target_test_anomaly_0001_car_A1.wav,{value}\n"
+        (tmp_path / f"{prefix}_{place}.csv").write_text(row)
+    (clip,) = read(tmp_path, year)
+    assert (clip.machine, clip.section, clip.score, clip.decision) == ("ToyCar", "00", 0.5, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("DCASE2023T2ToyCar_section_00_test", "got one of 2023; check --year"),
+        ("ToyCar_section_00_test (1)", r"got ' \(1\)' behind it; rename it without that"),
+        ("ToyCar_section_00_test_final", "got '_final' behind it"),
+    ],
+)
+def test_what_is_foreign_in_a_file_name_is_named(tmp_path: Path, name: str, message: str) -> None:
+    (tmp_path / f"anomaly_score_{name}.csv").write_text("section_00_target_test_anomaly_0001_x_1.wav,1\n")
+    with pytest.raises(InputError, match=message):
+        read(tmp_path, 2024)
+
+
+def test_two_files_of_one_place_are_refused(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        file = tmp_path / f"anomaly_score_DCASE2023T2ToyCar_section_00_test_seed{seed}_id(0_).csv"
+        file.write_text("section_00_target_test_anomaly_0001_x_1.wav,1\n")
+    with pytest.raises(InputError, match=r"seed2_id\(0_\)\.csv: expected one file of ToyCar 00, got .*seed1_id"):
+        read(tmp_path, 2023)
