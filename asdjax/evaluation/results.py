@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from asdjax.errors import InputError
 from asdjax.evaluation import bootstrap, clip_table, embeddings, submission
 from asdjax.evaluation.bootstrap import Interval
-from asdjax.evaluation.metrics import FIGURES, Cell
+from asdjax.evaluation.metrics import FIGURES, SHARES, Cell
 from asdjax.evaluation.systems import System, machine_figures
 from asdjax.evaluation.table import Row, as_markdown
 from asdjax.files import refused, sealed, sha256_of, unsealed, write_to_disk
@@ -228,7 +228,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 def _mean_cells(of_seeds: Sequence[Sequence[Cell]]) -> list[Cell]:
     return [
-        replace(cells[0], **{figure: _mean([getattr(cell, figure) for cell in cells]) for figure in FIGURES})
+        replace(cells[0], **{figure: _mean([getattr(cell, figure) for cell in cells]) for figure in FIGURES + SHARES})
         for cells in zip(*of_seeds, strict=True)
     ]
 

@@ -18,7 +18,7 @@ from asdjax.evaluation.thresholds import Threshold
 from asdjax.files import sealed
 
 BY_MACHINE = ("machines", "thresholds", "unscored_training_clips", "members")
-CELL = {"machine", "section", "domain", "auc", "pauc", "precision", "recall", "f1"}
+CELL = {"machine", "section", "domain", "auc", "pauc", "precision", "recall", "f1", "false_alarms", "found"}
 ABOUT = {"settings": {"threshold_per": "machine"}}
 MACHINES = ("ToyCar", "ToyTrain", "fan", "gearbox", "pump", "slider", "valve")
 
@@ -95,6 +95,9 @@ def test_several_seeds_give_means_with_their_spread_and_interval(tmp_path: Path)
     assert entry["interval"] == list(bootstrap.interval(2021, [of["all_mean"].clips for of in by_seed.values()]) or ())
     aucs = [[cell.auc for cell in of["all_mean"].judgement.cells] for of in by_seed.values()]
     assert [cell["auc"] for cell in entry["cells"]] == pytest.approx(np.mean(np.array(aucs, float), axis=0))
+    for share in ("false_alarms", "found"):
+        of_seeds = [[getattr(cell, share) for cell in of["all_mean"].judgement.cells] for of in by_seed.values()]
+        assert [cell[share] for cell in entry["cells"]] == pytest.approx(np.mean(np.array(of_seeds), axis=0))
     assert {path.name for path in (tmp_path / "scores").iterdir()} == {f"all_mean@{seed}" for seed in (3, 4, 5)}
 
 

@@ -24,10 +24,10 @@ def curves(year: int, clips: Sequence[ScoredClip]) -> list[Curve]:
     """The curves whose areas are a machine type's AUCs, as the year joins clips to cells; none of cells without."""
     found = []
     for part in parts_of(year, clips):
-        if judgeable(part.judged):
-            truth = [clip.label == "anomaly" for clip in part.judged]
-            false_alarms, caught, _ = roc_curve(truth, [clip.score for clip in part.judged])
-            found.append(Curve(part.judged[0].section, part.domain, false_alarms, caught))
+        if judgeable(part.ranked):
+            truth = [clip.label == "anomaly" for clip in part.ranked]
+            false_alarms, caught, _ = roc_curve(truth, [clip.score for clip in part.ranked])
+            found.append(Curve(part.ranked[0].section, part.domain, false_alarms, caught))
     return found
 
 
