@@ -19,7 +19,7 @@ def add_score(commands: Any) -> None:
     parser.add_argument("--workdir", type=Path, required=True, metavar="W")
     parser.add_argument("--machine", required=True, metavar="M", help="machine type")
     parser.add_argument("--section", required=True, metavar="S")
-    parser.add_argument("--domain", choices=("source", "target"), help="only where banks or thresholds go by it")
+    parser.add_argument("--domain", choices=("source", "target"), help="where banks or thresholds go by it")
     parser.add_argument("--system", metavar="NAME", help="of table.md (default: all models)")
     parser.add_argument("--split", choices=("dev", "eval"), help="default: dev if it was evaluated, else eval")
     parser.add_argument("--json", action="store_true", help="a JSON object a line")

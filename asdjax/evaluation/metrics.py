@@ -143,6 +143,11 @@ def overall_means(judgement: Judgement) -> Means:
     return _means(judgement.cells, judgement.year)
 
 
+def mean_share(cells: Iterable[Cell], share: str) -> float | None:
+    """Return the arithmetic mean of one of SHARES over the cells that have it; None where none has."""
+    return arithmetic_mean(_defined(getattr(cell, share) for cell in cells))
+
+
 def arithmetic_mean(values: Sequence[float]) -> float | None:
     """None for no values."""
     return fsum(values) / len(values) if values else None
