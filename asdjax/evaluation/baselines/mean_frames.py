@@ -4,6 +4,7 @@
 samples, and `means` (n, m) float32, their mean frames at `sample_rate_hz`.
 """
 
+import io
 import zipfile
 from collections.abc import Sequence
 from functools import partial
@@ -42,7 +43,7 @@ def _read(file: Path, sample_rate_hz: int) -> dict[str, np.ndarray]:
     if not file.exists():
         return {}
     try:
-        with np.load(file) as arrays:
+        with np.load(io.BytesIO(file.read_bytes())) as arrays:
             if arrays["sample_rate_hz"] != sample_rate_hz:
                 return {}
             means = np.asarray(arrays["means"], np.float32).reshape(-1, BANDS)
