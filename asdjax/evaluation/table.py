@@ -7,6 +7,7 @@ from typing import NamedTuple
 from asdjax.evaluation.ensembles import HELD_OUT, LABELLED_TEST
 
 _OFFICIAL, _INTERVAL, _FOUND, _FALSE_ALARMS = "official", "95 % interval", "found", "false alarms"
+_OVERALL = 4  # columns, the last, that are over all machine types
 _TITLE = "AUC/pAUC in %"
 MARKS = {LABELLED_TEST: "*", HELD_OUT: "+"}
 """Behind the name of a system whose models were chosen, by what chose them."""
@@ -65,10 +66,16 @@ def as_text(rows: Sequence[Row], width: int = 80) -> str:
 
 
 def _blocks(widths: Sequence[int], width: int) -> list[list[int]]:
-    """Columns in groups that fit, the system's name leading each."""
+    """Split columns into groups that fit, the system's name leading each; those over all machine types stay together.
+
+    These go below one another only where they do not fit beside the name alone.
+    """
     blocks, used = [[0]], widths[0]
+    overall = len(widths) - _OVERALL
+    room_for_overall = sum(2 + needed for needed in widths[overall:])
     for i, needed in enumerate(widths[1:], start=1):
-        if len(blocks[-1]) > 1 and used + 2 + needed > width:
+        split = i == overall and used + room_for_overall > width >= widths[0] + room_for_overall
+        if len(blocks[-1]) > 1 and (split or used + 2 + needed > width):
             blocks.append([0])
             used = widths[0]
         blocks[-1].append(i)
