@@ -86,8 +86,8 @@ def _tell_of_empirical(limits: Thresholds) -> None:
 def judge_baselines(config: Config, year: int, baselines: Models, judged: Sequence[Clip]) -> dict[str, System]:
     """Make each baseline a system of its own; they enter no ensemble.
 
-    One that cannot score a clip, or has no training score for a threshold, is left out with a line: what is said of
-    the fleet does not depend on it.
+    One that cannot score a clip, or has no training score for a threshold, is left out with a line: the results of
+    the fleet do not depend on it.
     """
     judgements = {}
     for name in _everywhere(baselines):

@@ -132,7 +132,7 @@ def test_two_lines_make_models_of_their_own(corpus: Path, trained: Path, trained
     assert evaluate(trained) == 0
     both = [*VARIANTS, *(f"{variant}@phase2_full" for variant in VARIANTS)]
     got = results(trained)
-    assert list(got["systems"]) == [*both, *ENSEMBLES]
+    assert list(got["systems"]) == [*both, *ENSEMBLES, *SIMPLE]
     assert got["systems"]["all_mean"]["members"] == {"fan": both}
     assert got["checkpoints"] == {"fan/phase1": 6, "fan/phase2_full": 3}
     folder, file = Path("evaluation", "dev", "scores"), "anomaly_score_fan_section_00_source_test.csv"
