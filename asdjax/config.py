@@ -122,6 +122,8 @@ def default() -> Config:
     config.evaluate.ensemble = "score"  # what ensembles average: score | rank | zscore; both among training scores
     config.evaluate.threshold_percentile = 90.0  # of the gamma distribution of training scores, %; method: baselines
     config.evaluate.threshold_per = "machine"  # machine: baselines | section | section_domain (until 2021)
+    config.evaluate.threshold_few_clips = 20  # section_domain: a domain with fewer training clips has few; OPEN
+    config.evaluate.threshold_few = "scaled"  # of few: scaled: shape of the section's other domain | section; OPEN
     config.evaluate.batch_size = 64  # pieces embedded at once
 
     config.baselines = ConfigDict()  # the auto-encoder of evaluate --baselines; values: the DCASE 2021 baseline's
@@ -147,6 +149,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "evaluate.bank": ("section", "same_domain", "either_domain"),
     "evaluate.pooling": ("mean", "max", "top"),
     "evaluate.threshold_per": ("machine", "section", "section_domain"),
+    "evaluate.threshold_few": ("scaled", "section"),
     "evaluate.ensemble": ("score", "rank", "zscore"),
 }
 _SUBSETS: Mapping[str, tuple[str, ...]] = {
@@ -208,6 +211,7 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "parallel.stacked": (0, 1000),
     "evaluate.smote_ratio": (0, 10),
     "evaluate.threshold_percentile": (0, 99.99),
+    "evaluate.threshold_few_clips": (0, 1_000_000),
 }
 
 

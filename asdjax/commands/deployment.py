@@ -23,7 +23,7 @@ def add_score(commands: Any) -> None:
     parser.add_argument("--workdir", type=console.path, required=True, metavar="W")
     parser.add_argument("--machine", type=console.name, required=True, metavar="M", help="machine type")
     parser.add_argument("--section", type=console.name, required=True, metavar="S")
-    parser.add_argument("--domain", choices=("source", "target"), help="only where banks or thresholds go by it")
+    parser.add_argument("--domain", choices=("source", "target"), help="where banks or thresholds go by it")
     parser.add_argument("--system", metavar="NAME", help="of table.md (default: all models)")
     parser.add_argument("--split", choices=("dev", "eval"), help="default: dev if it was evaluated, else eval")
     parser.add_argument("--json", action="store_true", help="a JSON object a line")

@@ -26,7 +26,7 @@ def add_evaluate(commands: Any) -> None:
     parser.add_argument(
         "--baselines",
         action="store_true",
-        help="beside them: an auto-encoder, trained once here, and mean log-mel frames",
+        help="beside them and mean_log_mel: the challenge's auto-encoder, trained here once, which takes minutes",
     )
 
 

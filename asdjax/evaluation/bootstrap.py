@@ -46,7 +46,7 @@ def _official(year: int, clips: Sequence[ScoredClip]) -> np.ndarray | None:
     if rules_of(year) == 2022:  # the joint pAUC counts once per section
         together = list({(clips[0].machine, clips[0].section): clips for clips in together}.values())
     number = {clip: i for i, clip in enumerate(clips)}
-    cells = [_cell(part.judged, number, None) for part in parts if judgeable(part.judged)]
+    cells = [_cell(part.ranked, number, None) for part in parts if judgeable(part.ranked)]
     cells += [_cell(clips, number, MAX_FALSE_POSITIVE_RATE) for clips in together if judgeable(clips)]
     if not cells:
         return None

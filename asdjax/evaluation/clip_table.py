@@ -11,7 +11,7 @@ from asdjax.corpus.clips import Clip, Domain, Label
 from asdjax.errors import InputError
 from asdjax.evaluation.metrics import ScoredClip
 from asdjax.evaluation.systems import System
-from asdjax.evaluation.thresholds import GROUPS
+from asdjax.evaluation.thresholds import threshold_of
 from asdjax.files import replace_text, sha256_of
 
 HEADER = ("split", "machine", "section", "domain", "label", "clip", "score", "threshold", "decision")
@@ -49,7 +49,7 @@ def _rows(system: System, per: str) -> Iterator[list[str]]:
 
 
 def _row(split: str, clip: Clip | ScoredClip, score: float, system: System, per: str) -> list[str]:
-    limit = system.thresholds[GROUPS[per](clip)].value
+    limit = threshold_of(clip, system.thresholds, per).value
     told = map(harmless, (clip.machine, clip.section, clip.domain or "", clip.label or "", clip.name))
     return [split, *told, repr(score), repr(limit), str(int(score > limit))]
 

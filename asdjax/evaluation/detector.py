@@ -95,17 +95,29 @@ class Opened(NamedTuple):
 
     @property
     def places(self) -> list[tuple[str, Domain | None]]:
-        """The sections that have a bank, sorted; each with its domains where banks or thresholds go by them."""
+        """Return the sections that have a bank, sorted; each with its domains where banks or thresholds go by them.
+
+        The domain is None where it is no input, and for clips of unknown domain where only thresholds go by it.
+        """
         first, _ = self.checkpoints[0]
         clips = [clip for clip in first.kept.bank.clips if clip.machine == self.machine]
-        by_domain = _by_domain(self.config) is not None
-        return sorted({(clip.section, clip.domain if by_domain else None) for clip in clips}, key=repr)
+        evaluate = self.config.evaluate
+        places: set[tuple[str, Domain | None]] = set()
+        for clip in clips:
+            if evaluate.bank != "same_domain":
+                places.add((clip.section, None))
+            if _by_domain(self.config):
+                places.add((clip.section, clip.domain))
+        return sorted(places, key=repr)
 
     def detector(self, section: str, domain: Domain | None) -> Detector:
-        """For clips of a section; raises InputError where it has no bank or threshold, or the domain is asked for."""
+        """Make the detector for clips of a section; of an unknown domain, the section's threshold decides.
+
+        Raises InputError where the section has no bank or threshold, or its banks need a domain.
+        """
         field = _by_domain(self.config)
-        if field and domain is None:
-            raise InputError(f"--domain: expected source or target, as config.evaluate.{field} goes by it, got none")
+        if field == "bank" and domain is None:
+            raise InputError("--domain: expected source or target, as config.evaluate.bank goes by it, got none")
         clip = Clip(Path("clip"), self.machine, section, "test", domain, None)
         parts = [self._part(*checkpoint, clip) for checkpoint in self.checkpoints]
         if domain and not field:
@@ -127,9 +139,14 @@ def open_detector(
 ) -> Detector:
     """Put a system of an evaluation together for clips of one machine type and section.
 
-    `domain` is needed only where banks or thresholds go by it; the rest as in `open_system`.
+    `domain` is needed only where banks go by it; the rest as in `open_system`.
     """
-    detector = open_system(evaluation, system, machine).detector(section, domain)
+    loaded = open_system(evaluation, system, machine)
+    if domain is None and _by_domain(loaded.config) == "threshold_per":
+        say(
+            "no --domain: the threshold of the whole section decides; --domain source or target takes that domain's own"
+        )
+    detector = loaded.detector(section, domain)
     results.require_same(evaluation.folder, evaluation.results)
     return detector
 

@@ -1,5 +1,5 @@
 """Judge a work directory's models: the order of operations. Reads the work directory and the corpus; trains nothing but
-the auto-encoder, and that only where baselines are asked for."""
+the auto-encoder, and that only on request."""
 
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,7 +35,7 @@ from asdjax.training.runs import Run, runs_of
 
 class Request(NamedTuple):
     """What to judge: `dev` the test clips whose names tell their label, `eval` the others, whatever truth is known of
-    them; which checkpoints make the models; whether two detectors that need no trained fleet stand beside."""
+    them; which checkpoints make the models; whether the auto-encoder, too, is put beside them."""
 
     split: str = "dev"
     choose: Choose = choice.trained
@@ -91,8 +91,8 @@ def _evaluated(
         for seed, models in by_seed.items()
     }
     joint = systems.judge_seeds(config, year, by_seed, judged)
-    if request.baselines:
-        joint |= systems.judge_baselines(config, year, _baselines(config, workdir, recorded.values()), judged)
+    simple = score.ALWAYS + (score.ON_REQUEST if request.baselines else ())
+    joint |= systems.judge_baselines(config, year, _baselines(config, workdir, recorded.values(), simple), judged)
     # 4. Files, results.json last.
     about = {
         "year": year,
@@ -107,7 +107,7 @@ def _evaluated(
         "settings": config.evaluate.to_dict(),
         "precision": fleet.precision_of(config),
         "models": _models(config, runs, chosen),
-        **({"baselines": score.described(config)} if request.baselines else {}),
+        "baselines": score.described(config, simple),
     }
     return results.write(folder, year, judgements, about, joint)
 
@@ -177,8 +177,10 @@ def _models(config: Config, runs: Sequence[Run], chosen: Chosen) -> dict[str, di
     return models
 
 
-def _baselines(config: Config, workdir: Path, recorded: Iterable[Mapping[str, Recorded]]) -> Models:
-    """Clip scores of the baselines, by machine type; they are the same beside the fleets of every seed."""
+def _baselines(
+    config: Config, workdir: Path, recorded: Iterable[Mapping[str, Recorded]], names: Sequence[str]
+) -> Models:
+    """Return clip scores of the named baselines, by machine type; they are the same beside the fleets of every seed."""
     return {
         machine: score.score_machine(
             config,
@@ -186,6 +188,7 @@ def _baselines(config: Config, workdir: Path, recorded: Iterable[Mapping[str, Re
             of_task["bank"].of_machine(machine),
             of_task["test"].of_machine(machine),
             workdir / "evaluation" / kept.FOLDER / machine,
+            names,
         )
         for of_task in recorded
         for machine in sorted({clip.machine for clip in of_task["bank"].clips})

@@ -3,7 +3,8 @@
 For each machine type a folder with `function.jaxexport`, the serialized function of clips of one length in any number,
 for CPU, CUDA and TPU; `weights.npz`; and for each section `section_<section>.npz`, its banks, and
 `section_<section>.json`, its threshold. Where banks or thresholds go by domains, each domain has files of its own,
-`section_<section>_source` and `_target`. `example.py` beside them loads and calls one.
+`section_<section>_source` and `_target`; where banks do not, those of the section are for clips of unknown domain.
+`example.py` beside them loads and calls one.
 
 Letters: b clips, s samples, p pieces of a clip, n bank pieces, d embedding.
 """
@@ -70,7 +71,12 @@ def export(
         files = []
         for machine in track(chosen, "export", len(chosen), "machine type"):
             opened = open_system(evaluation, system, machine)
-            detectors = {_named(*place): opened.detector(*place) for place in opened.places}
+            names = [_named(*place) for place in opened.places]
+            if twice := [name for name in names if names.count(name) > 1]:
+                raise InputError(
+                    f"{machine} {twice[0]}: expected a section that no domain's file is named as; rename it"
+                )
+            detectors = {name: opened.detector(*place) for name, place in zip(names, opened.places, strict=True)}
             files.append(_write(partial / _file_name(machine), detectors, samples).relative_to(partial))
         results.require_same(evaluation.folder, evaluation.results)
         shutil.copy(Path(__file__).with_name("export_example.py"), partial / EXAMPLE)

@@ -15,6 +15,7 @@ from asdjax.corpus.clips import Domain, Label
 from asdjax.corpus.official import rules_of
 
 FIGURES = ("auc", "pauc", "precision", "recall", "f1")
+SHARES = ("false_alarms", "found")
 MAX_FALSE_POSITIVE_RATE = 0.1  # of the pAUC
 FLOOR = sys.float_info.epsilon  # under a denominator, and under every value of a harmonic mean
 
@@ -48,7 +49,11 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """The figures of one machine type, section and domain. From 2022 on `pauc` is the section's joint one."""
+    """The figures of one machine type, section and domain. From 2022 on `pauc` is the section's joint one.
+
+    `false_alarms` and `found` are the shares of its normal and of its anomalous clips that the system decided to be
+    anomalous; None where it has no clip of that label, or one without a decision.
+    """
 
     machine: str
     section: str
@@ -58,14 +63,19 @@ class Cell:
     precision: float | None
     recall: float | None
     f1: float | None
+    false_alarms: float | None
+    found: float | None
 
 
 class Part(NamedTuple):
-    """The clips of a cell: `judged` are those of AUC, precision, recall and F1; `jointly`, at least one, those of the
-    pAUC."""
+    """The clips of a cell: its `own`, at least one, those `ranked` by the AUC, and those that the pAUC ranks `jointly`.
+
+    `own` enter precision, recall, F1 and the shares. `ranked` is empty where a domain is needed and unknown.
+    """
 
     domain: Domain | None
-    judged: list[ScoredClip]
+    own: list[ScoredClip]
+    ranked: list[ScoredClip]
     jointly: list[ScoredClip]
 
 
@@ -95,11 +105,12 @@ def judge(year: int, clips: Iterable[ScoredClip]) -> Judgement:
 
     2020: per section; official = arithmetic mean of all AUC and pAUC (ours: it ranked by averages).
     2021: per section and domain; official = harmonic mean of all AUC and pAUC.
-    2022 on: AUC, precision, recall and F1 of a domain take its normals and the anomalies of both domains;
-    pAUC takes the whole section; official = harmonic mean of all AUC and, once per section, pAUC.
+    2022 on: the AUC of a domain takes its normals and the anomalies of both domains, pAUC takes the whole section;
+    official = harmonic mean of all AUC and, once per section, pAUC. Precision, recall and F1 of a domain take its own
+    normals and its own anomalies.
 
     A figure is undefined (None) where normals or anomalies are missing, or a label it needs is unknown; from
-    2022 on an unknown domain leaves only the pAUC. Precision, recall and F1 also need every decision.
+    2022 on an unknown domain leaves only the pAUC and the shares. Precision, recall and F1 also need every decision.
 
     Raises InputError for an unknown year, ValueError for a score that is not finite.
     """
@@ -132,6 +143,11 @@ def overall_means(judgement: Judgement) -> Means:
     return _means(judgement.cells, judgement.year)
 
 
+def mean_share(cells: Iterable[Cell], share: str) -> float | None:
+    """Return the arithmetic mean of one of SHARES over the cells that have it; None where none has."""
+    return arithmetic_mean(_defined(getattr(cell, share) for cell in cells))
+
+
 def arithmetic_mean(values: Sequence[float]) -> float | None:
     """None for no values."""
     return fsum(values) / len(values) if values else None
@@ -147,36 +163,40 @@ def _domains(section: list[ScoredClip]) -> list[Domain | None]:
 
 
 def _parts_2020(section: list[ScoredClip]) -> Iterator[Part]:
-    yield Part("source", section, section)
+    yield Part("source", section, section, section)
 
 
 def _parts_2021(section: list[ScoredClip]) -> Iterator[Part]:
     for domain in _domains(section):
-        clips = [clip for clip in section if clip.domain == domain]
-        yield Part(domain, clips, clips)
+        own = [clip for clip in section if clip.domain == domain]
+        yield Part(domain, own, own, own)
 
 
 def _parts_2022(section: list[ScoredClip]) -> Iterator[Part]:
     domains = _domains(section)
     candidates = [] if None in domains else section
     for domain in domains:
-        yield Part(domain, [clip for clip in candidates if clip.domain == domain or clip.label != "normal"], section)
+        own = [clip for clip in section if clip.domain == domain]
+        ranked = [clip for clip in candidates if clip.domain == domain or clip.label != "normal"]
+        yield Part(domain, own, ranked, section)
 
 
 _PARTS = {2020: _parts_2020, 2021: _parts_2021, 2022: _parts_2022}
 
 
 def _cell(part: Part) -> Cell:
-    precision, recall, f1 = _decision_figures(part.judged)
+    precision, recall, f1 = _decision_figures(part.own if part.ranked else [])
     return Cell(
-        machine=part.jointly[0].machine,
-        section=part.jointly[0].section,
+        machine=part.own[0].machine,
+        section=part.own[0].section,
         domain=part.domain,
-        auc=_auc(part.judged),
+        auc=_auc(part.ranked),
         pauc=_auc(part.jointly, max_fpr=MAX_FALSE_POSITIVE_RATE),
         precision=precision,
         recall=recall,
         f1=f1,
+        false_alarms=alarm_share(part.own, "normal"),
+        found=alarm_share(part.own, "anomaly"),
     )
 
 
@@ -204,6 +224,12 @@ def _decision_figures(clips: list[ScoredClip]) -> tuple[float | None, float | No
     precision = hits / max(len(alarms), FLOOR)
     recall = hits / sum(clip.label == "anomaly" for clip in clips)
     return precision, recall, 2 * precision * recall / max(precision + recall, FLOOR)
+
+
+def alarm_share(clips: Iterable[ScoredClip], label: Label) -> float | None:
+    """Return the share of a label's clips that were decided anomalous; None for no such clip or an undecided one."""
+    decisions = [clip.decision for clip in clips if clip.label == label]
+    return None if not decisions or None in decisions else sum(map(bool, decisions)) / len(decisions)
 
 
 def _column(cells: Sequence[Cell], figure: str, year: int) -> list[float | None]:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from asdjax.errors import InputError
 from asdjax.evaluation import bootstrap, clip_table, embeddings, submission
 from asdjax.evaluation.bootstrap import Interval
-from asdjax.evaluation.metrics import FIGURES, Cell
+from asdjax.evaluation.metrics import FIGURES, SHARES, Cell, mean_share
 from asdjax.evaluation.systems import System, machine_figures
 from asdjax.evaluation.table import Row, as_markdown
 from asdjax.files import refused, sealed, sha256_of, unsealed, write_to_disk
@@ -228,7 +228,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 def _mean_cells(of_seeds: Sequence[Sequence[Cell]]) -> list[Cell]:
     return [
-        replace(cells[0], **{figure: _mean([getattr(cell, figure) for cell in cells]) for figure in FIGURES})
+        replace(cells[0], **{figure: _mean([getattr(cell, figure) for cell in cells]) for figure in FIGURES + SHARES})
         for cells in zip(*of_seeds, strict=True)
     ]
 
@@ -253,4 +253,16 @@ def _row(name: str, of_seeds: Sequence[System], interval: Interval | None, split
     officials = [system.judgement.official for system in of_seeds]
     spread = _spread(officials) if len(of_seeds) > 1 else None
     undefined = of_seeds[0].judgement.undefined
-    return Row(name, by_machine, _mean(officials), interval, of_seeds[0].selection, undefined, split, spread)
+    cells = _mean_cells([system.judgement.cells for system in of_seeds])
+    return Row(
+        name,
+        by_machine,
+        _mean(officials),
+        interval,
+        of_seeds[0].selection,
+        undefined,
+        split,
+        spread,
+        mean_share(cells, "found"),
+        mean_share(cells, "false_alarms"),
+    )

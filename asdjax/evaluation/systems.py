@@ -89,12 +89,21 @@ def _tell_of_empirical(limits: Thresholds) -> None:
 
 
 def judge_baselines(config: Config, year: int, baselines: Models, judged: Sequence[Clip]) -> dict[str, System]:
-    """Each baseline as a system of its own; they enter no ensemble. Raises InputError as `judge_all` does."""
-    _require_scores(baselines, judged)
-    return {
-        name: _system(config, year, baselines, judged, ensembles.NO_SELECTION, dict.fromkeys(baselines, (name,)))
-        for name in _everywhere(baselines)
-    }
+    """Make each baseline a system of its own; they enter no ensemble.
+
+    One that cannot score a clip, or has no training score for a threshold, is left out with a line: the results of
+    the fleet do not depend on it.
+    """
+    judgements = {}
+    for name in _everywhere(baselines):
+        alone: Models = {machine: {name: of_machine[name]} for machine, of_machine in baselines.items()}
+        try:
+            _require_scores(alone, judged)
+            members = dict.fromkeys(alone, (name,))
+            judgements[name] = _system(config, year, alone, judged, ensembles.NO_SELECTION, members)
+        except InputError as error:
+            say(f"{name}: left out, {error}")
+    return judgements
 
 
 def judge_seeds(config: Config, year: int, by_seed: Mapping[int, Models], judged: Sequence[Clip]) -> dict[str, System]:
@@ -163,18 +172,18 @@ def _ranked(config: Config, year: int, models: Mapping[str, ClipScores]) -> list
 def _system(
     config: Config, year: int, models: Models, judged: Sequence[Clip], selection: str, members: Members
 ) -> System:
-    per = config.evaluate.threshold_per
+    rule = thresholds.Rule.of(config)
     clips: list[ScoredClip] = []
     limits: dict[thresholds.Group, thresholds.Threshold] = {}
     training: dict[Clip, float] = {}
     unscored: dict[str, int] = {}
     for machine, names in members.items():
         scores = ensembles.average([models[machine][name] for name in names], ensembles.averaged(config, len(names)))
-        limits |= thresholds.fit_all(scores.train, per, config.evaluate.threshold_percentile)
+        limits |= thresholds.fit_all(scores.train, rule)
         training |= scores.train
         unscored[machine] = len(scores.unscored)
         of_machine = [clip for clip in judged if clip.machine == machine]
-        values = [thresholds.threshold_of(clip, limits, per).value for clip in of_machine]
+        values = [thresholds.threshold_of(clip, limits, rule.per).value for clip in of_machine]
         clips += _scored_clips(
             scores,
             of_machine,

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from asdjax.evaluation.ensembles import HELD_OUT, LABELLED_TEST
 
-_OFFICIAL, _INTERVAL = "official", "95 % interval"
+_OFFICIAL, _INTERVAL, _FOUND, _FALSE_ALARMS = "official", "95 % interval", "found", "false alarms"
+_OVERALL = 4  # columns, the last, that are over all machine types
 _TITLE = "AUC/pAUC in %"
 MARKS = {LABELLED_TEST: "*", HELD_OUT: "+"}
 """Behind the name of a system whose models were chosen, by what chose them."""
@@ -18,10 +19,17 @@ CHOSEN_BY_LABELS = {
 """What LABELLED_TEST says of a split."""
 
 
+SHARES_NOTE = (
+    "Found, false alarms: shares of anomalous and of normal clips that raise an alarm, means over sections and domains."
+)
+"""Below every table of systems."""
+
+
 class Row(NamedTuple):
     """A system's line: (AUC, pAUC) by machine type, the official score and its 95 % interval, what chose its models,
-    how many cells are undefined, of which split the clips are, and over several seeds the official score's standard
-    deviation. Figures are fractions, None where undefined."""
+    how many cells are undefined, of which split the clips are, over several seeds the official score's standard
+    deviation, and the means over cells of the shares of faults found and of false alarms. Figures are fractions, None
+    where undefined."""
 
     system: str
     figures: Mapping[str, tuple[float | None, float | None]]
@@ -31,6 +39,8 @@ class Row(NamedTuple):
     undefined: int
     split: str = "dev"
     spread: float | None = None
+    found: float | None = None
+    false_alarms: float | None = None
 
 
 def as_markdown(rows: Sequence[Row]) -> str:
@@ -56,10 +66,16 @@ def as_text(rows: Sequence[Row], width: int = 80) -> str:
 
 
 def _blocks(widths: Sequence[int], width: int) -> list[list[int]]:
-    """Columns in groups that fit, the system's name leading each."""
+    """Split columns into groups that fit, the system's name leading each; those over all machine types stay together.
+
+    These go below one another only where they do not fit beside the name alone.
+    """
     blocks, used = [[0]], widths[0]
+    overall = len(widths) - _OVERALL
+    room_for_overall = sum(2 + needed for needed in widths[overall:])
     for i, needed in enumerate(widths[1:], start=1):
-        if len(blocks[-1]) > 1 and used + 2 + needed > width:
+        split = i == overall and used + room_for_overall > width >= widths[0] + room_for_overall
+        if len(blocks[-1]) > 1 and (split or used + 2 + needed > width):
             blocks.append([0])
             used = widths[0]
         blocks[-1].append(i)
@@ -75,10 +91,12 @@ def _texts(rows: Sequence[Row]) -> list[list[str]]:
             *("/".join(map(percent, row.figures[machine])) for machine in machines),
             with_spread(row),
             as_range(row.interval),
+            percent(row.found),
+            percent(row.false_alarms),
         ]
         for row in rows
     ]
-    return [[_TITLE, *machines, _OFFICIAL, _INTERVAL], *body]
+    return [[_TITLE, *machines, _OFFICIAL, _INTERVAL, _FOUND, _FALSE_ALARMS], *body]
 
 
 def notes(rows: Sequence[Row]) -> list[str]:
@@ -86,6 +104,7 @@ def notes(rows: Sequence[Row]) -> list[str]:
     lines = [
         "By machine type: harmonic means over its sections and domains; official: the year's mean over all.",
         "Interval: of the official score over other test clips (bootstrap), not over other trainings.",
+        SHARES_NOTE,
     ]
     if any(row.spread is not None for row in rows):
         lines.append("±: standard deviation over the seeds, whose mean the figures are.")

@@ -14,6 +14,7 @@ pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 VARIANTS = ["resnet50_512"]
 ENSEMBLES = ["best_single", "top3_mean", "top5_mean", "all_mean"]
+SIMPLE = ["mean_log_mel"]
 
 
 def evaluate(workdir: Path, *words: str) -> int:
@@ -47,13 +48,13 @@ def test_results_and_score_files(trained_once: Path, corpus: Path):
     got = results(trained_once)
     assert (got["year"], got["split"]) == (2021, "dev")
     assert got["checkpoints"] == {"fan/phase2_full": 3}
-    assert list(got["systems"]) == [*VARIANTS, *ENSEMBLES]
+    assert list(got["systems"]) == [*VARIANTS, *ENSEMBLES, *SIMPLE]
     for name, system in got["systems"].items():
         assert system["selection"] == ("labelled test" if name in ENSEMBLES[:3] else "none")
         assert [(cell["section"], cell["domain"]) for cell in system["cells"]] == [
             (section, domain) for section in ("00", "01") for domain in ("source", "target")
         ]
-    assert {path.name for path in (folder / "scores").iterdir()} == {*VARIANTS, *ENSEMBLES}
+    assert {path.name for path in (folder / "scores").iterdir()} == {*VARIANTS, *ENSEMBLES, *SIMPLE}
     places = [f"fan_section_{s}_{d}_test.csv" for s in ("00", "01") for d in ("source", "target")]
     for system in (folder / "scores").iterdir():
         expected = {f"{kind}_{place}" for kind in ("anomaly_score", "decision_result") for place in places}
@@ -131,7 +132,7 @@ def test_two_lines_make_models_of_their_own(corpus: Path, trained: Path, trained
     assert evaluate(trained) == 0
     both = [*VARIANTS, *(f"{variant}@phase2_full" for variant in VARIANTS)]
     got = results(trained)
-    assert list(got["systems"]) == [*both, *ENSEMBLES]
+    assert list(got["systems"]) == [*both, *ENSEMBLES, *SIMPLE]
     assert got["systems"]["all_mean"]["members"] == {"fan": both}
     assert got["checkpoints"] == {"fan/phase1": 6, "fan/phase2_full": 3}
     folder, file = Path("evaluation", "dev", "scores"), "anomaly_score_fan_section_00_source_test.csv"

@@ -50,7 +50,9 @@ def test_undefined_cells_are_shown_and_counted() -> None:
 def test_json_has_the_cells_of_results_json() -> None:
     told = as_json(half_defined())
     assert set(told) == {"year", "official", "interval", "cells"}
-    assert all(set(cell) == {"machine", "section", "domain", *FIGURES} for cell in told["cells"])
+    assert all(
+        set(cell) == {"machine", "section", "domain", *FIGURES, "false_alarms", "found"} for cell in told["cells"]
+    )
     assert [cell["auc"] for cell in told["cells"]] == [1, None]
     assert (told["official"], told["interval"]) == (1, None)
 

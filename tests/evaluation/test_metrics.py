@@ -101,7 +101,8 @@ def test_2020_equals_the_published_result(shared_data: Path) -> None:
 
 
 @pytest.mark.parametrize("year", [2022, 2023, 2024, 2025, 2026])
-def test_from_2022_domains_share_anomalies_and_pauc(year: int) -> None:
+def test_from_2022_domains_share_the_anomalies_of_auc_and_pauc_but_not_of_decisions(year: int) -> None:
+    """As in the organisers' evaluators of 2022, 2023 and 2024."""
     clips = random_clips(seed=year)
     judgement = judge(year, clips)
     official = []
@@ -113,7 +114,10 @@ def test_from_2022_domains_share_anomalies_and_pauc(year: int) -> None:
             judged = [c for c in here if c.domain == domain or c.label == "anomaly"]
             truth = [c.label == "anomaly" for c in judged]
             auc = roc_auc_score(truth, [c.score for c in judged])
-            decided = precision_recall_fscore_support(truth, [c.decision for c in judged], average="binary")
+            own = [c for c in here if c.domain == domain]
+            decided = precision_recall_fscore_support(
+                [c.label == "anomaly" for c in own], [c.decision for c in own], average="binary"
+            )
             (cell,) = (c for c in judgement.cells if (c.section, c.domain) == (section, domain))
             assert figures(cell) == pytest.approx([auc, joint, *decided[:3]], abs=EXACT)
             official.append(auc)
@@ -130,8 +134,44 @@ def test_2022_by_hand() -> None:
     source, target = judge(2022, clips).cells
     assert (source.auc, target.auc) == (1.0, 0.5)  # 2 and 4 above 1; 4, but not 2, above 3
     assert (source.precision, source.recall, source.f1) == (1.0, 1.0, 1.0)
-    assert (target.precision, target.recall, target.f1) == pytest.approx((2 / 3, 1.0, 0.8))
+    assert (target.precision, target.recall, target.f1) == pytest.approx((1 / 2, 1.0, 2 / 3))
     assert source.pauc == target.pauc == pytest.approx(0.5 * (1 + (0.05 - 0.005) / (0.1 - 0.005)))
+
+
+def test_from_2022_a_system_deaf_in_one_domain_shows_there() -> None:
+    heard = [clip(1, "normal", "source", False), clip(9, "anomaly", "source", True)]
+    missed = [clip(2, "normal", "target", False), clip(8, "anomaly", "target", False)]
+    source, target = judge(2023, heard + missed).cells
+    assert (source.precision, source.recall, source.f1, source.found) == (1, 1, 1, 1)
+    assert (target.precision, target.recall, target.f1, target.found) == (0, 0, 0, 0)
+
+
+def test_from_2022_a_domain_without_anomalies_of_its_own_has_auc_but_no_recall() -> None:
+    clips = [c for c in random_clips(8, ("00",)) if (c.domain, c.label) != ("target", "anomaly")]
+    source, target = judge(2024, clips).cells
+    assert None not in figures(source)
+    assert target.auc is not None
+    assert target.precision is target.recall is target.f1 is target.found is None
+    assert target.false_alarms is not None
+
+
+@pytest.mark.parametrize("year", [2020, 2021, 2022, 2026])
+def test_shares_of_found_faults_and_false_alarms_are_a_domains_own(year: int) -> None:
+    clips = random_clips(seed=year)
+    for cell in judge(year, clips).cells:
+        own = [c for c in clips if c.section == cell.section and (year == 2020 or c.domain == cell.domain)]
+        shares = [np.mean([c.decision for c in own if c.label == label]) for label in ("normal", "anomaly")]
+        assert [cell.false_alarms, cell.found] == pytest.approx(shares, abs=EXACT)
+
+
+@pytest.mark.parametrize("domain", ["source", None])
+def test_shares_need_clips_of_that_label_and_their_decisions_alone(domain: Literal["source"] | None) -> None:
+    decided = [clip(1, "normal", domain, True), clip(2, "normal", domain, False), clip(3, None, domain, True)]
+    for year in (2021, 2022):
+        (cell,) = judge(year, decided).cells
+        assert (cell.false_alarms, cell.found) == (0.5, None)
+        (cell,) = judge(year, [*decided, clip(4, "anomaly", domain, None)]).cells
+        assert (cell.false_alarms, cell.found) == (0.5, None)
 
 
 def test_means_take_a_joint_pauc_once_per_section() -> None:
@@ -180,18 +220,20 @@ def test_one_unlabelled_clip_leaves_its_cell_undefined() -> None:
     assert undefined == [("00", "target")]
 
 
-def test_unknown_domains_leave_only_the_joint_pauc() -> None:
+def test_unknown_domains_leave_only_the_joint_pauc_and_the_shares() -> None:
     judgement = judge(2023, [clip(c.score, c.label, None) for c in random_clips(5, ("00",))])
     (cell,) = judgement.cells
     assert cell.domain is None
-    assert cell.auc is None
+    assert cell.auc is cell.precision is cell.recall is cell.f1 is None
     assert judgement.official == pytest.approx(cell.pauc)
 
 
 def test_a_missing_decision_leaves_only_precision_recall_f1_undefined() -> None:
     clips = random_clips(6, ("00",))
     judgement = judge(2022, [*clips, clip(0.1, "anomaly", decision=None)])
-    assert all(c.auc is not None and c.precision is c.recall is c.f1 is None for c in judgement.cells)
+    source, target = judgement.cells
+    assert None not in (source.auc, source.pauc, *figures(target))
+    assert source.precision is source.recall is source.f1 is source.found is None
     assert judgement.undefined == 0
 
 

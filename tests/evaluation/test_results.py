@@ -18,7 +18,7 @@ from asdjax.evaluation.thresholds import Threshold
 from asdjax.files import sealed
 
 BY_MACHINE = ("machines", "thresholds", "unscored_training_clips", "members")
-CELL = {"machine", "section", "domain", "auc", "pauc", "precision", "recall", "f1"}
+CELL = {"machine", "section", "domain", "auc", "pauc", "precision", "recall", "f1", "false_alarms", "found"}
 ABOUT = {"settings": {"threshold_per": "machine"}}
 MACHINES = ("ToyCar", "ToyTrain", "fan", "gearbox", "pump", "slider", "valve")
 
@@ -95,6 +95,9 @@ def test_several_seeds_give_means_with_their_spread_and_interval(tmp_path: Path)
     assert entry["interval"] == list(bootstrap.interval(2021, [of["all_mean"].clips for of in by_seed.values()]) or ())
     aucs = [[cell.auc for cell in of["all_mean"].judgement.cells] for of in by_seed.values()]
     assert [cell["auc"] for cell in entry["cells"]] == pytest.approx(np.mean(np.array(aucs, float), axis=0))
+    for share in ("false_alarms", "found"):
+        of_seeds = [[getattr(cell, share) for cell in of["all_mean"].judgement.cells] for of in by_seed.values()]
+        assert [cell[share] for cell in entry["cells"]] == pytest.approx(np.mean(np.array(of_seeds), axis=0))
     assert {path.name for path in (tmp_path / "scores").iterdir()} == {f"all_mean@{seed}" for seed in (3, 4, 5)}
 
 
@@ -248,7 +251,7 @@ def test_another_evaluation_in_the_same_place_is_noticed(tmp_path: Path):
 def rows() -> list[Row]:
     figures = {machine: (0.5 + i / 100, None if i == 2 else 0.6) for i, machine in enumerate(MACHINES)}
     return [
-        Row("mobilefacenet_1024", figures, 0.61, (0.5853, 0.6347), "none", 1),
+        Row("mobilefacenet_1024", figures, 0.61, (0.5853, 0.6347), "none", 1, found=0.8125, false_alarms=0.095),
         Row("best_single", figures, 0.7, None, "labelled test", 1),
     ]
 
@@ -260,13 +263,33 @@ def test_the_table_fits_the_terminal_and_loses_nothing(width: int):
     if width >= 34:  # a name and one column
         assert max(map(len, [*lines, *notes.splitlines()])) <= width
     heads = [line for line in lines if line.startswith("AUC/pAUC")]
-    assert " ".join(heads).replace("AUC/pAUC in %", "").split() == [*MACHINES, "official", "95", "%", "interval"]
+    assert " ".join(heads).replace("AUC/pAUC in %", "").split() == [
+        *(*MACHINES, "official", "95", "%", "interval", "found", "false", "alarms")
+    ]
+    assert ("81.25" in table, "9.50" in table) == (True, True)
+    assert "shares of anomalous and of normal clips that raise an alarm" in " ".join(notes.split())
     assert "58.53-63.47" in table
+    if width >= 70:  # what is over all machine types stays on one line
+        assert heads[-1].endswith("found  false alarms")
+        assert "official" in heads[-1]
     assert (len(heads) == 1) == (width == 200)
     assert "best_single*" in table
     assert "52.00/-" in table
     assert "an upper bound, not a result" in " ".join(notes.split())
     assert "1 cells are undefined" in " ".join(notes.split())
+
+
+def test_the_table_has_means_over_cells_of_faults_found_and_false_alarms(tmp_path: Path):
+    of_seeds = {seed: {"all_mean": system(seed)} for seed in (3, 4)}
+    (row,) = results.write(tmp_path, 2021, of_seeds, ABOUT).rows
+    cells = written(tmp_path)["systems"]["all_mean"]["cells"]
+    decided = [clip for of in of_seeds.values() for clip in of["all_mean"].clips]
+    for share, label in ((row.found, "anomaly"), (row.false_alarms, "normal")):
+        assert share == pytest.approx(np.mean([clip.decision for clip in decided if clip.label == label]))
+    assert row.found == pytest.approx(np.mean([cell["found"] for cell in cells]))
+    table = (tmp_path / "table.md").read_text().splitlines()
+    assert table[0].endswith("| found | false alarms |")
+    assert table[2].endswith(f"| {100 * row.found:.2f} | {100 * row.false_alarms:.2f} |")
 
 
 def test_table_md_marks_what_labels_chose(tmp_path: Path):

@@ -277,6 +277,21 @@ def test_refusals(words: list[str], expected: str, trained_once: Path, capsys: p
     assert expected in line
 
 
+def test_without_a_domain_the_section_s_threshold_decides_where_thresholds_go_by_domains(
+    trained: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert main(["evaluate", "--workdir", str(trained), "--config.evaluate.threshold_per=section_domain"]) == 0
+    found = json.loads((trained / "evaluation" / "dev" / "results.json").read_text())
+    limits = {(row["section"], row["domain"]): row["value"] for row in found["systems"]["all_mean"]["thresholds"]}
+    clip = str(next((corpus / "fan" / "target_test").iterdir()))
+    for words, domain in (((), None), (("--domain", "target"), "target")):
+        capsys.readouterr()
+        assert score(trained, "--json", *words, clip) == 0
+        out, err = capsys.readouterr()
+        assert json.loads(out)["threshold"] == limits["00", domain]
+        assert ("no --domain: the threshold of the whole section decides" in err) == (domain is None)
+
+
 def test_a_domain_is_asked_for_where_banks_go_by_it(trained: Path, corpus: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["evaluate", "--workdir", str(trained), "--config.evaluate.bank=same_domain"]) == 0
     place = "anomaly_score_fan_section_00_target_test.csv"

@@ -236,6 +236,46 @@ def test_baselines_are_systems_of_their_own():
     assert got["crude"].judgement.official == 1
 
 
+@pytest.mark.parametrize("lacks", ["train", "test"])
+def test_a_baseline_that_cannot_score_or_decide_is_left_out_with_a_line(lacks: str, capsys: pytest.CaptureFixture[str]):
+    """It must not cost a fleet its evaluation."""
+    whole = {machine: scores(machine, 20, 99) for machine in SKILLS}
+    baselines: Models = {
+        machine: {"good": of, "crude": of._replace(**{lacks: {}}) if machine == "pump" else of}
+        for machine, of in whole.items()
+    }
+    assert list(judge_baselines(default(), 2021, baselines, JUDGED)) == ["good"]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("crude: left out, pump")
+
+
+def test_a_domain_of_few_training_clips_is_decided_by_a_threshold_of_its_own():
+    config = default()
+    config.evaluate.threshold_per = "section_domain"
+    rng = np.random.default_rng(0)
+    train = {
+        Clip(Path(f"{d}_{i}.wav"), "fan", "00", "train", d, "normal"): float(scale * rng.gamma(9))
+        for d, number, scale in (("source", 50, 1), ("target", 3, 5))
+        for i in range(number)
+    }
+    asked = [
+        Clip(Path(f"{d}_{label}_{i}.wav"), "fan", "00", "test", d, label)
+        for d in ("source", "target")
+        for label in ("normal", "anomaly")
+        for i in range(200)
+    ]
+    test = {c: float((5 if c.domain == "target" else 1) * rng.gamma(9) * (1 + (c.label == "anomaly"))) for c in asked}
+    by_domain = judge_baselines(config, 2021, {"fan": {"one": ClipScores(train, test)}}, asked)["one"]
+    whole = judge_baselines(default(), 2021, {"fan": {"one": ClipScores(train, test)}}, asked)["one"]
+    source, target = by_domain.judgement.cells
+    assert source.false_alarms == pytest.approx(0.1, abs=0.07)
+    assert target.false_alarms is not None
+    assert target.false_alarms < 0.25
+    assert target.found is not None
+    assert target.found > 0.5
+    assert whole.judgement.cells[1].false_alarms == pytest.approx(1, abs=0.1)
+
+
 def test_all_seeds_are_one_ensemble_more():
     other: Models = {m: {n: scores(m, 1, 50 + i) for i, n in enumerate(NAMES)} for m in SKILLS}
     got = judge_seeds(default(), 2021, {3: MODELS, 4: other}, JUDGED)

@@ -1,4 +1,7 @@
-"""The mean log-mel baseline: what a clip sounds like on average, against the training clips of its section."""
+"""The mean log-mel baseline: what a clip sounds like on average, against the training clips of its section.
+
+Letters: n clips, s samples, m mel bands.
+"""
 
 from collections.abc import Sequence
 
@@ -7,7 +10,7 @@ import numpy as np
 from asdjax.corpus.clips import Clip
 from asdjax.evaluation import scores
 from asdjax.evaluation.bank import Scoring
-from asdjax.evaluation.baselines.log_mel import LogMels
+from asdjax.evaluation.baselines.log_mel import log_mel
 from asdjax.evaluation.scores import ClipScores
 from asdjax.training.embed import Embeddings
 
@@ -15,13 +18,22 @@ NAME = "mean_log_mel"
 SCORING = Scoring(backend="mahalanobis")
 
 
-def score_clips(train_clips: Sequence[Clip], train: LogMels, test_clips: Sequence[Clip], test: LogMels) -> ClipScores:
-    """The Mahalanobis distance of a clip's mean log-mel frame to those of its machine type and section, with a Ledoit
-    and Wolf (2004) covariance; training clips are scored by cross-fitting, never by a fit that saw them."""
-    return scores.score_clips(train_clips, _means(train), test_clips, _means(test), NAME, SCORING)
+def mean_frame(samples: np.ndarray, sample_rate_hz: int) -> np.ndarray:
+    """Return the mean log-mel frame of a clip int16 (s,), in dB: (m,) float32."""
+    return log_mel(samples, sample_rate_hz).mean(axis=0).astype(np.float32)
 
 
-def _means(log_mels: LogMels) -> Embeddings:
-    """One piece a clip, its mean frame; not of unit length, which the Mahalanobis distance does not need."""
-    means = [of_clip.mean(axis=0, dtype=np.float64) for of_clip in log_mels.of_clips()]
-    return Embeddings({NAME: np.array(means, np.float32)}, np.arange(len(means)))
+def score_clips(
+    train_clips: Sequence[Clip], train: np.ndarray, test_clips: Sequence[Clip], test: np.ndarray
+) -> ClipScores:
+    """Score clips by the Mahalanobis distance of their mean frames (n, m) to those of machine type and section.
+
+    The covariance is shrunk as Ledoit and Wolf (2004) do. Training clips are scored by cross-fitting, never by a fit
+    that saw them.
+    """
+    return scores.score_clips(train_clips, _as_pieces(train), test_clips, _as_pieces(test), NAME, SCORING)
+
+
+def _as_pieces(means: np.ndarray) -> Embeddings:
+    """One piece a clip; not of unit length, which the Mahalanobis distance does not need."""
+    return Embeddings({NAME: means}, np.arange(len(means)))

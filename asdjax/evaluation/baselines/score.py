@@ -1,5 +1,6 @@
-"""What needs no trained fleet, side by side: both baselines on one machine type's clips, from the same frames."""
+"""Detectors that need no trained fleet, on one machine type's clips."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,29 +9,47 @@ from asdjax.corpus.access import Recorded
 from asdjax.evaluation.baselines import autoencoder, kept, mean_log_mel
 from asdjax.evaluation.baselines.autoencoder import Training
 from asdjax.evaluation.baselines.log_mel import log_mels
+from asdjax.evaluation.baselines.mean_frames import mean_frames
 from asdjax.evaluation.scores import ClipScores
 
+ALWAYS, ON_REQUEST = (mean_log_mel.NAME,), (autoencoder.NAME,)
+"""Those that take seconds, and those that are trained for minutes."""
+
 TRAINING_SCORES = {
-    autoencoder.NAME: "by the model that was trained on these clips, as in the official baseline",
     mean_log_mel.NAME: "cross-fitted, by fits that never saw the clip",
+    autoencoder.NAME: "by the model that was trained on these clips, as in the official baseline",
 }
 """What the thresholds of each are fitted to."""
 
 
-def score_machine(config: Config, machine: str, train: Recorded, test: Recorded, folder: Path) -> dict[str, ClipScores]:
-    """Each baseline's scores of one machine type's clips; the auto-encoder is kept in a folder, see `kept.trained`."""
+def score_machine(
+    config: Config, machine: str, train: Recorded, test: Recorded, folder: Path, names: Sequence[str]
+) -> dict[str, ClipScores]:
+    """Score one machine type's clips by each of the named baselines; their models are stored in a folder."""
+    score = {mean_log_mel.NAME: _mean_log_mel, autoencoder.NAME: _autoencoder}
+    return {name: score[name](config, machine, train, test, folder) for name in names}
+
+
+def _mean_log_mel(config: Config, machine: str, train: Recorded, test: Recorded, folder: Path) -> ClipScores:
+    means = mean_frames(
+        folder, [*train.recordings, *test.recordings], config.signal.sample_rate_hz, f"{machine} {mean_log_mel.NAME}"
+    )
+    number = len(train.recordings)
+    return mean_log_mel.score_clips(train.clips, means[:number], test.clips, means[number:])
+
+
+def _autoencoder(config: Config, machine: str, train: Recorded, test: Recorded, folder: Path) -> ClipScores:
+    """See `kept.trained`."""
     rate = config.signal.sample_rate_hz
     heard = log_mels(train.samples, rate, f"{machine} log-mel bank")
     asked = log_mels(test.samples, rate, f"{machine} log-mel test")
     settings = config.baselines
     training = Training(settings.epochs, settings.batch_size, settings.learning_rate, config.seed[0], machine, rate)
     learned = kept.trained(folder, heard, training, [recording.sha256 for recording in train.recordings])
-    return {
-        autoencoder.NAME: autoencoder.score_clips(learned, train.clips, heard, test.clips, asked),
-        mean_log_mel.NAME: mean_log_mel.score_clips(train.clips, heard, test.clips, asked),
-    }
+    return autoencoder.score_clips(learned, train.clips, heard, test.clips, asked)
 
 
-def described(config: Config) -> dict[str, Any]:
-    """What results.json tells of them."""
-    return {**config.baselines.to_dict(), "seed": config.seed[0], "training_scores": TRAINING_SCORES}
+def described(config: Config, names: Sequence[str]) -> dict[str, Any]:
+    """Return the entry of results.json on the named baselines."""
+    trained = {**config.baselines.to_dict(), "seed": config.seed[0]} if autoencoder.NAME in names else {}
+    return {**trained, "training_scores": {name: TRAINING_SCORES[name] for name in names}}

@@ -24,10 +24,10 @@ def curves(year: int, clips: Sequence[ScoredClip]) -> list[Curve]:
     """The curves whose areas are a machine type's AUCs, as the year joins clips to cells; none of cells without."""
     found = []
     for part in parts_of(year, clips):
-        if judgeable(part.judged):
-            truth = [clip.label == "anomaly" for clip in part.judged]
-            false_alarms, caught, _ = roc_curve(truth, [clip.score for clip in part.judged])
-            found.append(Curve(part.judged[0].section, part.domain, false_alarms, caught))
+        if judgeable(part.ranked):
+            truth = [clip.label == "anomaly" for clip in part.ranked]
+            false_alarms, caught, _ = roc_curve(truth, [clip.score for clip in part.ranked])
+            found.append(Curve(part.ranked[0].section, part.domain, false_alarms, caught))
     return found
 
 
@@ -36,7 +36,7 @@ def roc(machine: str, shown: Sequence[Curve]) -> Picture:
     return picture(
         lambda figure: draw(figure, shown),
         4.4,
-        alt=f"ROC of {machine}: faults caught against false alarms in percent, {len(shown)} curves, one for each "
+        alt=f"ROC of {machine}: faults found against false alarms in percent, {len(shown)} curves, one for each "
         "section and domain; false alarms up to 10 % are shaded",
         caption="Every threshold one could choose, as a point of a curve: the further up and to the left, the better. "
         "The pAUC looks only at the shaded region, where at most one normal clip in ten is an alarm.",
@@ -59,5 +59,5 @@ def draw(figure: Figure, shown: Sequence[Curve]) -> None:
             label=label(" ".join(filter(None, (curve.section, curve.domain)))),
         )
     axes.set(xlim=(-1, 101), ylim=(-1, 101), xlabel="false alarms: normal clips above the threshold (%)")
-    axes.set(ylabel="faults caught (%)", title="Faults caught against false alarms (ROC)")
+    axes.set(ylabel="faults found (%)", title="Faults found against false alarms (ROC)")
     legend_below(figure, 2)

@@ -6,12 +6,16 @@ from typing import Any, NamedTuple
 from asdjax.evaluation import thresholds
 from asdjax.evaluation.clip_table import Row
 from asdjax.evaluation.ensembles import ALL, ALL_SEEDS, TOP, TOP_HELD_OUT
-from asdjax.evaluation.metrics import Cell
+from asdjax.evaluation.metrics import Cell, mean_share
 from asdjax.evaluation.report.inputs import HEADLINE, Inputs
 from asdjax.evaluation.table import MARKS, as_range, notes, percent, with_spread
 from asdjax.evaluation.table import Row as SystemRow
 
-_RULES = {thresholds.GAMMA: "gamma distribution", thresholds.EMPIRICAL: "of the scores themselves"}
+_RULES = {
+    thresholds.GAMMA: "gamma distribution",
+    thresholds.EMPIRICAL: "of the scores themselves",
+    thresholds.SCALED: "gamma distribution with the shape of the section's other domain",
+}
 _AVERAGED = {"score": "scores", "rank": "ranks among training scores", "zscore": "z-scores by training scores"}
 _ENSEMBLES = {ALL, ALL_SEEDS, *TOP, *TOP_HELD_OUT}
 
@@ -63,6 +67,8 @@ def system_rows(results: Mapping[str, Any]) -> list[SystemRow]:
             system["undefined_cells"],
             results["split"],
             system.get("spread"),
+            mean_share(_cells(system), "found"),
+            mean_share(_cells(system), "false_alarms"),
         )
         for name, system in results["systems"].items()
     ]
@@ -72,7 +78,7 @@ def systems(inputs: Inputs) -> Table:
     """All systems."""
     rows = system_rows(inputs.results)
     machines = list(rows[0].figures)
-    head = ["System", "Kind", "Official", "95 % interval", *machines]
+    head = ["System", "Kind", "Official", "95 % interval", "Found", "False alarms", *machines]
     lines = [
         Line(
             [
@@ -80,6 +86,8 @@ def systems(inputs: Inputs) -> Table:
                 kind_of(row.system, inputs),
                 with_spread(row),
                 as_range(row.interval).replace("-", "–"),
+                percent(row.found),
+                percent(row.false_alarms),
                 *(" / ".join(map(percent, row.figures[machine])) for machine in machines),
             ],
             row.system == HEADLINE,
@@ -101,28 +109,31 @@ def kind_of(system: str, inputs: Inputs) -> str:
 
 def cells(inputs: Inputs, machine: str) -> Table:
     """The headline system's cells of a machine type."""
-    of_machine = [cell for cell in _cells(inputs) if cell.machine == machine]
-    figures = ("auc", "pauc", "precision", "recall", "f1")
+    of_machine = [cell for cell in _cells(inputs.results["systems"][HEADLINE]) if cell.machine == machine]
+    figures = ("auc", "pauc", "found", "false_alarms", "precision", "recall", "f1")
     lines = [
         Line([cell.section, cell.domain or "–", *(percent(getattr(cell, name)) for name in figures)], False)
         for cell in of_machine
     ]
-    return Table(["Section", "Domain", "AUC", "pAUC", "Precision", "Recall", "F1"], lines, ["All figures in %."])
+    head = ["Section", "Domain", "AUC", "pAUC", "Found", "False alarms", "Precision", "Recall", "F1"]
+    return Table(head, lines, ["All figures in %."])
 
 
-def _cells(inputs: Inputs) -> list[Cell]:
-    return [Cell(**cell) for cell in inputs.results["systems"][HEADLINE]["cells"]]
+def _cells(system: Mapping[str, Any]) -> list[Cell]:
+    """Return the cells of a system of results.json."""
+    return [Cell(**cell) for cell in system["cells"]]
 
 
 def limits(inputs: Inputs) -> Table:
     """The thresholds of the headline system, of the seed that is shown, and what they mean for training clips."""
     percentile = inputs.config.evaluate.threshold_percentile
+    every_domain = "not given" if inputs.config.evaluate.threshold_per == "section_domain" else "all"
     lines = [
         Line(
             [
                 limit["machine"],
                 limit["section"] or "all",
-                limit["domain"] or "all",
+                limit["domain"] or every_domain,
                 f"{percentile:g}th percentile, {_RULES[limit['rule']]}",
                 f"{limit['value']:.4g}",
                 str(limit["clips"]),
@@ -137,6 +148,8 @@ def limits(inputs: Inputs) -> Table:
         "A clip whose score is above the threshold is called anomalous. Above it: the share of normal training clips "
         "that would be false alarms, each scored without its own pieces."
     ]
+    if inputs.config.evaluate.threshold_per == "section_domain":
+        below.append("Domain not given: what decides new clips of which only the section is known.")
     return Table(head, lines, below)
 
 

@@ -1,0 +1,65 @@
+"""Mean log-mel frames on disk, so that a clip's are computed once for all evaluations of a work directory.
+
+`W/evaluation/baselines/<machine type>/mean_log_mel.npz` serves both splits: `digests` (n,), the SHA-256 of each clip's
+samples, and `means` (n, m) float32, their mean frames at `sample_rate_hz`.
+"""
+
+import io
+import zipfile
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from asdjax.corpus.access import Recording
+from asdjax.evaluation.baselines.log_mel import BANDS
+from asdjax.evaluation.baselines.mean_log_mel import NAME, mean_frame
+from asdjax.files import locked_folder
+from asdjax.progress import say, track
+from asdjax.threads import in_order
+
+FILE = f"{NAME}.npz"
+
+
+def mean_frames(folder: Path, recordings: Sequence[Recording], sample_rate_hz: int, what: str) -> np.ndarray:
+    """Return each clip's mean log-mel frame, (n, m); compute those that the folder does not hold, and add them to it.
+
+    `what` names the progress bar. Raises InputError where the folder cannot be written.
+    """
+    with locked_folder(folder):
+        known = _read(folder / FILE, sample_rate_hz)
+        missing = {recording.sha256: recording.samples for recording in recordings if recording.sha256 not in known}
+        if missing:
+            computed = in_order(partial(mean_frame, samples, sample_rate_hz) for samples in missing.values())
+            shown = track(computed, what, len(missing), "clip", quiet=True)
+            known |= dict(zip(missing, shown, strict=True))
+            _write(folder / FILE, known, sample_rate_hz)
+    return np.array([known[recording.sha256] for recording in recordings], np.float32).reshape(-1, BANDS)
+
+
+def _read(file: Path, sample_rate_hz: int) -> dict[str, np.ndarray]:
+    """Return mean frames by digest; none where the file is missing, of another sample rate or, with a line, damaged."""
+    if not file.exists():
+        return {}
+    try:
+        with np.load(io.BytesIO(file.read_bytes())) as arrays:
+            if arrays["sample_rate_hz"] != sample_rate_hz:
+                return {}
+            means = np.asarray(arrays["means"], np.float32).reshape(-1, BANDS)
+            return dict(zip(arrays["digests"].tolist(), means, strict=True))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        say(f"{file}: damaged ({error}); computing its mean frames again")
+        return {}
+
+
+def _write(file: Path, known: dict[str, np.ndarray], sample_rate_hz: int) -> None:
+    partial_file = file.with_name(f"partial.{FILE}")
+    np.savez(
+        partial_file,
+        allow_pickle=False,
+        sample_rate_hz=np.int64(sample_rate_hz),
+        digests=np.array(list(known)),
+        means=np.array(list(known.values())),
+    )
+    partial_file.replace(file)
