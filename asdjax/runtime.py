@@ -126,8 +126,10 @@ def compiler_options(platform: str) -> dict[str, bool | int | str] | None:
 
 
 def private_cache(name: str) -> Path | None:
-    """A folder for what is kept between processes, which only this user can read and write; None, and that is said,
-    where there can be none, or where there is one of another user or that others can write to: what it holds is run."""
+    """A folder for what is kept between processes, which no other user can write to, as what it holds is run.
+
+    None, with a line in the log, where there can be none, or where another user owns it or can write to it.
+    """
     try:
         home = Path(os.environ.get("XDG_CACHE_HOME", ""))
         home = (home if home.is_absolute() else Path.home() / ".cache") / "asdjax"

@@ -113,7 +113,7 @@ def _evaluated(
 
 
 def _require_own_phase_1(runs: Sequence[Run], chosen: Chosen) -> None:
-    """Raise InputError where a checkpoint of phase 2 stands on another phase 1 than lies beside it."""
+    """Raise InputError where a checkpoint of phase 2 stands on another phase 1 than the one beside it."""
     for run in runs:
         for checkpoint in chosen[run.name]:
             with contextlib.suppress(checkpoints.Damaged):  # said where it is loaded

@@ -101,7 +101,7 @@ class Checkpoint(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """An evaluation as it lies in `folder`: `results` is results.json, `config` the evaluation's own."""
+    """An evaluation in `folder`: `results` is results.json, `config` the evaluation's own."""
 
     workdir: Path
     folder: Path

@@ -47,7 +47,7 @@ def judge_all(config: Config, year: int, models: Models, judged: Sequence[Clip],
 
     The ranking of models goes by the development set's test clips, whichever clips are judged; ensembles that need
     one are left out, and it is said, where a machine type has none; so are those that go by held-out clips, where
-    training has some but has not told of them. A model whose held-out loss is not finite is never chosen by it.
+    training has some but logged nothing of them. A model whose held-out loss is not finite is never chosen by it.
 
     Clips without a finite score by every model enter no threshold of an ensemble and no ranking; the log counts them.
     Raises InputError for a clip to judge that any model lacks.

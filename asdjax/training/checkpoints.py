@@ -125,7 +125,7 @@ def origin_of(line: Path, step: int) -> Origin | None:
 
 
 def require_same_start(line: Path, step: int) -> None:
-    """Raise InputError where a saved step stands on another model than now lies at the step that its line began from.
+    """Raise InputError where a saved step stands on another model than the step that its line began from holds now.
 
     Where nothing of that line is left, there is nothing to mistake it for. Raises Damaged where there is no whole
     record.

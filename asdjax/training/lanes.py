@@ -67,9 +67,9 @@ def _resumed(spec: FleetSpec, lane: Lane) -> tuple[int, FleetState] | None:
 
 
 def finished(lane: Lane) -> bool:
-    """Whether the last step is there, whole, and told of; a damaged one is set aside.
+    """Return whether the last step is there, whole and logged; a damaged one is set aside.
 
-    Raises InputError where it stands on another phase 1 than lies there now.
+    Raises InputError where it stands on another phase 1 than the one there now.
     """
     line, last = lane.run.folder / lane.phase.name, lane.phase.steps
     if last not in checkpoints.steps(line) or checkpoints.newest_whole(line) != last:
@@ -96,7 +96,7 @@ def origin_of(lane: Lane) -> Origin:
 
 
 def save(lane: Lane, step: int, state: FleetState, keep: int, origin: Origin) -> None:
-    """Save one lane's state, on the host, with its origin, and before it whatever was told of its steps."""
+    """Save one lane's state, on the host, with its origin, and before it the log of its steps."""
     lane.journal.flush()
     trees = {"model": fleet.model_of(state), "optimizer": state.velocity}
     checkpoints.save(lane.run.folder / lane.phase.name, step, trees, keep, origin)
