@@ -8,7 +8,6 @@ once is safe anywhere. A thread of its own hears the signals: the main thread ma
 Python calls no handler meanwhile.
 """
 
-import errno
 import os
 import signal
 import stat
@@ -141,9 +140,11 @@ def forget() -> None:
     _asked = _heard = False
 
 
-def _heard_by_main(*_: object) -> None:
-    """In the main thread, as soon as it is back in Python."""
+def _heard_by_main(number: int, _: object) -> None:
+    """Handle a signal in the main thread, as soon as it is back in Python."""
     global _heard
+    if number == signal.SIGHUP:
+        _leave_lost_terminal()
     if _saving:
         _heard = True
         ask()
@@ -155,6 +156,8 @@ def _listen(receiving: int) -> None:
     while heard := os.read(receiving, 1):
         if heard[0] not in SIGNALS:
             continue
+        if heard[0] == signal.SIGHUP:
+            _leave_lost_terminal()
         signals += 1
         impatient += heard[0] in IMPATIENT
         with _leaving:
@@ -178,19 +181,16 @@ def _end(line: str) -> NoReturn:
 
 def _tell(line: str) -> None:
     """Write a line by os.write, as the main thread may be in the middle of printing; nobody may be there to read it."""
-    try:
+    with suppress(OSError):
         rest_of_line = "\x1b[K" if os.isatty(2) else ""  # of what stood below a progress bar
         os.write(2, f"\nasdjax: {line}{rest_of_line}\n".encode())
-    except OSError as error:
-        if error.errno == errno.EIO:
-            _leave_terminal()
 
 
-def _leave_terminal() -> None:
-    """Send what is printed from here on nowhere: the terminal is gone, and to write to it would end the saving."""
+def _leave_lost_terminal() -> None:
+    """Send nowhere what is printed to a terminal that is gone: an error in printing would end the saving."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         with suppress(OSError):
-            if stat.S_ISCHR(os.fstat(stream).st_mode):
+            if stat.S_ISCHR(os.fstat(stream).st_mode) and not os.isatty(stream):
                 os.dup2(nowhere, stream)
     os.close(nowhere)
