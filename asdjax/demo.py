@@ -11,7 +11,7 @@ from asdjax.training import checkpoints
 from asdjax.training.train import train
 
 MACHINES = ("gearbox",)
-RECIPE = Recipe(source_clips=40, target_clips=3, test_clips=20, sections=3, seed=1, seconds=4.0)
+RECIPE = Recipe(source_clips=50, target_clips=3, test_clips=20, sections=3, seed=1, seconds=4.0)
 
 
 def demo(workdir: Path, width: int) -> str:

@@ -19,6 +19,9 @@ SAMPLE_RATE_HZ = 16_000
 TOP_HZ = 7600.0  # tones end below Nyquist: a folded harmonic would fall when the speed rises
 WANDER_SAMPLES = 4000  # a speed drifts over a quarter of a second, not from sample to sample
 MAINS_HZ = 50.0
+PLACE_BELLS = 12
+NEIGHBOURS = 3
+NEIGHBOUR_DB = (-8.0, 4.0)
 
 
 def amplitude(level_db: float) -> float:
@@ -100,7 +103,7 @@ class Part(ABC):
     _: KW_ONLY
     level_db: float
     load_db: float = 0.0
-    spread_db: float = 1.0
+    spread_db: float = 3.0
 
     @abstractmethod
     def sound(self, turns: Signal, rng: np.random.Generator) -> Signal:
@@ -197,14 +200,37 @@ def clangs(samples: int, per_second: float, rng: np.random.Generator) -> Signal:
 
 
 def background(samples: int, slope: float, rng: np.random.Generator) -> Signal:
-    """A factory hall, (s,), RMS about 1: pink-ish noise (power falls as f**-slope), mains hum, distant knocks."""
+    """Return the sound (s,) of a factory hall, RMS about 1.
+
+    It has noise whose power falls as f**-slope, mains hum, distant knocks and up to NEIGHBOURS other machines.
+    """
     frequency_hz = bins_hz(samples)
     colour = np.maximum(frequency_hz, 60.0) ** (-0.5 * (slope + rng.normal(0.0, 0.08)))
-    neighbour = 1.0 + rng.uniform(0.0, 0.8) * bump(frequency_hz, 2.0 ** rng.uniform(8.0, 12.0), 0.6)
     hum_turns = rng.uniform() + np.arange(samples) * (MAINS_HZ / SAMPLE_RATE_HZ)
     hum = unit(harmonics(hum_turns, rng.uniform(-18.0, 0.0, 6), rng))
-    room = noise(samples, colour * neighbour, rng) + amplitude(rng.uniform(-12.0, -4.0)) * hum
-    return room + clangs(samples, per_second=0.15, rng=rng)
+    hall = noise(samples, colour, rng) + amplitude(rng.uniform(-12.0, -4.0)) * hum
+    for _ in range(rng.integers(NEIGHBOURS + 1)):
+        hall += amplitude(rng.uniform(*NEIGHBOUR_DB)) * neighbour(samples, rng)
+    return hall + clangs(samples, per_second=0.15, rng=rng)
+
+
+def neighbour(samples: int, rng: np.random.Generator) -> Signal:
+    """Return another machine's sound (s,), RMS 1: a whine of random pitch and a band of noise."""
+    turns = shaft(2.0 ** rng.uniform(5.5, 10.0), 0.003, samples, rng)
+    whine = unit(harmonics(turns, rng.uniform(-12.0, 0.0, 8), rng))
+    band = noise(samples, bump(bins_hz(samples), 2.0 ** rng.uniform(8.0, 12.5), rng.uniform(0.1, 0.5)), rng)
+    return unit(whine + amplitude(rng.uniform(-6.0, 6.0)) * band)
+
+
+def placed(wave: Signal, spread_db: float, rng: np.random.Generator) -> Signal:
+    """Return a sound (s,) as one place of the microphone lets it through: bells of random centre, width and gain."""
+    frequency_hz = bins_hz(len(wave))
+    gains_db = np.zeros_like(frequency_hz)
+    for _ in range(PLACE_BELLS):
+        bell = bump(frequency_hz, 2.0 ** rng.uniform(7.0, 13.0), rng.uniform(0.1, 0.7))
+        gains_db += np.float32(rng.normal(0.0, spread_db)) * bell
+    spectrum = np.asarray(fft.rfft(wave, fft_length(len(wave))))
+    return waveform(spectrum * 10.0 ** (gains_db / 20.0), len(wave))
 
 
 def housed(wave: Signal, resonances_hz: tuple[float, ...], gain_db: float) -> Signal:

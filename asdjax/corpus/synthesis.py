@@ -19,8 +19,9 @@ import soundfile
 from numpy.typing import NDArray
 
 from asdjax.corpus.clips import Domain, Label, Split
-from asdjax.corpus.machines import MACHINES, Machine, build
-from asdjax.corpus.parts import SAMPLE_RATE_HZ, Signal, amplitude, background, housed, shaft
+from asdjax.corpus.construction import GOLDEN, Machine
+from asdjax.corpus.machines import MACHINES, break_machine, build
+from asdjax.corpus.parts import SAMPLE_RATE_HZ, Signal, amplitude, background, housed, placed, shaft, unit
 from asdjax.errors import InputError
 from asdjax.files import LOCK, locked_folder, replace_text
 from asdjax.progress import track
@@ -29,7 +30,7 @@ from asdjax.threads import in_order
 LEAST_SAMPLES = 31 * 512  # from frame 0 to frame 31 of a piece at the report's settings: a shorter clip has none
 MOST_SECTIONS = 100  # file names have two digits
 MARKER = "synthesis.json"
-RECORDING_DB = -40.0  # RMS of the machine re full scale: leaves room for a valve's clicks 38 dB above it
+RECORDING_DB = -44.0  # RMS of a clip re full scale: leaves room for a valve's clicks 38 dB above it
 HOUSING_DB = 9.0
 PEAK = 0.95
 
@@ -68,17 +69,19 @@ class Recipe:
 class Conditions:
     """How a domain is run and recorded: speeds re nominal, loads 0..1, the hall's loudness and colour."""
 
-    speeds: tuple[float, ...]
-    loads: tuple[float, ...]
+    speeds: tuple[float, float]
+    loads: tuple[float, float]
     snr_db: float
     slope: float
 
 
 CONDITIONS: dict[Domain, Conditions] = {
-    "source": Conditions(speeds=(0.97, 1.0, 1.03), loads=(0.4, 0.5, 0.6), snr_db=0.0, slope=1.0),
-    "target": Conditions(speeds=(1.12, 1.16), loads=(0.8, 0.9), snr_db=-2.0, slope=1.2),
+    "source": Conditions(speeds=(0.92, 1.08), loads=(0.3, 0.7), snr_db=0.0, slope=1.0),
+    "target": Conditions(speeds=(1.1, 1.2), loads=(0.7, 0.9), snr_db=-1.0, slope=1.15),
 }
-SNR_SPREAD_DB = 1.5
+SNR_SPREAD_DB = 2.0
+LEVEL_RANGE_DB = 10.0
+PLACE_SPREAD_DB = 2.0
 
 
 @dataclass(frozen=True)
@@ -97,8 +100,13 @@ class Job:
         names = "/".join(str(name) for name in (seed, *asdict(self).values()))
         return np.random.default_rng(int.from_bytes(hashlib.sha256(names.encode()).digest()))
 
+    @property
+    def level_db(self) -> float:
+        """RMS of the clip re full scale. Normal and anomalous clips of one number share it: it reveals no fault."""
+        return RECORDING_DB + LEVEL_RANGE_DB * ((GOLDEN * self.number) % 1.0 - 0.5)
+
     def path(self, speed_hz: float, load: float) -> Path:
-        """Relative to the corpus; a training clip tells its rounds (or cycles) a minute and its load in percent."""
+        """Return the clip's path in the corpus; a training clip's has its turns a minute and its load in percent."""
         stem = f"section_{self.section:02d}_{self.domain}_{self.split}_{self.label}_{self.number:04d}"
         if self.split == "test":
             return Path(self.machine, f"{self.domain}_test", f"{stem}.wav")
@@ -168,32 +176,34 @@ def jobs(machines: Sequence[str], recipe: Recipe) -> Iterator[Job]:
 def write_clip(job: Job, out: Path, recipe: Recipe) -> None:
     """Make one clip and put it under its final name when it is whole."""
     rng, conditions = job.stream(recipe.seed), CONDITIONS[job.domain]
-    machine = build(job.machine, job.section)
+    specimen = int(rng.integers(2**62))
+    machine = build(job.machine, job.section, specimen)
     if job.label == "anomaly":
-        machine = machine.broken(machine.faults[rng.integers(len(machine.faults))], severity=rng.uniform())
-    speed, load = float(rng.choice(conditions.speeds)), float(rng.choice(conditions.loads))
+        fault = machine.faults[rng.integers(len(machine.faults))]
+        machine = break_machine(job.machine, job.section, specimen, fault, severity=rng.uniform())
+    speed, load = float(rng.uniform(*conditions.speeds)), float(rng.uniform(*conditions.loads))
     final = out / job.path(machine.speed_hz * speed, load)
     if final.exists():  # written whole, by the same recipe: the same bytes
         return
     half = final.with_suffix(".part")
-    wave = to_int16(recording(machine, speed, load, conditions, recipe.samples, rng))
-    soundfile.write(half, wave, SAMPLE_RATE_HZ, subtype="PCM_16", format="WAV")
+    wave = amplitude(job.level_db) * recording(machine, speed, load, conditions, recipe.samples, rng)
+    soundfile.write(half, to_int16(wave), SAMPLE_RATE_HZ, subtype="PCM_16", format="WAV")
     os.replace(half, final)
 
 
 def recording(
     machine: Machine, speed: float, load: float, conditions: Conditions, samples: int, rng: np.random.Generator
 ) -> Signal:
-    """A machine at work in its hall, (s,), full scale 1; `speed` re nominal, `load` 0..1."""
-    turns = shaft(machine.speed_hz * speed * rng.normal(1.0, 0.005), machine.wander, samples, rng)
+    """Return the sound (s,) of a machine at work in its hall, RMS 1; `speed` re nominal, `load` 0..1."""
+    turns = shaft(machine.speed_hz * speed, machine.wander, samples, rng)
     heard = np.zeros(samples, np.float32)
     for part in machine.parts:
         level_db = part.level_db + part.load_db * (2.0 * load - 1.0) + rng.normal(0.0, part.spread_db)
         heard += amplitude(level_db) * part.sound(turns, rng)
     snr_db = machine.snr_db + rng.normal(conditions.snr_db, SNR_SPREAD_DB)
     hall = amplitude(-snr_db) * background(samples, conditions.slope, rng)
-    gain_db = RECORDING_DB + rng.normal(0.0, 1.0)
-    return amplitude(gain_db) * (housed(heard, machine.housing_hz, HOUSING_DB) + hall)
+    let_out = unit(placed(housed(heard, machine.housing_hz, HOUSING_DB), PLACE_SPREAD_DB, rng))
+    return unit(let_out + hall)
 
 
 def to_int16(wave: Signal) -> NDArray[np.int16]:
