@@ -223,8 +223,10 @@ def read(
         raise InputError(f"{file}: no such file; is {workdir} the --workdir of an `asdjax train`?")
     try:
         config = parsed(json.loads(file.read_text()))
-    except (OSError, ValueError, TypeError, AttributeError, InputError) as error:
-        raise InputError(f"{file}: expected a run's configuration, came {error}; restore it or train anew") from None
+    except (OSError, ValueError, InputError) as error:
+        raise InputError(
+            f"{file}: expected a run's configuration, got {error}; restore it, or train in another --workdir"
+        ) from None
     change(config, overrides, free)
     return config
 
@@ -244,10 +246,13 @@ def change(config: Config, overrides: Mapping[str, str], free: tuple[str, ...]) 
 def parsed(content: Any) -> Config:
     """Return the configuration that JSON holds, validated; a field that it lacks has its default.
 
-    Raises InputError, ValueError, TypeError or AttributeError for what is none.
+    Raises InputError for what is none.
     """
     config = default()
-    config.update(_tuples(content))
+    try:
+        config.update(_tuples(content))
+    except (ValueError, TypeError, AttributeError) as error:  # of ConfigDict, for a value of another kind
+        raise InputError(str(error)) from error
     validate(config)
     return config
 

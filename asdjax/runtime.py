@@ -27,8 +27,8 @@ _OF_A_GPU = {
 each other, for half as many temporaries again: a step of six variants takes 26.3 ms there instead of 28.2."""
 
 
+#: What makes JAX find devices of a platform.
 _PACKAGES = {"cuda": "asdjax[cuda]", "gpu": "asdjax[cuda]", "rocm": "JAX for ROCm", "tpu": "asdjax[tpu]"}
-"""What makes JAX find devices of a platform."""
 
 _OF_NVIDIA = ("nvidia*", "dxg")
 """In /dev where there is a GPU of theirs."""

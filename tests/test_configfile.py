@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from asdjax.config import default, fields_of
-from asdjax.configfile import load, make_absolute, read, require_same_run, save
+from asdjax.configfile import load, make_absolute, parsed, read, require_same_run, save
 from asdjax.errors import InputError
 
 CONFIGS = sorted(Path(__file__).parent.parent.glob("configs/*.py"))
@@ -108,6 +108,13 @@ def test_a_work_directory_gives_back_what_it_was_given(tmp_path: Path, name: str
     make_absolute(config)
     save(config, tmp_path)
     assert read(tmp_path).to_dict() == config.to_dict()
+
+
+@pytest.mark.parametrize("content", [[1], {"train": 3}, {"width": "wide"}, {"seed": 5}, {"gone": 1}])
+def test_what_holds_no_configuration_of_this_version_is_bad_input(content: Any) -> None:
+    """As an evaluation of another version may: whose fields were of another kind, or are gone."""
+    with pytest.raises(InputError):
+        parsed(content)
 
 
 def test_going_on_with_another_value_is_refused_by_its_field_and_changes_nothing(tmp_path: Path) -> None:

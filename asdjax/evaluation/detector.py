@@ -142,7 +142,8 @@ def open_detector(
     `domain` is needed only where banks go by it; the rest as in `open_system`.
     """
     loaded = open_system(evaluation, system, machine)
-    if domain is None and _by_domain(loaded.config) == "threshold_per":
+    domains = {of_place for known, of_place in loaded.places if known == section and of_place}
+    if domain is None and len(domains) > 1 and _by_domain(loaded.config) == "threshold_per":
         say(
             "no --domain: the threshold of the whole section decides; --domain source or target takes that domain's own"
         )

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from asdjax import configfile, journal
 from asdjax.config import Config
@@ -94,14 +94,17 @@ def _evaluated(
     simple = score.ALWAYS + (score.ON_REQUEST if request.baselines else ())
     joint |= systems.judge_baselines(config, year, _baselines(config, workdir, recorded.values(), simple), judged)
     # 4. Files, results.json last.
-    about = {
-        "year": year,
-        "split": request.split,
-        "checkpoints": {f"{name}/{one.line}": one.step for name, of_run in chosen.items() for one in of_run},
+    about = {"year": year, "split": request.split, **_about(config, runs, chosen, simple)}
+    return results.write(folder, year, judgements, about, joint)
+
+
+def _about(config: Config, runs: Sequence[Run], chosen: Chosen, simple: Sequence[str]) -> dict[str, Any]:
+    """Return the entries of results.json on models, settings and the simple detectors of these names."""
+    judged = {f"{run.name}/{one.line}": (run, one) for run in runs for one in chosen[run.name]}
+    return {
+        "checkpoints": {name: one.step for name, (_, one) in judged.items()},
         "judged": {
-            f"{run.name}/{one.line}": {"digest": one.digest, "classes": len(run.task.classes)}
-            for run in runs
-            for one in chosen[run.name]
+            name: {"digest": one.digest, "classes": len(run.task.classes)} for name, (run, one) in judged.items()
         },
         "config": config.to_dict(),
         "settings": config.evaluate.to_dict(),
@@ -109,11 +112,10 @@ def _evaluated(
         "models": _models(config, runs, chosen),
         "baselines": score.described(config, simple),
     }
-    return results.write(folder, year, judgements, about, joint)
 
 
 def _require_own_phase_1(runs: Sequence[Run], chosen: Chosen) -> None:
-    """Raise InputError where a checkpoint of phase 2 stands on another phase 1 than the one beside it."""
+    """Raise InputError where a checkpoint of phase 2 began from another phase 1 than is there now."""
     for run in runs:
         for checkpoint in chosen[run.name]:
             with contextlib.suppress(checkpoints.Damaged):  # said where it is loaded
@@ -197,7 +199,7 @@ def _baselines(
 
 def _held_out(runs: Sequence[Run], chosen: Chosen, seed: int) -> Losses:
     """What training has told of its held-out clips at the checkpoints that are judged."""
-    losses: dict[str, dict[str, float]] = {}
+    losses: dict[str, dict[str, float | None]] = {}
     for run in runs:
         if run.seed == seed:
             rows = [row for row in journal.read(run.folder / journal.FILE) if "holdout_loss" in row]

@@ -74,7 +74,8 @@ def export(
             names = [_named(*place) for place in opened.places]
             if twice := [name for name in names if names.count(name) > 1]:
                 raise InputError(
-                    f"{machine} {twice[0]}: expected a section that no domain's file is named as; rename it"
+                    f"{machine}: expected sections and domains with file names of their own, got {twice[0]} twice; "
+                    "rename that section"
                 )
             detectors = {name: opened.detector(*place) for name, place in zip(names, opened.places, strict=True)}
             files.append(_write(partial / _file_name(machine), detectors, samples).relative_to(partial))

@@ -141,7 +141,10 @@ def open_evaluation(
     folder = results.folder_of(workdir, split)
     found = results.read(folder)
     if not {"config", "judged"} <= found.keys():
-        raise InputError(f"{folder}: of an earlier version of asdjax; run asdjax evaluate again")
+        raise InputError(
+            f"{folder}: expected an evaluation with a configuration of its own, got one of an earlier version of "
+            "asdjax; run asdjax evaluate again"
+        )
     try:
         config = configfile.parsed(found["config"])
     except InputError as error:
@@ -152,7 +155,7 @@ def open_evaluation(
 
 
 def restored(spec: FleetSpec, line: Path, step: int, digest: str) -> Model:
-    """A step of a line to evaluate or score with, on the device.
+    """Return the model of a saved step, to evaluate or score with, on the device.
 
     Raises InputError where it is gone or damaged, or where its model has another digest.
     """

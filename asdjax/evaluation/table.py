@@ -18,11 +18,10 @@ CHOSEN_BY_LABELS = {
 }
 """What LABELLED_TEST says of a split."""
 
-
+#: Below every table of systems.
 SHARES_NOTE = (
     "Found, false alarms: shares of anomalous and of normal clips that raise an alarm, means over sections and domains."
 )
-"""Below every table of systems."""
 
 
 class Row(NamedTuple):

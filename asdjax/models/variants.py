@@ -33,6 +33,20 @@ class Backbone(NamedTuple):
     statistics: Arrays
 
 
+class RunningAverages(NamedTuple):
+    """How a backbone's running averages are kept.
+
+    `frozen` names groups ("early", "late", "embedding") that normalise with theirs, and so leave them as they are, also
+    while the rest trains; `variance` is `config.normalisation.running_variance`.
+    """
+
+    frozen: tuple[str, ...] = ()
+    variance: str = "biased"
+
+
+ALL_MOVE = RunningAverages()
+
+
 def height_of(variant: str) -> int:
     """Rows of the pieces that a variant looks at: 1024 or 512."""
     return int(variant.rsplit("_", 1)[1])
@@ -45,20 +59,15 @@ def declare(
     c_in: int = 1,
     width: float = 1.0,
     dtype: DTypeLike = jnp.float32,
-    frozen: tuple[str, ...] = (),
-    running_variance: str = "biased",
+    running: RunningAverages = ALL_MOVE,
 ) -> Backbone:
-    """A backbone whose arrays are shapes only; `initialise.fill` makes them real.
-
-    `frozen` names groups ("early", "late", "embedding") that normalise with their running averages, and so leave them
-    as they are, also while the rest trains; `running_variance` is as `config.normalisation` has it.
-    """
+    """Return a backbone whose arrays are shapes only; `initialise.fill` makes them real."""
     backbone, _ = variant.rsplit("_", 1)
 
     model = BACKBONES[backbone](height_of(variant), frames, c_in, width=width, dtype=dtype)
-    for group in frozen:
+    for group in running.frozen:
         getattr(model, group).eval()
-    model.set_attributes(layers.BatchNorm, unbiased=running_variance == "unbiased")
+    model.set_attributes(layers.BatchNorm, unbiased=running.variance == "unbiased")
     graph, *of_kinds = nnx.split(model, nnx.Param, nnx.BatchStat)
     return Backbone(graph, *(jax.tree.map(_shape, _flat(arrays)) for arrays in of_kinds))
 

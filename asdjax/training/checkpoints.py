@@ -119,13 +119,13 @@ def digest_of(line: Path, step: int) -> str:
 
 
 def origin_of(line: Path, step: int) -> Origin | None:
-    """Return what a saved step stands on, as far as it is known; raises Damaged where there is no whole record."""
+    """Return what a saved step was trained on, as far as it is known; raises Damaged where there is no whole record."""
     found = _read_record(line, step).get("origin")
     return found and Origin(found["clips"], found["start"] and Start(**found["start"]))
 
 
 def require_same_start(line: Path, step: int) -> None:
-    """Raise InputError where a saved step stands on another model than the step that its line began from holds now.
+    """Raise InputError where the step that the line of a saved step began from holds another model by now.
 
     Where nothing of that line is left, there is nothing to mistake it for. Raises Damaged where there is no whole
     record.

@@ -125,8 +125,7 @@ def declare(spec: FleetSpec, variant: str) -> variants.Backbone:
         c_in=spec.spectrogram.channels(variants.height_of(variant)),
         width=spec.width,
         dtype=jnp.dtype(spec.precision),
-        frozen=spec.frozen_backbone,
-        running_variance=spec.running_variance,
+        running=variants.RunningAverages(spec.frozen_backbone, spec.running_variance),
     )
 
 

@@ -69,7 +69,7 @@ def _resumed(spec: FleetSpec, lane: Lane) -> tuple[int, FleetState] | None:
 def finished(lane: Lane) -> bool:
     """Return whether the last step is there, whole and logged; a damaged one is set aside.
 
-    Raises InputError where it stands on another phase 1 than the one there now.
+    Raises InputError where it began from another phase 1 than the one there now.
     """
     line, last = lane.run.folder / lane.phase.name, lane.phase.steps
     if last not in checkpoints.steps(line) or checkpoints.newest_whole(line) != last:

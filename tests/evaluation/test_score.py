@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,9 @@ from conftest import train_tiny
 
 from asdjax import configfile
 from asdjax.cli import main
+from asdjax.config import default
+from asdjax.evaluation import detector as detectors
+from asdjax.evaluation import results
 from asdjax.evaluation.detector import Detector, open_detector
 from asdjax.evaluation.opened import open_evaluation
 from asdjax.evaluation.score import score_all
@@ -290,6 +295,21 @@ def test_without_a_domain_the_section_s_threshold_decides_where_thresholds_go_by
         out, err = capsys.readouterr()
         assert json.loads(out)["threshold"] == limits["00", domain]
         assert ("no --domain: the threshold of the whole section decides" in err) == (domain is None)
+
+
+@pytest.mark.parametrize(("domains", "said"), [(("source", "target"), True), (("source",), False)])
+def test_a_missing_domain_is_mentioned_only_where_a_section_has_several(
+    domains: tuple[str, ...], said: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    config = default()
+    config.evaluate.threshold_per = "section_domain"
+    places = [("00", None), *(("00", domain) for domain in domains), ("01", "source"), ("01", "target")]
+    system = SimpleNamespace(config=config, places=places, detector=lambda section, domain: (section, domain))
+    monkeypatch.setattr(detectors, "open_system", lambda *asked: system)
+    monkeypatch.setattr(results, "require_same", lambda *asked: None)
+    evaluation: Any = SimpleNamespace(folder=None, results=None)
+    assert open_detector(evaluation, None, "fan", "00", None) == ("00", None)
+    assert ("no --domain" in capsys.readouterr().err) == said
 
 
 def test_a_domain_is_asked_for_where_banks_go_by_it(trained: Path, corpus: Path, capsys: pytest.CaptureFixture[str]):

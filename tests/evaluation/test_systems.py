@@ -162,13 +162,12 @@ def without(models: Models, name: str, *, train: int = 0, test: int = 0) -> Mode
 
 
 @pytest.mark.parametrize("name", ["a", "c", "f"])
-@pytest.mark.parametrize("how", ["all", "seeds", "baselines"])
+@pytest.mark.parametrize("how", ["all", "seeds"])
 def test_a_clip_to_judge_without_a_finite_score_is_one_error_whichever_model_lacks_it(name: str, how: str):
     lacking = without(MODELS, name, test=2)
     judgements = {
         "all": lambda: judged(lacking),
         "seeds": lambda: judge_seeds(default(), 2021, {3: MODELS, 4: lacking}, JUDGED),
-        "baselines": lambda: judge_baselines(default(), 2021, lacking, JUDGED),
     }
     suffix = "@4" if how == "seeds" else ""
     told = rf"source_normal_0\.wav: expected a score, got none that is finite by {name}{suffix} \(as 2 clips in all\)"

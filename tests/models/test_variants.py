@@ -119,7 +119,7 @@ embed = functools.partial(_compiled, variants.embed)
 
 
 def small(name: str, *, frozen: tuple[str, ...] = ()) -> Backbone:
-    backbone = variants.declare(f"{name}_512", frames=32, width=WIDTH, frozen=frozen)
+    backbone = variants.declare(f"{name}_512", frames=32, width=WIDTH, running=variants.RunningAverages(frozen=frozen))
     parameters, statistics = (initialise.fill(arrays, 0) for arrays in (backbone.parameters, backbone.statistics))
     return Backbone(backbone.graph, parameters, statistics)
 
@@ -142,7 +142,8 @@ def test_a_frozen_group_s_statistics_stand_still_while_the_others_move(name: str
 def test_every_normalisation_of_a_backbone_keeps_the_variance_that_is_asked_for(
     name: str, running_variance: str
 ) -> None:
-    backbone = variants.declare(f"{name}_512", frames=32, width=WIDTH, running_variance=running_variance)
+    running = variants.RunningAverages(variance=running_variance)
+    backbone = variants.declare(f"{name}_512", frames=32, width=WIDTH, running=running)
     model = variants._assembled(backbone)
     norms = [module for _, module in nnx.iter_modules(model) if isinstance(module, layers.BatchNorm)]
     assert len(norms) == sum(path.endswith("/var") for path in backbone.statistics)

@@ -55,11 +55,14 @@ def _read(file: Path, sample_rate_hz: int) -> dict[str, np.ndarray]:
 
 def _write(file: Path, known: dict[str, np.ndarray], sample_rate_hz: int) -> None:
     partial_file = file.with_name(f"partial.{FILE}")
-    np.savez(
-        partial_file,
-        allow_pickle=False,
-        sample_rate_hz=np.int64(sample_rate_hz),
-        digests=np.array(list(known)),
-        means=np.array(list(known.values())),
-    )
-    partial_file.replace(file)
+    try:
+        np.savez(
+            partial_file,
+            allow_pickle=False,
+            sample_rate_hz=np.int64(sample_rate_hz),
+            digests=np.array(list(known)),
+            means=np.array(list(known.values())),
+        )
+        partial_file.replace(file)
+    finally:
+        partial_file.unlink(missing_ok=True)

@@ -35,5 +35,5 @@ def score_clips(
 
 
 def _as_pieces(means: np.ndarray) -> Embeddings:
-    """One piece a clip; not of unit length, which the Mahalanobis distance does not need."""
+    """Make one piece of each clip; not of unit length, which the Mahalanobis distance does not need."""
     return Embeddings({NAME: means}, np.arange(len(means)))

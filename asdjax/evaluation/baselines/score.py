@@ -12,8 +12,8 @@ from asdjax.evaluation.baselines.log_mel import log_mels
 from asdjax.evaluation.baselines.mean_frames import mean_frames
 from asdjax.evaluation.scores import ClipScores
 
+#: Those that take seconds, and those that are trained for minutes.
 ALWAYS, ON_REQUEST = (mean_log_mel.NAME,), (autoencoder.NAME,)
-"""Those that take seconds, and those that are trained for minutes."""
 
 TRAINING_SCORES = {
     mean_log_mel.NAME: "cross-fitted, by fits that never saw the clip",

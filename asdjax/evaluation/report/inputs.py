@@ -88,11 +88,11 @@ def _fleets(evaluation: Evaluation, members: Mapping[str, Sequence[str]]) -> lis
         run, _, _ = evaluation.results["models"][machine][models[0]]
         if run not in fleets:
             by_line = {checkpoint.line: checkpoint for checkpoint in evaluation.checkpoints(machine, models)}
-            fleets[run] = Fleet(run, by_line, _told(evaluation.workdir / run, by_line.values()))
+            fleets[run] = Fleet(run, by_line, _metric_rows(evaluation.workdir / run, by_line.values()))
     return list(fleets.values())
 
 
-def _told(run: Path, judged: Iterable[Checkpoint]) -> list[dict[str, Any]]:
+def _metric_rows(run: Path, judged: Iterable[Checkpoint]) -> list[dict[str, Any]]:
     """Return the rows of a run's metrics.jsonl; raises InputError where its judged checkpoints were replaced."""
     there = [checkpoint.is_there() for checkpoint in judged]
     if not all(there):

@@ -41,7 +41,7 @@ class Counts(NamedTuple):
     clips: int
     called: int
     anomalies: int
-    caught: int
+    found: int
     normals: int
     alarms: int
 
@@ -51,8 +51,8 @@ def counts(rows: Sequence[Row]) -> Counts:
     clips = [row.clip for row in rows if row.split == "test"]
     anomalies = [clip for clip in clips if clip.label == "anomaly"]
     normals = [clip for clip in clips if clip.label == "normal"]
-    called, caught, alarms = (sum(clip.decision is True for clip in some) for some in (clips, anomalies, normals))
-    return Counts(len(clips), called, len(anomalies), caught, len(normals), alarms)
+    called, found, alarms = (sum(clip.decision is True for clip in some) for some in (clips, anomalies, normals))
+    return Counts(len(clips), called, len(anomalies), found, len(normals), alarms)
 
 
 def system_rows(results: Mapping[str, Any]) -> list[SystemRow]:
@@ -194,5 +194,5 @@ def _unjudged(told: Counts) -> str:
     return (
         f"was asked about {told.clips} clips, {told.normals} known to be normal and {told.anomalies} to be anomalies, "
         f"but no section and domain has both and all its labels. It calls {told.alarms} of these normal clips and "
-        f"{told.caught} of these anomalies anomalous."
+        f"{told.found} of these anomalies anomalous."
     )

@@ -185,7 +185,7 @@ def test_clips_of_unknown_label_have_scores_thresholds_and_decisions_but_no_figu
     assert "asked about 24 clips whose labels are not known" in text
     assert "clips called anomalous" in text
     assert "official score of" not in text
-    assert "faults caught at" not in text
+    assert "faults found at" not in text
     assert "90th percentile" in text
     assert len(page.all("article")) == 1
     assert not any(str(image["alt"]).startswith("ROC") for image in page.all("img"))
