@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple, cast
 
 from asdjax.corpus.clips import Domain, Label, Layout
-from asdjax.corpus.names import Attributes, read_name
+from asdjax.corpus.kinds import ENDINGS
+from asdjax.corpus.names import Attributes, as_wav, has_id_form, has_section_form, read_name
 from asdjax.corpus.rows import csv_rows, text_of
 from asdjax.errors import InputError
 from asdjax.paths import composed
@@ -128,6 +129,25 @@ def read_tables[T](folder: Path, kind: Kind[T], year: int) -> Tables[T]:
     return tables
 
 
+def with_listed_names[T](tables: Tables[T]) -> Tables[T]:
+    """Return tables that name each recording of a challenge in .wav, whatever format somebody's file names it in.
+
+    Raises InputError where two rows of a file are then of one recording.
+    """
+    return {place: _with_listed_names(table) for place, table in tables.items()}
+
+
+def _with_listed_names[T](table: Table[T]) -> Table[T]:
+    listed: dict[str, str] = {}
+    for name in table.values:
+        own = as_wav(name) if has_section_form(name) or has_id_form(name) else name
+        if own in listed:
+            raise table.error(name, f"each clip once (row {table.rows[listed[own]][0]} has it)")
+        listed[own] = name
+    values, rows = ({own: of[listed[own]] for own in sorted(listed)} for of in (table.values, table.rows))
+    return Table(table.path, values, rows)
+
+
 def _place(path: Path, prefix: str, year: int) -> Place:
     name, of_year = _without_additions(composed(path.name), prefix)
     places = {rules: parse_file_name(name, prefix, rules) for rules in _PLACES}
@@ -193,7 +213,8 @@ def _table[T](path: Path, kind: Kind[T]) -> Table[T]:
             name, value = fields[:2] if kind.more_columns else fields
             parsed = kind.parse(value)
         except (KeyError, ValueError):
-            header = " and no header line" if not rows and ".wav" not in text.lower() else ""
+            named = any(ending in text.lower() for ending in ENDINGS)
+            header = "" if rows or named else " and no header line"
             raise row_error(path, number, text, kind.expected + header) from None
         if name in rows:
             raise row_error(path, number, text, f"each clip once (row {rows[name][0]} has it)")

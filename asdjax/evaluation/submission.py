@@ -27,6 +27,7 @@ from asdjax.corpus.official import (
     read_tables,
     rules_of,
     template,
+    with_listed_names,
 )
 from asdjax.corpus.truth import read_truth
 from asdjax.errors import InputError
@@ -91,8 +92,8 @@ def read(folder: Path, year: int, truth: Path | None = None) -> list[ScoredClip]
     Raises InputError for an unknown year, a folder without score files or with another year's, and every
     header, missing, doubled, foreign, unreadable or non-numeric row; it names file, row number and content.
     """
-    scores = read_tables(folder, _SCORES, year)
-    decisions = read_tables(folder, _DECISIONS, year)
+    scores = with_listed_names(read_tables(folder, _SCORES, year))
+    decisions = with_listed_names(read_tables(folder, _DECISIONS, year))
     if not scores:
         raise InputError(f"{folder}: expected files {template(_SCORES.prefix, year)}, got none; check the path")
     _expect_places(decisions, scores, "a score file beside it")

@@ -349,6 +349,29 @@ def test_truths_that_contradict_each_other_are_both_named(tmp_path: Path) -> Non
         read(tmp_path / "scores", 2023, truth)
 
 
+@pytest.mark.parametrize("endings", [(".flac", ".wav"), (".wav", ".flac"), (".flac", ".FLAC"), (".wav", ".wav")])
+def test_scores_of_recordings_in_another_format_are_joined_to_their_truth(
+    tmp_path: Path, endings: tuple[str, str]
+) -> None:
+    scored, known = endings
+    names = [f"section_00_source_test_000{i}" for i in range(2)]
+    files = {"anomaly_score": (scored, "0.5"), "decision_result": (scored, "1"), "ground_truth": (known, "1")}
+    for prefix, (ending, value) in files.items():
+        (tmp_path / prefix).mkdir()
+        text = "".join(f"{name}{ending},{value}\n" for name in names)
+        folder = tmp_path / ("anomaly_score" if prefix == "decision_result" else prefix)
+        (folder / f"{prefix}_fan_section_00_source_test.csv").write_text(text)
+    clips = read(tmp_path / "anomaly_score", 2021, tmp_path / "ground_truth")
+    assert [(clip.name, clip.label) for clip in clips] == [(f"{name}.wav", "anomaly") for name in names]
+
+
+def test_one_recording_scored_in_two_formats_is_refused(tmp_path: Path) -> None:
+    rows = "section_00_source_test_normal_0000.wav,1\nsection_00_source_test_normal_0000.flac,2\n"
+    (tmp_path / "anomaly_score_fan_section_00_source_test.csv").write_text(rows)
+    with pytest.raises(InputError, match=r"row 1: expected each clip once .row 2 has it."):
+        read(tmp_path, 2021)
+
+
 @pytest.mark.parametrize("year", [2021, 2022])
 def test_a_name_with_an_empty_tail_is_read(tmp_path: Path, year: int) -> None:
     file = "anomaly_score_fan_section_00_source_test.csv" if year == 2021 else "anomaly_score_fan_section_00_test.csv"
