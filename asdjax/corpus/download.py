@@ -44,7 +44,8 @@ _ARCHIVE = re.compile(
 )
 # what browsers and file managers add to the name of a second copy, before the ending or in front
 _OF_A_COPY = re.compile(
-    r"^(?:copy of|kopie von|copie de|copia de) |(?:[ _]?\(\d+\)|-\d+| -? ?(?:copy|kopie|copie|copia)(?: \d+)?| \d+)+(?=\.zip$)",
+    r"^(?:copy of|kopie von|copie de|copia de) "
+    r"|(?:[ _]?\(\d+\)|[- ]\d+| -? ?(?:copy|kopie|copie|copia)(?: \d+)?)+(?=\.zip$)",
     re.I,
 )
 _UNFINISHED = (".crdownload", ".part", ".partial", ".download", ".opdownload", ".tmp", ".aria2", ".!ut")

@@ -134,6 +134,8 @@ def kind_of(head: bytes) -> FileKind:
 
 def _container(head: bytes) -> FileKind | None:
     """Recognise kinds by more than their first bytes."""
+    if len(head) < 12 and head[:4] in (b"RIFF", b"FORM"):
+        return FileKind("a header that is cut off", COPY)
     if head[:4] in (b"RIFF", b"RF64", b"BW64") and head[8:12] == b"WAVE":
         return FileKind("WAV", reader="WAV")
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
