@@ -113,13 +113,18 @@ def facts_of(name: str, year: int) -> Facts:
     return Facts(said.section, said.label, said.domain, said.attributes if said.label else None)
 
 
-def read_tables[T](folder: Path, kind: Kind[T], year: int) -> Tables[T]:
-    """Every file of a kind in a folder; raises InputError, naming file, row number and content."""
+def read_tables[T](
+    folder: Path, kind: Kind[T], year: int, place_in: Callable[[Path, str, int], Place] | None = None
+) -> Tables[T]:
+    """Read every file of a kind in a folder; raises InputError, naming file, row number and content.
+
+    `place_in` reads the place from a file's name, by default whether or not that has what the official baseline adds.
+    """
     if not folder.is_dir():
         raise InputError(f"{folder}: expected a folder of {kind.prefix} files, got no folder; check the path")
     tables: Tables[T] = {}
     for path in sorted(folder.glob(f"{kind.prefix}_*.csv")):
-        place = _place(path, kind.prefix, year)
+        place = (place_in or _place)(path, kind.prefix, year)
         if place in tables:
             raise InputError(
                 f"{path}: expected one file of {' '.join(filter(None, place))}, got {tables[place].path} too; "
@@ -146,6 +151,14 @@ def _with_listed_names[T](table: Table[T]) -> Table[T]:
         listed[own] = name
     values, rows = ({own: of[listed[own]] for own in sorted(listed)} for of in (table.values, table.rows))
     return Table(table.path, values, rows)
+
+
+def own_place(path: Path, prefix: str, year: int) -> Place:
+    """Return the place in a name that `file_name` has made, whose machine type may be called anything."""
+    place = parse_file_name(composed(path.name), prefix, year)
+    if place is None:
+        raise InputError(f"{path}: expected a file {template(prefix, year)}, got another name; take it away")
+    return place
 
 
 def _place(path: Path, prefix: str, year: int) -> Place:

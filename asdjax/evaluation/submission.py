@@ -22,6 +22,7 @@ from asdjax.corpus.official import (
     facts_of,
     file_name,
     finite,
+    own_place,
     parse_file_name,
     place_of,
     read_tables,
@@ -60,7 +61,7 @@ def verify(folder: Path, year: int, clips: Iterable[ScoredClip]) -> None:
 
     Raises InputError, naming the file, where it is not what was written: the disk lost or changed something.
     """
-    scores, decisions = read_tables(folder, _SCORES, year), read_tables(folder, _DECISIONS, year)
+    scores, decisions = (read_tables(folder, kind, year, own_place) for kind in (_SCORES, _DECISIONS))
     wanted: dict[Place, dict[str, tuple[float, bool | None]]] = {}
     for clip in clips:
         place = place_of(year, clip.machine, clip.section, clip.domain)

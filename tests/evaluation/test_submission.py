@@ -11,7 +11,7 @@ import pytest
 
 from asdjax.errors import InputError
 from asdjax.evaluation.metrics import ScoredClip, judge
-from asdjax.evaluation.submission import read, write
+from asdjax.evaluation.submission import read, verify, write
 
 CLIP_NAMES = {
     2020: "{label}_id_{section}_{number:08d}.wav",
@@ -56,6 +56,15 @@ def test_what_is_written_reads_back_bit_equal(tmp_path: Path, year: int) -> None
     clips = made_up(year)
     write(tmp_path / "new" / "folder", year, reversed(clips))
     assert sorted(read(tmp_path / "new" / "folder", year), key=key) == sorted(clips, key=key)
+
+
+@pytest.mark.parametrize("machine", ["DCASE2023T2fan", "Lüfter 1", "fan_seed1"])
+def test_what_is_written_of_any_machine_type_is_verified(tmp_path: Path, machine: str) -> None:
+    clips = [replace(clip, machine=machine) for clip in made_up(2021) if clip.machine == "fan"]
+    write(tmp_path, 2021, clips)
+    verify(tmp_path, 2021, clips)
+    with pytest.raises(InputError, match="expected what was written"):
+        verify(tmp_path, 2021, [replace(clip, score=2 * clip.score) for clip in clips])
 
 
 @pytest.mark.parametrize(
