@@ -149,8 +149,8 @@ def _with_listed_names[T](table: Table[T]) -> Table[T]:
         if own in listed:
             raise table.error(name, f"each clip once (row {table.rows[listed[own]][0]} has it)")
         listed[own] = name
-    values, rows = ({own: of[listed[own]] for own in sorted(listed)} for of in (table.values, table.rows))
-    return Table(table.path, values, rows)
+    values = {own: table.values[listed[own]] for own in sorted(listed)}
+    return Table(table.path, values, {own: table.rows[name] for own, name in listed.items()})
 
 
 def own_place(path: Path, prefix: str, year: int) -> Place:

@@ -61,7 +61,8 @@ def verify(folder: Path, year: int, clips: Iterable[ScoredClip]) -> None:
 
     Raises InputError, naming the file, where it is not what was written: the disk lost or changed something.
     """
-    scores, decisions = (read_tables(folder, kind, year, own_place) for kind in (_SCORES, _DECISIONS))
+    scores = read_tables(folder, _SCORES, year, own_place)
+    decisions = read_tables(folder, _DECISIONS, year, own_place)
     wanted: dict[Place, dict[str, tuple[float, bool | None]]] = {}
     for clip in clips:
         place = place_of(year, clip.machine, clip.section, clip.domain)
