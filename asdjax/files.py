@@ -230,7 +230,7 @@ def _lock(folder: Path, wait: bool) -> int:
 
 def _unlock(handle: int, folder: Path) -> None:
     """Let go of a lock. A file made for it goes first: who waits for it looks again, as `_lock` does."""
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(OSError):  # gone, or of a disk that has been unmounted: closing is what counts
         if os.path.samestat(os.fstat(handle), os.stat(folder / LOCK)):
             (folder / LOCK).unlink()
     os.close(handle)

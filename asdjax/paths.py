@@ -35,17 +35,19 @@ def expanded(text: str) -> str:
 def located(path: Path, listings: Listings | None = None) -> Path:
     """Return `path` as the disk spells it where that differs in composition only; else `path` itself.
 
-    `listings` keeps what was listed for the next call.
+    Of a path that is not there yet this holds for the folders that are. `listings` keeps what was listed for the next
+    call.
     """
     if str(path).isascii() or os.path.lexists(path):
         return path
     listings = {} if listings is None else listings
     found = Path(path.anchor)
-    for part in path.parts[1:] if path.anchor else path.parts:
+    parts = path.parts[1:] if path.anchor else path.parts
+    for i, part in enumerate(parts):
         if not os.path.lexists(found / part):
             alike = _listed(found, listings).get(composed(part), [])
             if len(alike) != 1:  # none, or several to choose from
-                return path
+                return found.joinpath(*parts[i:])
             (part,) = alike
         found /= part
     return found

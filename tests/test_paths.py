@@ -28,7 +28,10 @@ def test_a_path_is_found_however_its_letters_are_composed(tmp_path: Path, on_dis
     there.parent.mkdir()
     there.touch()
     assert located(Path(form(asked, str(there)))) == there
-    missing = tmp_path / form(asked, "Geräte") / "ö.wav"
+    for rest in ("ö.wav", "new/folder"):
+        missing = tmp_path / form(asked, "Geräte") / rest
+        assert located(missing) == there.parent / rest
+    missing = tmp_path / form(asked, "Ämter") / "ö.wav"
     assert located(missing) == missing
 
 

@@ -23,6 +23,7 @@ from asdjax.corpus.findings import SEVERITIES, CheckResult, Count, Finding, as_j
 from asdjax.corpus.header import AudioHeader
 from asdjax.corpus.kinds import DVC
 from asdjax.corpus.layouts import Scan, scan
+from asdjax.corpus.names import as_wav
 from asdjax.corpus.tasks import tasks_of
 from asdjax.errors import InputError
 from asdjax.files import sha256_of
@@ -150,7 +151,7 @@ def _of_samples(clip: Clip, samples: np.ndarray, channel: str) -> Iterator[Findi
 
 def _of_names(found: Scan) -> Iterator[Finding]:
     for where, why in found.unparsed:
-        remedy = "mend or remove the line" if found.layout == "manifest" else "rename or remove it"
+        remedy = "correct or remove the line" if found.layout == "manifest" else "rename or remove it"
         yield Finding("error", where, why, remedy)
     for one, other in found.twins:
         where, what = f"{other.place} = {one.place}", "same machine type, section and name"
@@ -167,7 +168,7 @@ def _formats_of_one_name(clips: Iterable[Clip]) -> Iterator[Finding]:
     """Files that a manifest lists as clips of their own though only their formats differ in name."""
     seen: dict[tuple[str, Path], Clip] = {}
     for clip in clips:
-        first = seen.setdefault((clip.machine, clip.path.with_suffix("")), clip)
+        first = seen.setdefault((clip.machine, clip.path.parent / as_wav(clip.path.name)), clip)
         if first.name != clip.name:
             what = "the same name in two formats: they count as two clips"
             yield Finding("warning", f"{clip.place} = {first.place}", what, "remove one if it is the same recording")

@@ -4,7 +4,7 @@ import math
 import struct
 from collections.abc import Iterator
 
-from asdjax.corpus.chunks import LEFT_OPEN, Chunk, left_out, unread
+from asdjax.corpus.chunks import LEFT_OPEN, Chunk, left_out, only_chunks, unread
 from asdjax.corpus.header import COPY, TO_WAV, AudioHeader, Encoding, Format, Source, truncated, uncompressed
 from asdjax.errors import InputError
 
@@ -42,6 +42,8 @@ _CODECS = {
 }
 _CAF_FLOAT, _CAF_LITTLE_ENDIAN = 1, 2
 _OPEN_CAF = 2**64 - 1
+#: From this on the size of an AIFF is no number but a mark that it was left open, as SoX writes it into a pipe.
+_OPEN_AIFF = 0x7F000000
 
 
 def read_aiff(source: Source) -> AudioHeader:
@@ -64,11 +66,25 @@ def read_aiff(source: Source) -> AudioHeader:
         raise _other_codec(source, "AIFF", codec)
     form = Format("AIFF", _extended(rate), channels, encoding, big_endian)
     begin = data.at + 8 + int.from_bytes(source.read(data.at, 4), "big")
+    if _is_open(source, data, frames):
+        return uncompressed(source, form, begin, max(source.untagged_end() - begin, 0), [LEFT_OPEN])
     claimed, available = frames * form.frame, min(data.at + data.length, source.size) - begin
     if claimed > available:
         raise truncated(source, claimed, max(available, 0))
     cautions = [left_out(available - claimed)] if available - claimed >= form.frame else []
     return uncompressed(source, form, begin, claimed, cautions)
+
+
+def _is_open(source: Source, data: Chunk, frames: int) -> bool:
+    """Return whether an AIFF's sizes leave its length open: 0 with samples behind, or past the end where its whole
+    size is a mark or agrees with the file."""
+    if frames == 0 and data.length in (0, 8):
+        begin = data.at + 8
+        return begin < source.size and not only_chunks(source, begin, _iff_chunks)
+    total = int.from_bytes(source.read(source.begin + 4, 4), "big")
+    return data.at + data.length > source.size and (
+        total >= _OPEN_AIFF or source.begin + 8 + total in (source.size, source.untagged_end())
+    )
 
 
 def read_caf(source: Source) -> AudioHeader:

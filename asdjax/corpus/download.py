@@ -44,7 +44,8 @@ _ARCHIVE = re.compile(
 )
 # what browsers and file managers add to the name of a second copy, before the ending or in front
 _OF_A_COPY = re.compile(
-    r"^(?:copy of|kopie von|copie de|copia de) |(?: ?\(\d+\)| -? ?(?:copy|kopie|copie|copia)(?: \d+)?| \d+)+(?=\.zip$)",
+    r"^(?:copy of|kopie von|copie de|copia de) "
+    r"|(?:[ _]?\(\d+\)|[- ]\d+| -? ?(?:copy|kopie|copie|copia)(?: \d+)?)+(?=\.zip$)",
     re.I,
 )
 _UNFINISHED = (".crdownload", ".part", ".partial", ".download", ".opdownload", ".tmp", ".aria2", ".!ut")
@@ -129,7 +130,7 @@ def _passed_over(name: str) -> str:
 
 def _original_name(name: str) -> str:
     """Return the name of a file before a browser or file manager made a copy of it."""
-    name = composed(name)
+    name = re.sub(r"(\.zip)\.\d+$", r"\1", composed(name), flags=re.I)  # as wget numbers them
     if name.lower().endswith(".zip"):
         name = f"{name[:-4]}.zip"
     return _OF_A_COPY.sub("", name)

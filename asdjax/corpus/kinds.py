@@ -38,6 +38,7 @@ class FileKind:
 
 EMPTY = FileKind("an empty file", COPY)
 UNKNOWN = FileKind("no known kind of audio", "check the path")  # no byte of it is shown: a path may name a secret
+_BLANK = FileKind("no known kind of audio: blank bytes only, as a power cut leaves them", COPY)
 _MPEG = FileKind("MPEG video or programme stream")
 _QUICKTIME = FileKind("QuickTime (MOV)")
 _UNPACK = "unpack it, and give what is in it"
@@ -133,6 +134,8 @@ def kind_of(head: bytes) -> FileKind:
 
 def _container(head: bytes) -> FileKind | None:
     """Recognise kinds by more than their first bytes."""
+    if len(head) < 12 and head[:4] in (b"RIFF", b"FORM"):
+        return FileKind("a header that is cut off", COPY)
     if head[:4] in (b"RIFF", b"RF64", b"BW64") and head[8:12] == b"WAVE":
         return FileKind("WAV", reader="WAV")
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
@@ -246,7 +249,9 @@ def audio_begin(read: Callable[[int, int], bytes]) -> tuple[int, FileKind]:
         kind = kind_of(head := read(at, HEAD_BYTES))
     if kind not in (UNKNOWN, EMPTY):
         return at, kind
-    return 0, FileKind("MP3 or another file with a tag, damaged", COPY) if tags else first
+    if tags:
+        return 0, FileKind("MP3 or another file with a tag, damaged", COPY)
+    return 0, _BLANK if blanks and not head.strip(b" \t\r\n\0") else first
 
 
 def _tag_bytes(head: bytes) -> int:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple, cast
 
 from asdjax.corpus.clips import Domain, Label, Layout
-from asdjax.corpus.names import Attributes, read_name
+from asdjax.corpus.kinds import ENDINGS
+from asdjax.corpus.names import Attributes, as_wav, has_id_form, has_section_form, read_name
 from asdjax.corpus.rows import csv_rows, text_of
 from asdjax.errors import InputError
 from asdjax.paths import composed
@@ -112,13 +113,18 @@ def facts_of(name: str, year: int) -> Facts:
     return Facts(said.section, said.label, said.domain, said.attributes if said.label else None)
 
 
-def read_tables[T](folder: Path, kind: Kind[T], year: int) -> Tables[T]:
-    """Every file of a kind in a folder; raises InputError, naming file, row number and content."""
+def read_tables[T](
+    folder: Path, kind: Kind[T], year: int, place_in: Callable[[Path, str, int], Place] | None = None
+) -> Tables[T]:
+    """Read every file of a kind in a folder; raises InputError, naming file, row number and content.
+
+    `place_in` reads the place from a file's name, by default whether or not that has what the official baseline adds.
+    """
     if not folder.is_dir():
         raise InputError(f"{folder}: expected a folder of {kind.prefix} files, got no folder; check the path")
     tables: Tables[T] = {}
     for path in sorted(folder.glob(f"{kind.prefix}_*.csv")):
-        place = _place(path, kind.prefix, year)
+        place = (place_in or _place)(path, kind.prefix, year)
         if place in tables:
             raise InputError(
                 f"{path}: expected one file of {' '.join(filter(None, place))}, got {tables[place].path} too; "
@@ -126,6 +132,33 @@ def read_tables[T](folder: Path, kind: Kind[T], year: int) -> Tables[T]:
             )
         tables[place] = _table(path, kind)
     return tables
+
+
+def with_listed_names[T](tables: Tables[T]) -> Tables[T]:
+    """Return tables that name each recording of a challenge in .wav, whatever format somebody's file names it in.
+
+    Raises InputError where two rows of a file are then of one recording.
+    """
+    return {place: _with_listed_names(table) for place, table in tables.items()}
+
+
+def _with_listed_names[T](table: Table[T]) -> Table[T]:
+    listed: dict[str, str] = {}
+    for name in table.values:
+        own = as_wav(name) if has_section_form(name) or has_id_form(name) else name
+        if own in listed:
+            raise table.error(name, f"each clip once (row {table.rows[listed[own]][0]} has it)")
+        listed[own] = name
+    values = {own: table.values[listed[own]] for own in sorted(listed)}
+    return Table(table.path, values, {own: table.rows[name] for own, name in listed.items()})
+
+
+def own_place(path: Path, prefix: str, year: int) -> Place:
+    """Return the place in a name that `file_name` has made, whose machine type may be called anything."""
+    place = parse_file_name(composed(path.name), prefix, year)
+    if place is None:
+        raise InputError(f"{path}: expected a file {template(prefix, year)}, got another name; take it away")
+    return place
 
 
 def _place(path: Path, prefix: str, year: int) -> Place:
@@ -193,7 +226,8 @@ def _table[T](path: Path, kind: Kind[T]) -> Table[T]:
             name, value = fields[:2] if kind.more_columns else fields
             parsed = kind.parse(value)
         except (KeyError, ValueError):
-            header = " and no header line" if not rows and ".wav" not in text.lower() else ""
+            named = any(ending in text.lower() for ending in ENDINGS)
+            header = "" if rows or named else " and no header line"
             raise row_error(path, number, text, kind.expected + header) from None
         if name in rows:
             raise row_error(path, number, text, f"each clip once (row {rows[name][0]} has it)")

@@ -4,6 +4,7 @@ The samples are found here and nowhere else. One parser means that no second one
 file.
 """
 
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -55,7 +56,10 @@ _OTHER_CODECS = {
 _WAVE64_TAIL = bytes.fromhex("f3acd3118cd100c04f8edb8a")
 #: From these on a size is no number but a mark that it was left open.
 _OPEN, _OPEN_64 = 0x7FFFF000, 0x7FFFFFFFFFFFF000
-_NAMES = (b"data", b"fmt ", b"LIST", b"fact", b"bext", b"JUNK", b"junk", b"PEAK", b"cue ", b"smpl", b"iXML", b"id3 ")
+_BESIDES = (b"LIST", b"fact", b"bext", b"JUNK", b"junk", b"PEAK", b"cue ", b"smpl", b"iXML", b"id3 ")
+_NAMES = (b"data", b"fmt ", *_BESIDES)
+_ANY_OF_BESIDES = re.compile(b"|".join(_BESIDES))
+_MOST_BEHIND = 65_536  # bytes of chunks behind samples whose length is left open
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +162,7 @@ def _length(source: Source, start: int, claimed: int, claims: _Claims) -> tuple[
         return claimed, unread(source, start + claimed, claims.walk)
     if claimed == 0 and (available == 0 or only_chunks(source, start, claims.walk)):
         raise source.refusal("holds a header and no samples", COPY)
-    untagged = source.untagged_end()
+    untagged = max(source.untagged_end(), start)
     cut_off = claims.end is not None and claims.end > source.size
     agrees = claims.end in (source.size, untagged)
     if cut_off and claimed in range(1, claims.open):
@@ -168,7 +172,14 @@ def _length(source: Source, start: int, claimed: int, claims: _Claims) -> tuple[
         raise source.refusal(what, TRUE_LENGTH)
     if claimed and claimed < claims.open and not agrees:
         raise truncated(source, claimed, available)
-    return untagged - start, [LEFT_OPEN]
+    return _end_of_samples(source, start, untagged, claims.walk) - start, [LEFT_OPEN]
+
+
+def _end_of_samples(source: Source, start: int, end: int, walk: Walk) -> int:
+    """Return the byte at which chunks begin that fill the file to its end, `end` where none do."""
+    begin = max(start, end - _MOST_BEHIND)
+    named = (begin + name.start() for name in _ANY_OF_BESIDES.finditer(source.read(begin, end - begin)))
+    return next((at for at in named if only_chunks(source, at, walk)), end)
 
 
 def _format(source: Source, name: str, fmt: bytes, start: int) -> tuple[Format, list[Caution]]:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
+from asdjax.corpus.kinds import ENDINGS
 from asdjax.paths import composed
 
 SEPARATORS = ",;\t"
@@ -59,6 +60,6 @@ def _separator(text: TextIO) -> str:
                 if len(cells) > 1:
                     several[separator] = cells[0].strip().lower()
         if several:
-            named = (separator for separator, first in several.items() if first.endswith(".wav"))
+            named = (separator for separator, first in several.items() if first.endswith(ENDINGS))
             return next(named, next(iter(several)))
     return SEPARATORS[0]

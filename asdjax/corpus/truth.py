@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from asdjax.corpus.clips import Clip, Layout
+from asdjax.corpus.names import as_wav
 from asdjax.corpus.official import (
     YEAR_OF_LAYOUT,
     YEARS,
@@ -30,6 +31,7 @@ from asdjax.corpus.official import (
     read_tables,
     row_error,
     rules_of,
+    with_listed_names,
 )
 from asdjax.corpus.rows import text_of
 from asdjax.corpus.tables import attributes_of_cells, is_attributes_table
@@ -71,7 +73,7 @@ def read_truth(folder: Path, year: int, years: Container[int] = ()) -> list[Tabl
     if not any(tables):
         there = ", ".join(path.name for path in sorted(base.glob(LIST))) or "none"
         raise InputError(f"{folder}: expected {_PREFIX} files or an {LIST} of {year}, got {there}; check the path")
-    return tables
+    return list(map(with_listed_names, tables))
 
 
 def _kinds(year: int) -> dict[str, Kind[Facts]]:
@@ -83,7 +85,7 @@ def _kinds(year: int) -> dict[str, Kind[Facts]]:
 
 
 def _facts_of_full_name(full_name: str, year: int) -> Facts:
-    name = _base_name(full_name)
+    name = as_wav(_base_name(full_name))
     return facts_of(name if name.lower().endswith(".wav") else f"{name}.wav", year)
 
 
@@ -225,7 +227,7 @@ def _read_list(path: Path, year: int) -> Tables[Facts]:
     found: Tables[Facts] = {}
     machine = ""
     for number, cells in read_rows(path):
-        if len(cells) == 1 and not cells[0].lower().endswith(".wav"):
+        if len(cells) == 1 and not as_wav(cells[0]).lower().endswith(".wav"):
             machine = cells[0]
             continue
         text = text_of(cells)

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
+
 from asdjax.config import Config
 from asdjax.corpus.access import decoding_of
 from asdjax.corpus.audio import decode, read_header
@@ -75,7 +77,7 @@ def _records() -> Iterator[bytes]:
         yield from (line.rstrip(b"\r\n") for line in lines)
 
 
-def _decoded(config: Config, detector: Detector, clip: Path):
+def _decoded(config: Config, detector: Detector, clip: Path) -> np.ndarray:
     """Decode a clip that has a piece to samples int16 (s,), and say what is odd about its file."""
     samples = decode(clip, decoding_of(config))
     for caution in read_header(clip).cautions:

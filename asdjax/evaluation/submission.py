@@ -22,11 +22,13 @@ from asdjax.corpus.official import (
     facts_of,
     file_name,
     finite,
+    own_place,
     parse_file_name,
     place_of,
     read_tables,
     rules_of,
     template,
+    with_listed_names,
 )
 from asdjax.corpus.truth import read_truth
 from asdjax.errors import InputError
@@ -59,7 +61,8 @@ def verify(folder: Path, year: int, clips: Iterable[ScoredClip]) -> None:
 
     Raises InputError, naming the file, where it is not what was written: the disk lost or changed something.
     """
-    scores, decisions = read_tables(folder, _SCORES, year), read_tables(folder, _DECISIONS, year)
+    scores = read_tables(folder, _SCORES, year, own_place)
+    decisions = read_tables(folder, _DECISIONS, year, own_place)
     wanted: dict[Place, dict[str, tuple[float, bool | None]]] = {}
     for clip in clips:
         place = place_of(year, clip.machine, clip.section, clip.domain)
@@ -91,8 +94,8 @@ def read(folder: Path, year: int, truth: Path | None = None) -> list[ScoredClip]
     Raises InputError for an unknown year, a folder without score files or with another year's, and every
     header, missing, doubled, foreign, unreadable or non-numeric row; it names file, row number and content.
     """
-    scores = read_tables(folder, _SCORES, year)
-    decisions = read_tables(folder, _DECISIONS, year)
+    scores = with_listed_names(read_tables(folder, _SCORES, year))
+    decisions = with_listed_names(read_tables(folder, _DECISIONS, year))
     if not scores:
         raise InputError(f"{folder}: expected files {template(_SCORES.prefix, year)}, got none; check the path")
     _expect_places(decisions, scores, "a score file beside it")

@@ -180,6 +180,14 @@ def test_one_name_in_two_formats_of_a_manifest_is_a_warning(tmp_path: Path):
     assert warning.what == "the same name in two formats: they count as two clips"
 
 
+def test_names_without_an_ending_of_audio_are_no_formats_of_one_name(tmp_path: Path):
+    rows = ["path,machine,section,split", "rec.1,fan,left,train", "rec.2,fan,left,train", "rec.3,fan,right,train"]
+    (tmp_path / "manifest.csv").write_text("\n".join(rows))
+    for i in range(1, 4):
+        soundfile.write(tmp_path / f"rec.{i}", noise(i), 16_000, format="WAV")
+    assert {finding.severity for finding in checked(tmp_path).findings} == {"note"}
+
+
 def test_a_dvc_pointer_beside_recordings_is_named(root: Path):
     (root / f"{TRAIN.format(5)}.dvc").write_text("outs:\n- path: a.wav\n")
     finding = the_finding(checked(root))

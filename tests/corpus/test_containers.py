@@ -111,6 +111,32 @@ def test_caf_and_wave64_may_leave_their_length_open(tmp_path: Path):
         assert "leaves open how long it is" in str(read_header(path).cautions[0])
 
 
+def aiff(samples: np.ndarray, frames: int, claimed: int, total: int | None) -> bytes:
+    rate = struct.pack(">HQ", 16_383 + 13, RATE_HZ << 50)  # 80 bits: the exponent of 2 ** 13, 1.95
+    comm = b"COMM" + struct.pack(">IHIH", 18, 1, frames, 16) + rate
+    body = b"AIFF" + comm + b"SSND" + struct.pack(">III", claimed, 0, 0) + samples.astype(">i2").tobytes()
+    return b"FORM" + struct.pack(">I", len(body) if total is None else total) + body
+
+
+@pytest.mark.parametrize(
+    ("frames", "claimed", "total"),
+    [(0, 0, 0), (0, 8, 46), (0x3F800000, 0x7F000008, 0x7F00002E), (5000, 10_008, None), (0, 0, None)],
+    ids=[
+        "ffmpeg into a pipe",
+        "power cut",
+        "sox into a pipe",
+        "past the end, the whole agrees",
+        "only the whole known",
+    ],
+)
+def test_aiff_may_leave_its_length_open(tmp_path: Path, frames: int, claimed: int, total: int | None):
+    expected = np.random.default_rng(0).integers(-32768, 32768, 1000, dtype=np.int16)
+    path = tmp_path / "a.aiff"
+    path.write_bytes(aiff(expected, frames, claimed, total))
+    np.testing.assert_array_equal(decode(path, Decoding(RATE_HZ)), expected)
+    assert "leaves open how long it is" in str(read_header(path).cautions[0])
+
+
 def test_a_smaller_count_than_is_there_is_taken_and_the_rest_named(tmp_path: Path):
     path = write(tmp_path / "a.aiff", "AIFF")
     content = bytearray(path.read_bytes())

@@ -357,6 +357,7 @@ def test_licence_and_size_of_each_record_are_said_before_anything_is_downloaded(
 
 COPIES = ("dev_fan (1).zip", "dev_fan(1).zip", "dev_fan - Copy.zip", "dev_fan - Copy (2).zip", "dev_fan - Kopie.zip")
 COPIES += ("dev_fan copy.zip", "dev_fan copy 2.ZIP", "Copy of dev_fan.zip", "dev_data_fan (3).zip", "dev_fan.Zip")
+COPIES += ("dev_fan-1.zip", "dev_fan_(1).zip", "dev_fan.zip.1")
 
 
 @pytest.mark.parametrize("name", COPIES)

@@ -75,6 +75,26 @@ def test_a_size_that_is_left_open_means_to_the_end_of_the_file(tmp_path: Path, c
     assert "leaves open how long it is" in cautions(path)
 
 
+@pytest.mark.parametrize("case", OPEN)
+@pytest.mark.parametrize(
+    "behind", [chunk(b"LIST", b"INFOISFT\4\0\0\0abc\0"), chunk(b"id3 ", b"abc") + chunk(b"cue ", bytes(4))]
+)
+def test_chunks_behind_samples_of_an_open_length_are_no_sound(tmp_path: Path, case: str, behind: bytes):
+    claimed, total = OPEN[case]
+    total += len(behind) if total == len(riff(fmt(), data())) - 8 else 0
+    reads_as(written(tmp_path, riff(fmt(), data(claimed), behind, size=total)))
+    within = BODY[:500] + chunk(b"LIST", b"INFOISFT\4\0\0\0abc\0") + BODY[500:]  # a chunk that others do not follow
+    path = written(tmp_path, riff(fmt(), data(0, within), size=0))
+    reads_as(path, np.frombuffer(within, "<i2"))
+
+
+def test_a_tag_that_claims_more_than_the_file_is_no_negative_length(tmp_path: Path):
+    ape = b"APETAGEX" + struct.pack("<IIII", 2000, len(BODY) + 50, 1, 0) + bytes(8)
+    path = written(tmp_path, riff(fmt(), data(0), size=0) + ape)
+    with pytest.raises(InputError, match="holds a header and no samples"):
+        read_header(path)
+
+
 @pytest.mark.parametrize(
     ("claimed", "total"),
     [(None, None), (0xFFFFFFFF, 36 + len(BODY)), (0, 36 + len(BODY)), (len(BODY), 0), (len(BODY), 0xFFFFFFFF)],

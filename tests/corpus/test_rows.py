@@ -73,5 +73,6 @@ def test_score_files_and_truth_of_a_spreadsheet_are_read(tmp_path: Path, saved: 
 
 
 def test_a_decimal_comma_is_not_taken_for_a_cell(tmp_path: Path):
-    (tmp_path / "a.csv").write_text("a.wav;0,5\n")
-    assert list(csv_rows(tmp_path / "a.csv")) == [(1, ["a.wav", "0,5"])]
+    for name in ("a.wav", "a.flac"):
+        (tmp_path / "a.csv").write_text(f"{name};0,5\n")
+        assert list(csv_rows(tmp_path / "a.csv")) == [(1, [name, "0,5"])]

@@ -79,13 +79,14 @@ def test_score_says_what_is_odd_about_a_file(
     assert "warning: Ogg Vorbis is lossy" in capsys.readouterr().err
 
 
-def test_the_organisers_truth_is_joined_to_clips_in_flac(tmp_path: Path):
+@pytest.mark.parametrize("listed", [".wav", ".flac"])
+def test_the_truth_is_joined_to_clips_in_flac(tmp_path: Path, listed: str):
     name = "section_00_source_test_0000"
     for folder, file in (("train", "section_00_source_train_normal_0000_x.flac"), ("source_test", f"{name}.flac")):
         (tmp_path / "fan" / folder).mkdir(parents=True)
         soundfile.write(tmp_path / "fan" / folder / file, np.zeros(10), 16_000)
     truth = tmp_path / "truth"
     truth.mkdir()
-    (truth / "ground_truth_fan_section_00_source_test.csv").write_text(f"{name}.wav,1\n")
+    (truth / "ground_truth_fan_section_00_source_test.csv").write_text(f"{name}{listed},1\n")
     clips = read_corpus([tmp_path], truth=truth)
     assert [(clip.name, clip.label) for clip in clips.select(split="test")] == [(f"{name}.wav", "anomaly")]

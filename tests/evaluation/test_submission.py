@@ -11,7 +11,7 @@ import pytest
 
 from asdjax.errors import InputError
 from asdjax.evaluation.metrics import ScoredClip, judge
-from asdjax.evaluation.submission import read, write
+from asdjax.evaluation.submission import read, verify, write
 
 CLIP_NAMES = {
     2020: "{label}_id_{section}_{number:08d}.wav",
@@ -56,6 +56,15 @@ def test_what_is_written_reads_back_bit_equal(tmp_path: Path, year: int) -> None
     clips = made_up(year)
     write(tmp_path / "new" / "folder", year, reversed(clips))
     assert sorted(read(tmp_path / "new" / "folder", year), key=key) == sorted(clips, key=key)
+
+
+@pytest.mark.parametrize("machine", ["DCASE2023T2fan", "Lüfter 1", "fan_seed1"])
+def test_what_is_written_of_any_machine_type_is_verified(tmp_path: Path, machine: str) -> None:
+    clips = [replace(clip, machine=machine) for clip in made_up(2021) if clip.machine == "fan"]
+    write(tmp_path, 2021, clips)
+    verify(tmp_path, 2021, clips)
+    with pytest.raises(InputError, match="expected what was written"):
+        verify(tmp_path, 2021, [replace(clip, score=2 * clip.score) for clip in clips])
 
 
 @pytest.mark.parametrize(
@@ -347,6 +356,29 @@ def test_truths_that_contradict_each_other_are_both_named(tmp_path: Path) -> Non
     (truth / "eval_data_list_2023.csv").write_text("\n".join(["fan", *names]))
     with pytest.raises(InputError, match=r"row 2: .*ground_truth_data/.*eval_data_list_2023\.csv\) to agree"):
         read(tmp_path / "scores", 2023, truth)
+
+
+@pytest.mark.parametrize("endings", [(".flac", ".wav"), (".wav", ".flac"), (".flac", ".FLAC"), (".wav", ".wav")])
+def test_scores_of_recordings_in_another_format_are_joined_to_their_truth(
+    tmp_path: Path, endings: tuple[str, str]
+) -> None:
+    scored, known = endings
+    names = [f"section_00_source_test_000{i}" for i in range(2)]
+    files = {"anomaly_score": (scored, "0.5"), "decision_result": (scored, "1"), "ground_truth": (known, "1")}
+    for prefix, (ending, value) in files.items():
+        (tmp_path / prefix).mkdir()
+        text = "".join(f"{name}{ending},{value}\n" for name in names)
+        folder = tmp_path / ("anomaly_score" if prefix == "decision_result" else prefix)
+        (folder / f"{prefix}_fan_section_00_source_test.csv").write_text(text)
+    clips = read(tmp_path / "anomaly_score", 2021, tmp_path / "ground_truth")
+    assert [(clip.name, clip.label) for clip in clips] == [(f"{name}.wav", "anomaly") for name in names]
+
+
+def test_one_recording_scored_in_two_formats_is_refused(tmp_path: Path) -> None:
+    rows = "section_00_source_test_normal_0000.wav,1\nsection_00_source_test_normal_0000.flac,2\n"
+    (tmp_path / "anomaly_score_fan_section_00_source_test.csv").write_text(rows)
+    with pytest.raises(InputError, match=r"row 1: expected each clip once .row 2 has it."):
+        read(tmp_path, 2021)
 
 
 @pytest.mark.parametrize("year", [2021, 2022])
