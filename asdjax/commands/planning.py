@@ -37,8 +37,7 @@ def _plan(options: argparse.Namespace) -> int:
     from asdjax.planning.plan import plan
     from asdjax.planning.table import of_plan
 
-    runtime.pin_numbers()
-    runtime.require_device()
+    runtime.pin_numbers()  # no look for devices: the plan chooses the platform, which holds once JAX has begun
     found = plan(config, options.devices)
     console.write(of_plan(found))
     if options.json:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from asdjax import datasheets, parallel
+from asdjax import datasheets, parallel, runtime
 from asdjax.datasheets import Datasheet
 from asdjax.errors import InputError, reason_of
 from asdjax.planning import gpus
@@ -101,14 +101,15 @@ def _cpu(number: int) -> Sequence[Any]:
 
 
 def _gpu(number: int) -> Sequence[Any]:
-    """GPUs of this machine."""
+    """Return GPUs of this machine."""
+    runtime.require_device()
     try:
         here = jax.devices("gpu")
     except RuntimeError:
         here = []
     if len(here) < number:
         raise InputError(
-            f"--devices gpu:{number}: expected so many GPUs in this machine, came {len(here)}; for GPUs that are not "
+            f"--devices gpu:{number}: expected so many GPUs in this machine, got {len(here)}; for GPUs that are not "
             f"here give {', '.join(f'{name}:N' for name in gpus.GPUS)}"
         )
     return here[:number]

@@ -61,7 +61,16 @@ def test_gpus_that_are_not_here_are_refused(capsys: pytest.CaptureFixture[str]):
         pytest.skip("there is a GPU here")
     assert main(["plan", "--config", CONFIG, "--devices", "gpu:2"]) == 2
     said = capsys.readouterr().err
-    assert "--devices gpu:2: expected so many GPUs in this machine, came 0; for GPUs that are not here give" in said
+    assert "--devices gpu:2: expected so many GPUs in this machine, got 0; for GPUs that are not here give" in said
+
+
+def test_the_command_begins_no_device_before_the_plan_has_chosen_its_own():
+    stand_in = (
+        "import asdjax.planning.plan as module; from asdjax.planning.targets import target_of; "
+        "module.plan = lambda config, devices: sys.exit(f'{len(target_of(devices).devices)} devices'); "
+    )
+    ran = python(PLAN.replace("; ", f"; {stand_in}", 1), "--config", CONFIG, "--devices", "cpu:2")
+    assert ran.stderr == "2 devices\n"
 
 
 @pytest.mark.skipif(bool(find_spec(CUDA)), reason="JAX's plugin for CUDA is here")
