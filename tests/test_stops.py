@@ -137,8 +137,11 @@ except Stopped as stopped:
 """
 
 
-# where this runs in the background Ctrl-C may be ignored, which programs would inherit
-HEEDING = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+# where this runs in the background or under nohup, Ctrl-C or SIGHUP may be ignored, which programs would inherit
+HEEDING = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
+)
 
 
 def running(code: str, first: str = "") -> subprocess.Popen:

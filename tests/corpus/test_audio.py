@@ -158,7 +158,7 @@ def test_a_mismatch_names_the_file_what_it_is_and_the_flag(tmp_path: Path, chang
         (b"\n<!DOCTYPE html><html>404</html>", "HTML or XML; download it again"),
         (b"version https://git-lfs.github.com/spec/v1\noid", "fetch it with git lfs pull"),
         (b"PK\x03\x04", "a zip archive; unpack it"),
-        (b"\0" * 64, "no known kind of audio; check the path"),
+        (b"\0" * 64, "blank bytes only, as a power cut leaves them; copy or record it again"),
         (b"RIFF\0\0\0\0AVI LIST", "AVI video"),
         (wav_bytes(fmt_body(tag=0x11, bits=4), b"\0" * 64), "IMA ADPCM"),
         (wav_bytes(fmt_body(tag=7, bits=8), b"\0" * 64), "mu-law"),

@@ -175,7 +175,7 @@ def test_names_that_are_attacks_are_only_text(hostile: Path):
     require_harmless(hostile, "eval")
     page = page_of(hostile, "eval")
     assert MACHINE in page.text
-    assert SECTIONS[0] in page.text
+    assert any(section in page.text for section in SECTIONS)  # that of the one clip explained
     assert NAME.split("{")[0] in page.text
 
 
