@@ -52,8 +52,8 @@ def test_a_trace_serves_later_calls_and_computes_the_same(kept: Path):
 EMBED = """
 from asdjax.bench.step import spec_of
 from asdjax.training import embed
-trace = embed.embed
-embed.embed = lambda *of: print("traced") or trace(*of)
+trace = embed.of_magnitudes
+embed.of_magnitudes = lambda *of: print("traced") or trace(*of)
 embed.compiled_embed(spec_of(("resnet50_512",), 4, 0.1), 2)
 """
 

@@ -106,7 +106,7 @@ def slider(traits: Construction) -> Machine:
     return Machine(
         speed_hz=1.6,
         wander=0.01,
-        snr_db=9.0,
+        snr_db=10.5,
         housing_hz=traits.housing_hz(),
         parts=(
             Sweep("balls", balls=balls, level_db=-8, load_db=2),

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from asdjax import signal
+from asdjax import runtime, signal
 from asdjax.models import heads, variants
 from asdjax.models.layers import EMBEDDING
 from asdjax.progress import progress
@@ -44,7 +44,7 @@ def embed_clips(
     A clip shorter than a piece gives the one at frame 0, zero-padded. `what` names the progress bar, and a
     `quiet` one leaves nothing behind. Without a `device` it is JAX's default one.
     """
-    run = compiled_embed(spec, batch_size)
+    stft, run = compiled_stft(spec.spectrogram), compiled_embed(spec, batch_size)
     model = jax.device_put(model.only(spec.variants), device)
     places = [
         (number, frame)
@@ -53,7 +53,9 @@ def embed_clips(
     ]
     out = {variant: np.empty((len(places), EMBEDDING), np.float32) for variant in spec.variants}
     with progress(what, len(places), "piece", quiet=quiet) as shown:
-        for batch, embedded in _one_ahead(lambda crops: run(model, crops), samples, places, spec, batch_size):
+        for batch, embedded in _one_ahead(
+            lambda crops: run(model, stft(jax.device_put(crops, device))), samples, places, spec, batch_size
+        ):
             for variant, rows in embedded.items():
                 out[variant][batch.start : batch.stop] = np.asarray(rows)[: len(batch)]
             shown.advance(len(batch))
@@ -90,10 +92,24 @@ def piece_starts(samples: int, spectrogram: Spectrogram, stride_frames: int) -> 
 
 
 @functools.cache
-def compiled_embed(spec: FleetSpec, batch_size: int) -> Callable[[Model, np.ndarray], dict[str, jax.Array]]:
-    """The jitted `embed(model, crops)` of a spec and so many crops."""
-    crops = jax.ShapeDtypeStruct((batch_size, spec.spectrogram.piece_samples), jnp.int16)
-    return traced(functools.partial(embed, spec), f"embed {spec}", fleet.abstract_model(spec), crops)
+def compiled_stft(spectrogram: Spectrogram) -> Callable[..., jax.Array]:
+    """Return the jitted |STFT| of the samples under pieces: (b, s) int16 -> (b, f, t) float32."""
+    return jax.jit(
+        lambda crops: signal.magnitudes(signal.as_float(crops), spectrogram),
+        compiler_options=runtime.compiler_options(jax.default_backend()),
+    )
+
+
+@functools.cache
+def compiled_embed(spec: FleetSpec, batch_size: int) -> Callable[[Model, jax.Array], dict[str, jax.Array]]:
+    """Return the jitted `of_magnitudes(model, magnitude)` for batches of one size.
+
+    It is compiled apart from the STFT, so that explanations, which change the magnitudes, use the same program.
+    """
+    shape = (batch_size, spec.spectrogram.bins, spec.spectrogram.piece_frames)
+    magnitude = jax.ShapeDtypeStruct(shape, jnp.float32)
+    run = functools.partial(of_magnitudes, spec)
+    return traced(run, f"embed {spec}", fleet.abstract_model(spec), magnitude)
 
 
 def embed(spec: FleetSpec, model: Model, crops: jax.Array) -> dict[str, jax.Array]:

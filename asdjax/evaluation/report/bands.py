@@ -9,15 +9,12 @@ occluder).
 Letters: b batch, s samples, f frequency bins, n bands, q pieces, d embedding.
 """
 
-import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from asdjax import runtime, signal
 from asdjax.signal import Spectrogram
 from asdjax.training import embed
 from asdjax.training.fleet import FleetSpec, Model
@@ -46,25 +43,16 @@ def masks(spectrogram: Spectrogram) -> np.ndarray:
 
 
 def swapped(spec: FleetSpec, model: Model, pairs: Sequence[Pair], batch_size: int) -> dict[str, np.ndarray]:
-    """Embeddings of each pair's own piece with one band after the other swapped: {variant: (q, n, d) float32}."""
+    """Embed each pair's own piece with one band after the other swapped: {variant: (q, n, d) float32}."""
     bands = masks(spec.spectrogram)
     jobs = [(pair, band) for pair in pairs for band in bands]
+    stft, run = embed.compiled_stft(spec.spectrogram), embed.compiled_embed(spec, batch_size)
     embedded: dict[str, list[np.ndarray]] = {variant: [] for variant in spec.variants}
     for begin in range(0, len(jobs), batch_size):
         part = jobs[begin : begin + batch_size]
         filled = part + part[:1] * (batch_size - len(part))
         own, normal, swap = map(np.stack, zip(*((pair.own, pair.normal, band) for pair, band in filled), strict=True))
-        for variant, rows in compiled_swap(spec)(model, own, normal, swap).items():
+        magnitude = jnp.where(swap[:, :, None], stft(normal), stft(own))
+        for variant, rows in run(model.only(spec.variants), magnitude).items():
             embedded[variant].append(np.asarray(rows)[: len(part)])
     return {variant: np.concatenate(rows).reshape(len(pairs), len(bands), -1) for variant, rows in embedded.items()}
-
-
-@functools.cache
-def compiled_swap(spec: FleetSpec):
-    """The jitted `embed(model, own (b, s) int16, normal (b, s) int16, swap (b, f) bool) -> {variant: (b, d)}`."""
-
-    def embed_swapped(model: Model, own: jax.Array, normal: jax.Array, swap: jax.Array) -> dict[str, jax.Array]:
-        magnitude, other = (signal.magnitudes(signal.as_float(samples), spec.spectrogram) for samples in (own, normal))
-        return embed.of_magnitudes(spec, model, jnp.where(swap[:, :, None], other, magnitude))
-
-    return jax.jit(embed_swapped, compiler_options=runtime.compiler_options(jax.default_backend()))
