@@ -4,18 +4,18 @@ import os
 import sys
 from typing import NoReturn
 
-from asdjax import stops
-from asdjax.memory import use_huge_pages
+from asdjax.runtime import interrupts
+from asdjax.runtime.huge_pages import use_huge_pages
 
 
 def command() -> NoReturn:
     """Run the command line and end with its exit code."""
-    stops.end_at_once()
+    interrupts.end_at_once()
     _open_closed_streams()
     use_huge_pages()
-    from asdjax import cli
+    from asdjax.cli import main
 
-    cli.command()
+    main.command()
 
 
 def _open_closed_streams() -> None:

@@ -5,7 +5,7 @@
 Hardware and time: see the README. Expected: `all_mean` above both simple detectors, as the README's table.
 """
 
-from asdjax.config import Config, default
+from asdjax.config.fields import Config, default
 
 
 def get_config() -> Config:

@@ -12,7 +12,7 @@ rounded, and several channels averaged into one (`--config.data.channel=1` takes
 Hardware and time: grows with the number of clips; `--config.phase1.epochs` and `--config.width` shrink it.
 """
 
-from asdjax.config import Config, default
+from asdjax.config.fields import Config, default
 
 
 def get_config() -> Config:

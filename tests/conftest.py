@@ -12,15 +12,16 @@ from pathlib import Path
 import jax
 import pytest
 
-from asdjax import configfile
-from asdjax.cli import main
-from asdjax.corpus.access import open_corpus, open_stores, recordings_of
-from asdjax.corpus.synthesis import Recipe, synthesize
-from asdjax.corpus.tasks import tasks_of
+from asdjax.cli.main import main
+from asdjax.config import loading
+from asdjax.data.access import open_corpus, open_stores, recordings_of
+from asdjax.data.synthetic.synthesis import Recipe, synthesize
+from asdjax.data.tasks import tasks_of
+from asdjax.fleet import checkpoints, fleet_model, training_set
+from asdjax.fleet.runs import runs_of
 from asdjax.models import resnet
-from asdjax.training import checkpoints, fleet, optimizer, record
+from asdjax.training import optimizer
 from asdjax.training.phases import lines_of
-from asdjax.training.runs import runs_of
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -120,19 +121,19 @@ def train_tiny(corpus: Path, workdir: Path, **changes: str) -> int:
 def untrained(corpus: Path, workdir: Path, **changes: str) -> Path:
     """A work directory as training leaves it, its fleets as they were initialised: what goes on from checkpoints need
     not wait for one. The changes are as in `overrides`."""
-    config = configfile.load(str(PROJECT / "configs" / "dcase2021.py"), _values(corpus, changes))
-    configfile.make_absolute(config)
+    config = loading.load(str(PROJECT / "configs" / "dcase2021.py"), _values(corpus, changes))
+    loading.make_absolute(config)
     clips = open_corpus(config)
     workdir.mkdir()
     for run in runs_of(config, workdir, tasks_of(clips, config.data.classes)):
         stores = open_stores(config, workdir, clips, run.task.machines)
-        record.save(config, run, recordings_of(stores, run.task.clips))
-        model = fleet.initial_model(
-            fleet.spec_of(config, len(run.task.classes), optimizer.GROUPS), run.seed, run.task.name
+        training_set.save(config, run, recordings_of(stores, run.task.clips))
+        model = fleet_model.initial_model(
+            fleet_model.spec_of(config, len(run.task.classes), optimizer.GROUPS), run.seed, run.task.name
         )
         for line, step in lines_of(config, run.task).items():
             checkpoints.save(run.folder / line, step, {"model": model}, keep=2)
-    configfile.save(config, workdir)
+    loading.save(config, workdir)
     return workdir
 
 

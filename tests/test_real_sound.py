@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import PROJECT, overrides
 
-from asdjax.cli import main
+from asdjax.cli.main import main
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asdjax.corpus.official import rules_of
+from asdjax.data.official_files import rules_of
 from asdjax.evaluation.metrics import FLOOR, MAX_FALSE_POSITIVE_RATE, ScoredClip, judgeable, parts_of
 
 RESAMPLES = 1000

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, cast
 
-from asdjax.corpus.clips import Clip, Domain, Label
+from asdjax.data.clips import Clip, Domain, Label
 from asdjax.errors import InputError
 from asdjax.evaluation.metrics import ScoredClip
 from asdjax.evaluation.systems import System
-from asdjax.evaluation.thresholds import threshold_of
-from asdjax.files import replace_text, sha256_of
+from asdjax.inference.thresholds import threshold_of
+from asdjax.runtime.files import replace_text, sha256_of
 
 HEADER = ("split", "machine", "section", "domain", "label", "clip", "score", "threshold", "decision")
 _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r")

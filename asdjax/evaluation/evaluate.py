@@ -7,17 +7,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from asdjax import configfile, journal
-from asdjax.config import Config
-from asdjax.corpus.access import Recorded, Stores, open_corpus, open_stores, recordings_of
-from asdjax.corpus.clips import Clip, Corpus
-from asdjax.corpus.official import YEAR_OF_LAYOUT
-from asdjax.corpus.tasks import Task, tasks_of
-from asdjax.evaluation import choice, embeddings, results, scores, systems
-from asdjax.evaluation.bank import Scoring
-from asdjax.evaluation.baselines import kept, score
-from asdjax.evaluation.choice import Checkpoint, Choose, Chosen
-from asdjax.evaluation.opened import restored
+from asdjax.config import loading
+from asdjax.config.fields import Config
+from asdjax.data.access import Recorded, Stores, open_corpus, open_stores, recordings_of
+from asdjax.data.clips import Clip, Corpus
+from asdjax.data.official_files import YEAR_OF_LAYOUT
+from asdjax.data.tasks import Task, tasks_of
+from asdjax.evaluation import checkpoint_selection, results, systems
+from asdjax.evaluation.baselines import score_baselines, stored_autoencoders
+from asdjax.evaluation.checkpoint_selection import Checkpoint, Choose, Chosen
 from asdjax.evaluation.preconditions import (
     clips_to_judge,
     require_allowed,
@@ -27,10 +25,14 @@ from asdjax.evaluation.preconditions import (
 )
 from asdjax.evaluation.results import Results
 from asdjax.evaluation.systems import Losses, Models
-from asdjax.files import locked_folder
-from asdjax.progress import track
-from asdjax.training import checkpoints, embed, fleet, optimizer, record
-from asdjax.training.runs import Run, runs_of
+from asdjax.fleet import checkpoints, embed, fleet_model, metric_log, training_set
+from asdjax.fleet.runs import Run, runs_of
+from asdjax.inference import clip_scores, stored_embeddings
+from asdjax.inference.bank import Scoring
+from asdjax.inference.loaded_evaluation import restored
+from asdjax.runtime.files import locked_folder
+from asdjax.runtime.progress import track
+from asdjax.training import optimizer
 
 
 class Request(NamedTuple):
@@ -38,7 +40,7 @@ class Request(NamedTuple):
     them; which checkpoints make the models; whether the auto-encoder, too, is put beside them."""
 
     split: str = "dev"
-    choose: Choose = choice.trained
+    choose: Choose = checkpoint_selection.trained
     baselines: bool = False
 
 
@@ -49,18 +51,18 @@ def evaluate(workdir: Path, request: Request, overrides: Mapping[str, str] = Map
     evaluation then stands.
     """
     # 1. What was trained, on what.
-    config = configfile.read(workdir, overrides)
+    config = loading.read(workdir, overrides)
     corpus = open_corpus(config)
     require_allowed(config, corpus)
     require_density(config, corpus)
     judged = scorable_clips(config, corpus, clips_to_judge(corpus, request.split), request.split)
     folder = workdir / "evaluation" / request.split
     with locked_folder(folder, wait=False):
-        results.fresh(folder, embeddings.FOLDER)
+        results.fresh(folder, stored_embeddings.FOLDER)
         try:
             return _evaluated(config, workdir, corpus, judged, folder, request)
         finally:
-            results.sweep(folder, embeddings.FOLDER)
+            results.sweep(folder, stored_embeddings.FOLDER)
 
 
 def _evaluated(
@@ -73,7 +75,7 @@ def _evaluated(
     _require_own_phase_1(runs, chosen)
     machines = {machine for run in runs for machine in run.task.machines}
     judged = [clip for clip in judged if clip.machine in machines]
-    record.require_same_training(config, workdir, runs)
+    training_set.require_same_training(config, workdir, runs)
     tasks = {run.task.name: run.task for run in runs}
     stores = open_stores(config, workdir, corpus, sorted(machines))
     recorded = {name: _recorded(stores, corpus, task, request.split) for name, task in tasks.items()}
@@ -81,7 +83,7 @@ def _evaluated(
     by_seed: dict[int, Models] = {}
     for run in runs:
         models = _scored(
-            config, run, chosen[run.name], recorded[run.task.name], folder / f"{embeddings.FOLDER}.partial"
+            config, run, chosen[run.name], recorded[run.task.name], folder / f"{stored_embeddings.FOLDER}.partial"
         )
         by_seed.setdefault(run.seed, {}).update(models)
     # 3. Single models, ensembles, baselines; thresholds, figures.
@@ -91,7 +93,7 @@ def _evaluated(
         for seed, models in by_seed.items()
     }
     joint = systems.judge_seeds(config, year, by_seed, judged)
-    simple = score.ALWAYS + (score.ON_REQUEST if request.baselines else ())
+    simple = score_baselines.ALWAYS + (score_baselines.ON_REQUEST if request.baselines else ())
     joint |= systems.judge_baselines(config, year, _baselines(config, workdir, recorded.values(), simple), judged)
     # 4. Files, results.json last.
     about = {"year": year, "split": request.split, **_about(config, runs, chosen, simple)}
@@ -108,9 +110,9 @@ def _about(config: Config, runs: Sequence[Run], chosen: Chosen, simple: Sequence
         },
         "config": config.to_dict(),
         "settings": config.evaluate.to_dict(),
-        "precision": fleet.precision_of(config),
+        "precision": fleet_model.precision_of(config),
         "models": _models(config, runs, chosen),
-        "baselines": score.described(config, simple),
+        "baselines": score_baselines.described(config, simple),
     }
 
 
@@ -137,7 +139,7 @@ def _scored(
     config: Config, run: Run, chosen: Sequence[Checkpoint], recorded: Mapping[str, Recorded], kept: Path
 ) -> Models:
     """Clip scores of a run's clips by machine type, then by model; embeddings and scores are kept in a folder."""
-    spec = fleet.spec_of(config, len(run.task.classes), optimizer.GROUPS)
+    spec = fleet_model.spec_of(config, len(run.task.classes), optimizer.GROUPS)
     bank, test = recorded["bank"].clips, recorded["test"].clips
     models: Models = {machine: {} for machine in run.task.machines}
     for checkpoint in chosen:
@@ -154,10 +156,12 @@ def _scored(
             for what, of_what in recorded.items()
         }
         scored = {
-            variant: scores.score_clips(bank, embedded["bank"], test, embedded["test"], variant, Scoring.of(config))
+            variant: clip_scores.score_clips(
+                bank, embedded["bank"], test, embedded["test"], variant, Scoring.of(config)
+            )
             for variant in track(spec.variants, f"{run.name} {checkpoint.line} score", len(spec.variants), "model")
         }
-        embeddings.save(kept, run.name, checkpoint.line, recorded, embedded, scored)
+        stored_embeddings.save(kept, run.name, checkpoint.line, recorded, embedded, scored)
         for variant, of_variant in scored.items():
             for machine in run.task.machines:
                 models[machine][variant + checkpoint.suffix] = of_variant.of_machine(machine)
@@ -184,12 +188,12 @@ def _baselines(
 ) -> Models:
     """Return clip scores of the named baselines, by machine type; they are the same beside the fleets of every seed."""
     return {
-        machine: score.score_machine(
+        machine: score_baselines.score_machine(
             config,
             machine,
             of_task["bank"].of_machine(machine),
             of_task["test"].of_machine(machine),
-            workdir / "evaluation" / kept.FOLDER / machine,
+            workdir / "evaluation" / stored_autoencoders.FOLDER / machine,
             names,
         )
         for of_task in recorded
@@ -202,7 +206,7 @@ def _held_out(runs: Sequence[Run], chosen: Chosen, seed: int) -> Losses:
     losses: dict[str, dict[str, float | None]] = {}
     for run in runs:
         if run.seed == seed:
-            rows = [row for row in journal.read(run.folder / journal.FILE) if "holdout_loss" in row]
+            rows = [row for row in metric_log.read(run.folder / metric_log.FILE) if "holdout_loss" in row]
             of_models = {
                 variant + checkpoint.suffix: loss
                 for checkpoint in chosen[run.name]

@@ -11,8 +11,8 @@ from itertools import groupby
 from math import fsum
 from typing import NamedTuple
 
-from asdjax.corpus.clips import Domain, Label
-from asdjax.corpus.official import rules_of
+from asdjax.data.clips import Domain, Label
+from asdjax.data.official_files import rules_of
 
 FIGURES = ("auc", "pauc", "precision", "recall", "f1")
 SHARES = ("false_alarms", "found")

@@ -3,14 +3,14 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from asdjax.config import Config
-from asdjax.corpus.access import Recorded
-from asdjax.corpus.clips import Clip, Corpus
+from asdjax.config.fields import Config
+from asdjax.data.access import Recorded
+from asdjax.data.clips import Clip, Corpus
 from asdjax.errors import InputError
-from asdjax.evaluation.bank import group_of, grouped, grouping_of
-from asdjax.progress import say
-from asdjax.signal import spectrogram_of
-from asdjax.training import embed
+from asdjax.features import spectrogram_of
+from asdjax.fleet import embed
+from asdjax.inference.bank import group_of, grouped, grouping_of
+from asdjax.runtime.progress import say
 
 
 def require_allowed(config: Config, corpus: Corpus) -> None:

@@ -12,13 +12,14 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from asdjax.errors import InputError
-from asdjax.evaluation import bootstrap, clip_table, embeddings, submission
+from asdjax.evaluation import bootstrap, clip_table, submission
 from asdjax.evaluation.bootstrap import Interval
 from asdjax.evaluation.metrics import FIGURES, SHARES, Cell, mean_share
+from asdjax.evaluation.results_table import Row, as_markdown
 from asdjax.evaluation.systems import System, machine_figures
-from asdjax.evaluation.table import Row, as_markdown
-from asdjax.files import refused, sealed, sha256_of, unsealed, write_to_disk
-from asdjax.progress import say, track
+from asdjax.inference import stored_embeddings
+from asdjax.runtime.files import refused, sealed, sha256_of, unsealed, write_to_disk
+from asdjax.runtime.progress import say, track
 
 BySeed = Mapping[int, Mapping[str, System]]
 
@@ -28,7 +29,7 @@ _WRITTEN = ("scores", "clips")
 _TEXTS = ("table.md", "results.json")
 SPLITS = ("dev", "eval")
 _EARLIER = "earlier."
-FOLDERS = (*_WRITTEN, embeddings.FOLDER)
+FOLDERS = (*_WRITTEN, stored_embeddings.FOLDER)
 """What an evaluation replaces whole: each is written as `<name>.partial` first."""
 
 

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from asdjax.corpus.clips import Domain, Label
-from asdjax.corpus.official import (
+from asdjax.data.clips import Domain, Label
+from asdjax.data.official_files import (
     Facts,
     Kind,
     Place,
@@ -30,11 +30,11 @@ from asdjax.corpus.official import (
     template,
     with_listed_names,
 )
-from asdjax.corpus.truth import read_truth
+from asdjax.data.truth import read_truth
 from asdjax.errors import InputError
 from asdjax.evaluation.metrics import ScoredClip
-from asdjax.files import replace_text
-from asdjax.progress import say
+from asdjax.runtime.files import replace_text
+from asdjax.runtime.progress import say
 
 _SCORES = Kind("anomaly_score", finite, "name,score with a finite number")
 _DECISIONS = Kind("decision_result", code(False, True), "name,decision with 0 or 1")

@@ -4,14 +4,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from asdjax.config import Config
-from asdjax.corpus.clips import Clip
+from asdjax.config.fields import Config
+from asdjax.data.clips import Clip
 from asdjax.errors import InputError
-from asdjax.evaluation import ensembles, thresholds
 from asdjax.evaluation.metrics import Judgement, ScoredClip, judge, machine_means
-from asdjax.evaluation.scores import ClipScores
-from asdjax.evaluation.thresholds import EMPIRICAL, Thresholds
-from asdjax.progress import say
+from asdjax.inference import ensembles, thresholds
+from asdjax.inference.clip_scores import ClipScores
+from asdjax.inference.thresholds import EMPIRICAL, Thresholds
+from asdjax.runtime.progress import say
 
 Models = dict[str, dict[str, ClipScores]]
 """Clip scores by machine type, then by model."""

@@ -4,10 +4,10 @@ import jax
 from flax import nnx
 from jax.typing import DTypeLike
 
-from asdjax.forms import Forms
 from asdjax.models import layers
 from asdjax.models.layers import EMBEDDING, ConvNorm
-from asdjax.models.lowering import pooling
+from asdjax.models.ops import pooling
+from asdjax.runtime.per_platform import Forms
 
 # expansion, channels, repeats, stride of the first, kernel (Tan & Le 2019, Table 1)
 STAGES = (

@@ -13,10 +13,10 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
-from asdjax.forms import Forms
-from asdjax.models.lowering import convolution, depthwise, normalisation, pooling, sums
-from asdjax.models.lowering.convolution import Size
-from asdjax.models.lowering.normalisation import Activation, linear, prelu
+from asdjax.models.ops import convolution, depthwise, normalisation, pooling, sums
+from asdjax.models.ops.convolution import Size
+from asdjax.models.ops.normalisation import Activation, linear, prelu
+from asdjax.runtime.per_platform import Forms
 
 POINTWISE = Forms(convolution.pointwise_conv, convolution.pointwise_conv_in_parts, convolution.conv)
 OF_ONE_CHANNEL = Forms(convolution.conv_of_rows, convolution.banded_product, convolution.conv)

@@ -6,7 +6,7 @@ from jax.typing import DTypeLike
 
 from asdjax.models import layers
 from asdjax.models.layers import EMBEDDING, ConvNorm
-from asdjax.models.lowering import pooling
+from asdjax.models.ops import pooling
 
 # channels of the 3x3, blocks, stride of the first (He et al. 2016, Table 1)
 STAGES = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2))

@@ -9,14 +9,14 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from asdjax import signal
+from asdjax import features
+from asdjax.features import Spectrogram
+from asdjax.fleet.fleet_model import FleetSpec
 from asdjax.models import variants
-from asdjax.signal import Spectrogram
 from asdjax.training import sampler
-from asdjax.training.fleet import FleetSpec
 from asdjax.training.sampler import Draw, Plan
 
-Audio = signal.Waves | signal.Crops
+Audio = features.Waves | features.Crops
 """All clips on the device, or the crops of one dispatch; the same batches come of both."""
 
 
@@ -46,24 +46,24 @@ def make_pieces(spec: FleetSpec, audio: Audio, draws: Draw) -> list[jax.Array]:
     audio: all clips, or the crops of these draws (v, 2, b, s).
     """
     spectrogram = spec.spectrogram
-    if isinstance(audio, signal.Crops):
+    if isinstance(audio, features.Crops):
         a, b = jnp.moveaxis(audio.samples, 1, 0)
     else:
         a, b = jax.vmap(functools.partial(_gathered, audio, spectrogram))(draws)
     magnitude = jax.vmap(functools.partial(_mixed, spectrogram))(a, b, draws.weight)
     return [
-        signal.pieces(magnitude[i], variants.height_of(variant), spectrogram).astype(spec.precision)
+        features.pieces(magnitude[i], variants.height_of(variant), spectrogram).astype(spec.precision)
         for i, variant in enumerate(spec.variants)
     ]
 
 
-def _gathered(waves: signal.Waves, spectrogram: Spectrogram, draw: Draw) -> tuple[jax.Array, jax.Array]:
+def _gathered(waves: features.Waves, spectrogram: Spectrogram, draw: Draw) -> tuple[jax.Array, jax.Array]:
     """The samples under both clips' pieces, (b, s) each."""
-    start = signal.first_sample(draw.frame, spectrogram)
-    a, b = (signal.gather(waves, clip, start, spectrogram.piece_samples) for clip in (draw.clip_a, draw.clip_b))
+    start = features.first_sample(draw.frame, spectrogram)
+    a, b = (features.gather(waves, clip, start, spectrogram.piece_samples) for clip in (draw.clip_a, draw.clip_b))
     return a, b
 
 
 def _mixed(spectrogram: Spectrogram, a: jax.Array, b: jax.Array, weight: jax.Array) -> jax.Array:
     """|STFT| of the pairs, mixed by weight (b,)."""
-    return signal.magnitudes(signal.mix(a, b, weight), spectrogram)
+    return features.magnitudes(features.mix(a, b, weight), spectrogram)

@@ -6,11 +6,11 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from asdjax.corpus.tasks import Task
+from asdjax.data.tasks import Task
+from asdjax.fleet.embed import embed_clips
+from asdjax.fleet.fleet_model import CENTRES, FleetSpec, Model
 from asdjax.models import heads
 from asdjax.training import objective, optimizer
-from asdjax.training.embed import embed_clips
-from asdjax.training.fleet import CENTRES, FleetSpec, Model
 
 
 def judge(

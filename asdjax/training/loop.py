@@ -7,17 +7,19 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from asdjax import parallel
-from asdjax.config import Config
+from asdjax.config.fields import Config
 from asdjax.errors import Stopped
-from asdjax.progress import progress, say
-from asdjax.stops import GO_ON, Deferral
-from asdjax.training import fleet, holdout, lanes, train_step
-from asdjax.training.clock import Clock
-from asdjax.training.feed import DeviceFeed, Dispatch, HostFeed, Room, steps_at_once
-from asdjax.training.fleet import FleetSpec, FleetState
-from asdjax.training.lanes import Lane
-from asdjax.training.watch import Told, Watch
+from asdjax.fleet import fleet_model
+from asdjax.fleet.fleet_model import FleetSpec, FleetState
+from asdjax.runtime import hardware
+from asdjax.runtime.interrupts import GO_ON, Deferral
+from asdjax.runtime.progress import progress, say
+from asdjax.training import holdout, phase_runs
+from asdjax.training import step as train_step
+from asdjax.training.audio_feed import DeviceFeed, Dispatch, HostFeed, Room, steps_at_once
+from asdjax.training.monitor import Told, Watch
+from asdjax.training.phase_runs import Lane
+from asdjax.training.timing import Clock
 
 
 def train_phase(config: Config, stack: Sequence[Lane], feed: DeviceFeed | HostFeed, mesh: Mesh, room: Room) -> None:
@@ -29,8 +31,8 @@ def train_phase(config: Config, stack: Sequence[Lane], feed: DeviceFeed | HostFe
     spec = _spec_of(config, stack, feed)
     # 1. Go on from the newest checkpoint, or begin.
     first, begun = _begin(config, spec, stack, mesh)
-    origins = [lanes.origin_of(lane) for lane in stack]
-    state, (plan, keys) = parallel.replicated((begun, lanes.draws_of(spec, stack, room)), mesh)
+    origins = [phase_runs.origin_of(lane) for lane in stack]
+    state, (plan, keys) = hardware.replicated((begun, phase_runs.draws_of(spec, stack, room)), mesh)
     program = train_step.compiled_steps(spec, mesh)
     dispatches = list(dispatches_of(config, first, last, spec.steps_per_dispatch))
     name = f"{'+'.join(lane.run.name for lane in stack)} {stack[0].phase.name}"
@@ -50,7 +52,9 @@ def train_phase(config: Config, stack: Sequence[Lane], feed: DeviceFeed | HostFe
             watch.wait()
             with clock.on("data"):
                 crops = next(audio)
-            state, metrics = program(state, crops, plan, keys, lanes.turn_of(stack, dispatch, spec.steps_per_dispatch))
+            state, metrics = program(
+                state, crops, plan, keys, phase_runs.turn_of(stack, dispatch, spec.steps_per_dispatch)
+            )
             stop.begin()  # not earlier: nobody should wait for a compilation to end before the run does
             watch.add(dispatch, metrics)
             now = _after(dispatch, last)
@@ -67,7 +71,7 @@ def train_phase(config: Config, stack: Sequence[Lane], feed: DeviceFeed | HostFe
             with clock.on("checkpoint"):
                 on_host = jax.device_get(state)
                 for i in saved:
-                    lanes.save(stack[i], now[i], _of_lane(on_host, i), config.train.keep, origins[i])
+                    phase_runs.save(stack[i], now[i], _of_lane(on_host, i), config.train.keep, origins[i])
             # 4. Stop where all is saved, else see what the held-out clips say: that can be told later too.
             if saved == moved and stop.asked:
                 raise Stopped(f"{name}: stopped at step {max(now)} of {max(last)}; all is saved; {GO_ON}")
@@ -78,7 +82,7 @@ def train_phase(config: Config, stack: Sequence[Lane], feed: DeviceFeed | HostFe
 
 def _spec_of(config: Config, stack: Sequence[Lane], feed: DeviceFeed | HostFeed) -> FleetSpec:
     """What the stack's program is made to: of fewer steps where the host cuts their crops."""
-    spec = fleet.spec_of(config, len(stack[0].run.task.classes), stack[0].phase.trainable)
+    spec = fleet_model.spec_of(config, len(stack[0].run.task.classes), stack[0].phase.trainable)
     if isinstance(feed, HostFeed):
         return spec._replace(steps_per_dispatch=steps_at_once(spec, len(stack)))
     return spec
@@ -86,9 +90,9 @@ def _spec_of(config: Config, stack: Sequence[Lane], feed: DeviceFeed | HostFeed)
 
 def _begin(config: Config, spec: FleetSpec, stack: Sequence[Lane], mesh: Mesh) -> tuple[tuple[int, ...], FleetState]:
     """The step that each lane is at, and their states stacked, on the host; what a journal lacks of it is told."""
-    first, begun = lanes.begin(spec, stack)
+    first, begun = phase_runs.begin(spec, stack)
     for place, (lane, step) in enumerate(zip(stack, first, strict=True)):
-        owed = due(step, config.train.checkpoint_every_steps, lane.phase.steps) and lanes.owes(lane, step)
+        owed = due(step, config.train.checkpoint_every_steps, lane.phase.steps) and phase_runs.owes(lane, step)
         if step < lane.phase.steps or owed:
             lane.journal.begin(lane.phase.name, step)
         if owed:  # not at a step saved by a stop alone, of which a run without a stop would not tell
@@ -113,7 +117,7 @@ def _of_lane(stacked: FleetState, place: int) -> FleetState:
 def _tell_held_out(spec: FleetSpec, lane: Lane, step: int, state: FleetState, mesh: Mesh) -> None:
     """What the clips that a lane never trains on say of its state, where it has any."""
     if lane.held.samples:
-        judged = holdout.judge(spec, fleet.model_of(state), *lane.held, device=mesh.devices.flat[0])
+        judged = holdout.judge(spec, fleet_model.model_of(state), *lane.held, device=mesh.devices.flat[0])
         lane.journal.holdout(lane.phase.name, step, *judged)
 
 

@@ -11,11 +11,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from asdjax.fleet import fleet_model
+from asdjax.fleet.fleet_model import CENTRES, SCALE, FleetSpec, FleetState, Model
 from asdjax.models import heads, variants
 from asdjax.models.heads import Labels
 from asdjax.models.variants import Arrays
-from asdjax.training import fleet
-from asdjax.training.fleet import CENTRES, SCALE, FleetSpec, FleetState, Model
 from asdjax.training.sampler import Draw
 
 
@@ -36,7 +36,7 @@ def objective(
     trainable: in place of the state's own, to be differentiated by; pieces: (b, height, frames, c).
     """
     model = Model({variant: trainable | state.frozen[variant]}, state.statistics)
-    embedding, statistics = variants.forward(fleet.backbone(spec, model, variant), pieces)
+    embedding, statistics = variants.forward(fleet_model.backbone(spec, model, variant), pieces)
     cosine = heads.cosines(embedding, model.parameters[variant][CENTRES], spec.head.subcentres)
     labels = _labels(spec, draw)
     scale = _scale(spec, model.statistics[variant], cosine, labels)

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import optax
 
-from asdjax.config import Config
+from asdjax.config.fields import Config
 from asdjax.models.variants import Arrays
 
 GROUPS = ("early", "late", "embedding", "arcface")

@@ -5,8 +5,8 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from asdjax.config import Config, phase1_steps, phase2_steps
-from asdjax.corpus.tasks import Task, hold_out
+from asdjax.config.fields import Config, phase1_steps, phase2_steps
+from asdjax.data.tasks import Task, hold_out
 from asdjax.training import optimizer, sampler
 from asdjax.training.sampler import SOURCE, TARGET, Plan
 

@@ -8,23 +8,26 @@ from pathlib import Path
 
 from jax.sharding import Mesh
 
-from asdjax import configfile, parallel, signal, stops
-from asdjax.config import Config
-from asdjax.corpus.access import Recording, open_corpus, open_stores, recordings_of, require_sound, store_folder
-from asdjax.corpus.clips import Corpus
-from asdjax.corpus.tasks import Task, hold_out, tasks_of
+from asdjax import features
+from asdjax.config import loading
+from asdjax.config.fields import Config
+from asdjax.data.access import Recording, open_corpus, open_stores, recordings_of, require_sound, store_folder
+from asdjax.data.clips import Corpus
+from asdjax.data.tasks import Task, hold_out, tasks_of
 from asdjax.errors import Diverged, InputError, Stopped
-from asdjax.files import locked_folder
-from asdjax.journal import Journal
+from asdjax.fleet import checkpoints, fleet_model, training_set
+from asdjax.fleet.metric_log import Journal
+from asdjax.fleet.runs import Run, runs_of
 from asdjax.models import heads
-from asdjax.progress import say
-from asdjax.training import checkpoints, fleet, lanes, optimizer, record
-from asdjax.training.feed import DeviceFeed, HostFeed, Room, audio_bytes, is_resident, room_for
-from asdjax.training.lanes import Clips, Lane
+from asdjax.runtime import hardware, interrupts
+from asdjax.runtime.files import locked_folder
+from asdjax.runtime.progress import say
+from asdjax.training import optimizer, phase_runs
+from asdjax.training.audio_feed import DeviceFeed, HostFeed, Room, audio_bytes, is_resident, room_for
+from asdjax.training.grouping import stacks_of
 from asdjax.training.loop import train_phase
+from asdjax.training.phase_runs import Clips, Lane
 from asdjax.training.phases import Phase, phase1_plan, phases_of
-from asdjax.training.runs import Run, runs_of
-from asdjax.training.stacks import stacks_of
 
 
 def train(config: Config, workdir: Path) -> None:
@@ -35,28 +38,28 @@ def train(config: Config, workdir: Path) -> None:
     """
     # 1. See what is there and what it asks for, before anything is written.
     checkpoints.require_savable(workdir)
-    configfile.make_absolute(config)
-    meshes = parallel.data_meshes(config.parallel.tasks_at_once)
-    parallel.require_divisible(config.train.batch_size, meshes[0])
+    loading.make_absolute(config)
+    meshes = hardware.data_meshes(config.parallel.tasks_at_once)
+    hardware.require_divisible(config.train.batch_size, meshes[0])
     corpus = open_corpus(config)
     tasks = tasks_of(corpus, config.data.classes)
     runs = runs_of(config, workdir, tasks)
     _require_apart(config, workdir, runs, corpus)
     for task in tasks:
-        heads.head_of(fleet.spec_of(config, len(task.classes), optimizer.GROUPS).head)
+        heads.head_of(fleet_model.spec_of(config, len(task.classes), optimizer.GROUPS).head)
     with locked_folder(workdir, wait=False):
-        configfile.require_same_run(config, workdir)
+        loading.require_same_run(config, workdir)
         begun = [run for run in runs if any(map(checkpoints.steps, run.folder.glob("phase*")))]
         if len(begun) < len(runs):
             require_sound(config)
-        record.require_same_training(config, workdir, begun)
+        training_set.require_same_training(config, workdir, begun)
         # 2. Decode all audio once, for training and evaluation.
         stores = open_stores(config, workdir, corpus, [machine for task in tasks for machine in task.machines])
         recordings = {task.name: recordings_of(stores, task.clips) for task in tasks}
         # 3. Only now is it sure that there is a run to write down.
-        configfile.save(config, workdir)
+        loading.save(config, workdir)
         for run in runs:
-            record.save(config, run, recordings[run.task.name])
+            training_set.save(config, run, recordings[run.task.name])
         # 4. Train one stack of fleets after another, on each row of devices.
         clips = {task.name: _clips(config, task, recordings[task.name]) for task in tasks}
         of_audio = {name: audio_bytes(map(len, trained.samples)) for name, (trained, _) in clips.items()}
@@ -93,17 +96,17 @@ def on_each(meshes: Sequence[Mesh], jobs: Sequence[Callable[[Mesh], None]]) -> N
 
     def work(mesh: Mesh) -> None:
         for job in waiting:
-            if not stops.asked():
+            if not interrupts.asked():
                 job(mesh)
 
     with ThreadPoolExecutor(len(meshes)) as pool:
         working = [pool.submit(work, mesh) for mesh in meshes]
         done, _ = wait(working, return_when=FIRST_EXCEPTION)
         if any(future.exception() for future in done):
-            stops.ask()
+            interrupts.ask()
         if any(isinstance(future.exception(), Stopped) for future in done):
-            stops.end_when_saved()
-    stops.forget()
+            interrupts.end_when_saved()
+    interrupts.forget()
     failed = sorted(filter(None, (future.exception() for future in working)), key=lambda e: isinstance(e, Stopped))
     for error in failed[1:]:
         if not isinstance(error, Stopped):
@@ -118,7 +121,7 @@ def _train_stack(
 ) -> None:
     with ExitStack() as closed:
         phases = list(zip(*(_lanes(config, run, *clips[run.task.name], closed) for run in stack), strict=True))
-        if all(lanes.finished(lane) for of_stack in phases for lane in of_stack):
+        if all(phase_runs.finished(lane) for of_stack in phases for lane in of_stack):
             say(f"{'+'.join(run.name for run in stack)}: already trained")
             return
         # 5. The audio goes to the device whole, once, where it fits.
@@ -126,7 +129,7 @@ def _train_stack(
         feed = DeviceFeed(samples, mesh, room) if is_resident(config, samples) else HostFeed(samples, mesh)
         for of_stack in phases:
             # asked only here: a phase 1 that has just been trained again is another than a phase 2 may stand on
-            if not all(map(lanes.finished, of_stack)):
+            if not all(map(phase_runs.finished, of_stack)):
                 train_phase(config, of_stack, feed, mesh, room)
 
 
@@ -146,7 +149,7 @@ def _clips(config: Config, task: Task, recordings: Sequence[Recording]) -> tuple
 
 
 def _phases(config: Config, run: Run, trained: Clips) -> list[Phase]:
-    spectrogram = signal.spectrogram_of(config)
+    spectrogram = features.spectrogram_of(config)
     frames = [spectrogram.frames(len(clip)) for clip in trained.samples]
     phases = phases_of(config, run.task, phase1_plan(trained.task, frames))
     if len(phases) == 1 and config.phase2.strategies:

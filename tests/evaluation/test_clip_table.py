@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asdjax.corpus.clips import Clip
+from asdjax.data.clips import Clip
 from asdjax.errors import InputError
 from asdjax.evaluation import clip_table
 from asdjax.evaluation.metrics import Judgement, ScoredClip, judge
 from asdjax.evaluation.systems import System
-from asdjax.evaluation.thresholds import Group, Threshold
-from asdjax.files import sha256_of
+from asdjax.inference.thresholds import Group, Threshold
+from asdjax.runtime.files import sha256_of
 
 PLAIN = ScoredClip("section_00_source_test_normal_0000.wav", "fan", "00", "source", "normal", 0.5, False)
 

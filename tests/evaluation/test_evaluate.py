@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import train_tiny, untrained
 
-from asdjax.cli import main
+from asdjax.cli.main import main
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 

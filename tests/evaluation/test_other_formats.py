@@ -9,8 +9,8 @@ import pytest
 import soundfile
 from conftest import untrained
 
-from asdjax.cli import main
-from asdjax.corpus.layouts import read_corpus
+from asdjax.cli.main import main
+from asdjax.data.layouts import read_corpus
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 

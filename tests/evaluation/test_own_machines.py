@@ -13,14 +13,15 @@ import soundfile
 from conftest import SHALLOW, quick_compiles, shallow_networks, untrained
 from jax import export as jax_export
 
-from asdjax import configfile
-from asdjax.cli import main
-from asdjax.corpus.access import open_corpus
-from asdjax.corpus.clips import Clip, Corpus
-from asdjax.corpus.store import WaveStore
-from asdjax.corpus.tasks import Task
-from asdjax.evaluation import evaluate, export, results
-from asdjax.training import checkpoints
+from asdjax.cli.main import main
+from asdjax.config import loading
+from asdjax.data.access import open_corpus
+from asdjax.data.clips import Clip, Corpus
+from asdjax.data.store import WaveStore
+from asdjax.data.tasks import Task
+from asdjax.evaluation import evaluate, results
+from asdjax.fleet import checkpoints
+from asdjax.inference import export
 
 SECTIONS = ("weights", "01")
 
@@ -161,7 +162,7 @@ def test_seeds_share_what_their_clips_hold(two_seeds: Path, tmp_path: Path, monk
     monkeypatch.setattr(WaveStore, "verify", lambda store, i: verified.append(store.clips[i]) or verify(store, i))
     run = Path(shutil.copytree(two_seeds, tmp_path / "run"))
     assert main(["evaluate", "--workdir", str(run)]) == 0
-    assert len(verified) == len(set(verified)) == len(open_corpus(configfile.read(run)))
+    assert len(verified) == len(set(verified)) == len(open_corpus(loading.read(run)))
 
 
 def test_a_machine_type_cannot_take_the_examples_place():

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asdjax.corpus.clips import Clip
+from asdjax.data.clips import Clip
 from asdjax.errors import InputError
 from asdjax.evaluation import bootstrap, results
 from asdjax.evaluation.metrics import ScoredClip, judge
+from asdjax.evaluation.results_table import Row, as_markdown, as_text
 from asdjax.evaluation.systems import System
-from asdjax.evaluation.table import Row, as_markdown, as_text
-from asdjax.evaluation.thresholds import Threshold
-from asdjax.files import sealed
+from asdjax.inference.thresholds import Threshold
+from asdjax.runtime.files import sealed
 
 BY_MACHINE = ("machines", "thresholds", "unscored_training_clips", "members")
 CELL = {"machine", "section", "domain", "auc", "pauc", "precision", "recall", "f1", "false_alarms", "found"}

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asdjax.config import default
-from asdjax.corpus.clips import Clip
+from asdjax.config.fields import default
+from asdjax.data.clips import Clip
 from asdjax.errors import InputError
 from asdjax.evaluation import systems
 from asdjax.evaluation.metrics import judge
-from asdjax.evaluation.scores import ClipScores
 from asdjax.evaluation.systems import Models, System, judge_all, judge_baselines, judge_seeds
+from asdjax.inference.clip_scores import ClipScores
 
 NAMES = ("a", "b", "c", "d", "e", "f")
 

@@ -12,12 +12,12 @@ from flax import nnx
 from jax import export
 from jax.typing import DTypeLike
 
-from asdjax import parallel
-from asdjax.forms import Form, Forms
 from asdjax.models import layers
-from asdjax.models.lowering import convolution, depthwise, pooling
-from asdjax.models.lowering.normalisation import linear, normalised, normalised_then_activated, prelu
-from asdjax.models.lowering.sums import Sums, sums, sums_in_stages
+from asdjax.models.ops import convolution, depthwise, pooling
+from asdjax.models.ops.normalisation import linear, normalised, normalised_then_activated, prelu
+from asdjax.models.ops.sums import Sums, sums, sums_in_stages
+from asdjax.runtime import hardware
+from asdjax.runtime.per_platform import Form, Forms
 
 
 def normal(*shape: int, seed: int = 0) -> jax.Array:
@@ -285,11 +285,11 @@ def test_sums_of_a_map_and_of_its_squares_of_one_model_and_of_several(shape: tup
 OVER_DEVICES = """
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
-from asdjax import parallel
-from asdjax.models.lowering.sums import sums, sums_in_stages
+from asdjax.runtime import hardware
+from asdjax.models.ops.sums import sums, sums_in_stages
 for rows in (5, 8):
     x = np.random.default_rng(0).normal(1, 2, (8, rows, 4, 7)).astype(np.float32)
-    split = jax.device_put(x, NamedSharding(parallel.data_meshes()[0], PartitionSpec("data")))
+    split = jax.device_put(x, NamedSharding(hardware.data_meshes()[0], PartitionSpec("data")))
     for summed in (sums, sums_in_stages):
         for found, of in zip(jax.jit(lambda x: summed(x, x**2))(split), (np.float64(x), np.float64(x) ** 2)):
             np.testing.assert_allclose(found, of.sum((0, 1, 2)), rtol=1e-5)
@@ -300,12 +300,12 @@ print(len(split.sharding.device_set))
 GRADIENTS_OVER_DEVICES = """
 import jax, jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
-from asdjax import parallel
+from asdjax.runtime import hardware
 from flax import nnx
-from asdjax.models.lowering import convolution, depthwise
-from asdjax.models.lowering.normalisation import normalised
-from asdjax.models.lowering.sums import sums_in_stages
-split, whole = (NamedSharding(parallel.data_meshes()[0], PartitionSpec(*axes)) for axes in (["data"], []))
+from asdjax.models.ops import convolution, depthwise
+from asdjax.models.ops.normalisation import normalised
+from asdjax.models.ops.sums import sums_in_stages
+split, whole = (NamedSharding(hardware.data_meshes()[0], PartitionSpec(*axes)) for axes in (["data"], []))
 x = jax.ShapeDtypeStruct((6, 64, 32, 8), jnp.float32, sharding=split)
 for form, shape in (
     (convolution.pointwise_conv_in_parts, (1, 1, 8, 8)),
@@ -483,7 +483,7 @@ def test_each_platform_has_its_own_form(
     layer: Callable[[jax.Array], jax.Array], c_in: int, primitives: dict[str, str]
 ) -> None:
     for platform, expected in primitives.items():
-        with parallel.compiling_for(platform):
+        with hardware.compiling_for(platform):
             made = jax.make_jaxpr(layer.__call__)(jnp.zeros((1, 8, 6, c_in)))
         named = [equation.primitive.name for equation in made.eqns]
         assert any(name.startswith(expected) for name in named), (platform, named)

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from asdjax.config import default
-from asdjax.corpus.clips import Clip, Corpus
-from asdjax.corpus.tasks import tasks_of
-from asdjax.training import fleet, optimizer
-from asdjax.training.embed import embed_clips
+from asdjax.config.fields import default
+from asdjax.data.clips import Clip, Corpus
+from asdjax.data.tasks import tasks_of
+from asdjax.fleet import fleet_model
+from asdjax.fleet.embed import embed_clips
+from asdjax.training import optimizer
 from asdjax.training.holdout import judge
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
@@ -24,8 +25,8 @@ def test_loss_and_accuracy_over_all_pieces(loss: str):
     config = default()
     config.variants, config.width, config.train.batch_size = (VARIANT,), 0.125, 4
     config.loss, config.arcface.subcentres = loss, 2
-    spec = fleet.spec_of(config, 2, optimizer.TRAINABLE["last_block"])
-    model = fleet.initial_model(spec, 0, "fan")
+    spec = fleet_model.spec_of(config, 2, optimizer.TRAINABLE["last_block"])
+    model = fleet_model.initial_model(spec, 0, "fan")
     clips = [Clip(Path(f"{i}.wav"), "fan", f"0{i % 2}", "train", "source", "normal", ()) for i in range(3)]
     (task,) = tasks_of(Corpus("manifest", tuple(clips)), "section")
     rng = np.random.default_rng(0)
@@ -35,7 +36,7 @@ def test_loss_and_accuracy_over_all_pieces(loss: str):
     embedded = embed_clips(spec, model, samples, stride_frames=32, batch_size=4, what="")
     target = np.array([0, 1, 0])[embedded.clip]
     assert len(target) == 4
-    centres = np.asarray(model.parameters[VARIANT][fleet.CENTRES], np.float64)
+    centres = np.asarray(model.parameters[VARIANT][fleet_model.CENTRES], np.float64)
     cosine = embedded.vectors[VARIANT] @ (centres / np.linalg.norm(centres, axis=1, keepdims=True)).T
     by_class = cosine.reshape(-1, 2, 2)
     assert of_accuracy[VARIANT] == pytest.approx(np.mean(by_class.max(axis=2).argmax(axis=1) == target))

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from asdjax.config import default
-from asdjax.training.feed import Dispatch
+from asdjax.config.fields import default
+from asdjax.training.audio_feed import Dispatch
 from asdjax.training.loop import dispatches_of, due
 
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asdjax.config import default
+from asdjax.config.fields import default
 from asdjax.models import variants
 from asdjax.models.variants import VARIANTS, Arrays
 from asdjax.training.optimizer import TRAINABLE, Sgd, decayed, descend, learning_rates, partition, velocity_of

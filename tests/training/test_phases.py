@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asdjax.config import default
-from asdjax.corpus.clips import Clip, Corpus
-from asdjax.corpus.tasks import Task, tasks_of
+from asdjax.config.fields import default
+from asdjax.data.clips import Clip, Corpus
+from asdjax.data.tasks import Task, tasks_of
 from asdjax.training import sampler
 from asdjax.training.phases import lines_of, phases_of, target_sections
 

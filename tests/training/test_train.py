@@ -18,14 +18,17 @@ import numpy as np
 import pytest
 from conftest import PROJECT, RECIPE, overrides, python, quick_compiles, train_tiny, untrained
 
-from asdjax import configfile, stops
-from asdjax.cli import main
-from asdjax.corpus.synthesis import synthesize
+from asdjax.cli.main import main
+from asdjax.config import loading
+from asdjax.data.synthetic.synthesis import synthesize
 from asdjax.errors import Diverged
-from asdjax.files import locked_folder
-from asdjax.journal import Journal, read
-from asdjax.stops import Deferral
-from asdjax.training import checkpoints, fleet, holdout, train_step
+from asdjax.fleet import checkpoints, fleet_model
+from asdjax.fleet.metric_log import Journal, read
+from asdjax.runtime import interrupts
+from asdjax.runtime.files import locked_folder
+from asdjax.runtime.interrupts import Deferral
+from asdjax.training import holdout
+from asdjax.training import step as train_step
 from asdjax.training.train import on_each, train
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
@@ -35,8 +38,8 @@ LINES = ("phase1", "phase2_full", "phase2_last_block")
 
 SIGNALLED_AFTER_LOG = """
 import os, sys
-from asdjax.cli import main
-from asdjax.journal import Journal
+from asdjax.cli.main import main
+from asdjax.fleet.metric_log import Journal
 
 phase, step, number, *arguments = sys.argv[1:]
 log = Journal.metrics
@@ -208,7 +211,7 @@ def test_a_stack_trains_as_its_tasks_alone_and_goes_on_with_the_same_bits(
 def started(corpus: Path, workdir: Path, changes: dict[str, str]) -> subprocess.Popen:
     config = str(PROJECT / "configs" / "dcase2021.py")
     words = ["train", "--config", config, "--workdir", str(workdir), *overrides(corpus, **changes)]
-    code = "import sys; from asdjax.cli import main; sys.exit(main(sys.argv[1:]))"
+    code = "import sys; from asdjax.cli.main import main; sys.exit(main(sys.argv[1:]))"
     return subprocess.Popen([sys.executable, "-c", code, *words], cwd=PROJECT, stderr=subprocess.DEVNULL)
 
 
@@ -242,8 +245,8 @@ def test_ten_kills_at_random_moments_and_a_stop_in_both_phases_leave_no_trace(co
 
 SIGNALLED_WHEN_BOTH_TRAIN = """
 import os, sys, threading
-from asdjax.cli import main
-from asdjax.journal import Journal
+from asdjax.cli.main import main
+from asdjax.fleet.metric_log import Journal
 
 both, log = threading.Barrier(2), Journal.metrics
 
@@ -303,7 +306,7 @@ def test_jobs_share_the_meshes_and_one_that_fails_ends_the_others():
         failing.wait(10)
         raise Diverged("no number")
 
-    with stops.watched(), pytest.raises(Diverged, match="no number"):
+    with interrupts.watched(), pytest.raises(Diverged, match="no number"):
         on_each(["a", "b"], [works, fails, works])  # pyright: ignore[reportArgumentType]
     assert sorted(begun) == ["a", "b"]
 
@@ -315,7 +318,7 @@ def test_of_several_jobs_that_fail_each_is_told(capsys: pytest.CaptureFixture[st
         together.wait(10)
         raise Diverged(f"no number on {mesh}")
 
-    with stops.watched(), pytest.raises(Diverged) as raised:
+    with interrupts.watched(), pytest.raises(Diverged) as raised:
         on_each(["a", "b"], [fails, fails])  # pyright: ignore[reportArgumentType]
     (said,) = capsys.readouterr().err.splitlines()
     assert sorted([str(raised.value), said]) == ["no number on a", "no number on b"]
@@ -324,13 +327,13 @@ def test_of_several_jobs_that_fail_each_is_told(capsys: pytest.CaptureFixture[st
         together.wait(10)
         raise KeyError(mesh)
 
-    with stops.watched(), pytest.raises(KeyError, match=r"^'[ab]'$"):
+    with interrupts.watched(), pytest.raises(KeyError, match=r"^'[ab]'$"):
         on_each(["a", "b"], [breaks, breaks])  # pyright: ignore[reportArgumentType]
     assert capsys.readouterr().err.startswith("KeyError: '")
 
 
 def test_the_devices_are_shared_out():
-    code = "from asdjax import parallel; print([[m.size for m in parallel.data_meshes(n)] for n in (1, 2, 8)])"
+    code = "from asdjax.runtime import hardware; print([[m.size for m in hardware.data_meshes(n)] for n in (1, 2, 8)])"
     ran = python(code, env={"XLA_FLAGS": "--xla_force_host_platform_device_count=8"})
     assert ran.stdout == f"{[[8], [4, 4], [1] * 8]}\n", ran.stderr
 
@@ -370,7 +373,7 @@ def test_seeds_are_added_to_several_and_those_there_are_not_trained_again(
     assert "fan@2: already trained" in told
     assert checkpoints.steps(tmp_path / "run" / "fan@3" / "phase1") == [2]
     assert figures(tmp_path / "run", "fan@2") == before
-    assert configfile.read(tmp_path / "run").seed == (1, 2, 3)
+    assert loading.read(tmp_path / "run").seed == (1, 2, 3)
     assert train_tiny(corpus, tmp_path / "run", seed="1", **short) == 2
     assert "folders of one seed are called <task>, of several <task>@<seed>" in capsys.readouterr().err
 
@@ -489,7 +492,7 @@ def test_what_is_not_finite_ends_the_run_and_leaves_the_checkpoints(
     assert checkpoints.steps(line) == []
     assert sorted(path.name for path in (trained / "fan" / "phase1").iterdir()) == phase1
     with pytest.raises(Diverged):
-        train(configfile.read(trained), trained)
+        train(loading.read(trained), trained)
 
 
 def test_audio_that_cannot_be_decoded_leaves_no_work_directory(
@@ -639,8 +642,8 @@ def test_a_phase_1_that_is_trained_again_to_other_numbers_is_noticed_when_phase_
     trained: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     """As on another device, whose sums are rounded otherwise."""
-    first = fleet.initial_model
-    monkeypatch.setattr(fleet, "initial_model", lambda spec, seed, task: first(spec, seed + 1, task))
+    first = fleet_model.initial_model
+    monkeypatch.setattr(fleet_model, "initial_model", lambda spec, seed, task: first(spec, seed + 1, task))
     shutil.rmtree(trained / "fan" / "phase1")
     assert train_tiny(corpus, trained) == 2
     assert "phase1 was trained again since" in capsys.readouterr().err

@@ -22,11 +22,11 @@ import optax
 from flax import nnx
 from numpy.lib.stride_tricks import sliding_window_view
 
-from asdjax.corpus.clips import Clip
+from asdjax.data.clips import Clip
 from asdjax.errors import Diverged
 from asdjax.evaluation.baselines.log_mel import BANDS, VECTOR_FRAMES, LogMels
-from asdjax.evaluation.scores import ClipScores
-from asdjax.progress import Progress, progress
+from asdjax.inference.clip_scores import ClipScores
+from asdjax.runtime.progress import Progress, progress
 from asdjax.training.sampler import stream
 
 NAME = "autoencoder"

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from asdjax.progress import track
-from asdjax.signal import FULL_SCALE, hann
-from asdjax.threads import in_order
+from asdjax.features import FULL_SCALE, hann
+from asdjax.runtime.progress import track
+from asdjax.runtime.threads import in_order
 
 # baseline.yaml of the challenge's auto-encoder; its `power` is 2
 N_FFT = 1024

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from asdjax.corpus.access import Recording
+from asdjax.data.access import Recording
 from asdjax.evaluation.baselines.log_mel import BANDS
 from asdjax.evaluation.baselines.mean_log_mel import NAME, mean_frame
-from asdjax.files import locked_folder
-from asdjax.progress import say, track
-from asdjax.threads import in_order
+from asdjax.runtime.files import locked_folder
+from asdjax.runtime.progress import say, track
+from asdjax.runtime.threads import in_order
 
 FILE = f"{NAME}.npz"
 

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from asdjax.corpus.clips import Clip
-from asdjax.evaluation import scores
-from asdjax.evaluation.bank import Scoring
+from asdjax.data.clips import Clip
 from asdjax.evaluation.baselines.log_mel import log_mel
-from asdjax.evaluation.scores import ClipScores
-from asdjax.training.embed import Embeddings
+from asdjax.fleet.embed import Embeddings
+from asdjax.inference import clip_scores
+from asdjax.inference.bank import Scoring
+from asdjax.inference.clip_scores import ClipScores
 
 NAME = "mean_log_mel"
 SCORING = Scoring(backend="mahalanobis")
@@ -31,7 +31,7 @@ def score_clips(
     The covariance is shrunk as Ledoit and Wolf (2004) do. Training clips are scored by cross-fitting, never by a fit
     that saw them.
     """
-    return scores.score_clips(train_clips, _as_pieces(train), test_clips, _as_pieces(test), NAME, SCORING)
+    return clip_scores.score_clips(train_clips, _as_pieces(train), test_clips, _as_pieces(test), NAME, SCORING)
 
 
 def _as_pieces(means: np.ndarray) -> Embeddings:

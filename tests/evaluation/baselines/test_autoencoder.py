@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from asdjax.corpus.clips import Clip
+from asdjax.data.clips import Clip
 from asdjax.errors import Diverged
 from asdjax.evaluation.baselines import autoencoder
 from asdjax.evaluation.baselines.autoencoder import Learned, Training

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from conftest import quick_compiles, train_tiny
 
-from asdjax.cli import main
+from asdjax.cli.main import main
 from asdjax.evaluation.baselines import autoencoder
 from asdjax.evaluation.results import read
-from asdjax.files import sha256_of
+from asdjax.runtime.files import sha256_of
 
 BASELINES = ["mean_log_mel", "autoencoder"]
 QUICK = ("--baselines", "--config.baselines.epochs=2")

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asdjax.corpus.access import Recording
+from asdjax.data.access import Recording
 from asdjax.evaluation.baselines import mean_frames as stored
 from asdjax.evaluation.baselines.mean_log_mel import mean_frame
 

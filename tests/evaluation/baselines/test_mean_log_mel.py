@@ -7,7 +7,7 @@ import pytest
 from librosa.feature import melspectrogram
 from sklearn.covariance import LedoitWolf
 
-from asdjax.corpus.clips import Clip, Split
+from asdjax.data.clips import Clip, Split
 from asdjax.evaluation.baselines import mean_log_mel
 
 SECTIONS = ("00",) * 8 + ("01",) * 8

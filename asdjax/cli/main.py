@@ -1,0 +1,143 @@
+"""asdjax <command>: where it begins and how it ends; asdjax/commands/ has the commands, each its flags, then one call.
+
+JAX is imported by the call, not here or there, so that --help answers at once.
+"""
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from io import TextIOWrapper
+from typing import NoReturn
+
+from asdjax import __version__
+from asdjax.cli import (
+    commands_bench,
+    commands_data,
+    commands_demo,
+    commands_deploy,
+    commands_evaluate,
+    commands_plan,
+    commands_train,
+    console,
+)
+from asdjax.cli.console import BAD_INPUT, FAILED
+from asdjax.errors import Diverged, InputError, Stopped, reason_of
+from asdjax.runtime.files import OF_THE_DISK, refused
+from asdjax.runtime.interrupts import AGAIN, STOPPED, asked, watched
+from asdjax.runtime.progress import say
+
+_COMMANDS = (
+    commands_demo.add_demo,
+    commands_data.add_synthesize,
+    commands_data.add_download,
+    commands_data.add_check,
+    commands_plan.add_plan,
+    commands_train.add_train,
+    commands_evaluate.add_evaluate,
+    commands_deploy.add_score,
+    commands_evaluate.add_report,
+    commands_deploy.add_export,
+    commands_evaluate.add_metrics,
+    commands_bench.add_bench,
+)
+"""What adds each command, in the order of --help."""
+
+_OVERRIDE = "--config."
+_LINE_BREAK = re.compile(r"\s*\n\s*")
+
+
+def command() -> NoReturn:
+    """`asdjax`: main, then an end at once, so that no signal during Python's own long one spoils the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")  # a file's name may hold what the terminal cannot show
+    with watched():
+        code = main()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):
+                stream.flush()
+        os._exit(code)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    parser = _parser()
+    words, overrides = _split_overrides(parser, sys.argv[1:] if arguments is None else arguments)
+    options = parser.parse_args(words)
+    if overrides and not options.configurable:
+        parser.error(f"{_OVERRIDE}{next(iter(overrides))}: {options.command} takes no configuration")
+    options.overrides = overrides
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # else XLA talks into the progress bar of a long compilation
+    try:
+        with watched():
+            return _run(options)
+    except InputError as error:
+        return _failed(options, str(error), BAD_INPUT)
+    except Stopped as stopped:
+        return _failed(options, str(stopped), STOPPED)
+    except Diverged as diverged:
+        return _failed(options, str(diverged), FAILED)
+    except OSError as error:
+        advice = refused(error, "the disk", OF_THE_DISK)
+        return _failed(options, str(advice), BAD_INPUT) if advice else _failed(options, _unforeseen(error), FAILED)
+    except Exception as error:  # nothing is expected here: a defect of ours is told in one line too
+        return _failed(options, _unforeseen(error), FAILED)
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Run the command. Whatever breaks once a signal asked for the end, as disks are unmounted too, is such an end."""
+    try:
+        return options.run(options)
+    except Stopped:
+        raise
+    except Exception as error:
+        if not asked():
+            raise
+        raise Stopped(f"stopped; {reason_of(error)}; {AGAIN}") from error
+
+
+def _unforeseen(error: Exception) -> str:
+    return f"{type(error).__name__}: {error} (--debug shows where)"
+
+
+def _failed(options: argparse.Namespace, message: str, code: int) -> int:
+    if options.debug:
+        raise
+    say(f"asdjax {options.command}: {_LINE_BREAK.sub(' ', message.strip())}")
+    return code
+
+
+def _split_overrides(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """--config.FIELD=VALUE and --config.FIELD VALUE taken out of the other words."""
+    words, overrides = [], {}
+    remaining = iter(arguments)
+    for word in remaining:
+        if not word.startswith(_OVERRIDE):
+            words.append(word)
+            continue
+        field, equals, value = word.removeprefix(_OVERRIDE).partition("=")
+        if not equals:
+            value = next(remaining, "--")
+            if value.startswith("--"):
+                parser.error(f"{_OVERRIDE}{field}: expected a value, came none")
+        overrides[field] = value
+    return words, overrides
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="asdjax",
+        allow_abbrev=False,
+        description="Detect machine faults by sound, trained on normal recordings only.",
+        epilog="Exit codes: 0 done; 2 bad usage, configuration or data; 75 stopped by SIGTERM or Ctrl-C, "
+        "a closed terminal or a batch system's notice (run again; train goes on from what it saved); 1 anything else.",
+    )
+    console.add_debug(parser, default=False)
+    parser.add_argument("--version", action="version", version=f"asdjax {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    for add in _COMMANDS:
+        add(commands)
+    return parser

@@ -1,1 +1,0 @@
-"""Compiled programs as XLA writes them out: what runs, and what it moves."""

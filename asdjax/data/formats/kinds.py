@@ -1,0 +1,265 @@
+"""The kind of a file by its first bytes: recordings that are read, and all others by name, with what to do."""
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from asdjax.data.formats.header import COPY, TO_WAV
+from asdjax.errors import InputError
+
+Reader = Literal["WAV", "W64", "AIFF", "CAF", "FLAC", "OGG", "MP3"]
+
+#: Endings by which a file counts as a recording; formats that are refused are among them, to be refused by name.
+ENDINGS = (
+    *(".wav", ".wave", ".bwf", ".rf64", ".w64", ".flac", ".aif", ".aiff", ".aifc", ".caf", ".mp3", ".ogg", ".oga"),
+    *(".opus", ".m4a", ".m4b", ".mp4", ".aac", ".3gp", ".amr", ".webm", ".mka", ".mkv", ".mov", ".avi", ".wma", ".ac3"),
+    *(".mp2", ".au", ".snd", ".wv", ".ape", ".alac"),
+)
+
+#: Enough for the marks of every kind, and for two frames of MPEG audio.
+HEAD_BYTES = 8192
+#: Blank bytes in front beyond these are not stepped over: a disk of zeros would take long.
+_MOST_BLANKS = 65_536
+
+W64_RIFF = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
+
+
+@dataclass(frozen=True, slots=True)
+class FileKind:
+    """What a file is, what to do where it is not read, and how it is read where it is."""
+
+    name: str
+    remedy: str = TO_WAV
+    reader: Reader | None = None
+
+
+EMPTY = FileKind("an empty file", COPY)
+UNKNOWN = FileKind("no known kind of audio", "check the path")  # no byte of it is shown: a path may name a secret
+_BLANK = FileKind("no known kind of audio: blank bytes only, as a power cut leaves them", COPY)
+_MPEG = FileKind("MPEG video or programme stream")
+_QUICKTIME = FileKind("QuickTime (MOV)")
+_UNPACK = "unpack it, and give what is in it"
+_NO_SOUND = "give the recording itself"
+_ANNEX = FileKind("a git-annex pointer, not the file that it represents", "fetch it with git annex get FILE")
+_LFS = FileKind("a Git LFS pointer, not the file that it represents", "fetch it with git lfs pull")
+DVC = FileKind("a DVC pointer, not the file that it represents", "fetch it with dvc pull")
+_PAGE = "download it again (a server may have sent a message in place of the file)"
+
+_STARTS: dict[bytes, FileKind] = {
+    W64_RIFF: FileKind("Wave64 (W64)", reader="W64"),
+    b"caff": FileKind("CAF", reader="CAF"),
+    b"fLaC": FileKind("FLAC", reader="FLAC"),
+    b"OggS": FileKind("Ogg", reader="OGG"),
+    b"RIFX": FileKind("big-endian RIFF (RIFX)"),
+    b"RIFF": FileKind("RIFF, but not WAV"),
+    b".snd": FileKind("Sun audio (AU)"),
+    b"dns.": FileKind("Sun audio (AU)"),
+    b"FORM": FileKind("IFF, but not AIFF"),
+    b"ADIF": FileKind("AAC"),
+    b"#!AMR": FileKind("AMR"),
+    bytes.fromhex("3026b2758e66cf11"): FileKind("Windows Media (WMA)"),
+    b"FLV\x01": FileKind("Flash video"),
+    b"\x0b\x77": FileKind("Dolby Digital (AC-3)"),
+    b"\x7f\xfe\x80\x01": FileKind("DTS"),
+    b"MAC ": FileKind("Monkey's Audio"),
+    b"wvpk": FileKind("WavPack"),
+    b"TTA1": FileKind("True Audio (TTA)"),
+    b"MPCK": FileKind("Musepack"),
+    b"MP+": FileKind("Musepack"),
+    b"ajkg": FileKind("Shorten"),
+    b".RMF": FileKind("RealMedia"),
+    b".ra\xfd": FileKind("RealAudio"),
+    b"DSD ": FileKind("DSD audio (DSF)"),
+    b"FRM8": FileKind("DSD audio (DFF)"),
+    b"Creative Voice File": FileKind("Creative Voice (VOC)"),
+    b"NIST_1A": FileKind("NIST SPHERE"),
+    b"MThd": FileKind("MIDI, notes without sound", _NO_SOUND),
+    b"\x00\x00\x01\xba": _MPEG,
+    b"\x00\x00\x01\xb3": _MPEG,
+    b"7z\xbc\xaf\x27\x1c": FileKind("a 7z archive", _UNPACK),
+    b"\x1f\x8b": FileKind("gzip", _UNPACK),
+    b"PK\x03\x04": FileKind("a zip archive", _UNPACK),
+    b"PK\x05\x06": FileKind("an empty zip archive", _UNPACK),
+    b"\xfd7zXZ\x00": FileKind("xz", _UNPACK),
+    b"BZh": FileKind("bzip2", _UNPACK),
+    b"\x28\xb5\x2f\xfd": FileKind("zstd", _UNPACK),
+    b"\x04\x22\x4d\x18": FileKind("LZ4", _UNPACK),
+    b"Rar!": FileKind("a RAR archive", _UNPACK),
+    b"\x93NUMPY": FileKind("a NumPy array (.npy)", "write it as a WAV: soundfile.write(NEW, numpy.load(FILE), RATE)"),
+    b"\x89HDF": FileKind("HDF5 or NetCDF", "write what is in it as WAV files"),
+    b"MATLAB": FileKind("a MATLAB file", "write what is in it as WAV files: audiowrite"),
+    b"%PDF": FileKind("a PDF", _NO_SOUND),
+    b"\x89PNG": FileKind("a PNG image", _NO_SOUND),
+    b"\xff\xd8\xff": FileKind("a JPEG image", _NO_SOUND),
+    b"bplist00": FileKind("a placeholder of iCloud or a property list", "download the file in Finder"),
+    b"\x00\x05\x16\x07": FileKind("a Mac's companion file (AppleDouble)", "remove it, and give the file without ._"),
+    b"L\x00\x00\x00\x01\x14\x02\x00": FileKind("a Windows shortcut", "copy the file that it leads to"),
+    b"version https://git-lfs": _LFS,
+    b"version https://hawser": _LFS,
+    b"outs:": DVC,
+    b"md5:": DVC,
+    b"<": FileKind("HTML or XML", _PAGE),
+    b"{": FileKind("JSON", _PAGE),
+    b"[{": FileKind("JSON", _PAGE),
+}
+_BRANDS = {
+    b"M4A ": FileKind("M4A (AAC or ALAC)"),
+    b"M4B ": FileKind("M4A (AAC or ALAC)"),
+    b"qt  ": _QUICKTIME,
+    b"3gp": FileKind("3GP"),
+    b"3g2": FileKind("3GP"),
+    b"hei": FileKind("an HEIF image", _NO_SOUND),
+    b"mif1": FileKind("an HEIF image", _NO_SOUND),
+    b"avif": FileKind("an AVIF image", _NO_SOUND),
+}
+_ANNEX_PATH = re.compile(rb"[\w./\\ -]{0,400}[/\\]annex[/\\]objects[/\\]")
+_TEXT = (b"<", b"{", b"[{", b"outs:", b"md5:", b"version https:")
+
+
+def kind_of(head: bytes) -> FileKind:
+    """Return the kind of a file, or of the part behind a tag, that begins with these bytes."""
+    if not head:
+        return EMPTY
+    for test in (_container, _iso_media, _mpeg_audio, _pointer):
+        if kind := test(head):
+            return kind
+    begin = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if begin.startswith(_TEXT):
+        head = begin
+    return next((kind for mark, kind in _STARTS.items() if head.startswith(mark)), UNKNOWN)
+
+
+def _container(head: bytes) -> FileKind | None:
+    """Recognise kinds by more than their first bytes."""
+    if len(head) < 12 and head[:4] in (b"RIFF", b"FORM"):
+        return FileKind("a header that is cut off", COPY)
+    if head[:4] in (b"RIFF", b"RF64", b"BW64") and head[8:12] == b"WAVE":
+        return FileKind("WAV", reader="WAV")
+    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+        return FileKind("AVI video")
+    if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
+        return FileKind("AIFF", reader="AIFF")
+    if head[:4] == b"\x1a\x45\xdf\xa3":
+        return FileKind("WebM" if b"webm" in head[:80] else "Matroska")
+    if head[257:262] == b"ustar":
+        return FileKind("a tar archive", _UNPACK)
+    if len(head) > 376 and head[0] == head[188] == head[376] == 0x47:
+        return FileKind("MPEG transport stream")
+    return None
+
+
+def _iso_media(head: bytes) -> FileKind | None:
+    if head[4:8] == b"ftyp":
+        return next((kind for brand, kind in _BRANDS.items() if head[8:].startswith(brand)), FileKind("MP4"))
+    return _QUICKTIME if head[4:8] in (b"moov", b"mdat", b"wide") else None
+
+
+def _mpeg_audio(head: bytes) -> FileKind | None:
+    """Recognise MP3, MP2 and AAC by a frame and, where there are bytes for it, by the frame behind it."""
+    if len(head) >= 7 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0:
+        length = (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5
+        behind = head[length : length + 2]
+        return FileKind("AAC") if length > 7 and (len(behind) < 2 or behind[0] == 0xFF) else None
+    frame = mpeg_frame(head[:4])
+    if frame is None:
+        return None
+    behind = head[frame.length : frame.length + 4]
+    if len(behind) == 4 and mpeg_frame(behind) is None:
+        return None
+    return FileKind("MP3", reader="MP3") if frame.layer == 3 else FileKind(f"MP{frame.layer} (MPEG audio)")
+
+
+def _pointer(head: bytes) -> FileKind | None:
+    return _ANNEX if _ANNEX_PATH.match(head) else None
+
+
+@dataclass(frozen=True, slots=True)
+class MpegFrame:
+    """The header of a frame of MPEG audio: lengths in bytes and in samples per channel."""
+
+    layer: int
+    sample_rate_hz: int
+    channels: int
+    length: int
+    samples: int
+    mpeg1: bool
+
+
+_RATES_HZ = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
+_KBIT: dict[tuple[bool, int], tuple[int, ...]] = {
+    (True, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
+    (True, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+    (True, 3): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    (False, 1): (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
+    (False, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+    (False, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+
+
+def mpeg_frame(head: bytes) -> MpegFrame | None:
+    """Read the four bytes before a frame (ISO 11172-3, 13818-3); None for others, and for a free bit rate."""
+    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
+        return None
+    version, layer = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3)
+    bit_rate, rate, padding = head[2] >> 4, head[2] >> 2 & 3, head[2] >> 1 & 1
+    if version == 1 or layer == 4 or bit_rate in (0, 15) or rate == 3:
+        return None
+    mpeg1 = version == 3
+    rate_hz, bits = _RATES_HZ[version][rate], 1000 * _KBIT[mpeg1, layer][bit_rate - 1]
+    samples = 384 if layer == 1 else 576 if layer == 3 and not mpeg1 else 1152
+    length = 4 * (12 * bits // rate_hz + padding) if layer == 1 else samples // 8 * bits // rate_hz + padding
+    return MpegFrame(layer, rate_hz, 1 if head[3] >> 6 == 3 else 2, length, samples, mpeg1)
+
+
+def absent(path: Path) -> InputError:
+    """Return the error for a path at which no file can be opened, with what is there in its place."""
+    if path.is_symlink() and not os.path.exists(path):
+        target = str(path.readlink()).replace("\\", "/")
+        links: list[tuple[str, FileKind]] = [("annex/objects/", _ANNEX), (".dvc/", DVC), ("dvc/cache", DVC)]
+        kind = next((kind for mark, kind in links if mark in target), None)
+        if kind:
+            return InputError(
+                f"{path}: expected a recording, got {kind.name} (a link that leads nowhere); {kind.remedy}"
+            )
+        return InputError(
+            f"{path}: expected a recording, there is no regular file (a broken link); "
+            "put back the file that it leads to, or remove the link"
+        )
+    if os.path.isfile(f"{path}.dvc"):  # which no name is too long for
+        return InputError(f"{path}: expected a recording, got {DVC.name}; {DVC.remedy}")
+    return InputError(f"{path}: expected a recording, there is no regular file; check the path")
+
+
+def audio_begin(read: Callable[[int, int], bytes]) -> tuple[int, FileKind]:
+    """Return the byte at which a recording begins, and its kind; `read` takes an offset and a count.
+
+    Tags (ID3v2, APE), a byte order mark and blank bytes in front are stepped over; 0 where nothing known follows.
+    """
+    at = tags = blanks = 0
+    first = kind = kind_of(head := read(0, HEAD_BYTES))
+    while kind in (UNKNOWN, EMPTY) and blanks <= _MOST_BLANKS:
+        tag = _tag_bytes(head)
+        blank = 0 if tag else len(head) - len(head.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n\0"))
+        if not tag + blank:
+            break
+        at, tags, blanks = at + tag + blank, tags + tag, blanks + blank
+        kind = kind_of(head := read(at, HEAD_BYTES))
+    if kind not in (UNKNOWN, EMPTY):
+        return at, kind
+    if tags:
+        return 0, FileKind("MP3 or another file with a tag, damaged", COPY)
+    return 0, _BLANK if blanks and not head.strip(b" \t\r\n\0") else first
+
+
+def _tag_bytes(head: bytes) -> int:
+    """Return the length of an ID3v2 or APE tag at the start, 0 where there is none."""
+    if head[:3] == b"ID3":
+        parts = head[6:10] + bytes(10)
+        size = sum((parts[i] & 0x7F) << 7 * (3 - i) for i in range(4))
+        return 10 + size + (10 if head[5:6] and head[5] & 0x10 else 0)
+    if head[:8] == b"APETAGEX" and len(head) >= 16:
+        return 32 + int.from_bytes(head[12:16], "little")
+    return 0

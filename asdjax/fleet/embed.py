@@ -1,0 +1,135 @@
+"""Clips to embeddings: every piece of every clip through all variants of a fleet.
+
+Letters: n clips, p pieces of all of them, v variants, d embedding.
+"""
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from asdjax import features
+from asdjax.features import Spectrogram
+from asdjax.fleet import fleet_model
+from asdjax.fleet.fleet_model import FleetSpec, Model
+from asdjax.models import heads, variants
+from asdjax.models.layers import EMBEDDING
+from asdjax.runtime import jax_setup
+from asdjax.runtime.cached_jit import traced
+from asdjax.runtime.progress import progress
+
+
+class Embeddings(NamedTuple):
+    """Unit embeddings by variant, (p, d) float32 each, and the clip that each piece is of, (p,) from 0."""
+
+    vectors: dict[str, np.ndarray]
+    clip: np.ndarray
+
+
+def embed_clips(
+    spec: FleetSpec,
+    model: Model,
+    samples: Sequence[np.ndarray],
+    *,
+    stride_frames: int,
+    batch_size: int,
+    what: str,
+    quiet: bool = False,
+    device: Any = None,
+) -> Embeddings:
+    """Embed the pieces that start at frames 0, stride, 2 * stride, ... of clips int16 (s,); the rest is left out.
+
+    A clip shorter than a piece gives the one at frame 0, zero-padded. `what` names the progress bar, and a
+    `quiet` one leaves nothing behind. Without a `device` it is JAX's default one.
+    """
+    stft, run = compiled_stft(spec.spectrogram), compiled_embed(spec, batch_size)
+    model = jax.device_put(model.only(spec.variants), device)
+    places = [
+        (number, frame)
+        for number, clip in enumerate(samples)
+        for frame in piece_starts(len(clip), spec.spectrogram, stride_frames)
+    ]
+    out = {variant: np.empty((len(places), EMBEDDING), np.float32) for variant in spec.variants}
+    with progress(what, len(places), "piece", quiet=quiet) as shown:
+        for batch, embedded in _one_ahead(
+            lambda crops: run(model, stft(jax.device_put(crops, device))), samples, places, spec, batch_size
+        ):
+            for variant, rows in embedded.items():
+                out[variant][batch.start : batch.stop] = np.asarray(rows)[: len(batch)]
+            shown.advance(len(batch))
+    return Embeddings(out, np.array([number for number, _ in places], np.int64))
+
+
+def _one_ahead(
+    run: Callable[[np.ndarray], dict[str, jax.Array]],
+    samples: Sequence[np.ndarray],
+    places: Sequence[tuple[int, int]],
+    spec: FleetSpec,
+    batch_size: int,
+) -> Iterator[tuple[range, dict[str, jax.Array]]]:
+    """The numbers of each batch's pieces, and what is made of them, while the device is at the batch after it."""
+    before: tuple[range, dict[str, jax.Array]] | None = None
+    for begin in range(0, len(places), batch_size):
+        batch = range(begin, min(begin + batch_size, len(places)))
+        crops = np.zeros((batch_size, spec.spectrogram.piece_samples), np.int16)
+        for row, (number, frame) in enumerate(places[begin : batch.stop]):
+            start = features.first_sample(frame, spec.spectrogram)
+            crops[row] = features.crop(samples[number], start, spec.spectrogram.piece_samples)
+        following = batch, run(crops)
+        if before:
+            yield before
+        before = following
+    if before:
+        yield before
+
+
+def piece_starts(samples: int, spectrogram: Spectrogram, stride_frames: int) -> range:
+    """Frames at which the pieces of a clip start: 9 of a 10 s clip at stride 32."""
+    last = spectrogram.frames(samples) - spectrogram.piece_frames
+    return range(0, max(last, 0) + 1, stride_frames)
+
+
+@functools.cache
+def compiled_stft(spectrogram: Spectrogram) -> Callable[..., jax.Array]:
+    """Return the jitted |STFT| of the samples under pieces: (b, s) int16 -> (b, f, t) float32."""
+    return jax.jit(
+        lambda crops: features.magnitudes(features.as_float(crops), spectrogram),
+        compiler_options=jax_setup.compiler_options(jax.default_backend()),
+    )
+
+
+@functools.cache
+def compiled_embed(spec: FleetSpec, batch_size: int) -> Callable[[Model, jax.Array], dict[str, jax.Array]]:
+    """Return the jitted `of_magnitudes(model, magnitude)` for batches of one size.
+
+    It is compiled apart from the STFT, so that explanations, which change the magnitudes, use the same program.
+    """
+    shape = (batch_size, spec.spectrogram.bins, spec.spectrogram.piece_frames)
+    magnitude = jax.ShapeDtypeStruct(shape, jnp.float32)
+    run = functools.partial(of_magnitudes, spec)
+    return traced(run, f"embed {spec}", fleet_model.abstract_model(spec), magnitude)
+
+
+def embed(spec: FleetSpec, model: Model, crops: jax.Array) -> dict[str, jax.Array]:
+    """Embeddings by variant (b, d) of unit length, of the samples under pieces, int16 (b, s).
+
+    One STFT serves all variants and both heights.
+    """
+    return of_magnitudes(spec, model, features.magnitudes(features.as_float(crops), spec.spectrogram))
+
+
+def of_magnitudes(spec: FleetSpec, model: Model, magnitude: jax.Array) -> dict[str, jax.Array]:
+    """The embeddings of pieces given as |STFT|: (b, f, t) -> {variant: (b, d) of unit length}."""
+    pieces = {
+        height: features.pieces(magnitude, height, spec.spectrogram).astype(spec.precision)
+        for height in {variants.height_of(variant) for variant in spec.variants}
+    }
+    return {
+        variant: heads.normalise(
+            variants.embed(fleet_model.backbone(spec, model, variant), pieces[variants.height_of(variant)])
+        )
+        for variant in spec.variants
+    }

@@ -1,0 +1,28 @@
+"""Which fleets a configuration trains, and where each lies in the work directory."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from asdjax.config.fields import Config
+from asdjax.data.tasks import Task
+
+
+class Run(NamedTuple):
+    """One fleet: a task with one seed, and its folder."""
+
+    name: str
+    task: Task
+    seed: int
+    folder: Path
+
+
+def runs_of(config: Config, workdir: Path, tasks: Sequence[Task]) -> list[Run]:
+    """Every task with every seed: W/<task>, with several seeds W/<task>@<seed>."""
+    several = len(config.seed) > 1
+    runs = []
+    for task in tasks:
+        for seed in config.seed:
+            name = f"{task.name}@{seed}" if several else task.name
+            runs.append(Run(name, task, seed, workdir / name))
+    return runs

@@ -1,0 +1,151 @@
+"""The trainer's own compiled step on synthetic audio, ready to be timed.
+
+Letters: m tasks in a stack, v variants, b batch.
+"""
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from time import perf_counter
+from typing import NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from asdjax.config.fields import Config, default
+from asdjax.fleet import fleet_model
+from asdjax.fleet.fleet_model import FleetSpec
+from asdjax.perf import hlo, step_costs, traffic
+from asdjax.runtime import hardware
+from asdjax.training import batches, optimizer, sampler
+from asdjax.training import step as train_step
+from asdjax.training.audio_feed import waves_of
+from asdjax.training.batches import Audio
+from asdjax.training.step import Turn
+
+CLASSES, CLIPS, CLIP_SAMPLES = 6, 192, 160_000
+"""One machine type's sections, and so many clips of 10 s: 61 MB, more than a cache holds."""
+
+
+@functools.cache
+def clips() -> list[np.ndarray]:
+    """Noise, int16 (s,) each."""
+    noise = np.random.default_rng(0).integers(-3000, 3000, (CLIPS, CLIP_SAMPLES), np.int16)
+    return list(noise)
+
+
+def config_of(variants: Sequence[str], batch: int, width: float) -> Config:
+    """The report's settings for these variants, of no recordings in particular."""
+    config = default()
+    config.data.root = ()
+    config.variants, config.train.batch_size, config.width = tuple(variants), batch, width
+    config.parallel.stacked = 1
+    return config
+
+
+def spec_of(variants: Sequence[str], batch: int, width: float) -> FleetSpec:
+    """Of the report's settings for these variants."""
+    return fleet_model.spec_of(config_of(variants, batch, width), CLASSES, optimizer.GROUPS)
+
+
+class Inputs(NamedTuple):
+    """What a step is given besides its state and turn, of all tasks of a stack: plan and keys (m, v)."""
+
+    mesh: Mesh
+    audio: Audio
+    plan: sampler.Plan
+    keys: jax.Array
+
+
+def inputs_of(spec: FleetSpec, tasks: int = 1) -> Inputs:
+    """The clips on the device, each task's own, and what is drawn from them."""
+    mesh = hardware.data_meshes(len(jax.devices()))[0]
+    frames = spec.spectrogram.frames(CLIP_SAMPLES)
+    class_of_clip = np.repeat(np.arange(CLASSES), CLIPS // CLASSES)
+    plan = sampler.plan(class_of_clip.tolist(), [False] * CLIPS, [frames] * CLIPS, list(range(CLASSES)))
+    keys = jnp.stack([sampler.streams(0, f"bench {i}", spec.variants, "phase1") for i in range(tasks)])
+    waves = waves_of(clips() * tasks)
+    return Inputs(mesh, *hardware.replicated((waves, sampler.stacked([plan] * tasks), keys), mesh))
+
+
+class SignalStage:
+    """The first part of a step: draw, cut, mix, transform, standardise."""
+
+    def __init__(self, spec: FleetSpec, inputs: Inputs) -> None:
+        plan, keys = jax.tree.map(lambda leaf: leaf[0], (inputs.plan, inputs.keys))
+        make = jax.jit(functools.partial(_pieces, spec))
+        self._make = functools.partial(make, inputs.audio, plan, keys)
+
+    def run(self, steps: int) -> float:
+        """Seconds of so many steps' pieces. On a CPU each step's are waited for: JAX would begin the next beside them,
+        as it cannot in training."""
+        begun, wait = perf_counter(), not hardware.on_accelerator()
+        made = None
+        for i in range(steps):
+            made = self._make(jnp.int32(i))
+            if wait:
+                jax.block_until_ready(made)
+        jax.block_until_ready(made)
+        return perf_counter() - begun
+
+
+def _pieces(spec: FleetSpec, audio: Audio, plan: sampler.Plan, keys: jax.Array, step: jax.Array) -> list[jax.Array]:
+    return batches.make_pieces(spec, audio, batches.draw_batches(spec, plan, keys, step))
+
+
+class Step:
+    """A fleet's program in training, or several tasks' fleets stacked in one: as many steps as are asked for, on one
+    device.
+
+    `flops` and `traffic` are of a step, as training/counts.py and compiled/traffic.py have them: on a CPU without most
+    of the gradients of depthwise kernels, whose rows are looped over.
+    """
+
+    def __init__(self, spec: FleetSpec, tasks: int = 1) -> None:
+        hardware.processor()  # that counts FLOPs: not found missing only after minutes of compiling
+        self.spec, self.tasks, self._inputs = spec, tasks, inputs_of(spec, tasks)
+        self._done, self._rate = 0, default().optimizer.learning_rate
+        state = fleet_model.stacked([fleet_model.begin(spec, fleet_model.initial_model(spec, 0, "bench"))] * tasks)
+        self._state = hardware.replicated(state, self._inputs.mesh)
+        begun = perf_counter()
+        steps = cast(jax.stages.Wrapped, train_step.compiled_steps(spec, self._inputs.mesh))
+        arguments = (self._state, *self._inputs[1:], self._turn(1))
+        self._lowered = steps.lower(*arguments)
+        self._program = self._lowered.compile()
+        self.compile_s = perf_counter() - begun
+        self.flops = step_costs.flops_of(spec, arguments)
+        program = hlo.program_of(self._program)
+        self.traffic = traffic.bytes_moved(program, traffic.of_step(program, spec.steps_per_dispatch))
+        self.memory = step_costs.memory_of(self._program)
+        self.signal = SignalStage(spec, self._inputs)
+
+    def _turn(self, steps: int) -> Turn:
+        size = self.spec.steps_per_dispatch
+        first = jnp.full(self.tasks, self._done, jnp.int32)
+        return Turn(jnp.int32(steps), first, first + steps, jnp.full((self.tasks, size), self._rate, jnp.float32))
+
+    def recompile(self, options: Mapping[str, str | bool]) -> hlo.Program:
+        """With these options of XLA's; what runs from here on."""
+        self._program = self._lowered.compile(compiler_options=dict(options))
+        return hlo.program_of(self._program)
+
+    def run(self, steps: int) -> float:
+        """Seconds of so many training steps; the host waits for the last one only."""
+        begun = perf_counter()
+        left = steps
+        while left:
+            now = min(left, self.spec.steps_per_dispatch)
+            turn = self._turn(now)
+            self._state, _ = self._program(self._state, *self._inputs[1:], turn)
+            self._done, left = self._done + now, left - now
+        jax.block_until_ready(self._state)
+        return perf_counter() - begun
+
+    def parameters(self) -> dict[str, int]:
+        """Of each backbone, the head left out."""
+        return {
+            variant: sum(math.prod(leaf.shape) for leaf in fleet_model.declare(self.spec, variant).parameters.values())
+            for variant in self.spec.variants
+        }

@@ -1,0 +1,140 @@
+"""`asdjax bench store`: decoding into a store and cutting crops from it, against librosa and soundfile."""
+
+import functools
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, redirect_stderr
+from io import StringIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import librosa
+import numpy as np
+import soundfile
+
+from asdjax import features
+from asdjax.config.fields import default
+from asdjax.data.audio import Decoding
+from asdjax.data.clips import Clip
+from asdjax.data.layouts import read_corpus
+from asdjax.data.store import WaveStore, open_store
+from asdjax.features import spectrogram_of
+from asdjax.perf.bench_record import Record
+from asdjax.perf.measure import Way, clocked, in_turn, rate, ratio
+from asdjax.runtime.progress import say
+from asdjax.runtime.threads import cores, in_order
+
+MACHINE = "fan"
+ALL_CORES = "all cores"
+OURS, CROPS = f"store build, {ALL_CORES}", f"crops from the store, {ALL_CORES}"
+
+
+class Size(NamedTuple):
+    """Clips written, seconds of each, crops cut from them."""
+
+    clips: int = 1_000
+    seconds: int = 10
+    crops: int = 20_000
+
+
+FULL = Size()
+
+
+def bench(repeats: int | None, size: Size = FULL) -> dict[str, Any]:
+    """Everything that the JSON holds: clips a second of each way to read them, ours over it, and crops a second.
+
+    Rivals run in one thread, as they do by themselves, and on all cores, as ours does.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        say(f"writing {size.clips:,} clips of {size.seconds} s to {folder}")
+        root = Path(folder)
+        clips = _corpus(root, size)
+        paths = [clip.path for clip in clips]
+        say("reading them in turn")
+        record = Record()
+        with redirect_stderr(StringIO()), _stored(root, clips) as store:  # of their progress
+            times = in_turn(
+                {
+                    OURS: clocked(lambda: _built(root, clips)),
+                    **_rivals("librosa.load", functools.partial(librosa.load, sr=None), paths),
+                    **_rivals("soundfile.read", functools.partial(soundfile.read, dtype="int16"), paths),
+                    **_rivals("reading the bytes", Path.read_bytes, paths),
+                    "store opened again": clocked(lambda: _opened(store.home.parent, clips)),
+                },
+                repeats,
+            )
+            crops = in_turn({CROPS: _crops(store, size)}, repeats)[CROPS]
+            record["size"] = size._asdict()
+            record["clips"] = {
+                name: {**rate(timing, size.clips), "ratio": ratio(times[OURS], timing)}
+                for name, timing in times.items()
+            }
+            record["crops"] = {CROPS: rate(crops, size.crops)}
+        return record.so_far()
+
+
+def _corpus(root: Path, size: Size) -> tuple[Clip, ...]:
+    """One machine type in the layout of 2021, of noise."""
+    rate_hz = default().signal.sample_rate_hz
+    samples = size.seconds * rate_hz
+    folder = root / "corpus" / MACHINE / "train"
+    folder.mkdir(parents=True)
+    noise = np.random.default_rng(0).integers(-3000, 3000, samples + size.clips, dtype=np.int16)
+    for i in range(size.clips):
+        name = f"section_{i % 6:02d}_source_train_normal_{i:05d}_v_1.wav"
+        soundfile.write(folder / name, noise[i : i + samples], rate_hz)
+    return read_corpus([root / "corpus"]).clips
+
+
+@contextmanager
+def _stored(root: Path, clips: tuple[Clip, ...]) -> Iterator[WaveStore]:
+    with tempfile.TemporaryDirectory(dir=root) as folder:
+        yield _opened(Path(folder), clips)
+
+
+def _built(root: Path, clips: tuple[Clip, ...]) -> None:
+    """In a new folder each time."""
+    with _stored(root, clips):
+        pass
+
+
+def _opened(folder: Path, clips: tuple[Clip, ...]) -> WaveStore:
+    return open_store(folder, MACHINE, clips, Decoding(default().signal.sample_rate_hz))
+
+
+def _rivals(name: str, read: Callable[[Path], object], paths: Sequence[Path]) -> dict[str, Way]:
+    """One thread, and as many as there are cores; what is read is let go of at once, as a store's clips are."""
+
+    def one_by_one() -> None:
+        for path in paths:
+            read(path)
+
+    def on_all_cores() -> None:
+        for _ in in_order(functools.partial(read, path) for path in paths):
+            pass
+
+    return {name: clocked(one_by_one), f"{name}, {ALL_CORES}": clocked(on_all_cores)}
+
+
+def _crops(store: WaveStore, size: Size) -> Way:
+    """Crops from the memory map by all cores, each copied into a batch."""
+    spectrogram = spectrogram_of(default())
+    samples = [store.samples(i) for i in range(len(store))]
+    generator = np.random.default_rng(0)
+    clip = generator.integers(len(store), size=size.crops).tolist()
+    frames = spectrogram.frames(len(samples[0])) - spectrogram.piece_frames + 1
+    frame = generator.integers(frames, size=size.crops).tolist()
+    workers = cores()
+
+    def cut(worker: int) -> None:
+        out = np.empty((default().train.batch_size, spectrogram.piece_samples), np.int16)
+        for i in range(worker, size.crops, workers):
+            start = features.first_sample(frame[i], spectrogram)
+            out[i % len(out)] = features.crop(samples[clip[i]], start, spectrogram.piece_samples)
+
+    def run() -> None:
+        with ThreadPoolExecutor(workers) as pool:
+            list(pool.map(cut, range(workers)))
+
+    return clocked(run)

@@ -1,0 +1,270 @@
+"""Saved steps: what comes back is what went in, or it does not come back."""
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from conftest import python
+
+from asdjax.errors import InputError
+from asdjax.fleet import checkpoints
+from asdjax.fleet.checkpoints import Damaged
+from asdjax.runtime.files import sealed
+
+TREES = {
+    "model": {"net": {"early/kernel": jnp.arange(6.0).reshape(2, 3), "early/bias": jnp.ones(3)}},
+    "optimizer": ({"velocity": jnp.arange(100.0)}, jnp.int32(7)),
+}
+SHAPES = jax.eval_shape(lambda: TREES)
+
+
+def save(line: Path, *steps: int, keep: int = 9) -> None:
+    for step in steps:
+        checkpoints.save(line, step, jax.tree.map(lambda leaf, step=step: leaf + step, TREES), keep)
+
+
+def assert_restores(line: Path, step: int) -> None:
+    restored = checkpoints.restore(line, step, SHAPES)
+    assert jax.tree.structure(restored) == jax.tree.structure(TREES)
+    jax.tree.map(lambda got, wanted: np.testing.assert_array_equal(got, wanted + step), restored, TREES)
+
+
+def data_file(line: Path, step: int) -> Path:
+    """The largest file of a step's model: the arrays' data."""
+    return max((p for p in (line / str(step) / "model").rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+
+
+def flip_a_byte(line: Path, step: int) -> None:
+    path = data_file(line, step)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x10
+    path.write_bytes(content)
+
+
+def names(line: Path) -> set[str]:
+    return {path.name for path in line.iterdir()}
+
+
+def test_a_round_trip_keeps_every_bit(tmp_path: Path):
+    save(tmp_path, 3)
+    assert_restores(tmp_path, 3)
+    model = checkpoints.restore(tmp_path, 3, {"model": SHAPES["model"]})
+    assert list(model) == ["model"]
+
+
+def test_the_newest_are_kept(tmp_path: Path):
+    save(tmp_path, 2, 4, 10, keep=2)
+    assert checkpoints.steps(tmp_path) == [4, 10]
+    assert names(tmp_path) == {"4", "4.json", "10", "10.json"}
+
+
+def test_two_tasks_never_have_orbax_at_work_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Where they had, one in about a hundred saves waited for the other's signals for five minutes, and failed."""
+    at_work, most = 0, 0
+
+    class Counted(ocp.StandardCheckpointer):
+        def __enter__(self):
+            nonlocal at_work, most
+            at_work += 1
+            most = max(most, at_work)
+            return super().__enter__()
+
+        def __exit__(self, *about: Any):
+            nonlocal at_work
+            super().__exit__(*about)
+            at_work -= 1
+
+    monkeypatch.setattr(ocp, "StandardCheckpointer", Counted)
+    lines = [tmp_path / "fan", tmp_path / "pump"]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda line: save(line, 1, 2, 3), lines))
+        list(pool.map(lambda line: assert_restores(line, 3), lines))
+    assert most == 1
+
+
+def test_a_folder_without_its_json_does_not_exist(tmp_path: Path):
+    assert checkpoints.steps(tmp_path / "nowhere") == []
+    assert checkpoints.restore_newest(tmp_path / "nowhere", SHAPES) is None
+    save(tmp_path, 2, 4)
+    (tmp_path / "4.json").unlink()
+    assert checkpoints.steps(tmp_path) == [2]
+    found = checkpoints.restore_newest(tmp_path, SHAPES)
+    assert found is not None
+    assert found[0] == 2
+
+
+def test_what_a_killed_save_left_is_overwritten(tmp_path: Path):
+    save(tmp_path, 4)
+    flip_a_byte(tmp_path, 4)
+    (tmp_path / "4" / "rubbish").write_text("left over")
+    (tmp_path / "4.json").unlink()
+    save(tmp_path, 4)
+    assert_restores(tmp_path, 4)
+    assert not (tmp_path / "4" / "rubbish").exists()
+
+
+def test_a_flipped_byte_is_noticed_and_an_older_step_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    save(tmp_path, 2, 4)
+    flip_a_byte(tmp_path, 4)
+    with pytest.raises(Damaged, match="4"):
+        checkpoints.restore(tmp_path, 4, SHAPES)
+    found = checkpoints.restore_newest(tmp_path, SHAPES)
+    assert found is not None
+    assert found[0] == 2
+    assert checkpoints.steps(tmp_path) == [2]
+    assert {"4.damaged", "4.json.damaged"} <= names(tmp_path)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "set aside" in line
+
+
+@pytest.mark.parametrize(
+    "hurt",
+    [
+        lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.unlink(),
+        lambda path: path.write_bytes(bytes(path.stat().st_size)),
+        lambda path: path.write_bytes(b"\xff" + path.read_bytes()[1:]),
+    ],
+    ids=["cut in half", "empty", "missing", "zeros", "another first byte"],
+)
+def test_a_hurt_file_of_data_is_noticed_and_an_older_step_used(tmp_path: Path, hurt: Callable[[Path], Any]):
+    save(tmp_path, 2, 4)
+    for path in (tmp_path / "4" / "model").rglob("d/*"):
+        hurt(path)
+    found = checkpoints.restore_newest(tmp_path, SHAPES)
+    assert found is not None
+    assert found[0] == 2
+
+
+def test_what_several_devices_saved_one_restores(tmp_path: Path):
+    code = """
+import sys
+sys.path.insert(0, "tests"), sys.path.insert(0, "tests/fleet")
+from pathlib import Path
+import jax
+import test_checkpoints as t
+from asdjax.runtime import hardware
+mesh = hardware.data_meshes()[0]
+assert mesh.size == 4
+t.checkpoints.save(Path(sys.argv[1]), 0, hardware.replicated(t.TREES, mesh), 1)
+"""
+    ran = python(code, str(tmp_path), env={"XLA_FLAGS": "--xla_force_host_platform_device_count=4"})
+    assert ran.returncode == 0, ran.stderr
+    assert jax.device_count() == 1
+    assert_restores(tmp_path, 0)
+
+
+def test_other_content_than_was_saved_is_noticed_though_every_file_is_whole(tmp_path: Path):
+    save(tmp_path, 2, 4)
+    (tmp_path / "4" / "model").rename(tmp_path / "4" / "gone")
+    (tmp_path / "2" / "model").rename(tmp_path / "4" / "model")
+    with pytest.raises(Damaged, match=r"is not what was saved|is missing"):
+        checkpoints.restore(tmp_path, 4, SHAPES)
+    records = [json.loads((tmp_path / f"{step}.json").read_text()) for step in (2, 4)]
+    records[1]["files"]["model"] = records[0]["files"]["model"]
+    rewrite(tmp_path / "4.json", records[1])
+    with pytest.raises(Damaged, match=r"early/(bias|kernel).* is not what was saved"):
+        checkpoints.restore(tmp_path, 4, SHAPES)
+
+
+def rewrite(file: Path, record: dict[str, Any]) -> None:
+    """As save would have written it."""
+    file.write_text(json.dumps(sealed({name: value for name, value in record.items() if name != "sha256"})))
+
+
+def another_digest(file: Path) -> None:
+    record = json.loads(file.read_text())
+    next(iter(record["trees"]["model"].values()))["sha256"] = "0" * 64
+    file.write_text(json.dumps(record))
+
+
+def a_folder(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+@pytest.mark.parametrize("hurt", [another_digest, a_folder, lambda file: file.write_text("[1]")])
+def test_a_hurt_record_is_noticed_and_an_older_step_used(tmp_path: Path, hurt: Callable[[Path], Any]):
+    save(tmp_path, 2, 4)
+    hurt(tmp_path / "4.json")
+    found = checkpoints.restore_newest(tmp_path, SHAPES)
+    assert found is not None
+    assert found[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("said", "error", "told"),
+    [
+        ("No space left on device", InputError, "4: No space left on device; free some space"),
+        ("Disk quota exceeded", InputError, "4: Disk quota exceeded; free some of your quota"),
+        ("Too many open files", ValueError, "Too many open files"),
+    ],
+)
+def test_a_full_disk_is_told_in_one_line(
+    said: str, error: type[Exception], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def full(*_: Any) -> None:
+        raise ValueError(f"RESOURCE_EXHAUSTED: Error writing: {said}")
+
+    monkeypatch.setattr(checkpoints.ocp.StandardCheckpointer, "save", full)
+    with pytest.raises(error, match=told):
+        save(tmp_path, 4)
+    assert checkpoints.steps(tmp_path) == []
+
+
+def test_a_record_without_its_digest_is_told_of_as_such(tmp_path: Path):
+    save(tmp_path, 4)
+    record = json.loads((tmp_path / "4.json").read_text())
+    del record["sha256"]
+    (tmp_path / "4.json").write_text(json.dumps(record))
+    with pytest.raises(Damaged, match="of an earlier version of asdjax"):
+        checkpoints.restore(tmp_path, 4, SHAPES)
+
+
+@pytest.mark.parametrize("hurt", ["truncated JSON", "no arrays", "no tree"])
+def test_a_step_with_something_missing_is_damaged(tmp_path: Path, hurt: str):
+    save(tmp_path, 4)
+    record = tmp_path / "4.json"
+    if hurt == "truncated JSON":
+        record.write_text(record.read_text()[:40])
+    elif hurt == "no arrays":
+        (tmp_path / "4" / "model").rename(tmp_path / "elsewhere")
+    else:
+        rewrite(record, {"step": 4, "files": {"model": {}, "optimizer": {}}, "trees": {}})
+    with pytest.raises(Damaged, match=r"4\.json: |is missing|arrays differ"):
+        checkpoints.restore(tmp_path, 4, SHAPES)
+
+
+def test_arrays_of_another_shape_or_none_are_named(tmp_path: Path):
+    save(tmp_path, 4)
+    wider = {"model": {"net": {**SHAPES["model"]["net"], "early/bias": jax.ShapeDtypeStruct((4,), jnp.float32)}}}
+    with pytest.raises(Damaged, match=r"1 arrays differ.*early/bias.*saved \(\(3,\).*expected \(\(4,\)"):
+        checkpoints.restore(tmp_path, 4, wider)
+    more = {"model": {"net": {**SHAPES["model"]["net"], "late/bias": jax.ShapeDtypeStruct((4,), jnp.float32)}}}
+    with pytest.raises(Damaged, match=r"late/bias.*saved None"):
+        checkpoints.restore(tmp_path, 4, more)
+
+
+def test_the_newest_step_is_read_for_its_digests_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    save(tmp_path, 4)
+    read, files = [], checkpoints._files
+    monkeypatch.setattr(checkpoints, "_files", lambda folder: read.append(folder.name) or files(folder))
+    assert checkpoints.restore_newest(tmp_path, SHAPES) is not None
+    assert sorted(read) == sorted(TREES)
+
+
+def test_where_every_step_is_damaged_it_is_an_input_error(tmp_path: Path):
+    save(tmp_path, 2, 4)
+    for step in (2, 4):
+        flip_a_byte(tmp_path, step)
+    for _ in range(2):  # nothing is begun anew behind the user's back
+        with pytest.raises(InputError, match="every saved step is damaged"):
+            checkpoints.restore_newest(tmp_path, SHAPES)

@@ -1,0 +1,405 @@
+"""The compiled step: the same numbers however it is run, and exactly the parameters moved that should."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import python
+from flax import nnx
+from jax.typing import DTypeLike
+
+from asdjax.config.fields import VARIANTS, Config, default
+from asdjax.errors import InputError
+from asdjax.fleet import fleet_model
+from asdjax.fleet.fleet_model import FleetSpec, FleetState
+from asdjax.models import layers, variants
+from asdjax.models.ops import pooling
+from asdjax.models.resnet import EXPANSION, ResidualBlock, Stem
+from asdjax.runtime import hardware
+from asdjax.training import batches, optimizer, sampler
+from asdjax.training import step as train_step
+from asdjax.training.audio_feed import NO_ROOM, Dispatch, HostFeed, room_for, waves_of
+from asdjax.training.sampler import Plan
+from asdjax.training.step import Metrics, Turn
+
+ONE, TWO = ("small_512",), ("small_512", "small_1024")
+OTHER_ORDER = 1e-3  # relative, of losses: the same sums in another order, over a few steps
+
+pytestmark = [
+    pytest.mark.usefixtures("quickly_compiled"),
+    pytest.mark.filterwarnings("ignore:Some donated buffers were not usable"),
+]
+
+
+class Small(nnx.Module):
+    """The beginning and the end of a ResNet: what a fleet does does not depend on what lies between."""
+
+    def __init__(self, height: int, frames: int, c_in: int, *, width: float, dtype: DTypeLike) -> None:
+        del height, frames, width
+        self.early = Stem(c_in, 8, dtype=dtype)
+        self.late = nnx.Sequential(ResidualBlock(8, 8, 2, dtype=dtype), pooling.global_average_pool)
+        self.embedding = layers.Dense(8 * EXPANSION, layers.EMBEDDING, dtype=dtype)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.embedding(self.late(self.early(x)))
+
+
+@pytest.fixture(autouse=True)
+def small_variants(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(variants.BACKBONES, "small", Small)
+
+
+def tiny(names: tuple[str, ...] = ONE) -> Config:
+    config = default()
+    config.variants = names
+    config.width = 0.125
+    config.train.batch_size = 8
+    config.optimizer.learning_rate = 0.01
+    return config
+
+
+def made_up_corpus() -> tuple[list[np.ndarray], Plan]:
+    """Two sections that differ in pitch: 4 source and 2 target clips each, of 2 s."""
+    rng = np.random.default_rng(0)
+    seconds = np.arange(32_000) / 16_000
+    clips = [
+        2000 * np.sin(2 * np.pi * pitch * seconds) + rng.normal(0, 300, len(seconds))
+        for pitch in (400, 2500)
+        for _ in range(6)
+    ]
+    is_target = [False] * 4 + [True] * 2
+    plan = sampler.plan([0] * 6 + [1] * 6, is_target * 2, [63] * 12, [0, 1])
+    return [clip.astype(np.int16) for clip in clips], plan
+
+
+class Fleet:
+    """A stack of fleets, one by default, on the made-up corpus, from scratch, ready to step."""
+
+    def __init__(
+        self,
+        config: Config,
+        trainable: tuple[str, ...] = optimizer.GROUPS,
+        phase: str = "phase1",
+        tasks: tuple[str, ...] = ("fan",),
+    ) -> None:
+        self.spec: FleetSpec = fleet_model.spec_of(config, 2, trainable)
+        self.rate = config.optimizer.learning_rate
+        mesh = hardware.data_meshes()[0]
+        clips, plan = made_up_corpus()
+        states = [fleet_model.begin(self.spec, fleet_model.initial_model(self.spec, 0, task)) for task in tasks]
+        keys = jnp.stack([sampler.streams(0, task, self.spec.variants, phase) for task in tasks])
+        self.state: FleetState = hardware.replicated(fleet_model.stacked(states), mesh)
+        plans = sampler.stacked([plan] * len(tasks))
+        self.audio, self.plan, self.keys = hardware.replicated((waves_of(clips * len(tasks)), plans, keys), mesh)
+        self.program = train_step.compiled_steps(self.spec, mesh)
+
+    def run(self, *first: int, steps: int = 1, last: int = 1000) -> Metrics:
+        """So many steps in one dispatch, each task's from its `first` on."""
+        self.state, metrics = self.program(*self._arguments(first, steps, last))
+        return jax.tree.map(np.asarray, metrics)
+
+    def _arguments(self, first: tuple[int, ...], steps: int, last: int) -> tuple:
+        rates = jnp.full((len(first), self.spec.steps_per_dispatch), self.rate)
+        turn = Turn(jnp.int32(steps), jnp.array(first), jnp.full(len(first), last), rates)
+        return self.state, self.audio, self.plan, self.keys, turn
+
+    def lowered(self) -> str:
+        """What the compiler is given for one step."""
+        arguments = self._arguments((0,) * len(self.keys), 1, 1000)
+        return self.program.lower(*arguments).as_text()  # pyright: ignore
+
+    def model(self, task: int = 0) -> fleet_model.Model:
+        """What a task has learned so far, as numpy copies, which a donated buffer cannot take away."""
+        return jax.tree.map(lambda leaf: np.array(leaf[task]), fleet_model.model_of(self.state))
+
+
+def losses(ready: Fleet, steps: int) -> np.ndarray:
+    """Of a single task: (steps, v)."""
+    return np.concatenate([ready.run(step).loss[:, 0] for step in range(steps)])
+
+
+def first_loss_fed_by_the_host() -> list[list[float]]:
+    ready, mesh = Fleet(tiny()), hardware.data_meshes()[0]
+    clips, plan = made_up_corpus()
+    plan = sampler.stacked([plan])
+    (ready.audio,) = HostFeed(clips, mesh).audio(ready.spec, plan, ready.keys, [Dispatch((0,), 1)])
+    return ready.run(0).loss[:, 0].tolist()
+
+
+@pytest.mark.slow
+def test_eight_devices_give_the_losses_of_one():
+    """With all audio on each of them, and with each one's share of the crops from the host."""
+    code = """
+import json, sys
+sys.path.insert(0, "tests"), sys.path.insert(0, "tests/fleet")
+import jax
+import test_fleet_model as t
+t.variants.BACKBONES["small"] = t.Small
+ready = t.Fleet(t.tiny())
+print(json.dumps([jax.device_count(), t.losses(ready, 3).tolist(), t.first_loss_fed_by_the_host()]))
+"""
+    ran = python(code, env={"XLA_FLAGS": "--xla_force_host_platform_device_count=8"})
+    assert ran.returncode == 0, ran.stderr
+    devices, of_eight, fed_by_the_host = json.loads(ran.stdout.splitlines()[-1])
+    assert devices == 8
+    of_one = losses(Fleet(tiny()), 3)
+    np.testing.assert_allclose(of_eight, of_one, rtol=OTHER_ORDER)
+    np.testing.assert_allclose(fed_by_the_host, of_one[:1], rtol=OTHER_ORDER)
+
+
+def test_a_variant_trains_the_same_alone_and_with_others():
+    alone, together = Fleet(tiny(ONE)), Fleet(tiny(TWO))
+    expected, got = losses(alone, 3), losses(together, 3)
+    np.testing.assert_allclose(got[:, :1], expected, rtol=OTHER_ORDER)
+    assert not np.allclose(got[:, 0], got[:, 1])
+    models = [ready.model().parameters[ONE[0]] for ready in (alone, together)]
+    for path, leaf in models[0].items():
+        np.testing.assert_allclose(models[1][path], leaf, rtol=1e-3, atol=1e-4, err_msg=path)
+
+
+def test_stacked_tasks_train_as_each_would_alone():
+    """Each from its own step to its own end, where it stays as it is."""
+    together, alone = Fleet(tiny(), tasks=("fan", "pump")), [Fleet(tiny(), tasks=(task,)) for task in ("fan", "pump")]
+    for step in range(3):
+        got = together.run(step, step + 5, last=7).loss[0]
+        wanted = [alone[0].run(step).loss[0, 0], alone[1].run(step + 5).loss[0, 0]] if step < 2 else got
+        np.testing.assert_allclose(got, wanted, rtol=OTHER_ORDER)
+    alone[0].run(2)
+    for task, ready in enumerate(alone):
+        learned = together.model(task)
+        for stacked, single in zip(learned, ready.model(), strict=True):
+            for path, leaf in single[ONE[0]].items():
+                np.testing.assert_allclose(stacked[ONE[0]][path], leaf, rtol=1e-3, atol=1e-4, err_msg=path)
+    assert compilations(together) == 2  # one for each size of a stack
+
+
+@pytest.mark.parametrize(("platform", "variants"), [("cpu", ONE), ("gpu", TWO)])
+def test_a_dispatch_of_several_steps_equals_single_ones(platform: str, variants: tuple[str, ...]):
+    """As for a CPU, and as for a GPU, where small arrays are packed meanwhile and variants go at once."""
+    config = tiny(variants)
+    config.optimizer.weight_decay, config.optimizer.clip_norm = 0.1, 1.0
+    single = Fleet(config)
+    config.train.steps_per_dispatch = 3
+    several = Fleet(config)
+    several.program = train_step.steps_of(several.spec, hardware.data_meshes()[0], platform, at_once=platform == "gpu")
+    expected = losses(single, 3)
+    np.testing.assert_allclose(several.run(0, steps=3).loss[:, 0], expected, rtol=OTHER_ORDER)
+    learned = several.model().parameters
+    for variant, leaves in single.model().parameters.items():
+        for path, leaf in leaves.items():
+            np.testing.assert_allclose(learned[variant][path], leaf, rtol=OTHER_ORDER, atol=1e-4, err_msg=path)
+    np.testing.assert_allclose(several.run(3).loss[:1], single.run(3).loss, rtol=OTHER_ORDER)
+    assert compilations(several) == 1
+
+
+@pytest.mark.parametrize(
+    ("platform", "memory_bytes", "batch_size", "at_once"),
+    [
+        ("gpu", 100e9, 48, True),
+        ("gpu", 40e9, 48, False),
+        ("gpu", 40e9, 24, True),
+        ("gpu", None, 48, False),
+        ("tpu", 100e9, 48, False),
+    ],
+)
+def test_variants_go_at_once_where_a_gpu_has_memory_for_all(
+    platform: str, memory_bytes: float | None, batch_size: int, at_once: bool
+):
+    config = default()
+    config.train.batch_size, config.train.precision = batch_size, "bfloat16"
+    mesh = hardware.data_meshes()[0]
+    with hardware.compiling_for(platform, memory_bytes):
+        spec = fleet_model.spec_of(config, 6, optimizer.GROUPS)
+        chosen = train_step.compiled_steps(spec, mesh)
+    assert chosen is train_step.steps_of(spec, mesh, platform, at_once=at_once)
+
+
+def test_variants_that_go_at_once_do_not_wait_for_each_other():
+    """But those of stacked fleets do."""
+
+    def waits(tasks: tuple[str, ...], at_once: bool) -> int:
+        ready = Fleet(tiny(TWO), tasks=tasks)
+        ready.program = train_step.steps_of(ready.spec, hardware.data_meshes()[0], "cpu", at_once=at_once)
+        return ready.lowered().count("optimization_barrier")
+
+    of_variants = len(TWO)
+    assert waits(("fan",), False) == waits(("fan",), True) + of_variants
+    assert waits(("fan", "pump"), False) == waits(("fan", "pump"), True)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_packed_stack_of_which_little_trains_equals_single_steps(momentum: float):
+    """Some variants' arrays of a strategy are packed, of two tasks, one of which is done a step before the other."""
+    config = tiny(TWO)
+    config.optimizer.momentum = momentum
+    groups, tasks = optimizer.TRAINABLE["backbone"], ("fan", "pump")
+    single = Fleet(config, groups, tasks=tasks)
+    config.train.steps_per_dispatch = 2
+    several = Fleet(config, groups, tasks=tasks)
+    several.program = train_step.steps_of(several.spec, hardware.data_meshes()[0], "gpu", at_once=True)
+    for step in range(2):
+        single.run(step, step + 5, last=6)
+    several.run(0, 5, steps=2, last=6)
+    for task in range(2):
+        for ours, theirs in zip(several.model(task), single.model(task), strict=True):
+            for variant in TWO:
+                for path, leaf in theirs[variant].items():
+                    np.testing.assert_allclose(ours[variant][path], leaf, rtol=OTHER_ORDER, atol=1e-4, err_msg=path)
+
+
+def compilations(ready: Fleet) -> int:
+    return ready.program._cache_size()  # pyright: ignore
+
+
+def test_the_step_compiles_once_for_phase_1_and_full_phase_2():
+    phase1 = Fleet(tiny())
+    phase2 = Fleet(tiny(), optimizer.TRAINABLE["full"], "phase2_full")
+    assert phase2.program is phase1.program
+    phase1.run(0)
+    compiled = compilations(phase1)
+    fine_tuning = sampler.stacked([sampler.fine_tuning(made_up_corpus()[1], [0])])
+    phase2.plan = hardware.replicated(fine_tuning, hardware.data_meshes()[0])
+    phase2.rate = 0.001
+    phase2.run(0)
+    phase2.run(1)
+    assert compilations(phase1) == compiled
+
+
+def test_the_step_compiles_once_for_tasks_of_unequal_clips_and_draws_what_each_would_alone():
+    """In the room of the larger; what is beyond a task's own clips is never drawn."""
+    clips, plan = made_up_corpus()
+    fewer, of_fewer = clips[:4] + clips[6:11], sampler.plan([0] * 4 + [1] * 5, [False] * 9, [63] * 9, [0, 1])
+    room = room_for(default(), [[clips], [fewer]])
+    compiled = set()
+    for samples, of_task in ((clips, plan), (fewer, of_fewer)):
+        got = []
+        for space in (room, NO_ROOM):
+            ready = Fleet(tiny())
+            arrays = waves_of(samples, space), sampler.stacked([of_task], space.task_clips, space.stack_clips)
+            ready.audio, ready.plan = hardware.replicated(arrays, hardware.data_meshes()[0])
+            got.append(ready.run(0).loss[0, 0, 0])
+            if space is room:
+                compiled.add(compilations(ready))
+        assert got[0] == pytest.approx(got[1], rel=OTHER_ORDER)
+    assert len(compiled) == 1
+
+
+def test_losses_fall():
+    """Without mixup, whose random weights would hide it: with two sections every piece is a mix of both."""
+    config = tiny()
+    config.mixup.max_weight = 0.0
+    of_steps = losses(Fleet(config), 60)
+    assert of_steps[-10:].mean() < 0.1 * of_steps[:10].mean()
+
+
+@pytest.mark.parametrize("strategy", optimizer.TRAINABLE)
+def test_a_strategy_moves_exactly_its_parameters_and_statistics(strategy: str):
+    """Of all four, with a head whose scale moves as the centres do."""
+    expected = {
+        "full": {"early", "late", "embedding", "arcface"},
+        "last_block": {"late", "embedding", "arcface"},
+        "backbone": {"embedding", "arcface"},
+        "arcface": {"early", "late", "embedding"},
+    }[strategy]
+    config = tiny()
+    config.loss, config.arcface.subcentres = "subcluster_adacos", 2
+    ready = Fleet(config, optimizer.TRAINABLE[strategy])
+    before = ready.model()
+    velocity_of = {path for path, _ in flat(ready.state.velocity)}
+    ready.run(0)
+    after = ready.model()
+    for was, now in zip(before, after, strict=True):
+        for path, leaf in was[ONE[0]].items():
+            moved = not np.array_equal(leaf, now[ONE[0]][path])
+            assert moved == (path.split("/")[0] in expected), path
+    moving = {path for path in before.parameters[ONE[0]] if path.split("/")[0] in expected}
+    assert {path.split("'")[-2] for path in velocity_of} == moving
+
+
+def flat(tree) -> list[tuple[str, jax.Array]]:
+    return [(jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree.leaves_with_path(tree)]
+
+
+def test_bfloat16_computes_and_keeps_float32_parameters():
+    config = tiny()
+    config.train.precision = "bfloat16"
+    ready = Fleet(config)
+    draws = batches.draw_batches(ready.spec, made_up_corpus()[1], ready.keys[0], jnp.int32(0))
+    (pieces,) = batches.make_pieces(ready.spec, ready.audio, draws)
+    assert pieces.dtype == jnp.bfloat16
+    assert np.isfinite(losses(ready, 2)).all()
+    assert {leaf.dtype for _, leaf in flat(ready.state)} == {jnp.dtype("float32")}
+
+
+def test_parameters_are_a_function_of_seed_task_and_variant():
+    spec = fleet_model.spec_of(tiny(TWO), 2, optimizer.GROUPS)
+    alone = fleet_model.spec_of(tiny(ONE), 2, optimizer.GROUPS)
+    same = fleet_model.initial_model(alone, 0, "fan").parameters[ONE[0]]
+    for path, leaf in fleet_model.initial_model(spec, 0, "fan").parameters[ONE[0]].items():
+        np.testing.assert_array_equal(same[path], leaf)
+    kernel = next(path for path in same if path.endswith("kernel"))
+    for other in (fleet_model.initial_model(alone, 1, "fan"), fleet_model.initial_model(alone, 0, "pump")):
+        assert not np.array_equal(other.parameters[ONE[0]][kernel], same[kernel])
+
+
+def test_a_parameter_that_no_freeze_rule_covers_is_an_error():
+    with pytest.raises(ValueError, match=r"covers tail/kernel"):
+        optimizer.partition({"early/kernel": 0, "tail/kernel": 0}, ("early",))
+
+
+@pytest.mark.parametrize(("batch", "nearest"), [(12, "8 or 16"), (3, "8"), (17, "16 or 24")])
+def test_a_batch_that_does_not_divide_is_refused_with_the_nearest(batch: int, nearest: str):
+    class EightDevices:
+        size = 8
+
+    with pytest.raises(
+        InputError, match=rf"batch_size: expected a multiple of the 8 devices, got {batch}.*: {nearest}$"
+    ):
+        hardware.require_divisible(batch, EightDevices())  # pyright: ignore
+    hardware.require_divisible(16, EightDevices())  # pyright: ignore
+
+
+@pytest.mark.slow
+def test_all_six_variants_train_the_same_alone_and_together():
+    """The real ones, narrow: the first step's losses, and after it what a step moved."""
+    config = tiny(VARIANTS)
+    config.width, config.train.batch_size = 0.05, 4
+    together = Fleet(config)
+    expected = together.run(0)
+    for v, variant in enumerate(VARIANTS):
+        config.variants = (variant,)
+        alone = Fleet(config)
+        got = alone.run(0)
+        assert got.loss[0, 0, 0] == pytest.approx(expected.loss[0, 0, v], rel=1e-4)
+        assert got.gradient_norm[0, 0, 0] == pytest.approx(expected.gradient_norm[0, 0, v], rel=1e-2)
+        for one, of_all in zip(alone.model(), together.model(), strict=True):
+            for path, leaf in one[variant].items():
+                np.testing.assert_allclose(of_all[variant][path], leaf, rtol=1e-2, atol=1e-3, err_msg=path)
+
+
+@pytest.mark.slow
+def test_full_size_variants_train_on_the_cpu():
+    """All six as in the report, batch 8; the same step number draws the same batch, so that losses must fall."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    config = tiny(VARIANTS)
+    config.width = 1.0
+    config.optimizer.learning_rate = 0.0003
+    config.optimizer.momentum = 0.0  # plain descent
+    ready = Fleet(config)
+    of_steps = np.concatenate([ready.run(0).loss[:, 0] for _ in range(6)])
+    assert np.isfinite(of_steps).all()
+    assert (of_steps[-1] < of_steps[0]).all(), of_steps
+
+
+def test_what_the_running_variance_is_of_is_the_configuration_s_and_makes_a_program_of_its_own():
+    config = tiny()
+    assert config.normalisation.running_variance == "biased"
+    specs = {}
+    for kind in ("biased", "unbiased"):
+        config.normalisation.running_variance = kind
+        specs[kind] = fleet_model.spec_of(config, 2, optimizer.GROUPS)
+    graphs = [fleet_model.declare(spec, spec.variants[0]).graph for spec in specs.values()]
+    assert specs["biased"] != specs["unbiased"]
+    assert graphs[0] != graphs[1]

@@ -1,0 +1,119 @@
+"""SMOTE: what it adds, between which pieces, and that nobody meets a synthetic piece that was made of its own clip."""
+
+import numpy as np
+import pytest
+
+from asdjax.inference.backends import scores_within
+from asdjax.inference.bank import SMOTE_NEIGHBOURS, Bank, Scoring, oversampled
+
+D = 12
+
+
+def bank_of(source: int, target: int, seed: int = 0, pieces: int = 2) -> Bank:
+    """So many pieces of each domain, `pieces` a clip, in no order of domains."""
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(source + target, D))
+    vectors = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    is_target = rng.permutation(np.arange(source + target) < target)
+    clip = np.where(is_target, 100 + np.cumsum(is_target) // pieces, np.cumsum(~is_target) // pieces)
+    return Bank(vectors, np.stack([clip, clip], axis=1), is_target)
+
+
+def synthetic(bank: Bank, ratio: float) -> Bank:
+    return Bank(*(field[len(bank) :] for field in oversampled(bank, ratio)))
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "ratio", "added"),
+    [(20, 4, 1.0, 16), (20, 4, 0.5, 6), (20, 4, 0.25, 1), (20, 4, 0.2, 0), (20, 4, 0.0, 0), (7, 3, 0.5, 0)]
+    + [(9, 3, 0.5, 1), (5, 2, 4.0, 18), (0, 4, 1.0, 0), (20, 0, 1.0, 0), (20, 1, 1.0, 0), (0, 0, 1.0, 0)],
+)
+def test_as_many_are_added_as_the_ratio_lacks(source: int, target: int, ratio: float, added: int):
+    bank = bank_of(source, target)
+    grown = oversampled(bank, ratio)
+    assert len(grown) == source + target + added
+    for old, new in zip(bank, grown, strict=True):
+        np.testing.assert_array_equal(new[: len(bank)], old)  # the real ones stand
+        assert new.dtype == old.dtype
+    assert grown.target[len(bank) :].all()
+
+
+@pytest.mark.parametrize("target", [2, 3, 5, 9, 14])
+def test_each_lies_between_two_target_pieces_that_are_neighbours(target: int):
+    """x = a + t (b - a), then of unit length: by least squares from every possible pair of parents, in float64."""
+    bank = bank_of(40, target, seed=target, pieces=1)
+    real = bank.vectors[bank.target].astype(np.float64)
+    clip_of = bank.clips[bank.target, 0]
+    apart = np.linalg.norm(real[:, None] - real[None], axis=2)
+    np.fill_diagonal(apart, np.inf)
+    shares = []
+    made = synthetic(bank, 1.0)
+    for vector, (first, second) in zip(made.vectors.astype(np.float64), made.clips, strict=True):
+        a, b = np.flatnonzero(clip_of == first)[0], np.flatnonzero(clip_of == second)[0]
+        assert b in np.argsort(apart[a])[:SMOTE_NEIGHBOURS]
+        weights, residual, *_ = np.linalg.lstsq(np.stack([real[a], real[b]], axis=1), vector, rcond=None)
+        assert residual[0] < 1e-12
+        assert weights.min() > -1e-6
+        shares.append(weights[1] / weights.sum())
+    assert np.linalg.norm(made.vectors, axis=1) == pytest.approx(1, abs=1e-6)
+    assert len(np.unique(np.round(shares, 6))) > 0.8 * len(shares)  # each at a place of its own
+    assert 0.3 < np.mean(shares) < 0.7
+
+
+def test_every_target_piece_is_a_parent_equally_often():
+    made = synthetic(bank_of(43, 5, pieces=1), 1.0)
+    times = np.unique(made.clips[:, 0], return_counts=True)[1]
+    assert (len(times), times.min(), times.max()) == (5, 7, 8)
+
+
+def test_parents_may_be_pieces_of_one_clip():
+    bank = bank_of(30, 6, pieces=6)
+    made = synthetic(bank, 1.0)
+    assert set(made.clips.ravel()) <= set(bank.clips[bank.target].ravel())
+
+
+def test_the_same_bank_gives_the_same_pieces_and_another_one_others():
+    bank, other = bank_of(20, 4), bank_of(20, 4, seed=1)
+    first, again = synthetic(bank, 1.0), synthetic(Bank(*(field.copy() for field in bank)), 1.0)
+    for one, same in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one, same)
+    assert not np.isclose(first.vectors, synthetic(other, 1.0).vectors).all(axis=1).any()
+
+
+def test_a_point_between_opposite_or_zero_pieces_is_a_number():
+    zeros = bank_of(20, 4)
+    zeros.vectors[zeros.target] = 0
+    assert np.isfinite(oversampled(zeros, 1.0).vectors).all()
+
+
+def test_without_clips_means_without_what_was_made_of_them():
+    bank = oversampled(bank_of(20, 6, pieces=1), 1.0)
+    clip = bank.clips[-1, 1]
+    rest = bank.without([clip])
+    made_of_it = (bank.clips == clip).any(axis=1)
+    assert np.any((bank.clips[:, 1] == clip) & (bank.clips[:, 0] != clip))  # as second parent only
+    assert clip not in rest.clips
+    assert len(rest) == len(bank) - made_of_it.sum()
+
+
+def test_of_domain_parts_a_bank():
+    bank = bank_of(20, 6)
+    for target, number in ((True, 6), (False, 20)):
+        part = bank.of_domain(target=target)
+        assert len(part) == number
+        assert (part.target == target).all()
+        np.testing.assert_array_equal(part.vectors, bank.vectors[bank.target == target])
+
+
+def test_within_a_bank_nobody_meets_a_piece_that_either_parent_made():
+    """knn in float64 over the grown bank, without the pieces that have the clip among their two."""
+    bank = bank_of(24, 6, seed=3, pieces=1)
+    grown = oversampled(bank, 1.0)
+    how = Scoring(k=3, smote_ratio=1.0)
+    distance = 1 - bank.vectors.astype(np.float64) @ grown.vectors.T.astype(np.float64)
+    own = (bank.clips[:, :1, None] == grown.clips[None]).any(axis=2)
+    expected = np.sort(np.where(own, np.inf, distance), axis=1)[:, :3].mean(axis=1)
+    np.testing.assert_allclose(scores_within(bank, how), expected, rtol=1e-4, atol=1e-6)
+    by_first_only = bank.clips[:, :1] == grown.clips[None, :, 0]
+    met = np.sort(np.where(by_first_only, np.inf, distance), axis=1)[:, :3].mean(axis=1)
+    assert not np.allclose(met, expected, rtol=1e-4)  # else this would prove nothing

@@ -1,0 +1,329 @@
+"""`asdjax score`: what an evaluation said of a clip, said again; clips of any kind; where they are anomalous."""
+
+import csv
+import io
+import json
+import os
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import train_tiny
+
+from asdjax.cli.main import main
+from asdjax.config import loading
+from asdjax.config.fields import default
+from asdjax.evaluation import results
+from asdjax.inference import detector as detectors
+from asdjax.inference.anomalous_seconds import pieces_of
+from asdjax.inference.detector import Detector, open_detector
+from asdjax.inference.loaded_evaluation import open_evaluation
+from asdjax.inference.score_clips import score_all
+
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
+RATE = 16000
+
+
+def score(workdir: Path, *words: str, section: str = "00") -> int:
+    return main(["score", "--workdir", str(workdir), "--machine", "fan", "--section", section, *words])
+
+
+def told(capsys: pytest.CaptureFixture[str]) -> list[dict]:
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def table(path: Path) -> dict[str, float]:
+    return {name: float(value) for name, value in csv.reader(path.read_text().splitlines())}
+
+
+def noise(seconds: float, seed: int = 0, scale: float = 0.1, shape: tuple[int, ...] = ()) -> np.ndarray:
+    return scale * np.random.default_rng(seed).normal(size=(round(seconds * RATE), *shape))
+
+
+@pytest.fixture(scope="module")
+def detector(trained_once: Path) -> Detector:
+    return open_detector(open_evaluation(trained_once, "dev"), None, "fan", "00", None)
+
+
+@pytest.mark.parametrize("system", ["all_mean", "resnet50_512", "best_single"])
+@pytest.mark.parametrize("section", ["00", "01"])
+def test_test_clips_get_the_scores_and_decisions_of_the_evaluation(
+    system: str, section: str, trained_once: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
+):
+    files = trained_once / "evaluation" / "dev" / "scores" / system
+    place = f"fan_section_{section}_target_test.csv"
+    scores, decisions = (table(files / f"{kind}_{place}") for kind in ("anomaly_score", "decision_result"))
+    clips = sorted((corpus / "fan" / "target_test").glob(f"section_{section}_*"))
+    capsys.readouterr()
+    assert score(trained_once, "--json", "--system", system, *map(str, clips), section=section) == 0
+    rows = told(capsys)
+    assert [Path(row["clip"]).name for row in rows] == [clip.name for clip in clips] == list(scores)
+    for row, clip in zip(rows, clips, strict=True):
+        assert row["score"] == pytest.approx(scores[clip.name], abs=1e-5)
+        assert (row["decision"] == "anomaly") == bool(decisions[clip.name])
+
+
+@pytest.mark.parametrize("how", ["zscore", "rank"])
+def test_ensembles_of_scaled_scores_are_those_of_the_evaluation(
+    how: str, trained: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
+):
+    lines = "phase1,phase2_full"
+    assert train_tiny(corpus, trained, evaluate__lines=lines) == 0
+    assert main(["evaluate", "--workdir", str(trained), f"--config.evaluate.ensemble={how}"]) == 0
+    place = "anomaly_score_fan_section_00_source_test.csv"
+    expected = table(trained / "evaluation" / "dev" / "scores" / "all_mean" / place)
+    clips = [str(corpus / "fan" / "source_test" / name) for name in expected]
+    capsys.readouterr()
+    assert score(trained, "--json", *clips) == 0
+    # training scores of this tiny fleet lie 1e-4 apart, so that the scales make much of rounding: a rank or two of 36
+    assert [row["score"] for row in told(capsys)] == pytest.approx(list(expected.values()), rel=0.02, abs=0.06)
+
+
+def test_the_training_recordings_need_not_be_there(trained: Path, corpus: Path, tmp_path: Path):
+    clip = Path(shutil.copy(next((corpus / "fan" / "source_test").iterdir()), tmp_path / "new.wav"))
+    shutil.rmtree(trained / "store")
+    assert score(trained, str(clip)) == 0
+
+
+def test_anomalous_seconds_are_where_pieces_lie_above_the_threshold(detector: Detector):
+    samples = (32768 * noise(5.3)).astype(np.int16)
+    verdict = detector.judge(samples)
+    assert len(verdict.pieces.score) == 5
+    for above, expected in (
+        ([0, 0, 0, 0, 0], []),
+        ([1, 1, 0, 0, 1], [(0, 2.048), (4.096, 5.12)]),
+        ([1, 1, 1, 1, 1], [(0, 5.12)]),
+    ):
+        ranges = pieces_of(len(samples), np.array(above), detector.spectrogram, 32).above(0.5)
+        np.testing.assert_allclose(np.reshape(ranges, (-1, 2)), np.reshape(expected, (-1, 2)))
+    for begin, end in verdict.seconds:
+        assert verdict.pieces.score[round(begin * RATE / 512 / 32)] > verdict.threshold
+        assert end <= 5.3
+    assert verdict.score == pytest.approx(verdict.pieces.score.mean(), abs=1e-6)
+
+
+@pytest.mark.parametrize("seconds", [1.1, 10.0, 61.0])
+def test_clips_of_any_length(seconds: float, trained_once: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    soundfile.write(tmp_path / "a.wav", noise(seconds), RATE, subtype="PCM_16")
+    capsys.readouterr()
+    assert score(trained_once, "--json", str(tmp_path / "a.wav")) == 0
+    (row,) = told(capsys)
+    assert np.isfinite(row["score"])
+    assert all(0 <= begin < end <= seconds for begin, end in row["anomalous_seconds"])
+
+
+def test_silence_has_a_score(trained_once: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    soundfile.write(tmp_path / "a.wav", np.zeros(3 * RATE), RATE, subtype="PCM_16")
+    capsys.readouterr()
+    assert score(trained_once, "--json", str(tmp_path / "a.wav")) == 0
+    assert np.isfinite(told(capsys)[0]["score"])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_score_that_is_not_finite_is_no_verdict(
+    value: float, detector: Detector, trained_once: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
+):
+    (part,) = detector.parts
+    members = [member._replace(scale=lambda scores: np.full_like(scores, value)) for member in part.members]
+    spoilt = detector._replace(parts=[part._replace(members=members)])
+    clip, shown = str(next(corpus.rglob("*.wav"))), []
+    assert score_all(loading.read(trained_once), spoilt, [clip], True, lambda line: not shown.append(line)) == 1
+    assert shown == []
+    assert f"asdjax score: {clip}: expected a finite score, got {value}" in capsys.readouterr().err
+
+
+def test_what_cannot_be_scored_is_said_and_passed_over(
+    trained_once: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    soundfile.write(tmp_path / "good.wav", noise(2), RATE, subtype="PCM_16")
+    soundfile.write(tmp_path / "short.wav", noise(0.5), RATE, subtype="PCM_16")
+    soundfile.write(tmp_path / "stereo.wav", noise(6, shape=(2,)), 44100, subtype="PCM_16")
+    (tmp_path / "page.wav").write_text("<html></html>")
+    clips = [str(tmp_path / f"{name}.wav") for name in ("short", "stereo", "page", "none", "good")]
+    capsys.readouterr()
+    assert score(trained_once, "--json", *clips) == 2
+    captured = capsys.readouterr()
+    assert [Path(json.loads(line)["clip"]).stem for line in captured.out.splitlines()] == ["good"]
+    said = [line for line in captured.err.splitlines() if line.startswith("asdjax score: ")]
+    assert len(said) == 4
+    for line, clip, expected in zip(
+        said, clips, ("0.99 s or more", "convert", "HTML", "there is no regular file"), strict=False
+    ):
+        assert clip in line
+        assert expected in line
+    assert score(trained_once, "--config.data.on_mismatch=convert", clips[1]) == 0
+
+
+def test_a_stream_of_paths_is_answered_as_it_comes(
+    trained_once: Path, corpus: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    clips = sorted(map(str, (corpus / "fan" / "source_test").iterdir()))[:3]
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join([clips[0], "", clips[1]]) + "\n"))
+    capsys.readouterr()
+    assert score(trained_once, "--json", "-", clips[2]) == 0
+    assert [row["clip"] for row in told(capsys)] == clips
+
+
+def test_paths_may_end_as_windows_ends_them(
+    trained_once: Path, corpus: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    clip = str(next((corpus / "fan" / "source_test").iterdir()))
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{clip}\r\n"))
+    capsys.readouterr()
+    assert score(trained_once, "--json", "-") == 0
+    assert [row["clip"] for row in told(capsys)] == [clip]
+
+
+def standard_input(content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content), encoding="utf-8", errors="strict"))
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\0"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_every_path_of_standard_input_that_can_be_read_is_scored(
+    end: bytes,
+    mark: bytes,
+    trained_once: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """Names in Latin-1, composed or decomposed, and one that is not there."""
+    folder = os.fsencode(tmp_path)
+    names = [b"a.wav", b"caf\xe9.wav", "u\u0308ber.wav".encode(), b"z.wav"]
+    soundfile.write(tmp_path / "a.wav", noise(2), RATE, subtype="PCM_16")
+    for name in names[1:]:
+        shutil.copy(tmp_path / "a.wav", os.fsdecode(folder + b"/" + name))
+    asked = [*names[:2], b"gone\xff.wav", "\u00fcber.wav".encode(), names[3]]
+    standard_input(mark + end.join(folder + b"/" + name for name in asked) + end, monkeypatch)
+    capsys.readouterr()
+    assert score(trained_once, "--json", "-") == 2
+    captured = capsys.readouterr()
+    rows = [json.loads(line) for line in captured.out.splitlines()]
+    assert [os.fsencode(Path(row["clip"]).name) for row in rows] == [asked[i] for i in (0, 1, 3, 4)]
+    said = [line for line in captured.err.splitlines() if line.startswith("asdjax score: ")]
+    assert len(said) == 1
+    assert "gone" in said[0]
+
+
+def test_paths_in_utf_16_are_refused(
+    trained_once: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    standard_input("a.wav\n".encode("utf-16"), monkeypatch)
+    assert score(trained_once, "-") == 2
+    assert "standard input: expected paths in UTF-8, got UTF-16" in capsys.readouterr().err
+
+
+def test_a_clip_in_the_home_folder(
+    trained_once: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    soundfile.write(tmp_path / "a.wav", noise(2), RATE, subtype="PCM_16")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert score(trained_once, "--json", "~/a.wav") == 0
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_nothing_is_scored_for_a_reader_that_has_had_enough(
+    as_json: bool, detector: Detector, trained_once: Path, corpus: Path
+):
+    clips, shown = iter([str(next(corpus.rglob("*.wav")))] * 3), []
+    config = loading.read(trained_once)
+    assert score_all(config, detector, clips, as_json, lambda line: bool(shown.append(line))) == 0
+    assert (len(shown), len(list(clips))) == (1, 2)
+
+
+def test_where_no_clip_can_be_scored_there_is_no_table(trained_once: Path, capsys: pytest.CaptureFixture[str]):
+    capsys.readouterr()
+    assert score(trained_once, "nowhere.wav") == 2
+    assert capsys.readouterr().out == ""
+
+
+def test_a_domain_that_nothing_goes_by_is_told_to_be_of_no_effect(
+    trained_once: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
+):
+    clip = str(next((corpus / "fan" / "source_test").iterdir()))
+    capsys.readouterr()
+    assert score(trained_once, "--domain", "target", clip) == 0
+    assert capsys.readouterr().err == (
+        "--domain target: of no effect, as config.evaluate.bank and .threshold_per do not ask for it\n"
+    )
+
+
+def test_a_table_for_people(trained_once: Path, corpus: Path, capsys: pytest.CaptureFixture[str]):
+    clip = next((corpus / "fan" / "source_test").iterdir())
+    capsys.readouterr()
+    assert score(trained_once, str(clip)) == 0
+    head, line = capsys.readouterr().out.splitlines()
+    assert "score" in head
+    assert "anomalous seconds" in head
+    assert line.split()[0] in ("normal", "anomaly")
+    assert line.endswith(str(clip))
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--machine", "pump"], "--machine pump: expected one of fan"),
+        (["--section", "07"], "--section 07: expected one of 00, 01 of fan"),
+        (["--system", "best"], "--system best: expected one of resnet50_512, best_single"),
+        (["--split", "eval"], "nothing was evaluated yet; run asdjax evaluate"),
+        (["--config.evaluate.k=3"], "--config.evaluate.k: settled earlier"),
+    ],
+)
+def test_refusals(words: list[str], expected: str, trained_once: Path, capsys: pytest.CaptureFixture[str]):
+    capsys.readouterr()
+    assert score(trained_once, "clip.wav", *words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert expected in line
+
+
+def test_without_a_domain_the_section_s_threshold_decides_where_thresholds_go_by_domains(
+    trained: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert main(["evaluate", "--workdir", str(trained), "--config.evaluate.threshold_per=section_domain"]) == 0
+    found = json.loads((trained / "evaluation" / "dev" / "results.json").read_text())
+    limits = {(row["section"], row["domain"]): row["value"] for row in found["systems"]["all_mean"]["thresholds"]}
+    clip = str(next((corpus / "fan" / "target_test").iterdir()))
+    for words, domain in (((), None), (("--domain", "target"), "target")):
+        capsys.readouterr()
+        assert score(trained, "--json", *words, clip) == 0
+        out, err = capsys.readouterr()
+        assert json.loads(out)["threshold"] == limits["00", domain]
+        assert ("no --domain: the threshold of the whole section decides" in err) == (domain is None)
+
+
+@pytest.mark.parametrize(("domains", "said"), [(("source", "target"), True), (("source",), False)])
+def test_a_missing_domain_is_mentioned_only_where_a_section_has_several(
+    domains: tuple[str, ...], said: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    config = default()
+    config.evaluate.threshold_per = "section_domain"
+    places = [("00", None), *(("00", domain) for domain in domains), ("01", "source"), ("01", "target")]
+    system = SimpleNamespace(config=config, places=places, detector=lambda section, domain: (section, domain))
+    monkeypatch.setattr(detectors, "open_system", lambda *asked: system)
+    monkeypatch.setattr(results, "require_same", lambda *asked: None)
+    evaluation: Any = SimpleNamespace(folder=None, results=None)
+    assert open_detector(evaluation, None, "fan", "00", None) == ("00", None)
+    assert ("no --domain" in capsys.readouterr().err) == said
+
+
+def test_a_domain_is_asked_for_where_banks_go_by_it(trained: Path, corpus: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["evaluate", "--workdir", str(trained), "--config.evaluate.bank=same_domain"]) == 0
+    place = "anomaly_score_fan_section_00_target_test.csv"
+    expected = table(trained / "evaluation" / "dev" / "scores" / "all_mean" / place)
+    clip = str(corpus / "fan" / "target_test" / next(iter(expected)))
+    assert score(trained, clip) == 2
+    assert "--domain: expected source or target" in capsys.readouterr().err
+    assert score(trained, "--json", "--domain", "target", clip) == 0
+    assert told(capsys)[0]["score"] == pytest.approx(next(iter(expected.values())), abs=1e-5)
+
+
+def test_a_checkpoint_that_is_gone_is_named(trained: Path, corpus: Path, capsys: pytest.CaptureFixture[str]):
+    shutil.rmtree(trained / "fan" / "phase2_full")
+    assert score(trained, str(next((corpus / "fan" / "source_test").iterdir()))) == 2
+    assert "run asdjax evaluate again" in capsys.readouterr().err

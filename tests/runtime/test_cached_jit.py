@@ -1,0 +1,103 @@
+"""Traces that are kept between processes."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import python
+
+from asdjax.runtime import jax_setup
+from asdjax.runtime.cached_jit import traced
+
+ROWS = jax.ShapeDtypeStruct((3,), jnp.float32)
+X = np.array([1.0, 2.0, 3.0], np.float32)
+
+
+class Doubling:
+    """Functions that double, and how often any was traced: JAX itself keeps a function's trace within a process."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def anew(self) -> Callable[[jax.Array], jax.Array]:
+        """One that JAX has not seen yet."""
+
+        def double(x: jax.Array) -> jax.Array:
+            self.times += 1
+            return 2 * x
+
+        return double
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where traces are kept, nothing there yet."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "asdjax" / "traced"
+
+
+def test_a_trace_serves_later_calls_and_computes_the_same(kept: Path):
+    double = Doubling()
+    for _ in range(2):
+        np.testing.assert_array_equal(traced(double.anew(), "double", ROWS)(X), jax.jit(lambda x: 2 * x)(X))
+    assert double.times == 1
+    assert len(list(kept.iterdir())) == 1
+    assert kept.stat().st_mode & 0o077 == 0
+
+
+EMBED = """
+from asdjax.perf.bench_step import spec_of
+from asdjax.fleet import embed
+trace = embed.of_magnitudes
+embed.of_magnitudes = lambda *of: print("traced") or trace(*of)
+embed.compiled_embed(spec_of(("resnet50_512",), 4, 0.1), 2)
+"""
+
+
+def test_a_process_finds_what_another_traced(kept: Path):
+    first, second = (python(EMBED, env={"PYTHONHASHSEED": seed}) for seed in ("1", "2"))
+    assert (first.stdout, second.stdout) == ("traced\n", ""), first.stderr + second.stderr
+    assert len(list(kept.iterdir())) == 1
+
+
+def test_whatever_it_depends_on_makes_another_trace(kept: Path, monkeypatch: pytest.MonkeyPatch):
+    double = Doubling()
+    traced(double.anew(), "double", ROWS)
+    traced(double.anew(), "two of it", ROWS)
+    traced(double.anew(), "double", jax.ShapeDtypeStruct((4,), jnp.float32))
+    before = jax.config.values["jax_default_matmul_precision"]
+    jax.config.update("jax_default_matmul_precision", "highest")
+    try:
+        traced(double.anew(), "double", ROWS)
+    finally:
+        jax.config.update("jax_default_matmul_precision", before)
+    monkeypatch.setattr(jax_setup, "_source", lambda: "after an update")
+    traced(double.anew(), "double", ROWS)
+    assert double.times == len(list(kept.iterdir())) == 5
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:-1], lambda content: b"", lambda content: b"x" + content])
+def test_a_damaged_trace_is_made_anew(kept: Path, damage):
+    double = Doubling()
+    traced(double.anew(), "double", ROWS)
+    (file,) = kept.iterdir()
+    file.write_bytes(damage(file.read_bytes()))
+    for _ in range(2):
+        np.testing.assert_array_equal(traced(double.anew(), "double", ROWS)(X), 2 * X)
+    assert double.times == 2
+
+
+def test_where_nothing_can_be_kept_that_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    for _ in range(2):
+        assert jax_setup.private_cache("xla") is None
+        np.testing.assert_array_equal(traced(lambda x: 2 * x, "double", ROWS)(X), 2 * X)
+    assert capsys.readouterr().err.count("compiled programs are not kept") == 1
+    assert os.listdir(tmp_path) == ["file"]

@@ -1,0 +1,191 @@
+"""What XLA is told, and that it knows it; a private cache that no other user can write to."""
+
+import logging
+import os
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+from conftest import python
+
+from asdjax.runtime import jax_setup
+
+
+@pytest.mark.parametrize("platform", ["cpu", "tpu"])
+def test_other_platforms_than_gpus_are_told_nothing(platform: str) -> None:
+    assert jax_setup.compiler_options(platform) is None
+
+
+def test_the_options_of_a_gpu_are_ones_that_xla_has() -> None:
+    options = jax_setup.compiler_options("gpu")
+    assert options
+    assert jax.jit(lambda x: x + 1, compiler_options=options)(jnp.ones(2)).tolist() == [2, 2]
+    with pytest.raises(jax.errors.JaxRuntimeError, match="No such compile option"):
+        jax.jit(lambda x: x + 1, compiler_options={next(iter(options)) + "_": True})(jnp.ones(2))
+
+
+@pytest.mark.parametrize(
+    ("plugin", "gpu", "short"), [("cuda13", False, True), ("cuda13", True, False), ("x", False, False)]
+)
+def test_a_plugin_for_cuda_where_there_is_no_gpu_is_told_of_in_a_line(
+    plugin: str, gpu: bool, short: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Path, "glob", lambda *_: iter([Path("/dev/nvidia0")] if gpu else []))
+    try:
+        raise RuntimeError("no driver")
+    except RuntimeError:
+        logging.getLogger("jax._src.xla_bridge").exception("calling jax_plugins.xla_%s.initialize()", plugin)
+    (record,) = caplog.records
+    assert (record.exc_info is None) == short
+    assert ("found no GPU here" in record.getMessage()) == short
+
+
+@pytest.fixture
+def cache_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where caches go, nothing there yet; nothing has been said of any yet."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    jax_setup._not_kept.cache_clear()
+    return tmp_path / "cache"
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o002, 0o077])
+def test_a_cache_is_made_for_this_user_alone_and_used_again(umask: int, cache_home: Path) -> None:
+    before = os.umask(umask)
+    try:
+        for _ in range(2):
+            assert jax_setup.private_cache("xla") == cache_home / "asdjax" / "xla"
+    finally:
+        os.umask(before)
+    for folder in (cache_home / "asdjax", cache_home / "asdjax" / "xla"):
+        assert folder.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o700, 0o750])
+def test_a_cache_that_others_can_only_read_is_used(mode: int, cache_home: Path) -> None:
+    (cache_home / "asdjax" / "xla").mkdir(parents=True)
+    (cache_home / "asdjax").chmod(mode)
+    (cache_home / "asdjax" / "xla").chmod(mode)
+    assert jax_setup.private_cache("xla") == cache_home / "asdjax" / "xla"
+
+
+@pytest.mark.parametrize("linked", [False, True], ids=["folder", "link"])
+@pytest.mark.parametrize("name", ["asdjax", "asdjax/xla"])
+@pytest.mark.parametrize("mode", [0o777, 0o775, 0o702, 0o1777])
+def test_a_cache_that_others_can_write_to_is_refused_in_one_line(
+    mode: int, name: str, linked: bool, cache_home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = cache_home / name
+    folder.parent.mkdir(parents=True, mode=0o700)
+    if linked:
+        (tmp_path / "elsewhere").mkdir()
+        folder.symlink_to(tmp_path / "elsewhere")
+    else:
+        folder.mkdir()
+    folder.chmod(mode)
+    for _ in range(2):
+        assert jax_setup.private_cache("xla") is None
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"compiled programs are not kept ({folder}: expected a folder that only you can write to, got mode" in line
+    assert "chmod go-w" in line
+    assert "set XDG_CACHE_HOME to a folder of your own" in line
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["asdjax", "asdjax/xla"])
+def test_a_cache_of_another_user_is_refused_in_one_line(
+    name: str, cache_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As root must refuse one that a user has prepared, and a user one of another's."""
+    assert jax_setup.private_cache("xla") is not None
+    lstat, status = Path.lstat, Path.stat
+
+    def another(found: os.stat_result) -> os.stat_result:
+        return os.stat_result([*found[:4], os.geteuid() + 1, *found[5:]])
+
+    there = cache_home / name
+    monkeypatch.setattr(Path, "lstat", lambda path: another(lstat(path)) if path == there else lstat(path))
+    monkeypatch.setattr(
+        Path, "stat", lambda path, **how: another(status(path, **how)) if path == there else status(path, **how)
+    )
+    assert jax_setup.private_cache("xla") is None
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{there}: expected a folder of user {os.geteuid()}, got one of user {os.geteuid() + 1}" in line
+
+
+def test_a_link_to_a_folder_of_ones_own_is_used(cache_home: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    cache_home.mkdir()
+    (cache_home / "asdjax").symlink_to(tmp_path / "elsewhere")
+    assert jax_setup.private_cache("xla") == cache_home / "asdjax" / "xla"
+
+
+DRAWN = """
+import hashlib, sys
+import jax, jax.numpy as jnp, numpy as np
+from asdjax.runtime import jax_setup
+from asdjax.training import sampler
+
+jax_setup.prepare()
+plan = sampler.plan([0, 0, 1, 1], [False] * 4, [40] * 4, (0, 1))
+key = sampler.streams(0, "fan", ["a"], "phase1")[0]
+draw = sampler.draw(key, jnp.int32(3), plan, batch=8, piece_frames=32, max_weight=0.5)
+weights = jax.random.normal(sampler.stream(5, "x"), (16, 16))
+product = jax.jit(lambda x: jnp.tanh(x @ x.T / (1 + jnp.arange(16))))(weights)
+for array in (*draw, weights, product):
+    print(array.dtype, hashlib.sha256(np.asarray(array).tobytes()).hexdigest())
+"""
+
+SWITCHES = {
+    "JAX_ENABLE_X64": "1",
+    "JAX_THREEFRY_PARTITIONABLE": "0",
+    "JAX_DEFAULT_PRNG_IMPL": "rbg",
+    "JAX_ENABLE_CUSTOM_PRNG": "1",
+    "JAX_RANDOM_SEED_OFFSET": "7",
+    "JAX_NUMPY_DTYPE_PROMOTION": "strict",
+    "JAX_NUMPY_RANK_PROMOTION": "warn",
+    "JAX_DEFAULT_MATMUL_PRECISION": "bfloat16",
+    "JAX_DEFAULT_DTYPE_BITS": "32",
+    "JAX_LEGACY_PRNG_KEY": "error",
+    "JAX_DISABLE_JIT": "1",
+    "JAX_DEBUG_NANS": "1",
+}
+
+
+def test_draws_types_and_products_are_the_same_whatever_the_environment_says() -> None:
+    plain, switched = (python(DRAWN, env=env) for env in ({}, SWITCHES))
+    assert plain.returncode == 0, plain.stderr
+    assert switched.stdout == plain.stdout
+    assert plain.stdout.count("\n") == 8
+    assert "JAX_ENABLE_X64=1" in switched.stderr
+    assert "ignored, as a run's random draws and types are settled by its configuration" in switched.stderr
+    assert "ignored" not in plain.stderr
+
+
+def test_the_pinned_values_are_those_that_jax_has_by_itself() -> None:
+    """A run of a plain environment is as it was before they were pinned."""
+    before = {name: jax.config.values[name] for name in jax_setup._PINNED if name in jax.config.values}
+    jax_setup.pin_numbers()
+    assert {name: jax.config.values[name] for name in before} == before
+    assert len(before) >= 15
+
+
+@pytest.mark.parametrize(
+    ("platforms", "said"),
+    [
+        ("cuda", "install asdjax[cuda] where there is such a device, or unset it, or set it to cpu"),
+        ("tpu", "install asdjax[tpu] where"),
+        ("nonsense", "(Unable to initialize backend 'nonsense': "),
+    ],
+)
+def test_a_platform_that_jax_does_not_find_is_refused_in_one_line(platforms: str, said: str, tmp_path: Path) -> None:
+    run = "import sys; from asdjax.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    words = ["train", "--config", "dcase2021", "--workdir", str(tmp_path / "run")]
+    ran = python(run, *words, env={"JAX_PLATFORMS": platforms})
+    assert ran.returncode == 2
+    (line,) = ran.stderr.splitlines()
+    assert line.startswith(
+        f"asdjax train: JAX_PLATFORMS={platforms}: expected a platform that JAX finds here, got none"
+    )
+    assert said in line
+    assert not (tmp_path / "run").exists()

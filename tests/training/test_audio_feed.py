@@ -1,0 +1,152 @@
+"""Audio on the device or on the host: the same batches, the host one dispatch ahead."""
+
+import threading
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from asdjax import features
+from asdjax.config.fields import default
+from asdjax.fleet import fleet_model
+from asdjax.fleet.fleet_model import FleetSpec
+from asdjax.runtime import hardware
+from asdjax.training import audio_feed, batches, optimizer, sampler
+from asdjax.training.audio_feed import (
+    DeviceFeed,
+    Dispatch,
+    HostFeed,
+    Room,
+    is_resident,
+    room_for,
+    steps_at_once,
+    waves_of,
+)
+from asdjax.training.sampler import Plan
+
+LENGTHS = (16_000, 20_001, 15_872, 40_000, 17_918, 30_000)
+DISPATCHES = [Dispatch((0,), 3), Dispatch((3,), 3), Dispatch((6,), 1)]
+
+
+def recordings() -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [rng.integers(-32768, 32768, length, dtype=np.int16) for length in LENGTHS]
+
+
+def spec(steps_per_dispatch: int = 3) -> FleetSpec:
+    config = default()
+    config.variants = ("resnet50_512", "mobilefacenet_1024")
+    config.train.batch_size = 8
+    config.train.steps_per_dispatch = steps_per_dispatch
+    return fleet_model.spec_of(config, 3, optimizer.GROUPS)
+
+
+def plan_of(samples: Sequence[np.ndarray], of: FleetSpec) -> Plan:
+    frames = [of.spectrogram.frames(len(clip)) for clip in samples]
+    plan = sampler.plan([0, 0, 1, 1, 2, 2], [False, True] * 3, frames, [0, 1, 2])
+    return sampler.fine_tuning(plan, [0, 1])
+
+
+def stack_of(samples: Sequence[np.ndarray], of: FleetSpec, *tasks: str) -> tuple[Plan, jax.Array]:
+    """As many tasks, each with the same clips (which a stack holds once for each)."""
+    plans = [plan_of(samples, of) for _ in tasks]
+    return sampler.stacked(plans), jnp.stack([sampler.streams(3, task, of.variants, "phase2_full") for task in tasks])
+
+
+def test_the_host_cuts_what_the_device_gathers():
+    samples, of, mesh = recordings(), spec(), hardware.data_meshes()[0]
+    plan, keys = stack_of(samples, of, "fan")
+    on_device = DeviceFeed(samples, mesh).audio(of, plan, keys, DISPATCHES)
+    on_host = HostFeed(samples, mesh).audio(of, plan, keys, DISPATCHES)
+    for dispatch, waves, crops in zip(DISPATCHES, on_device, on_host, strict=True):
+        assert isinstance(waves, features.Waves)
+        assert isinstance(crops, features.Crops)
+        assert crops.samples.shape == (3, 1, 2, 2, 8, of.spectrogram.piece_samples)
+        for place in range(dispatch.steps):
+            draws = batches.draw_batches(of, plan_of(samples, of), keys[0], jnp.int32(dispatch.first[0] + place))
+            start = features.first_sample(draws.frame, of.spectrogram)
+            for which, clips in enumerate((draws.clip_a, draws.clip_b)):
+                for v in range(2):
+                    wanted = features.gather(waves, clips[v], start[v], of.spectrogram.piece_samples)
+                    np.testing.assert_array_equal(crops.samples[place, 0, v, which], wanted)
+
+
+def test_a_stack_is_fed_what_each_task_alone_would_be():
+    """Each at its own step, from its own clips: the second task's are others, behind the first's."""
+    first, second = recordings(), [clip[::-1].copy() for clip in recordings()[:5]]
+    of, mesh = spec(1), hardware.data_meshes()[0]
+    plans = [plan_of(first, of), sampler.plan([0, 1, 2, 0, 1], [False] * 5, [30, 38, 30, 77, 33], [0, 1, 2])]
+    keys = jnp.stack([sampler.streams(3, task, of.variants, "phase1") for task in ("fan", "pump")])
+    feed = HostFeed([*first, *second], mesh)
+    (together,) = feed.audio(of, sampler.stacked(plans), keys, [Dispatch((4, 9), 1)])
+    for task, (samples, plan, step) in enumerate(zip((first, second), plans, (4, 9), strict=True)):
+        (alone,) = HostFeed(samples, mesh).audio(
+            of, sampler.stacked([plan]), keys[task : task + 1], [Dispatch((step,), 1)]
+        )
+        assert isinstance(together, features.Crops)
+        assert isinstance(alone, features.Crops)
+        np.testing.assert_array_equal(together.samples[:, task], alone.samples[:, 0])
+
+
+def test_pieces_are_the_same_either_way():
+    samples, of, mesh = recordings(), spec(1), hardware.data_meshes()[0]
+    plan, keys = stack_of(samples, of, "fan")
+    draws = batches.draw_batches(of, plan_of(samples, of), keys[0], jnp.int32(2))
+    made = []
+    for kind in (DeviceFeed, HostFeed):
+        (audio,) = kind(samples, mesh).audio(of, plan, keys, [Dispatch((2,), 1)])
+        of_step = features.Crops(audio.samples[0, 0]) if isinstance(audio, features.Crops) else audio
+        pieces = jax.jit(batches.make_pieces, static_argnums=0)(of, of_step, draws)
+        made.append([np.asarray(of_variant) for of_variant in pieces])
+    for on_device, on_host in zip(*made, strict=True):
+        np.testing.assert_array_equal(on_host, on_device)
+
+
+def test_the_next_dispatch_is_cut_while_this_one_runs(monkeypatch: pytest.MonkeyPatch):
+    samples, of, mesh = recordings(), spec(), hardware.data_meshes()[0]
+    plan, keys = stack_of(samples, of, "fan")
+    cut, begun = HostFeed._cut, [threading.Event() for _ in DISPATCHES]
+
+    def noted(self, *args):
+        begun[DISPATCHES.index(args[-1])].set()
+        return cut(self, *args)
+
+    monkeypatch.setattr(HostFeed, "_cut", noted)
+    for following, _ in enumerate(HostFeed(samples, mesh).audio(of, plan, keys, DISPATCHES), start=1):
+        assert following == len(DISPATCHES) or begun[following].wait(10)
+
+
+@pytest.mark.parametrize(("share", "expected"), [(2.0, True), (0.5, False)])
+def test_audio_goes_to_the_device_where_it_fits(monkeypatch: pytest.MonkeyPatch, share: float, expected: bool):
+    samples, config = recordings(), default()
+    needed = 2 * (sum(LENGTHS) + len(LENGTHS) * 256)
+    monkeypatch.setattr(audio_feed, "_device_bytes", lambda: share * needed / audio_feed.DEVICE_SHARE)
+    assert is_resident(config, samples) is expected
+    config.data.resident = "device"
+    assert is_resident(config, samples)
+    config.data.resident = "host"
+    assert not is_resident(config, samples)
+
+
+def test_room_is_that_of_the_largest_stack_that_goes_to_the_device(monkeypatch: pytest.MonkeyPatch):
+    """One too large for the device stays on the host, and must not blow up what is put there for the others."""
+    small, large, config = recordings(), [*recordings(), np.zeros(10**6, np.int16)], default()
+    needed = 2 * (sum(LENGTHS) + len(LENGTHS) * 256)
+    monkeypatch.setattr(audio_feed, "_device_bytes", lambda: 3 * needed / audio_feed.DEVICE_SHARE)
+    stacks = [[small], [small[:2], small[2:5]], [large]]
+    rows = sum(-(-length // audio_feed.PAGE_SAMPLES) for length in LENGTHS)
+    room = room_for(config, stacks)
+    assert room == Room(task_clips=7, stack_clips=7, pages=rows)
+    assert waves_of(small, room).pages.shape == waves_of(small[:5], room).pages.shape == (rows, audio_feed.PAGE_SAMPLES)
+    config.data.resident = "device"
+    assert room_for(config, stacks).pages == rows + -(-(10**6) // audio_feed.PAGE_SAMPLES)
+
+
+def test_a_dispatch_of_crops_stays_within_its_bytes():
+    report = fleet_model.spec_of(default(), 6, optimizer.GROUPS)._replace(steps_per_dispatch=50)
+    assert steps_at_once(report, 1) == 13  # 20.6 MB a step
+    assert steps_at_once(report, 7) == 1
+    assert steps_at_once(report._replace(steps_per_dispatch=4), 1) == 4
+    assert steps_at_once(report._replace(batch_size=48_000), 1) == 1
