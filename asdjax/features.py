@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from asdjax.config.fields import Config
-from asdjax.runtime.per_platform import Forms
+from asdjax.runtime.per_platform import PerPlatform
 
 MAGNITUDE_FLOOR = 1e-6
 FULL_SCALE = 32768.0
@@ -64,7 +64,7 @@ class Spectrogram(NamedTuple):
         return self.bins // height if self.pool == "stack" else 1
 
 
-def spectrogram_of(config: Config) -> Spectrogram:
+def make_spectrogram(config: Config) -> Spectrogram:
     """`config.signal` as the hashable that jitted functions take."""
     return Spectrogram(**config.signal.to_dict())
 
@@ -170,7 +170,7 @@ def by_products(samples: jax.Array, spectrogram: Spectrogram) -> jax.Array:
     return _magnitude(real, imaginary)
 
 
-MAGNITUDES = Forms(cpu=by_fft, gpu=by_fft, tpu=by_products)
+MAGNITUDES = PerPlatform(cpu=by_fft, gpu=by_fft, tpu=by_products)
 
 
 def _magnitude(real: jax.Array, imaginary: jax.Array) -> jax.Array:

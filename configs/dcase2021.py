@@ -9,9 +9,9 @@ Hardware and time: 31,250 + 5,000 steps of six variants per machine type; not ye
 Expected: official score 67.44 on the development set for `all_mean`, by the report's Table 2 (Submission 4).
 """
 
-from asdjax.config.fields import Config, default
+from asdjax.config.fields import Config, default_config
 
 
 def get_config() -> Config:
     """The defaults are the report's settings; see asdjax/config/fields.py for each one's source."""
-    return default()
+    return default_config()

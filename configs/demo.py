@@ -5,12 +5,12 @@
 Hardware and time: see the README. Expected: `all_mean` above both simple detectors, as the README's table.
 """
 
-from asdjax.config.fields import Config, default
+from asdjax.config.fields import Config, default_config
 
 
 def get_config() -> Config:
     """The report's method, shrunk."""
-    config = default()
+    config = default_config()
     config.width = 0.125
     config.train.batch_size = 8
     config.train.log_every_steps = 10

@@ -12,12 +12,12 @@ rounded, and several channels averaged into one (`--config.data.channel=1` takes
 Hardware and time: grows with the number of clips; `--config.phase1.epochs` and `--config.width` shrink it.
 """
 
-from asdjax.config.fields import Config, default
+from asdjax.config.fields import Config, default_config
 
 
 def get_config() -> Config:
     """The report's method on a manifest."""
-    config = default()
+    config = default_config()
     config.data.root = ("recordings",)
     config.data.layout = "manifest"
     # a threshold shared by both domains is below most normal clips of the target domain, whose scores are higher

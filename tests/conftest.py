@@ -14,14 +14,14 @@ import pytest
 
 from asdjax.cli.main import main
 from asdjax.config import loading
-from asdjax.data.access import open_corpus, open_stores, recordings_of
+from asdjax.data.access import open_corpus, open_stores, read_recordings
 from asdjax.data.synthetic.synthesis import Recipe, synthesize
-from asdjax.data.tasks import tasks_of
+from asdjax.data.tasks import make_tasks
 from asdjax.fleet import checkpoints, fleet_model, training_set
-from asdjax.fleet.runs import runs_of
+from asdjax.fleet.runs import list_runs
 from asdjax.models import resnet
 from asdjax.training import optimizer
-from asdjax.training.phases import lines_of
+from asdjax.training.phases import list_lines
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -125,13 +125,13 @@ def untrained(corpus: Path, workdir: Path, **changes: str) -> Path:
     loading.make_absolute(config)
     clips = open_corpus(config)
     workdir.mkdir()
-    for run in runs_of(config, workdir, tasks_of(clips, config.data.classes)):
+    for run in list_runs(config, workdir, make_tasks(clips, config.data.classes)):
         stores = open_stores(config, workdir, clips, run.task.machines)
-        training_set.save(config, run, recordings_of(stores, run.task.clips))
+        training_set.save(config, run, read_recordings(stores, run.task.clips))
         model = fleet_model.initial_model(
-            fleet_model.spec_of(config, len(run.task.classes), optimizer.GROUPS), run.seed, run.task.name
+            fleet_model.make_spec(config, len(run.task.classes), optimizer.GROUPS), run.seed, run.task.name
         )
-        for line, step in lines_of(config, run.task).items():
+        for line, step in list_lines(config, run.task).items():
             checkpoints.save(run.folder / line, step, {"model": model}, keep=2)
     loading.save(config, workdir)
     return workdir

@@ -56,7 +56,9 @@ def _add_train(parts: Any) -> None:
         "--variants", type=console.names, metavar="A,B", help=f"any of the six, and {_FLEET} for all in one program"
     )
     _add_against(parser)
-    parser.add_argument("--stacked", metavar="N", help="so many machine types in one program too, beside one alone")
+    parser.add_argument(
+        "--fleets-per-program", metavar="N", help="so many machine types in one program too, beside one alone"
+    )
     parser.add_argument(
         "--profile",
         type=console.path,
@@ -82,7 +84,7 @@ def _train(options: argparse.Namespace) -> int:
     if unknown or not chosen:
         raise InputError(f"--variants: expected any of {', '.join(every)}, got {', '.join(unknown) or 'none'}")
     batches = _batches(options)
-    stacked = _number("--stacked", options.stacked, least=2, most=1000) if options.stacked is not None else 1
+    stacked = _number("--fleets-per-program", options.stacked, least=2, most=1000) if options.stacked is not None else 1
     if options.profile:
         _require_folder(options.profile)
 
@@ -90,7 +92,9 @@ def _train(options: argparse.Namespace) -> int:
         from asdjax.perf import bench_train
 
         against_torch = options.against == "torch"
-        return bench_train.bench(bench_train.Request(chosen, batches, against_torch, repeats, stacked, options.profile))
+        return bench_train.bench(
+            bench_train.BenchRequest(chosen, batches, against_torch, repeats, stacked, options.profile)
+        )
 
     return _report(options, measure, bench_table.of_training)
 

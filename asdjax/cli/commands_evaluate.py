@@ -35,13 +35,15 @@ def _evaluate(options: argparse.Namespace) -> int:
     from functools import partial
 
     from asdjax.evaluation import checkpoint_selection
-    from asdjax.evaluation.evaluate import Request, evaluate
+    from asdjax.evaluation.evaluate import EvaluationRequest, evaluate
     from asdjax.evaluation.results_table import as_text
     from asdjax.evaluation.watch_checkpoints import watch
     from asdjax.runtime import jax_setup
 
     jax_setup.prepare()
-    request = Request(options.split, partial(checkpoint_selection.trained, step=options.step), options.baselines)
+    request = EvaluationRequest(
+        options.split, partial(checkpoint_selection.trained, step=options.step), options.baselines
+    )
     evaluations = (
         watch(options.workdir, request, options.overrides)
         if options.watch
@@ -111,9 +113,9 @@ def _metrics(options: argparse.Namespace) -> int:
     if options.json:
         console.require_writable(options.json)
 
-    from asdjax.evaluation.submission_metrics import as_json, format_table, judge_folder
+    from asdjax.evaluation.submission_metrics import as_json, format_table, score_folder
 
-    judged = judge_folder(options.year, options.scores, options.truth)
+    judged = score_folder(options.year, options.scores, options.truth)
     console.write(format_table(judged, console.width()))
     if options.json:
         console.write_json(options.json, as_json(judged))

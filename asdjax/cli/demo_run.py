@@ -4,7 +4,7 @@ from pathlib import Path
 
 from asdjax.config import loading
 from asdjax.data.synthetic.synthesis import Recipe, synthesize
-from asdjax.evaluation.evaluate import Request, evaluate
+from asdjax.evaluation.evaluate import EvaluationRequest, evaluate
 from asdjax.evaluation.results_table import as_text
 from asdjax.fleet import checkpoints
 from asdjax.report.build_report import report
@@ -28,7 +28,7 @@ def demo(workdir: Path, width: int) -> str:
     synthesize(data, RECIPE, machines=MACHINES)
     jax_setup.prepare()
     train(config, workdir)
-    results = evaluate(workdir, Request())
+    results = evaluate(workdir, EvaluationRequest())
     page = report(workdir)
     return f"""
 {as_text(results.rows, width)}

@@ -26,8 +26,8 @@ from asdjax.cli import (
 from asdjax.cli.console import BAD_INPUT, FAILED
 from asdjax.errors import Diverged, InputError, Stopped, reason_of
 from asdjax.runtime.files import OF_THE_DISK, refused
-from asdjax.runtime.interrupts import AGAIN, STOPPED, asked, watched
-from asdjax.runtime.progress import say
+from asdjax.runtime.interrupts import AGAIN, STOPPED, handle_signals, stop_requested
+from asdjax.runtime.progress import log
 
 _COMMANDS = (
     commands_demo.add_demo,
@@ -54,7 +54,7 @@ def command() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")  # a file's name may hold what the terminal cannot show
-    with watched():
+    with handle_signals():
         code = main()
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError):
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.overrides = overrides
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # else XLA talks into the progress bar of a long compilation
     try:
-        with watched():
+        with handle_signals():
             return _run(options)
     except InputError as error:
         return _failed(options, str(error), BAD_INPUT)
@@ -94,7 +94,7 @@ def _run(options: argparse.Namespace) -> int:
     except Stopped:
         raise
     except Exception as error:
-        if not asked():
+        if not stop_requested():
             raise
         raise Stopped(f"stopped; {reason_of(error)}; {AGAIN}") from error
 
@@ -106,7 +106,7 @@ def _unforeseen(error: Exception) -> str:
 def _failed(options: argparse.Namespace, message: str, code: int) -> int:
     if options.debug:
         raise
-    say(f"asdjax {options.command}: {_LINE_BREAK.sub(' ', message.strip())}")
+    log(f"asdjax {options.command}: {_LINE_BREAK.sub(' ', message.strip())}")
     return code
 
 

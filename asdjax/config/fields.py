@@ -33,7 +33,7 @@ STRATEGIES = ("full", "last_block", "backbone", "arcface")
 """Of phase 2: training/optimizer.py says which parameters each trains."""
 
 
-def default() -> Config:
+def default_config() -> Config:
     """The report's settings for DCASE 2021; configs/*.py start from it."""
     config: Config = ConfigDict()
     config.seed = (0,)  # one or several; each is a fleet of its own
@@ -94,8 +94,10 @@ def default() -> Config:
     config.train.holdout_fraction = 0.0  # of each class's normal clips, never trained on: loss and accuracy are logged
 
     config.parallel = ConfigDict()
-    config.parallel.tasks_at_once = 1  # rows of devices, each of which trains a fleet (or stack) of its own
-    config.parallel.stacked = 0  # fleets of equal class counts that train in one program; 0: on a GPU what fits, else 1
+    config.parallel.device_groups = 1  # rows of devices, each of which trains a fleet (or stack) of its own
+    config.parallel.fleets_per_program = (
+        0  # fleets of equal class counts that train in one program; 0: on a GPU what fits, else 1
+    )
 
     config.phase1 = ConfigDict()
     config.phase1.epochs = 250.0  # report 2.4; an epoch is as many pieces as there are source clips, OPEN
@@ -161,7 +163,7 @@ _MOST_WHOLE = 1_000_000_000
 _MOST: Mapping[str, float] = {
     "arcface.subcentres": 1000,
     "train.batch_size": 1_000_000,
-    "parallel.tasks_at_once": 1000,
+    "parallel.device_groups": 1000,
     "phase1.epochs": _MOST_STEPS,
     "phase1.steps": _MOST_STEPS,
     "phase2.epochs": _MOST_STEPS,
@@ -180,7 +182,7 @@ _POSITIVE = (
     "train.log_every_steps",
     "train.checkpoint_every_steps",
     "train.keep",
-    "parallel.tasks_at_once",
+    "parallel.device_groups",
     "phase1.epochs",
     "phase1.steps",
     "phase2.steps",
@@ -208,44 +210,44 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "optimizer.step_factor": (0, 1),
     "train.holdout_fraction": (0, 0.5),
     "train.steps_per_dispatch": (0, 10_000),
-    "parallel.stacked": (0, 1000),
+    "parallel.fleets_per_program": (0, 1000),
     "evaluate.smote_ratio": (0, 10),
     "evaluate.threshold_percentile": (0, 99.99),
     "evaluate.threshold_few_clips": (0, 1_000_000),
 }
 
 
-def fields_of(config: Config, prefix: str = "") -> dict[str, Any]:
+def flatten_fields(config: Config, prefix: str = "") -> dict[str, Any]:
     """Every value by its dotted name."""
     leaves: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, ConfigDict):
-            leaves |= fields_of(value, f"{prefix}{key}.")
+            leaves |= flatten_fields(value, f"{prefix}{key}.")
         else:
             leaves[prefix + key] = value
     return leaves
 
 
-def instead_of(field: str) -> str:
+def suggest(field: str) -> str:
     """The known fields that an unknown one may have meant: those whose last word it is, else that hold it, else that
     are spelled like it; or if there are none, all that a configuration begins with."""
-    known = fields_of(default())
+    known = flatten_fields(default_config())
     close = (
         [name for name in known if name.rsplit(".", 1)[-1] == field]
         or [name for name in known if len(field) > 2 and field in name]
         or difflib.get_close_matches(field, known, cutoff=0.5)
     )[:3]
-    names = ", ".join(f"config.{name}" for name in close or default())
+    names = ", ".join(f"config.{name}" for name in close or default_config())
     return f"the nearest are {names}" if close else f"there are {names}"
 
 
 def validate(config: Config) -> None:
     """Raise InputError for the first field that no run could use, naming what is allowed."""
-    fields = fields_of(config)
-    known = fields_of(default())
+    fields = flatten_fields(config)
+    known = flatten_fields(default_config())
     for field in fields:
         if field not in known:
-            raise InputError(f"config.{field}: no such field; {instead_of(field)}")
+            raise InputError(f"config.{field}: no such field; {suggest(field)}")
         _require_kind(field, fields[field], known[field])
     for field, allowed in _CHOICES.items():
         if fields[field] not in allowed:
@@ -270,12 +272,12 @@ def _require_kind(field: str, value: Any, like: Any) -> None:
         raise InputError(f"config.{field}: expected a value such as {like!r}, got None")
     if isinstance(value, bool) and not isinstance(like, bool):
         raise InputError(f"config.{field}: expected a value such as {like!r}, got {value}")
-    items = kind_of_items(field)
+    items = item_type(field)
     if isinstance(value, tuple) and not all(type(item) is items for item in value):
         raise InputError(f"config.{field}: expected values of kind {items.__name__}, got {value!r}")
 
 
-def kind_of_items(field: str) -> type:
+def item_type(field: str) -> type:
     """What a field that takes several values takes."""
     return {"seed": int, "optimizer.step_at": float}.get(field, str)
 
@@ -291,13 +293,13 @@ def _require_subset(field: str, chosen: tuple[str, ...], allowed: tuple[str, ...
 def _require_whole(config: Config) -> None:
     """What holds between fields."""
     for field in ("seed", "variants", "data.root"):
-        if not fields_of(config)[field]:
+        if not flatten_fields(config)[field]:
             raise InputError(f"config.{field}: expected at least one, got none")
     for seed in config.seed:
         if not 0 <= seed < 2**32:
             raise InputError(f"config.seed: expected 0 to {2**32 - 1}, got {seed}")
     for field in ("seed", "evaluate.lines"):
-        chosen = fields_of(config)[field]
+        chosen = flatten_fields(config)[field]
         if len(set(chosen)) < len(chosen):
             raise InputError(f"config.{field}: expected each once, got {', '.join(map(str, chosen))}")
     if not all(0 < share < 1 for share in config.optimizer.step_at):
@@ -320,14 +322,14 @@ def _require_whole(config: Config) -> None:
             raise InputError(f"config.evaluate.lines: expected any of {', '.join(sorted(lines))}, got {line!r}")
 
 
-def phase1_steps(config: Config, source_clips: int) -> int:
+def count_phase1_steps(config: Config, source_clips: int) -> int:
     """Steps of phase 1: as configured, or its epochs'."""
     if config.phase1.steps is not None:
         return config.phase1.steps
     return _steps_of("phase1", config, source_clips)
 
 
-def phase2_steps(config: Config, source_clips: int) -> int:
+def count_phase2_steps(config: Config, source_clips: int) -> int:
     """Steps of a strategy of phase 2: its epochs', where they are configured, else as configured."""
     if config.phase2.epochs is None:
         return config.phase2.steps
@@ -346,7 +348,7 @@ def _steps_of(phase: str, config: Config, source_clips: int) -> int:
     return steps
 
 
-def evaluated_lines(config: Config) -> tuple[str, ...]:
+def list_evaluated_lines(config: Config) -> tuple[str, ...]:
     """The checkpoint lines that make the models, in the order they were named."""
     if config.evaluate.lines:
         return tuple(config.evaluate.lines)

@@ -12,7 +12,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from asdjax.config.fields import Config, default, fields_of, instead_of, kind_of_items, validate
+from asdjax.config.fields import Config, default_config, flatten_fields, item_type, suggest, validate
 from asdjax.errors import InputError
 from asdjax.runtime.files import replace_text
 from asdjax.runtime.paths import composed, given
@@ -30,8 +30,8 @@ FREE_ON_RESUME = frozenset(
         "train.log_every_steps",
         "train.checkpoint_every_steps",
         "train.keep",
-        "parallel.tasks_at_once",
-        "parallel.stacked",
+        "parallel.device_groups",
+        "parallel.fleets_per_program",
     }
 )
 OF_EVALUATION = ("evaluate.", "baselines.")
@@ -48,7 +48,7 @@ def load(path: str, overrides: Mapping[str, str]) -> Config:
     """
     file = _find(path)
     config = _called(file)
-    missing = sorted(fields_of(default()).keys() - fields_of(config).keys())
+    missing = sorted(flatten_fields(default_config()).keys() - flatten_fields(config).keys())
     if missing:
         raise InputError(
             f"{file}: config.{missing[0]} is missing; let get_config() start from asdjax.config.fields.default()"
@@ -119,11 +119,11 @@ def _find(path: str) -> Path:
 
 
 def _override(config: Config, field: str, text: str) -> None:
-    group = [name for name in fields_of(config) if name.startswith(f"{field}.")]
+    group = [name for name in flatten_fields(config) if name.startswith(f"{field}.")]
     if group:
         raise InputError(f"--config.{field}: is a group of fields; give one of them, such as --config.{group[0]}")
-    if field not in fields_of(config):
-        raise InputError(f"--config.{field}: no such field; {instead_of(field)}")
+    if field not in flatten_fields(config):
+        raise InputError(f"--config.{field}: no such field; {suggest(field)}")
     *parents, leaf = field.split(".")
     branch = config
     for parent in parents:
@@ -137,10 +137,10 @@ def _parsed(field: str, text: str, kind: type, like: Any) -> Any:
     if kind is str:
         return text
     if kind is tuple:
-        return _several(text, kind_of_items(field), field)
+        return _several(text, item_type(field), field)
     try:
         value = ast.literal_eval(text)
-        if value is None and fields_of(default())[field] is None:
+        if value is None and flatten_fields(default_config())[field] is None:
             return None
         if kind is float and type(value) is int:
             value = float(value)
@@ -180,7 +180,7 @@ def require_same_run(config: Config, workdir: Path) -> None:
     file = workdir / FILE
     if not file.exists() or not any(workdir.glob("*/*/[0-9]*.json")):
         return
-    theirs = fields_of(read(workdir))
+    theirs = flatten_fields(read(workdir))
     _require_seeds(file, theirs["seed"], config.seed)
     differing = [
         f"{field} (there {theirs[field]!r}, now {value!r})"
@@ -236,7 +236,7 @@ def read(
 def change(config: Config, overrides: Mapping[str, str], free: tuple[str, ...]) -> None:
     """Apply overrides of fields that begin with one of `free`; raises InputError for one of anything else."""
     for field, text in overrides.items():
-        if field in fields_of(config) and not field.startswith(free):
+        if field in flatten_fields(config) and not field.startswith(free):
             allowed = ", ".join(f"{name}*" if name.endswith(".") else name for name in free)
             raise InputError(f"--config.{field}: settled earlier; what may change here is {allowed}")
         _override(config, field, text)
@@ -250,7 +250,7 @@ def parsed(content: Any) -> Config:
 
     Raises InputError for what is none.
     """
-    config = default()
+    config = default_config()
     try:
         config.update(_tuples(content))
     except (ValueError, TypeError, AttributeError) as error:  # of ConfigDict, for a value of another kind
@@ -263,7 +263,7 @@ def settled(config: Config) -> dict[str, Any]:
     """Return the fields that a fleet depends on and that no later command may change, its seed left out."""
     return {
         field: value
-        for field, value in fields_of(config).items()
+        for field, value in flatten_fields(config).items()
         if field not in FREE_ON_RESUME and not field.startswith((*OF_EVALUATION, "seed"))
     }
 

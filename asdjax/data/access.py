@@ -17,7 +17,7 @@ from asdjax.data.layouts import read_corpus
 from asdjax.data.store import WaveStore, open_store, require_usable
 from asdjax.errors import InputError
 from asdjax.runtime.progress import track
-from asdjax.runtime.threads import in_order
+from asdjax.runtime.threads import map_in_threads
 
 Stores = Mapping[str, WaveStore]
 """By machine type; each holds all clips of its machine type, training and test."""
@@ -30,7 +30,7 @@ class Recording(NamedTuple):
     sha256: str
 
 
-class Recorded(NamedTuple):
+class RecordedClips(NamedTuple):
     """Clips and what the stores hold of each."""
 
     clips: Sequence[Clip]
@@ -41,10 +41,10 @@ class Recorded(NamedTuple):
         """Of each clip, int16 (s,)."""
         return [recording.samples for recording in self.recordings]
 
-    def of_machine(self, machine: str) -> "Recorded":
+    def of_machine(self, machine: str) -> "RecordedClips":
         """The part that is one machine type's."""
         rows = [i for i, clip in enumerate(self.clips) if clip.machine == machine]
-        return Recorded([self.clips[i] for i in rows], [self.recordings[i] for i in rows])
+        return RecordedClips([self.clips[i] for i in rows], [self.recordings[i] for i in rows])
 
 
 def open_corpus(config: Config) -> Corpus:
@@ -59,9 +59,9 @@ def check(config: Config) -> CheckResult:
         config.data.layout,
         config.data.machines,
         config.data.truth,
-        how=decoding_of(config),
+        how=make_decoding(config),
         classes=config.data.classes,
-        least_samples=features.spectrogram_of(config).least_samples,
+        least_samples=features.make_spectrogram(config).least_samples,
     )
 
 
@@ -82,7 +82,7 @@ def store_folder(config: Config, workdir: Path) -> Path:
 def open_stores(config: Config, workdir: Path, corpus: Corpus, machines: Sequence[str]) -> Stores:
     """The stores of machine types, built where missing, in `config.data.store` or W/store; none is built where that of
     another machine type is refused for what it holds."""
-    folder, how, shared = store_folder(config, workdir), decoding_of(config), bool(config.data.store)
+    folder, how, shared = store_folder(config, workdir), make_decoding(config), bool(config.data.store)
     clips = {machine: corpus.select(machine=machine) for machine in machines}
     for machine, of_machine in clips.items():
         require_usable(folder, machine, of_machine, how, shared=shared)
@@ -91,25 +91,27 @@ def open_stores(config: Config, workdir: Path, corpus: Corpus, machines: Sequenc
     }
 
 
-def digests_of(config: Config, workdir: Path, clips: Sequence[Clip]) -> dict[Path, str]:
+def compute_digests(config: Config, workdir: Path, clips: Sequence[Clip]) -> dict[Path, str]:
     """The SHA-256 of each clip's samples by its path, as `open_stores` would have it; it builds none."""
     folder, digests = store_folder(config, workdir), {}
     for machine in dict.fromkeys(clip.machine for clip in clips):
         of_machine = [clip for clip in clips if clip.machine == machine]
-        digests |= store.digests_of(folder, machine, of_machine, decoding_of(config), shared=bool(config.data.store))
+        digests |= store.read_digests(
+            folder, machine, of_machine, make_decoding(config), shared=bool(config.data.store)
+        )
     return digests
 
 
-def decoding_of(config: Config) -> Decoding:
+def make_decoding(config: Config) -> Decoding:
     """How samples are made of recordings."""
     return Decoding(config.signal.sample_rate_hz, config.data.on_mismatch, config.data.channel)
 
 
-def recordings_of(stores: Stores, clips: Sequence[Clip]) -> list[Recording]:
+def read_recordings(stores: Stores, clips: Sequence[Clip]) -> list[Recording]:
     """What the stores hold of each clip; raises InputError where that is not what was once decoded."""
     machines = sorted({clip.machine for clip in clips})
     held = {clip.path: (stores[machine], i) for machine in machines for i, clip in enumerate(stores[machine].clips)}
-    verified = in_order(partial(_recording, *held[clip.path]) for clip in clips)
+    verified = map_in_threads(partial(_recording, *held[clip.path]) for clip in clips)
     return list(track(verified, f"verify {', '.join(machines)}", len(clips), "clip", quiet=True))
 
 

@@ -127,7 +127,7 @@ def decode(path: str | Path, how: Decoding) -> np.ndarray:
     if not np.isfinite(samples).all():
         raise InputError(f"{path}: holds samples that are NaN or infinite; record or export it again")
     require_channel(path, header, how.channel)
-    return _to_int16(_resample(mono_of(samples, how.channel), header.sample_rate_hz, how.sample_rate_hz))
+    return _to_int16(_resample(mix_down(samples, how.channel), header.sample_rate_hz, how.sample_rate_hz))
 
 
 def require_channel(path: str | Path, header: AudioHeader, channel: str) -> None:
@@ -148,7 +148,7 @@ def to_unit(samples: np.ndarray) -> np.ndarray:
     return samples / float(-np.iinfo(samples.dtype).min)
 
 
-def mono_of(samples: np.ndarray, channel: str) -> np.ndarray:
+def mix_down(samples: np.ndarray, channel: str) -> np.ndarray:
     """Mix samples (s, c) as `decode` does: float64 (s,), full scale = 1."""
     unit = to_unit(samples)
     return unit.mean(axis=1) if unit.shape[1] == 1 or channel == MEAN else unit[:, int(channel) - 1]

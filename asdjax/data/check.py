@@ -13,7 +13,7 @@ from asdjax.data.audio import (
     convert_remedy,
     converted_length,
     mismatches,
-    mono_of,
+    mix_down,
     read_header,
     read_samples,
     require_channel,
@@ -24,11 +24,11 @@ from asdjax.data.formats.header import AudioHeader
 from asdjax.data.formats.kinds import DVC
 from asdjax.data.layouts import Scan, scan
 from asdjax.data.names import as_wav
-from asdjax.data.tasks import tasks_of
+from asdjax.data.tasks import make_tasks
 from asdjax.errors import InputError
 from asdjax.runtime.files import sha256_of
 from asdjax.runtime.progress import track
-from asdjax.runtime.threads import in_order
+from asdjax.runtime.threads import map_in_threads
 
 __all__ = ["CheckResult", "Count", "Finding", "as_json", "check_corpus", "format_table"]
 
@@ -89,7 +89,7 @@ def _counts(clips: Iterable[Clip]) -> tuple[Count, ...]:
 
 
 def _inspect_all(clips: Sequence[Clip], demands: _Demands) -> list[_Report]:
-    reports = in_order(partial(_inspect, clip, demands) for clip in clips)
+    reports = map_in_threads(partial(_inspect, clip, demands) for clip in clips)
     return list(track(reports, "check", len(clips), "clip"))
 
 
@@ -141,7 +141,7 @@ def _of_samples(clip: Clip, samples: np.ndarray, channel: str) -> Iterator[Findi
         what = "holds samples that are NaN or infinite"
         yield Finding("error", str(clip.path), what, "record or export it again")
         return
-    heard = mono_of(samples, channel)
+    heard = mix_down(samples, channel)
     if np.ptp(heard) <= SILENT_PEAK_TO_PEAK:
         yield Finding("warning", str(clip.path), "silent", "remove it, and look at the microphone")
     if samples.dtype.kind == "f" and (beyond := np.mean(np.abs(heard) > 1)):
@@ -194,7 +194,7 @@ def _of_sections(found: Scan) -> Iterator[Finding]:
 def _of_tasks(found: Scan, classes: str) -> Iterator[Finding]:
     """What would stop training though every file is as it should be."""
     try:
-        tasks_of(Corpus(found.layout, found.clips), classes)
+        make_tasks(Corpus(found.layout, found.clips), classes)
     except InputError as error:
         what, _, remedy = str(error).rpartition("; ")
         yield Finding("error", "training", what, remedy)

@@ -8,7 +8,7 @@ from typing import cast, get_args
 
 from asdjax.data.clips import Clip, Domain, Label, Split
 from asdjax.data.names import NO_ATTRIBUTES, Attributes
-from asdjax.data.rows import csv_rows, text_of
+from asdjax.data.rows import csv_rows, decode_text
 from asdjax.errors import InputError
 from asdjax.runtime.paths import Listings, located
 
@@ -52,11 +52,11 @@ def read_attributes(folder: Path) -> dict[str, Attributes]:
         rows = _rows(table)
         _, header = next(rows, (1, []))
         if not header or header[0].lower() != "file_name":
-            found_columns = text_of(header) or "no columns"
+            found_columns = decode_text(header) or "no columns"
             raise InputError(
                 f"{table}: expected columns file_name,d1p,d1v,..., got {found_columns}; correct its first line"
             )
-        found.update((PurePosixPath(row[0].replace("\\", "/")).name, attributes_of_cells(row[1:])) for _, row in rows)
+        found.update((PurePosixPath(row[0].replace("\\", "/")).name, parse_attributes(row[1:])) for _, row in rows)
     return found
 
 
@@ -80,7 +80,7 @@ def _rows(table: Path) -> Iterator[tuple[int, list[str]]]:
         raise InputError(f"{table} line {line}: expected CSV, got {error}; correct the line, or its quotes") from error
 
 
-def attributes_of_cells(cells: list[str]) -> Attributes:
+def parse_attributes(cells: list[str]) -> Attributes:
     """Return the attributes of cells that hold names and values in turn."""
     pairs = zip(cells[::2], cells[1::2], strict=False)
     return tuple((name, value) for name, value in pairs if name and name not in NO_ATTRIBUTES)

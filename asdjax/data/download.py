@@ -16,12 +16,12 @@ from tqdm import tqdm
 
 from asdjax.data.clips import Layout
 from asdjax.data.layouts import scan
-from asdjax.data.names import layouts_of_names
+from asdjax.data.names import guess_layouts
 from asdjax.data.unzip import look_into, names_in, unpack
 from asdjax.errors import InputError
 from asdjax.runtime.files import locked_folder
 from asdjax.runtime.paths import composed
-from asdjax.runtime.progress import say
+from asdjax.runtime.progress import log
 
 ZENODO = "https://zenodo.org/api/records"
 
@@ -64,7 +64,7 @@ class Archive(NamedTuple):
     md5: str
 
 
-class Record(NamedTuple):
+class ZenodoRecord(NamedTuple):
     """A record of Zenodo: its address, the licence that it states, its zips, and sizes in bytes by file name."""
 
     address: str
@@ -89,7 +89,7 @@ def download(out: Path, year: int, machines: Sequence[str] = (), *, records: str
     listed = [_listed(f"{records}/{record}") for record in RECORDS[year]]
     archives = _chosen([archive for record in listed for archive in record.archives], machines)
     for record in listed:
-        say(_described(record, archives))
+        log(_described(record, archives))
     with locked_folder(out):
         for left in (out / "zips").glob("tmp*"):  # what an ended download left: pooch's name until a file is whole
             left.unlink()
@@ -110,7 +110,7 @@ def unpack_zips(out: Path, zips: Path, machines: Sequence[str] = ()) -> int:
     taken = {archive.place for archive in found}
     passed_over = [path.name for path in files if str(path) not in taken]
     if passed_over:
-        say(f"{zips}: passed over {', '.join(map(_passed_over, passed_over))}")
+        log(f"{zips}: passed over {', '.join(map(_passed_over, passed_over))}")
     archives = _chosen(found, machines)
     if not archives:
         raise InputError(f"{zips}: expected zips such as dev_data_fan.zip or eval_data_fan_train.zip, found none")
@@ -139,9 +139,9 @@ def _original_name(name: str) -> str:
 def _require_one_year(out: Path, zips: Sequence[Path]) -> None:
     """Raise InputError where archives, and what was unpacked into `out` earlier, have layouts of different years."""
     there = [path for folder in FOLDERS for path in (out / folder).rglob("*") if path.is_file()]
-    seen = {out: layouts_of_names(path.as_posix() for path in there)} if there else {}
+    seen = {out: guess_layouts(path.as_posix() for path in there)} if there else {}
     for path in zips:
-        layouts = layouts_of_names(names_in(path))
+        layouts = guess_layouts(names_in(path))
         if not layouts:
             raise InputError(f"{path}: expected recordings of one year, got names of several; get it again")
         for other, of_other in seen.items():
@@ -159,7 +159,7 @@ def _years(layouts: Collection[Layout]) -> str:
     )
 
 
-def _listed(address: str) -> Record:
+def _listed(address: str) -> ZenodoRecord:
     """Return a record: its zips with their MD5, licence and sizes."""
     try:
         with urlopen(address, timeout=TIMEOUT_S) as answer:
@@ -167,7 +167,7 @@ def _listed(address: str) -> Record:
         files = content["files"]
         archives = _named((file["key"], file["links"]["self"], file["checksum"]) for file in files)
         sizes = {file["key"]: file["size"] for file in files if isinstance(file.get("size"), int)}
-        record = Record(address, _licence(content), archives, sizes)
+        record = ZenodoRecord(address, _licence(content), archives, sizes)
     except (URLError, OSError, HTTPException) as error:
         raise InputError(f"{address}: cannot be reached ({error}); try again later, or give --zips") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -187,7 +187,7 @@ def _licence(content: Mapping[str, Any]) -> str:
     return ", ".join(str(word) for word in words if word)
 
 
-def _described(record: Record, chosen: Collection[Archive]) -> str:
+def _described(record: ZenodoRecord, chosen: Collection[Archive]) -> str:
     """Return the licence of a record and the size of what is wanted of it."""
     wanted = [archive for archive in record.archives if archive in chosen]
     sizes = [record.sizes.get(archive.name) for archive in wanted]
@@ -241,7 +241,7 @@ def _fetch(archive: Archive, folder: Path) -> None:
     fetch: Any = pooch.HTTPDownloader(progressbar=bar, chunk_size=2**20, timeout=TIMEOUT_S)
     try:
         shelf.fetch(archive.name, downloader=fetch)
-        say(f"{archive.name}: here, whole")
+        log(f"{archive.name}: here, whole")
     except RequestException as error:
         why = " ".join(str(error).split())
         raise InputError(f"{archive.place}: cannot be downloaded ({why}); run the same command again") from error
@@ -261,5 +261,5 @@ def _unpacked(out: Path, archives: Sequence[tuple[Path, Archive]]) -> int:
         unpack(path, out / archive.folder)
     found = scan([out / folder for folder in FOLDERS if (out / folder).is_dir()])
     for where, why in found.unparsed[:3]:
-        say(f"{where}: {why}")
+        log(f"{where}: {why}")
     return len(found.clips)

@@ -45,7 +45,7 @@ def as_wav(name: str) -> str:
     return f"{stem}.wav" if dot and f".{ending.lower()}" in ENDINGS and ending.lower() != "wav" else name
 
 
-class Said(NamedTuple):
+class ParsedName(NamedTuple):
     """What the name of a challenge's recording says; None where it is silent. Words are in lower case."""
 
     section: str
@@ -55,7 +55,7 @@ class Said(NamedTuple):
     attributes: Attributes
 
 
-def read_name(name: str, layout: Layout) -> Said | None:
+def read_name(name: str, layout: Layout) -> ParsedName | None:
     """Return what a base name says in a layout, None for one that has not the layout's form.
 
     The one reader of names, for recordings, truth and score files alike: case does not matter, from 2021 on `test` may
@@ -65,7 +65,7 @@ def read_name(name: str, layout: Layout) -> Said | None:
     if match is None:
         return None
     words = {field: value and value.lower() for field, value in match.groupdict().items()}
-    return Said(
+    return ParsedName(
         match["section"],
         cast("Domain | None", "source" if layout == "dcase2020" else words["domain"]),
         cast("Split | None", words.get("split")),
@@ -84,7 +84,7 @@ def has_section_form(name: str) -> bool:
     return _SECTION_NAME.fullmatch(as_wav(name)) is not None
 
 
-def layouts_of_names(paths: Iterable[str]) -> set[Layout]:
+def guess_layouts(paths: Iterable[str]) -> set[Layout]:
     """Return the layouts that recordings and attribute tables may have by their names and folders; all of them where
     neither shows it."""
     layouts: set[Layout] = {"dcase2020", "dcase2021", "dcase2022"}
@@ -125,7 +125,7 @@ def parse_name(path: Path, *, machine: str, folder: str, layout: Layout) -> Clip
     )
 
 
-def _fits(said: Said, folder: str, split: Split, folder_domain: Domain | None, layout: Layout) -> bool:
+def _fits(said: ParsedName, folder: str, split: Split, folder_domain: Domain | None, layout: Layout) -> bool:
     if split == "train":
         return said.split == "train" and said.domain is not None
     if layout == "dcase2021":

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple, cast
 from asdjax.data.clips import Domain, Label, Layout
 from asdjax.data.formats.kinds import ENDINGS
 from asdjax.data.names import Attributes, as_wav, has_id_form, has_section_form, read_name
-from asdjax.data.rows import csv_rows, text_of
+from asdjax.data.rows import csv_rows, decode_text
 from asdjax.errors import InputError
 from asdjax.runtime.paths import composed
 
@@ -37,7 +37,7 @@ _BASELINE = re.compile(
 )
 
 
-class Place(NamedTuple):
+class ClipPlace(NamedTuple):
     """What a file holds; `domain` is "source" in 2020, None where a file holds both (2022 on)."""
 
     machine: str
@@ -45,7 +45,7 @@ class Place(NamedTuple):
     domain: Domain | None
 
 
-class Facts(NamedTuple):
+class YearFacts(NamedTuple):
     """What a name or the truth tells of a clip."""
 
     section: str | None = None
@@ -54,7 +54,7 @@ class Facts(NamedTuple):
     attributes: Attributes | None = None
 
 
-class Kind[T](NamedTuple):
+class OfficialKind[T](NamedTuple):
     """How a kind of file is named, and how its values are read (`parse` raises KeyError or ValueError).
 
     Rows may have further cells, which are not read, where it has `more_columns`.
@@ -66,7 +66,7 @@ class Kind[T](NamedTuple):
     more_columns: bool = False
 
 
-class Table[T](NamedTuple):
+class OfficialTable[T](NamedTuple):
     """A file's values by clip name, in the order of names; each one's row number and text for errors."""
 
     path: Path
@@ -78,10 +78,10 @@ class Table[T](NamedTuple):
         return row_error(self.path, *self.rows[name], expected, other)
 
 
-type Tables[T] = dict[Place, Table[T]]
+type Tables[T] = dict[ClipPlace, OfficialTable[T]]
 
 
-def rules_of(year: int) -> Rules:
+def find_rules(year: int) -> Rules:
     """The year whose rules and file names `year` follows: 2020, 2021, or 2022 for all later ones.
 
     Raises InputError for a year without a known challenge.
@@ -104,17 +104,17 @@ def code[T](zero: T, one: T) -> Callable[[str], T]:
     return lambda text: {0.0: zero, 1.0: one}[finite(text)]
 
 
-def facts_of(name: str, year: int) -> Facts:
+def find_facts(name: str, year: int) -> YearFacts:
     """What a clip's name tells in a year; raises ValueError for a name that is none of that year's."""
-    rules = rules_of(year)
+    rules = find_rules(year)
     said = read_name(name, _LAYOUT_OF_RULES[rules])
     if said is None or said.split == "train" or (rules == 2021 and said.domain is None):
         raise ValueError(name)
-    return Facts(said.section, said.label, said.domain, said.attributes if said.label else None)
+    return YearFacts(said.section, said.label, said.domain, said.attributes if said.label else None)
 
 
 def read_tables[T](
-    folder: Path, kind: Kind[T], year: int, place_in: Callable[[Path, str, int], Place] | None = None
+    folder: Path, kind: OfficialKind[T], year: int, place_in: Callable[[Path, str, int], ClipPlace] | None = None
 ) -> Tables[T]:
     """Read every file of a kind in a folder; raises InputError, naming file, row number and content.
 
@@ -142,7 +142,7 @@ def with_listed_names[T](tables: Tables[T]) -> Tables[T]:
     return {place: _with_listed_names(table) for place, table in tables.items()}
 
 
-def _with_listed_names[T](table: Table[T]) -> Table[T]:
+def _with_listed_names[T](table: OfficialTable[T]) -> OfficialTable[T]:
     listed: dict[str, str] = {}
     for name in table.values:
         own = as_wav(name) if has_section_form(name) or has_id_form(name) else name
@@ -150,10 +150,10 @@ def _with_listed_names[T](table: Table[T]) -> Table[T]:
             raise table.error(name, f"each clip once (row {table.rows[listed[own]][0]} has it)")
         listed[own] = name
     values = {own: table.values[listed[own]] for own in sorted(listed)}
-    return Table(table.path, values, {own: table.rows[name] for own, name in listed.items()})
+    return OfficialTable(table.path, values, {own: table.rows[name] for own, name in listed.items()})
 
 
-def own_place(path: Path, prefix: str, year: int) -> Place:
+def own_place(path: Path, prefix: str, year: int) -> ClipPlace:
     """Return the place in a name that `file_name` has made, whose machine type may be called anything."""
     place = parse_file_name(composed(path.name), prefix, year)
     if place is None:
@@ -161,10 +161,10 @@ def own_place(path: Path, prefix: str, year: int) -> Place:
     return place
 
 
-def _place(path: Path, prefix: str, year: int) -> Place:
+def _place(path: Path, prefix: str, year: int) -> ClipPlace:
     name, of_year = _without_additions(composed(path.name), prefix)
     places = {rules: parse_file_name(name, prefix, rules) for rules in _PLACES}
-    place = places[rules_of(year)]
+    place = places[find_rules(year)]
     if place is None or of_year not in (None, year):
         other = of_year or next((rules for rules in places if places[rules]), None)
         raise InputError(f"{path}: expected a file {template(prefix, year)}, got {_misfit(name, prefix, year, other)}")
@@ -187,13 +187,13 @@ def _misfit(name: str, prefix: str, year: int, other: int | None) -> str:
     return f"{match['foreign']!r} behind it; rename it without that" if match else "another name; check --year"
 
 
-def parse_file_name(file: str, prefix: str, year: int) -> Place | None:
+def parse_file_name(file: str, prefix: str, year: int) -> ClipPlace | None:
     """Return the place in a file's name, None for a name that is none of that prefix and year.
 
     From 2021 on `_test` may be left out.
     """
     match = re.fullmatch(_pattern(prefix, year), file)
-    return place_of(year, **match.groupdict()) if match else None
+    return find_place(year, **match.groupdict()) if match else None
 
 
 def _pattern(prefix: str, year: int) -> str:
@@ -201,27 +201,27 @@ def _pattern(prefix: str, year: int) -> str:
     return pattern.replace("_test.csv", "(?:_test)?.csv")
 
 
-def place_of(year: int, machine: str, section: str, domain: str | None = None) -> Place:
+def find_place(year: int, machine: str, section: str, domain: str | None = None) -> ClipPlace:
     """The place of a clip."""
-    named = {2020: "source", 2021: domain, 2022: None}[rules_of(year)]
-    return Place(machine, section, cast(Domain | None, named))
+    named = {2020: "source", 2021: domain, 2022: None}[find_rules(year)]
+    return ClipPlace(machine, section, cast(Domain | None, named))
 
 
 def template(prefix: str, year: int) -> str:
     """How files are called, with {machine} and so on left open."""
-    return f"{prefix}_{_PLACES[rules_of(year)]}.csv"
+    return f"{prefix}_{_PLACES[find_rules(year)]}.csv"
 
 
-def file_name(prefix: str, place: Place, year: int) -> str:
+def file_name(prefix: str, place: ClipPlace, year: int) -> str:
     """The name of a place's file."""
     return template(prefix, year).format(**place._asdict())
 
 
-def _table[T](path: Path, kind: Kind[T]) -> Table[T]:
+def _table[T](path: Path, kind: OfficialKind[T]) -> OfficialTable[T]:
     values: dict[str, T] = {}
     rows: dict[str, tuple[int, str]] = {}
     for number, fields in read_rows(path):
-        text = text_of(fields)
+        text = decode_text(fields)
         try:
             name, value = fields[:2] if kind.more_columns else fields
             parsed = kind.parse(value)
@@ -234,7 +234,7 @@ def _table[T](path: Path, kind: Kind[T]) -> Table[T]:
         values[name], rows[name] = parsed, (number, text)
     if not rows:
         raise InputError(f"{path}: expected rows {kind.expected}, got an empty file; fill or remove it")
-    return Table(path, dict(sorted(values.items())), rows)
+    return OfficialTable(path, dict(sorted(values.items())), rows)
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:

@@ -34,11 +34,11 @@ def csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
         for row in reader:
             while row and not row[-1].strip():
                 row.pop()
-            if row and not (reader.line_num == 1 and _is_declaration(text_of(row))):
+            if row and not (reader.line_num == 1 and _is_declaration(decode_text(row))):
                 yield reader.line_num, list(map(composed, row))
 
 
-def text_of(cells: list[str]) -> str:
+def decode_text(cells: list[str]) -> str:
     """Return a row in one piece, to show it."""
     return ",".join(cells)
 

@@ -24,9 +24,9 @@ from asdjax.data.clips import Clip
 from asdjax.data.formats.header import Caution
 from asdjax.data.formats.kinds import absent
 from asdjax.errors import InputError
-from asdjax.runtime.files import locked_folder, may_write, replace_text, sealed, unsealed
-from asdjax.runtime.progress import say, track
-from asdjax.runtime.threads import in_order
+from asdjax.runtime.files import add_checksum, locked_folder, may_write, replace_text, verify_checksum
+from asdjax.runtime.progress import log, track
+from asdjax.runtime.threads import map_in_threads
 
 VERSION = 3
 INDEX = "index.json"
@@ -116,7 +116,7 @@ def require_usable(folder: Path, machine: str, clips: Sequence[Clip], how: Decod
         _fit_to_use(home, clips, how, shared=shared)
 
 
-def digests_of(
+def read_digests(
     folder: Path, machine: str, clips: Sequence[Clip], how: Decoding, *, shared: bool = True
 ) -> dict[Path, str]:
     """The SHA-256 of each clip's samples by its path, as `open_store` would have it; what the store does not hold is
@@ -126,7 +126,9 @@ def digests_of(
     with locked_folder(home) if home.is_dir() and may_write(home) else nullcontext():
         store = _fit_to_use(home, clips, how, shared=shared)
         jobs = (_job(clip, _origin(clip), store, how) for clip in clips)
-        digests = [sha256 for _, sha256 in track(in_order(jobs), f"look at {machine}", len(clips), "clip", quiet=True)]
+        digests = [
+            sha256 for _, sha256 in track(map_in_threads(jobs), f"look at {machine}", len(clips), "clip", quiet=True)
+        ]
     return {clip.path: sha256 for clip, sha256 in zip(clips, digests, strict=True)}
 
 
@@ -134,7 +136,7 @@ def _settings(how: Decoding) -> dict[str, Any]:
     return {"version": VERSION, **how._asdict()}
 
 
-def samples_of(folder: Path, machine: str, digests: Mapping[Path, str]) -> dict[Path, np.ndarray]:
+def load_samples(folder: Path, machine: str, digests: Mapping[Path, str]) -> dict[Path, np.ndarray]:
     """What the store of `machine` under `folder` holds of clips, given by path with the SHA-256 of their samples:
     int16 (s,) each, views of the mapped file, wherever the clips lie now.
 
@@ -209,7 +211,7 @@ def _load(home: Path, settings: dict[str, Any]) -> _Index:
         return _EMPTY
     remedy = f"remove {home} to have it built anew"
     try:
-        content = unsealed(path.read_text())
+        content = verify_checksum(path.read_text())
     except (ValueError, IsADirectoryError) as error:
         came = "a folder" if isinstance(error, OSError) else str(error)
         raise InputError(f"{path}: expected the index of a store, came {came}; {remedy}") from error
@@ -277,7 +279,7 @@ def _say_cautions(machine: str, clips: Sequence[Clip]) -> None:
     for alike in found.values():
         path, caution = alike[0]
         others = f" (and {len(alike) - 1} more)" if len(alike) > 1 else ""
-        say(f"{machine}: warning: {path}{others}: {caution}")
+        log(f"{machine}: warning: {path}{others}: {caution}")
 
 
 def _job(clip: Clip, origin: _Origin, old: _Index, how: Decoding) -> _Job:
@@ -298,7 +300,7 @@ def _digest(places: list[_Place]) -> str:
 def _write(out: BinaryIO, jobs: Iterator[_Job], total: int, title: str) -> list[_Place]:
     """Write each job's samples to `out`, in order whichever thread is first."""
     places, offset = [], 0
-    for samples, sha256 in track(in_order(jobs), title, total, "clip"):
+    for samples, sha256 in track(map_in_threads(jobs), title, total, "clip"):
         out.write(samples.data)
         places.append(_Place(offset, len(samples), sha256))
         offset += len(samples)
@@ -307,7 +309,7 @@ def _write(out: BinaryIO, jobs: Iterator[_Job], total: int, title: str) -> list[
 
 def _write_index(home: Path, settings: dict[str, Any], name: str, places: dict[_Origin, _Place]) -> None:
     rows = [{"origin": asdict(origin), "place": asdict(place)} for origin, place in places.items()]
-    replace_text(home / INDEX, json.dumps(sealed({**settings, "samples": name, "clips": rows}), indent=0))
+    replace_text(home / INDEX, json.dumps(add_checksum({**settings, "samples": name, "clips": rows}), indent=0))
 
 
 def _sweep(home: Path, keep: str) -> None:

@@ -56,7 +56,7 @@ class Task:
         return sum(clip.domain != "target" for clip in self.clips)
 
 
-def tasks_of(corpus: Corpus, classes: str) -> tuple[Task, ...]:
+def make_tasks(corpus: Corpus, classes: str) -> tuple[Task, ...]:
     """The tasks of a corpus.
 
     `section`: a task per machine type, classes are its sections. `machine_section` and

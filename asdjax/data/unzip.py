@@ -12,7 +12,7 @@ from shutil import copyfileobj
 
 from asdjax.data.formats.kinds import ENDINGS
 from asdjax.errors import InputError
-from asdjax.runtime.progress import say, track
+from asdjax.runtime.progress import log, track
 
 KINDS = (*ENDINGS, ".csv")
 MOST_FILES = 100_000
@@ -61,7 +61,7 @@ def unpack(archive: Path, folder: Path) -> None:
             other = next(member.filename for member in members if member not in wanted)
             left_out = len(members) - len(wanted)
             files = "1 file, no recording" if left_out == 1 else f"{left_out} files, no recordings"
-            say(f"{archive.name}: left out {files} (such as {other!r})")
+            log(f"{archive.name}: left out {files} (such as {other!r})")
         for member in track(wanted, f"unpack {archive.name}", len(wanted), "file"):
             _unpack_one(content, member, folder / member.filename)
 

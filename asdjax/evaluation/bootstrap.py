@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asdjax.data.official_files import rules_of
-from asdjax.evaluation.metrics import FLOOR, MAX_FALSE_POSITIVE_RATE, ScoredClip, judgeable, parts_of
+from asdjax.data.official_files import find_rules
+from asdjax.evaluation.metrics import FLOOR, MAX_FALSE_POSITIVE_RATE, ScoredClip, judgeable, split_parts
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95
@@ -41,9 +41,9 @@ def interval(year: int, of_seeds: Sequence[Sequence[ScoredClip]]) -> Interval | 
 
 def _official(year: int, clips: Sequence[ScoredClip]) -> np.ndarray | None:
     """The official score of each resample: (r,), over the cells that are defined; None where none is."""
-    parts = list(parts_of(year, clips))
+    parts = list(split_parts(year, clips))
     together = [part.jointly for part in parts]
-    if rules_of(year) == 2022:  # the joint pAUC counts once per section
+    if find_rules(year) == 2022:  # the joint pAUC counts once per section
         together = list({(clips[0].machine, clips[0].section): clips for clips in together}.values())
     number = {clip: i for i, clip in enumerate(clips)}
     cells = [_cell(part.ranked, number, None) for part in parts if judgeable(part.ranked)]
@@ -74,7 +74,7 @@ def _cell(clips: Sequence[ScoredClip], number: Mapping[ScoredClip, int], max_fpr
 def _mean(year: int, cells: Sequence[_Cell], counts: np.ndarray) -> np.ndarray:
     """The year's mean over cells of some resamples: counts (r, n) -> (r,)."""
     values = np.stack([roc_areas(cell.scores, cell.anomalous, counts[:, cell.numbers], cell.max_fpr) for cell in cells])
-    return np.mean(values, axis=0) if rules_of(year) == 2020 else 1 / np.mean(1 / np.maximum(values, FLOOR), axis=0)
+    return np.mean(values, axis=0) if find_rules(year) == 2020 else 1 / np.mean(1 / np.maximum(values, FLOOR), axis=0)
 
 
 def _counts(clips: Sequence[ScoredClip]) -> Iterator[np.ndarray]:

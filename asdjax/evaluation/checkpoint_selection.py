@@ -5,12 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from asdjax.config.fields import Config, evaluated_lines
+from asdjax.config.fields import Config, list_evaluated_lines
 from asdjax.errors import InputError
 from asdjax.fleet import checkpoints
 from asdjax.fleet.runs import Run
-from asdjax.runtime.progress import say
-from asdjax.training.phases import PHASE1, lines_of
+from asdjax.runtime.progress import log
+from asdjax.training.phases import PHASE1, list_lines
 
 
 class Planned(NamedTuple):
@@ -21,7 +21,7 @@ class Planned(NamedTuple):
     step: int
 
 
-class Checkpoint(NamedTuple):
+class SelectedCheckpoint(NamedTuple):
     """One saved step of a run: the suffix that its models' names have, its line, its step, and the digest of its model
     (see `checkpoints.digest_of`), empty where its record cannot be read."""
 
@@ -31,7 +31,7 @@ class Checkpoint(NamedTuple):
     digest: str
 
 
-Chosen = Mapping[str, Sequence[Checkpoint]]
+Chosen = Mapping[str, Sequence[SelectedCheckpoint]]
 """By run; what is not among them is not judged."""
 
 Choose = Callable[[Config, Sequence[Run]], Chosen]
@@ -55,7 +55,7 @@ def trained(config: Config, runs: Sequence[Run], step: int | None = None) -> Cho
 
 def require_lines(config: Config, runs: Sequence[Run]) -> None:
     """Raise InputError where no run has any of the lines asked for by name."""
-    there = {line for run in runs for line in lines_of(config, run.task)}
+    there = {line for run in runs for line in list_lines(config, run.task)}
     if config.evaluate.lines and there.isdisjoint(config.evaluate.lines):
         raise InputError(
             f"config.evaluate.lines: expected any of {', '.join(sorted(there))}, got "
@@ -67,7 +67,7 @@ def require_lines(config: Config, runs: Sequence[Run]) -> None:
 def newest(config: Config, runs: Sequence[Run]) -> Chosen:
     """What there is of a training that goes on: of each task the newest checkpoints of the lines asked for or, as long
     as one of its seeds lacks any of them, of phase 1; nothing of a task that has not come so far."""
-    chosen: dict[str, list[Checkpoint]] = {}
+    chosen: dict[str, list[SelectedCheckpoint]] = {}
     for task in {run.task.name: run.task for run in runs}:
         of_task = [run for run in runs if run.task.name == task]
         asked = {run.name: _planned(config, run) for run in of_task}
@@ -94,24 +94,24 @@ def is_complete(config: Config, runs: Sequence[Run], chosen: Chosen) -> bool:
     )
 
 
-def _checkpoint(run: Run, suffix: str, line: str, step: int) -> Checkpoint:
+def _checkpoint(run: Run, suffix: str, line: str, step: int) -> SelectedCheckpoint:
     digest = ""
     with contextlib.suppress(checkpoints.Damaged):  # said where it is loaded
-        digest = checkpoints.digest_of(run.folder / line, step)
-    return Checkpoint(suffix, line, step, digest)
+        digest = checkpoints.read_digest(run.folder / line, step)
+    return SelectedCheckpoint(suffix, line, step, digest)
 
 
 def _asked(config: Config, run: Run) -> list[Planned]:
     """As `_planned`; says so where a run has not all lines asked for, as it has no phase 2."""
     lines = _planned(config, run)
-    if [line for _, line, _ in lines] != list(evaluated_lines(config)):
-        say(f"{run.name}: has no phase 2, evaluating phase 1 alone")
+    if [line for _, line, _ in lines] != list(list_evaluated_lines(config)):
+        log(f"{run.name}: has no phase 2, evaluating phase 1 alone")
     return lines
 
 
 def _planned(config: Config, run: Run) -> list[Planned]:
     """The last checkpoints of the lines asked for, or of phase 1 where a run has not all of them: there or not."""
-    asked, planned = evaluated_lines(config), lines_of(config, run.task)
+    asked, planned = list_evaluated_lines(config), list_lines(config, run.task)
     lines = list(asked) if set(asked) <= planned.keys() else [PHASE1]
     plain = lines[0] if asked[0] not in lines and PHASE1 not in asked else asked[0]
     return [Planned("" if line == plain else f"@{line}", line, planned[line]) for line in lines]
@@ -125,7 +125,7 @@ def _step(run: Run, line: str, planned: int, step: int | None) -> int:
     if step is not None and step not in saved:
         raise InputError(f"--step {step}: {run.folder / line} holds {', '.join(map(str, saved))}")
     if step is None and saved[-1] < planned:
-        say(f"{run.name} {line}: judged at step {saved[-1]} of {planned}, where its training was ended")
+        log(f"{run.name} {line}: judged at step {saved[-1]} of {planned}, where its training was ended")
     chosen = saved[-1] if step is None else step
     try:
         checkpoints.verify(run.folder / line, chosen)

@@ -11,7 +11,7 @@ from asdjax.data.clips import Clip, Domain, Label
 from asdjax.errors import InputError
 from asdjax.evaluation.metrics import ScoredClip
 from asdjax.evaluation.systems import System
-from asdjax.inference.thresholds import threshold_of
+from asdjax.inference.thresholds import find_threshold
 from asdjax.runtime.files import replace_text, sha256_of
 
 HEADER = ("split", "machine", "section", "domain", "label", "clip", "score", "threshold", "decision")
@@ -20,7 +20,7 @@ _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r")
 _APOSTROPHE = "'"
 
 
-class Row(NamedTuple):
+class ClipRow(NamedTuple):
     """A line: the clip with its score and decision, of which split it is, and the threshold that decided."""
 
     split: str
@@ -49,7 +49,7 @@ def _rows(system: System, per: str) -> Iterator[list[str]]:
 
 
 def _row(split: str, clip: Clip | ScoredClip, score: float, system: System, per: str) -> list[str]:
-    limit = threshold_of(clip, system.thresholds, per).value
+    limit = find_threshold(clip, system.thresholds, per).value
     told = map(harmless, (clip.machine, clip.section, clip.domain or "", clip.label or "", clip.name))
     return [split, *told, repr(score), repr(limit), str(int(score > limit))]
 
@@ -59,7 +59,7 @@ def harmless(text: str) -> str:
     return f"{_APOSTROPHE}{text}" if text.startswith((*_FORMULA, _APOSTROPHE)) else text
 
 
-def read(path: Path, sha256: str) -> list[Row]:
+def read(path: Path, sha256: str) -> list[ClipRow]:
     """The lines of a table as they were before they were written, names and all.
 
     Raises InputError where it is missing or is not the one that was written.
@@ -77,7 +77,7 @@ def read(path: Path, sha256: str) -> list[Row]:
         raise InputError(f"{path}: expected a table of clips ({reason}); run asdjax evaluate again") from error
 
 
-def _parsed(line: Sequence[str]) -> Row:
+def _parsed(line: Sequence[str]) -> ClipRow:
     split, *told, score, threshold, decision = line
     machine, section, domain, label, name = (text.removeprefix(_APOSTROPHE) for text in told)
     clip = ScoredClip(
@@ -89,4 +89,4 @@ def _parsed(line: Sequence[str]) -> Row:
         float(score),
         decision == "1",
     )
-    return Row(split, clip, float(threshold))
+    return ClipRow(split, clip, float(threshold))

@@ -9,24 +9,24 @@ from typing import Any, NamedTuple
 
 from asdjax.config import loading
 from asdjax.config.fields import Config
-from asdjax.data.access import Recorded, Stores, open_corpus, open_stores, recordings_of
+from asdjax.data.access import RecordedClips, Stores, open_corpus, open_stores, read_recordings
 from asdjax.data.clips import Clip, Corpus
 from asdjax.data.official_files import YEAR_OF_LAYOUT
-from asdjax.data.tasks import Task, tasks_of
+from asdjax.data.tasks import Task, make_tasks
 from asdjax.evaluation import checkpoint_selection, results, systems
 from asdjax.evaluation.baselines import score_baselines, stored_autoencoders
-from asdjax.evaluation.checkpoint_selection import Checkpoint, Choose, Chosen
+from asdjax.evaluation.checkpoint_selection import Choose, Chosen, SelectedCheckpoint
 from asdjax.evaluation.preconditions import (
-    clips_to_judge,
+    log_small_banks,
     require_allowed,
     require_density,
-    scorable_clips,
-    tell_of_small_banks,
+    select_scorable,
+    select_test_clips,
 )
 from asdjax.evaluation.results import Results
 from asdjax.evaluation.systems import Losses, Models
 from asdjax.fleet import checkpoints, embed, fleet_model, metric_log, training_set
-from asdjax.fleet.runs import Run, runs_of
+from asdjax.fleet.runs import Run, list_runs
 from asdjax.inference import clip_scores, stored_embeddings
 from asdjax.inference.bank import Scoring
 from asdjax.inference.loaded_evaluation import restored
@@ -35,7 +35,7 @@ from asdjax.runtime.progress import track
 from asdjax.training import optimizer
 
 
-class Request(NamedTuple):
+class EvaluationRequest(NamedTuple):
     """What to judge: `dev` the test clips whose names tell their label, `eval` the others, whatever truth is known of
     them; which checkpoints make the models; whether the auto-encoder, too, is put beside them."""
 
@@ -44,7 +44,7 @@ class Request(NamedTuple):
     baselines: bool = False
 
 
-def evaluate(workdir: Path, request: Request, overrides: Mapping[str, str] = MappingProxyType({})) -> Results:
+def evaluate(workdir: Path, request: EvaluationRequest, overrides: Mapping[str, str] = MappingProxyType({})) -> Results:
     """Score all test clips, judge those of a split and write W/evaluation/<split>/; returns what was written.
 
     `overrides` as in `configfile.read`. Raises InputError where something is missing that this needs; an earlier
@@ -55,7 +55,7 @@ def evaluate(workdir: Path, request: Request, overrides: Mapping[str, str] = Map
     corpus = open_corpus(config)
     require_allowed(config, corpus)
     require_density(config, corpus)
-    judged = scorable_clips(config, corpus, clips_to_judge(corpus, request.split), request.split)
+    judged = select_scorable(config, corpus, select_test_clips(corpus, request.split), request.split)
     folder = workdir / "evaluation" / request.split
     with locked_folder(folder, wait=False):
         results.fresh(folder, stored_embeddings.FOLDER)
@@ -66,10 +66,10 @@ def evaluate(workdir: Path, request: Request, overrides: Mapping[str, str] = Map
 
 
 def _evaluated(
-    config: Config, workdir: Path, corpus: Corpus, judged: Sequence[Clip], folder: Path, request: Request
+    config: Config, workdir: Path, corpus: Corpus, judged: Sequence[Clip], folder: Path, request: EvaluationRequest
 ) -> Results:
     # 2. Every clip's embeddings, kept for later, and its score by every model, seed by seed.
-    runs = runs_of(config, workdir, tasks_of(corpus, config.data.classes))
+    runs = list_runs(config, workdir, make_tasks(corpus, config.data.classes))
     chosen = request.choose(config, runs)
     runs = [run for run in runs if run.name in chosen]
     _require_own_phase_1(runs, chosen)
@@ -79,7 +79,7 @@ def _evaluated(
     tasks = {run.task.name: run.task for run in runs}
     stores = open_stores(config, workdir, corpus, sorted(machines))
     recorded = {name: _recorded(stores, corpus, task, request.split) for name, task in tasks.items()}
-    tell_of_small_banks(config, (of_task["bank"] for of_task in recorded.values()))
+    log_small_banks(config, (of_task["bank"] for of_task in recorded.values()))
     by_seed: dict[int, Models] = {}
     for run in runs:
         models = _scored(
@@ -89,12 +89,12 @@ def _evaluated(
     # 3. Single models, ensembles, baselines; thresholds, figures.
     year = YEAR_OF_LAYOUT[corpus.layout]
     judgements = {
-        seed: systems.judge_all(config, year, models, judged, _held_out(runs, chosen, seed))
+        seed: systems.build_systems(config, year, models, judged, _held_out(runs, chosen, seed))
         for seed, models in by_seed.items()
     }
-    joint = systems.judge_seeds(config, year, by_seed, judged)
+    joint = systems.build_joint_systems(config, year, by_seed, judged)
     simple = score_baselines.ALWAYS + (score_baselines.ON_REQUEST if request.baselines else ())
-    joint |= systems.judge_baselines(config, year, _baselines(config, workdir, recorded.values(), simple), judged)
+    joint |= systems.build_baselines(config, year, _baselines(config, workdir, recorded.values(), simple), judged)
     # 4. Files, results.json last.
     about = {"year": year, "split": request.split, **_about(config, runs, chosen, simple)}
     return results.write(folder, year, judgements, about, joint)
@@ -110,9 +110,9 @@ def _about(config: Config, runs: Sequence[Run], chosen: Chosen, simple: Sequence
         },
         "config": config.to_dict(),
         "settings": config.evaluate.to_dict(),
-        "precision": fleet_model.precision_of(config),
+        "precision": fleet_model.choose_precision(config),
         "models": _models(config, runs, chosen),
-        "baselines": score_baselines.described(config, simple),
+        "baselines": score_baselines.describe_baselines(config, simple),
     }
 
 
@@ -124,22 +124,22 @@ def _require_own_phase_1(runs: Sequence[Run], chosen: Chosen) -> None:
                 checkpoints.require_same_start(run.folder / checkpoint.line, checkpoint.step)
 
 
-def _recorded(stores: Stores, corpus: Corpus, task: Task, split: str) -> dict[str, Recorded]:
+def _recorded(stores: Stores, corpus: Corpus, task: Task, split: str) -> dict[str, RecordedClips]:
     """The training clips of a task's machine types, which make the banks, and their test clips: the labelled ones,
     which rank models, and of the split `eval` the others too."""
     wanted = [clip for clip in corpus.select(split="test") if split == "eval" or not clip.blind]
     test = [clip for clip in wanted if clip.machine in task.machines]
     return {
-        what: Recorded(clips, recordings_of(stores, clips))
+        what: RecordedClips(clips, read_recordings(stores, clips))
         for what, clips in (("bank", list(task.clips)), ("test", test))
     }
 
 
 def _scored(
-    config: Config, run: Run, chosen: Sequence[Checkpoint], recorded: Mapping[str, Recorded], kept: Path
+    config: Config, run: Run, chosen: Sequence[SelectedCheckpoint], recorded: Mapping[str, RecordedClips], kept: Path
 ) -> Models:
     """Clip scores of a run's clips by machine type, then by model; embeddings and scores are kept in a folder."""
-    spec = fleet_model.spec_of(config, len(run.task.classes), optimizer.GROUPS)
+    spec = fleet_model.make_spec(config, len(run.task.classes), optimizer.GROUPS)
     bank, test = recorded["bank"].clips, recorded["test"].clips
     models: Models = {machine: {} for machine in run.task.machines}
     for checkpoint in chosen:
@@ -184,7 +184,7 @@ def _models(config: Config, runs: Sequence[Run], chosen: Chosen) -> dict[str, di
 
 
 def _baselines(
-    config: Config, workdir: Path, recorded: Iterable[Mapping[str, Recorded]], names: Sequence[str]
+    config: Config, workdir: Path, recorded: Iterable[Mapping[str, RecordedClips]], names: Sequence[str]
 ) -> Models:
     """Return clip scores of the named baselines, by machine type; they are the same beside the fleets of every seed."""
     return {

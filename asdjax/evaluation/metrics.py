@@ -12,7 +12,7 @@ from math import fsum
 from typing import NamedTuple
 
 from asdjax.data.clips import Domain, Label
-from asdjax.data.official_files import rules_of
+from asdjax.data.official_files import find_rules
 
 FIGURES = ("auc", "pauc", "precision", "recall", "f1")
 SHARES = ("false_alarms", "found")
@@ -80,7 +80,7 @@ class Part(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class Metrics:
     """Every cell, sorted by machine type, section, domain, and the official score over the defined ones.
 
     `undefined` counts the cells without AUC or without pAUC: none of their missing values enters a mean.
@@ -100,7 +100,7 @@ class Means:
     harmonic: Figures
 
 
-def judge(year: int, clips: Iterable[ScoredClip]) -> Judgement:
+def compute_metrics(year: int, clips: Iterable[ScoredClip]) -> Metrics:
     """Every figure of a year's official evaluator, from clips in any order.
 
     2020: per section; official = arithmetic mean of all AUC and pAUC (ours: it ranked by averages).
@@ -114,31 +114,31 @@ def judge(year: int, clips: Iterable[ScoredClip]) -> Judgement:
 
     Raises InputError for an unknown year, ValueError for a score that is not finite.
     """
-    cells = tuple(_cell(part) for part in parts_of(year, clips))
+    cells = tuple(_cell(part) for part in split_parts(year, clips))
     values = _defined(_column(cells, "auc", year) + _column(cells, "pauc", year))
-    mean = arithmetic_mean if rules_of(year) == 2020 else harmonic_mean
+    mean = arithmetic_mean if find_rules(year) == 2020 else harmonic_mean
     undefined = sum(cell.auc is None or cell.pauc is None for cell in cells)
-    return Judgement(year, cells, mean(values), undefined)
+    return Metrics(year, cells, mean(values), undefined)
 
 
-def parts_of(year: int, clips: Iterable[ScoredClip]) -> Iterator[Part]:
+def split_parts(year: int, clips: Iterable[ScoredClip]) -> Iterator[Part]:
     """Which clips each cell judges by the year's rules, sorted by machine type, section, domain, whatever their order.
 
     Raises InputError for an unknown year.
     """
-    split = _PARTS[rules_of(year)]
+    split = _PARTS[find_rules(year)]
     in_order = sorted(clips, key=lambda c: (c.machine, c.section, c.domain or "unknown", c.name))
     for _, section in groupby(in_order, key=lambda c: (c.machine, c.section)):
         yield from split(list(section))
 
 
-def machine_means(judgement: Judgement) -> dict[str, Means]:
+def machine_means(judgement: Metrics) -> dict[str, Means]:
     """Machine type -> means over its cells, as the organisers' result files (one pAUC a section from 2022)."""
     by_machine = groupby(judgement.cells, key=lambda cell: cell.machine)
     return {machine: _means(tuple(cells), judgement.year) for machine, cells in by_machine}
 
 
-def overall_means(judgement: Judgement) -> Means:
+def overall_means(judgement: Metrics) -> Means:
     """Means over the cells of all machine types, each cell weighing the same."""
     return _means(judgement.cells, judgement.year)
 
@@ -234,7 +234,7 @@ def alarm_share(clips: Iterable[ScoredClip], label: Label) -> float | None:
 
 def _column(cells: Sequence[Cell], figure: str, year: int) -> list[float | None]:
     """One figure of every cell, except that from 2022 on the joint pAUC appears once per section."""
-    if figure == "pauc" and rules_of(year) == 2022:
+    if figure == "pauc" and find_rules(year) == 2022:
         return list({(cell.machine, cell.section): cell.pauc for cell in cells}.values())
     return [getattr(cell, figure) for cell in cells]
 

@@ -4,13 +4,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from asdjax.config.fields import Config
-from asdjax.data.access import Recorded
+from asdjax.data.access import RecordedClips
 from asdjax.data.clips import Clip, Corpus
 from asdjax.errors import InputError
-from asdjax.features import spectrogram_of
+from asdjax.features import make_spectrogram
 from asdjax.fleet import embed
-from asdjax.inference.bank import group_of, grouped, grouping_of
-from asdjax.runtime.progress import say
+from asdjax.inference.bank import bank_group, bank_grouping, group_clips
+from asdjax.runtime.progress import log
 
 
 def require_allowed(config: Config, corpus: Corpus) -> None:
@@ -32,8 +32,8 @@ def require_density(config: Config, corpus: Corpus) -> None:
     if config.evaluate.backend != "knn_density":
         return
     most: dict[tuple[str | None, ...], int] = {}
-    for (machine, section, domain), clips in grouped(
-        corpus.select(split="train"), grouping_of(config.evaluate.bank)
+    for (machine, section, domain), clips in group_clips(
+        corpus.select(split="train"), bank_grouping(config.evaluate.bank)
     ).items():
         key = (machine, section, None if config.evaluate.bank == "either_domain" else domain)
         most[key] = max(most.get(key, 0), len(clips))
@@ -44,7 +44,7 @@ def require_density(config: Config, corpus: Corpus) -> None:
         )
 
 
-def clips_to_judge(corpus: Corpus, split: str) -> list[Clip]:
+def select_test_clips(corpus: Corpus, split: str) -> list[Clip]:
     """The test clips of a split; none, and it is said, where the corpus has no test clip at all: then there is a
     detector to make, and nothing to judge it by."""
     test = corpus.select(split="test")
@@ -56,17 +56,17 @@ def clips_to_judge(corpus: Corpus, split: str) -> list[Clip]:
             f"--split {other}"
         )
     if not test:
-        say("no test clips, so nothing is judged; score, export and report go on from banks and thresholds")
+        log("no test clips, so nothing is judged; score, export and report go on from banks and thresholds")
     return judged
 
 
-def scorable_clips(config: Config, corpus: Corpus, judged: Sequence[Clip], split: str) -> list[Clip]:
+def select_scorable(config: Config, corpus: Corpus, judged: Sequence[Clip], split: str) -> list[Clip]:
     """The clips that have training clips to be scored against; says how many of which sections have none.
 
     Raises InputError where that is all of them or, as a submission must have every row, any of the split `eval`.
     """
-    banks = grouped(corpus.select(split="train"), config.evaluate.bank).keys()
-    known = {clip for clip in judged if group_of(clip, config.evaluate.bank) in banks}
+    banks = group_clips(corpus.select(split="train"), config.evaluate.bank).keys()
+    known = {clip for clip in judged if bank_group(clip, config.evaluate.bank) in banks}
     left_out = Counter(f"{clip.machine} {clip.section}" for clip in judged if clip not in known)
     counts = ", ".join(f"{number} of {section}" for section, number in sorted(left_out.items()))
     if left_out and (split == "eval" or not known):
@@ -75,26 +75,26 @@ def scorable_clips(config: Config, corpus: Corpus, judged: Sequence[Clip], split
             f"{counts}; add them (for an evaluation set: the additional training data)"
         )
     if left_out:
-        say(f"test clips left out, as they have no training clips to be scored against: {counts}")
+        log(f"test clips left out, as they have no training clips to be scored against: {counts}")
     return [clip for clip in judged if clip in known]
 
 
-def tell_of_small_banks(config: Config, recorded: Iterable[Recorded]) -> None:
+def log_small_banks(config: Config, recorded: Iterable[RecordedClips]) -> None:
     """Say which banks have fewer pieces than nearest ones are averaged, beside a training clip's own."""
-    settings, spectrogram = config.evaluate, spectrogram_of(config)
+    settings, spectrogram = config.evaluate, make_spectrogram(config)
     if not settings.backend.startswith("knn"):
         return
     few = {}
     for clips, recordings in recorded:
         pieces = [len(embed.piece_starts(len(one.samples), spectrogram, settings.stride_frames)) for one in recordings]
-        for key, members in grouped(clips, grouping_of(settings.bank)).items():
+        for key, members in group_clips(clips, bank_grouping(settings.bank)).items():
             of_bank = [pieces[clip] for clip in members]
             if (number := sum(of_bank) - max(of_bank)) < settings.k:
                 few[" ".join(filter(None, key))] = number
     if few:
         told = ", ".join(f"{name} ({number})" for name, number in sorted(few.items()))
         smote = ", without what SMOTE adds" if settings.smote_ratio else ""
-        say(
+        log(
             f"config.evaluate.k: {settings.k} nearest pieces are averaged; beside a clip's own there are fewer for "
             f"{told}{smote}"
         )

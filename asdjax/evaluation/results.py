@@ -15,11 +15,11 @@ from asdjax.errors import InputError
 from asdjax.evaluation import bootstrap, clip_table, submission
 from asdjax.evaluation.bootstrap import Interval
 from asdjax.evaluation.metrics import FIGURES, SHARES, Cell, mean_share
-from asdjax.evaluation.results_table import Row, as_markdown
+from asdjax.evaluation.results_table import SystemRow, as_markdown
 from asdjax.evaluation.systems import System, machine_figures
 from asdjax.inference import stored_embeddings
-from asdjax.runtime.files import refused, sealed, sha256_of, unsealed, write_to_disk
-from asdjax.runtime.progress import say, track
+from asdjax.runtime.files import add_checksum, refused, sha256_of, verify_checksum, write_to_disk
+from asdjax.runtime.progress import log, track
 
 BySeed = Mapping[int, Mapping[str, System]]
 
@@ -37,7 +37,7 @@ class Results(NamedTuple):
     """Where everything lies, the rows of the table, and whether the report of an earlier evaluation has gone."""
 
     folder: Path
-    rows: list[Row]
+    rows: list[SystemRow]
     report_removed: bool
 
 
@@ -69,7 +69,7 @@ def write(
     } | dict(joint)
     with _swept_after_an_error(folder):
         clips = _write_files(folder, year, files, about["settings"]["threshold_per"])
-        content = sealed({**about, "clips": clips, "systems": described})
+        content = add_checksum({**about, "clips": clips, "systems": described})
         write_to_disk(folder / "table.md.partial", as_markdown(rows))
         write_to_disk(folder / "results.json.partial", json.dumps(content, indent=1) + "\n")
         old = Path(tempfile.mkdtemp(prefix=_EARLIER, dir=folder))
@@ -116,7 +116,7 @@ def read(folder: Path) -> dict[str, Any]:
     """results.json of an evaluation; raises InputError where nothing was evaluated, or it is damaged."""
     file = folder / "results.json"
     try:
-        found = unsealed(file.read_text())
+        found = verify_checksum(file.read_text())
         if "clips" not in found:
             raise ValueError("of an earlier version of asdjax")
         return found
@@ -143,7 +143,7 @@ def _of_all_seeds(by_seed: BySeed) -> BySeed:
     """The systems that every seed has; says which are left out."""
     for name in dict.fromkeys(name for systems in by_seed.values() for name in systems):
         if lacking := [str(seed) for seed, systems in by_seed.items() if name not in systems]:
-            say(f"{name}: left out, seed {', '.join(lacking)} lacks it")
+            log(f"{name}: left out, seed {', '.join(lacking)} lacks it")
     return {
         seed: {name: system for name, system in systems.items() if all(name in other for other in by_seed.values())}
         for seed, systems in by_seed.items()
@@ -249,13 +249,13 @@ def _machines(of_seeds: Sequence[System]) -> dict[str, dict[str, float | None]]:
     }
 
 
-def _row(name: str, of_seeds: Sequence[System], interval: Interval | None, split: str) -> Row:
+def _row(name: str, of_seeds: Sequence[System], interval: Interval | None, split: str) -> SystemRow:
     by_machine = {machine: (means["auc"], means["pauc"]) for machine, means in _machines(of_seeds).items()}
     officials = [system.judgement.official for system in of_seeds]
     spread = _spread(officials) if len(of_seeds) > 1 else None
     undefined = of_seeds[0].judgement.undefined
     cells = _mean_cells([system.judgement.cells for system in of_seeds])
-    return Row(
+    return SystemRow(
         name,
         by_machine,
         _mean(officials),

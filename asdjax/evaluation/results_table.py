@@ -24,7 +24,7 @@ SHARES_NOTE = (
 )
 
 
-class Row(NamedTuple):
+class SystemRow(NamedTuple):
     """A system's line: (AUC, pAUC) by machine type, the official score and its 95 % interval, what chose its models,
     how many cells are undefined, of which split the clips are, over several seeds the official score's standard
     deviation, and the means over cells of the shares of faults found and of false alarms. Figures are fractions, None
@@ -42,7 +42,7 @@ class Row(NamedTuple):
     false_alarms: float | None = None
 
 
-def as_markdown(rows: Sequence[Row]) -> str:
+def as_markdown(rows: Sequence[SystemRow]) -> str:
     """The table for table.md."""
     head, *body = [[text.replace("|", r"\|") for text in texts] for texts in _texts(rows)]
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
@@ -50,7 +50,7 @@ def as_markdown(rows: Sequence[Row]) -> str:
     return "\n".join([*lines, "", *notes(rows), ""])
 
 
-def as_text(rows: Sequence[Row], width: int = 80) -> str:
+def as_text(rows: Sequence[SystemRow], width: int = 80) -> str:
     """The table for a terminal of so many characters; machine types that do not fit go below one another."""
     table = _texts(rows)
     widths = [max(len(texts[i]) for texts in table) for i in range(len(table[0]))]
@@ -82,7 +82,7 @@ def _blocks(widths: Sequence[int], width: int) -> list[list[int]]:
     return blocks
 
 
-def _texts(rows: Sequence[Row]) -> list[list[str]]:
+def _texts(rows: Sequence[SystemRow]) -> list[list[str]]:
     machines = list(rows[0].figures)
     body = [
         [
@@ -98,7 +98,7 @@ def _texts(rows: Sequence[Row]) -> list[list[str]]:
     return [[_TITLE, *machines, _OFFICIAL, _INTERVAL, _FOUND, _FALSE_ALARMS], *body]
 
 
-def notes(rows: Sequence[Row]) -> list[str]:
+def notes(rows: Sequence[SystemRow]) -> list[str]:
     """What stands below the table, a sentence or two each."""
     lines = [
         "By machine type: harmonic means over its sections and domains; official: the year's mean over all.",
@@ -118,7 +118,7 @@ def notes(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
-def with_spread(row: Row) -> str:
+def with_spread(row: SystemRow) -> str:
     """The official score, over several seeds with its standard deviation: 67.44 ± 0.31."""
     return percent(row.official) + ("" if row.spread is None else f" ± {percent(row.spread)}")
 

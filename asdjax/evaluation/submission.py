@@ -13,20 +13,20 @@ from typing import Any
 
 from asdjax.data.clips import Domain, Label
 from asdjax.data.official_files import (
-    Facts,
-    Kind,
-    Place,
-    Table,
+    ClipPlace,
+    OfficialKind,
+    OfficialTable,
     Tables,
+    YearFacts,
     code,
-    facts_of,
     file_name,
+    find_facts,
+    find_place,
+    find_rules,
     finite,
     own_place,
     parse_file_name,
-    place_of,
     read_tables,
-    rules_of,
     template,
     with_listed_names,
 )
@@ -34,10 +34,10 @@ from asdjax.data.truth import read_truth
 from asdjax.errors import InputError
 from asdjax.evaluation.metrics import ScoredClip
 from asdjax.runtime.files import replace_text
-from asdjax.runtime.progress import say
+from asdjax.runtime.progress import log
 
-_SCORES = Kind("anomaly_score", finite, "name,score with a finite number")
-_DECISIONS = Kind("decision_result", code(False, True), "name,decision with 0 or 1")
+_SCORES = OfficialKind("anomaly_score", finite, "name,score with a finite number")
+_DECISIONS = OfficialKind("decision_result", code(False, True), "name,decision with 0 or 1")
 
 
 def write(folder: Path, year: int, clips: Iterable[ScoredClip]) -> None:
@@ -63,9 +63,9 @@ def verify(folder: Path, year: int, clips: Iterable[ScoredClip]) -> None:
     """
     scores = read_tables(folder, _SCORES, year, own_place)
     decisions = read_tables(folder, _DECISIONS, year, own_place)
-    wanted: dict[Place, dict[str, tuple[float, bool | None]]] = {}
+    wanted: dict[ClipPlace, dict[str, tuple[float, bool | None]]] = {}
     for clip in clips:
-        place = place_of(year, clip.machine, clip.section, clip.domain)
+        place = find_place(year, clip.machine, clip.section, clip.domain)
         wanted.setdefault(place, {})[clip.name] = (float(clip.score), clip.decision)
     found = {
         place: {name: (score, _decision(decisions, place, name)) for name, score in table.values.items()}
@@ -77,7 +77,7 @@ def verify(folder: Path, year: int, clips: Iterable[ScoredClip]) -> None:
             raise InputError(f"{file}: expected what was written, came something else; check the disk, evaluate again")
 
 
-def _decision(decisions: Tables[bool], place: Place, name: str) -> bool | None:
+def _decision(decisions: Tables[bool], place: ClipPlace, name: str) -> bool | None:
     return decisions[place].values.get(name) if place in decisions else None
 
 
@@ -112,16 +112,16 @@ def _say_alone(scores: Tables[float], decisions: Tables[bool], year: int, *, kno
     alone = [table.path.name for place, table in scores.items() if place not in decisions]
     if alone:
         unseen = "" if known else ", and a missing row would not show without --truth"
-        say(f"no decision file, so no precision, recall and F1{unseen}: {', '.join(alone)}")
-    if rules_of(year) == 2021 and not known:
+        log(f"no decision file, so no precision, recall and F1{unseen}: {', '.join(alone)}")
+    if find_rules(year) == 2021 and not known:
         domains = {place: "target" if place.domain == "source" else "source" for place in scores}
         lone = [t.path.name for place, t in scores.items() if place._replace(domain=domains[place]) not in scores]
         if lone:
-            say(f"no score file of the section's other domain: {', '.join(lone)}")
+            log(f"no score file of the section's other domain: {', '.join(lone)}")
 
 
 def _clips(
-    place: Place, scores: Tables[float], decisions: Tables[bool], truths: list[Tables[Facts]], year: int
+    place: ClipPlace, scores: Tables[float], decisions: Tables[bool], truths: list[Tables[YearFacts]], year: int
 ) -> Iterator[ScoredClip]:
     table, decided = scores[place], decisions.get(place)
     told = [tables[place] for tables in truths]
@@ -134,12 +134,12 @@ def _clips(
 
 
 def _known(
-    name: str, place: Place, scores: Table[float], truths: list[Table[Facts]], year: int
+    name: str, place: ClipPlace, scores: OfficialTable[float], truths: list[OfficialTable[YearFacts]], year: int
 ) -> tuple[Label | None, Domain | None]:
     """Label and domain from the clip's name, its file's name and the truth, which must agree."""
-    told = [Facts(place.section, None, place.domain), *(table.values[name] for table in truths)]
+    told = [YearFacts(place.section, None, place.domain), *(table.values[name] for table in truths)]
     try:
-        told.append(facts_of(name, year))
+        told.append(find_facts(name, year))
     except ValueError:
         if not truths:
             raise scores.error(name, f"the name of a {year} clip (or --truth for other names)") from None
@@ -152,7 +152,7 @@ def _known(
     return next(iter(labels), None), next(iter(domains), None)
 
 
-def _contradicting(name: str, truths: list[Table[Facts]]) -> list[Table[Facts]]:
+def _contradicting(name: str, truths: list[OfficialTable[YearFacts]]) -> list[OfficialTable[YearFacts]]:
     """Return tables that say different things of a clip, one for each."""
     for field in ("section", "label", "domain"):
         tables = {said: table for table in truths if (said := getattr(table.values[name], field))}
@@ -167,7 +167,7 @@ def _expect_places(given: Tables[Any], wanted: Tables[Any], expected: str) -> No
             raise InputError(f"{table.path}: expected {expected}, got none; add it or take this file away")
 
 
-def _expect_same_clips(table: Table, other: Table) -> None:
+def _expect_same_clips(table: OfficialTable, other: OfficialTable) -> None:
     for name in table.values:
         if name not in other.values:
             raise table.error(name, f"a clip that {other.path} names too")
@@ -190,9 +190,9 @@ def _contents(year: int, clips: Iterable[ScoredClip]) -> dict[str, str]:
     return {file: _text(file, rows) for file, rows in files.items()}
 
 
-def _writable_place(clip: ScoredClip, year: int) -> Place:
+def _writable_place(clip: ScoredClip, year: int) -> ClipPlace:
     """The clip's place, whose file name must read back as the same; names must fit one line of UTF-8."""
-    place = place_of(year, clip.machine, clip.section, clip.domain)
+    place = find_place(year, clip.machine, clip.section, clip.domain)
     file = file_name(_SCORES.prefix, place, year)
     readable = parse_file_name(file, _SCORES.prefix, year) == place and Path(file).name == file
     if not readable or not (clip.name + file).isprintable():

@@ -8,7 +8,16 @@ from typing import Any, NamedTuple
 
 from asdjax.evaluation import bootstrap
 from asdjax.evaluation.bootstrap import Interval
-from asdjax.evaluation.metrics import FIGURES, Cell, Figures, Judgement, Means, judge, machine_means, overall_means
+from asdjax.evaluation.metrics import (
+    FIGURES,
+    Cell,
+    Figures,
+    Means,
+    Metrics,
+    compute_metrics,
+    machine_means,
+    overall_means,
+)
 from asdjax.evaluation.results_table import as_range, percent
 from asdjax.evaluation.submission import read
 
@@ -16,30 +25,30 @@ _TITLES = ("AUC", "pAUC", "precision", "recall", "F1")
 _COLUMN = 10  # characters of a figure's column
 
 
-class Judged(NamedTuple):
+class FolderMetrics(NamedTuple):
     """A folder's figures, and the interval of its official score."""
 
-    judgement: Judgement
+    judgement: Metrics
     interval: Interval | None
 
 
-def judge_folder(year: int, scores: Path, truth: Path | None = None) -> Judged:
+def score_folder(year: int, scores: Path, truth: Path | None = None) -> FolderMetrics:
     """Judge anybody's submission files by the year's rules.
 
     Folders as in `submission.read`, figures as in `metrics.judge`. Raises InputError as these do.
     """
     clips = list(read(scores, year, truth))
-    return Judged(judge(year, clips), bootstrap.interval(year, [clips]))
+    return FolderMetrics(compute_metrics(year, clips), bootstrap.interval(year, [clips]))
 
 
-def as_json(judged: Judged) -> dict[str, Any]:
+def as_json(judged: FolderMetrics) -> dict[str, Any]:
     """What `asdjax metrics --json` writes: year, official, interval and cells; undefined is None (JSON null)."""
     judgement = judged.judgement
     cells = [asdict(cell) for cell in judgement.cells]
     return {"year": judgement.year, "official": judgement.official, "interval": judged.interval, "cells": cells}
 
 
-def format_table(judged: Judged, width: int = 80) -> str:
+def format_table(judged: FolderMetrics, width: int = 80) -> str:
     """The judgement in percent with two decimals, for a terminal of `width` characters (70 at least).
 
     Per machine type a row for each section and domain and the two means, then the means over all machine
@@ -49,7 +58,7 @@ def format_table(judged: Judged, width: int = 80) -> str:
     return "\n".join(_lines(judged, room)) + "\n"
 
 
-def _lines(judged: Judged, room: int) -> Iterator[str]:
+def _lines(judged: FolderMetrics, room: int) -> Iterator[str]:
     """`room`: characters for what a row is called."""
     judgement = judged.judgement
     means = machine_means(judgement)

@@ -7,11 +7,11 @@ from typing import NamedTuple
 from asdjax.config.fields import Config
 from asdjax.data.clips import Clip
 from asdjax.errors import InputError
-from asdjax.evaluation.metrics import Judgement, ScoredClip, judge, machine_means
+from asdjax.evaluation.metrics import Metrics, ScoredClip, compute_metrics, machine_means
 from asdjax.inference import ensembles, thresholds
 from asdjax.inference.clip_scores import ClipScores
 from asdjax.inference.thresholds import EMPIRICAL, Thresholds
-from asdjax.runtime.progress import say
+from asdjax.runtime.progress import log
 
 Models = dict[str, dict[str, ClipScores]]
 """Clip scores by machine type, then by model."""
@@ -34,14 +34,16 @@ class System(NamedTuple):
 
     selection: str
     clips: tuple[ScoredClip, ...]
-    judgement: Judgement
+    judgement: Metrics
     thresholds: Thresholds
     training: dict[Clip, float]
     unscored: dict[str, int]
     members: Members
 
 
-def judge_all(config: Config, year: int, models: Models, judged: Sequence[Clip], held_out: Losses) -> dict[str, System]:
+def build_systems(
+    config: Config, year: int, models: Models, judged: Sequence[Clip], held_out: Losses
+) -> dict[str, System]:
     """Every system of a seed by name: the single models that every machine type has, the report's ensembles, those
     chosen by held-out clips where there are any.
 
@@ -59,12 +61,12 @@ def judge_all(config: Config, year: int, models: Models, judged: Sequence[Clip],
     }
     ranking = {machine: _ranked(config, year, of_machine) for machine, of_machine in models.items()}
     if unranked := sorted(machine for machine, ranked in ranking.items() if not ranked):
-        say(f"{', '.join(ensembles.TOP)}: left out, {', '.join(unranked)} cannot be ranked by labelled test clips")
+        log(f"{', '.join(ensembles.TOP)}: left out, {', '.join(unranked)} cannot be ranked by labelled test clips")
     else:
         chosen |= _best(ranking, ensembles.TOP, ensembles.LABELLED_TEST)
     untold = [machine for machine, names in models.items() if not names.keys() <= held_out.get(machine, {}).keys()]
     if untold and (any(held_out.values()) or config.train.holdout_fraction > 0):
-        say(
+        log(
             f"{', '.join(ensembles.TOP_HELD_OUT)}: left out, of {', '.join(untold)} nothing was told of held-out clips "
             "at the judged checkpoints; asdjax train makes up for it"
         )
@@ -81,14 +83,14 @@ def _tell_of_empirical(limits: Thresholds) -> None:
     """Say which thresholds are not the gamma rule's."""
     places = sorted(" ".join(filter(None, place)) for place, limit in limits.items() if limit.rule == EMPIRICAL)
     if places:
-        say(
+        log(
             f"threshold of {', '.join(places)}: a percentile of the training scores themselves, as no gamma "
             "distribution fits them; they hardly differ, or one is zero, as of a clip that is there twice (see asdjax "
             "check)"
         )
 
 
-def judge_baselines(config: Config, year: int, baselines: Models, judged: Sequence[Clip]) -> dict[str, System]:
+def build_baselines(config: Config, year: int, baselines: Models, judged: Sequence[Clip]) -> dict[str, System]:
     """Make each baseline a system of its own; they enter no ensemble.
 
     One that cannot score a clip, or has no training score for a threshold, is left out with a line: the results of
@@ -102,11 +104,13 @@ def judge_baselines(config: Config, year: int, baselines: Models, judged: Sequen
             members = dict.fromkeys(alone, (name,))
             judgements[name] = _system(config, year, alone, judged, ensembles.NO_SELECTION, members)
         except InputError as error:
-            say(f"{name}: left out, {error}")
+            log(f"{name}: left out, {error}")
     return judgements
 
 
-def judge_seeds(config: Config, year: int, by_seed: Mapping[int, Models], judged: Sequence[Clip]) -> dict[str, System]:
+def build_joint_systems(
+    config: Config, year: int, by_seed: Mapping[int, Models], judged: Sequence[Clip]
+) -> dict[str, System]:
     """The ensemble over all models of all seeds; none of one seed only."""
     if len(by_seed) < 2:
         return {}
@@ -135,12 +139,12 @@ def _best_held_out(models: Models, held_out: Losses) -> dict[str, tuple[str, Mem
         by_loss[machine] = sorted(losses, key=losses.__getitem__)
         if len(losses) < len(names):
             others = ", ".join(name for name in names if name not in losses)
-            say(
+            log(
                 f"{', '.join(ensembles.TOP_HELD_OUT)}: {len(names) - len(losses)} of {len(names)} models of {machine} "
                 f"not considered, as their loss on held-out clips is not finite: {others}"
             )
     if empty := [machine for machine, ranked in by_loss.items() if not ranked]:
-        say(f"{', '.join(ensembles.TOP_HELD_OUT)}: left out, no model of {', '.join(empty)} has a finite held-out loss")
+        log(f"{', '.join(ensembles.TOP_HELD_OUT)}: left out, no model of {', '.join(empty)} has a finite held-out loss")
         return {}
     return _best(by_loss, ensembles.TOP_HELD_OUT, ensembles.HELD_OUT)
 
@@ -163,7 +167,7 @@ def _ranked(config: Config, year: int, models: Mapping[str, ClipScores]) -> list
     common = _common(of.test for of in models.values())
     labelled = [clip for clip in common if clip.label is not None and not clip.blind]
     for name, scores in models.items():
-        official[name] = judge(year, _scored_clips(scores, labelled, [None] * len(labelled))).official
+        official[name] = compute_metrics(year, _scored_clips(scores, labelled, [None] * len(labelled))).official
     if any(value is None for value in official.values()):
         return []
     return sorted(official, key=lambda name: -official[name])
@@ -172,7 +176,7 @@ def _ranked(config: Config, year: int, models: Mapping[str, ClipScores]) -> list
 def _system(
     config: Config, year: int, models: Models, judged: Sequence[Clip], selection: str, members: Members
 ) -> System:
-    rule = thresholds.Rule.of(config)
+    rule = thresholds.ThresholdRule.of(config)
     clips: list[ScoredClip] = []
     limits: dict[thresholds.Group, thresholds.Threshold] = {}
     training: dict[Clip, float] = {}
@@ -183,13 +187,13 @@ def _system(
         training |= scores.train
         unscored[machine] = len(scores.unscored)
         of_machine = [clip for clip in judged if clip.machine == machine]
-        values = [thresholds.threshold_of(clip, limits, rule.per).value for clip in of_machine]
+        values = [thresholds.find_threshold(clip, limits, rule.per).value for clip in of_machine]
         clips += _scored_clips(
             scores,
             of_machine,
             [scores.test[clip] > value for clip, value in zip(of_machine, values, strict=True)],
         )
-    return System(selection, tuple(clips), judge(year, clips), limits, training, unscored, members)
+    return System(selection, tuple(clips), compute_metrics(year, clips), limits, training, unscored, members)
 
 
 def _common(of_models: Iterable[Mapping[Clip, float]]) -> list[Clip]:
@@ -228,7 +232,7 @@ def _log_lacking_of(machine: str, what: str, scored: Mapping[str, Mapping[Clip, 
     everywhere = {clip for of_model in scored.values() for clip in of_model}
     if number := len(everywhere) - len(_common(scored.values())):
         lacking = ", ".join(name for name, of_model in scored.items() if len(of_model) < len(everywhere))
-        say(f"{machine}: {number} {what}, as they have no finite score by {lacking}")
+        log(f"{machine}: {number} {what}, as they have no finite score by {lacking}")
 
 
 def _scored_clips(scores: ClipScores, clips: Sequence[Clip], decisions: Sequence[bool | None]) -> list[ScoredClip]:
@@ -238,7 +242,7 @@ def _scored_clips(scores: ClipScores, clips: Sequence[Clip], decisions: Sequence
     ]
 
 
-def machine_figures(judgement: Judgement) -> dict[str, tuple[float | None, float | None]]:
+def machine_figures(judgement: Metrics) -> dict[str, tuple[float | None, float | None]]:
     """Machine type -> harmonic means of its AUC and pAUC cells, the entries of the report's Table 2."""
     means = machine_means(judgement)
     return {machine: (mean.harmonic.auc, mean.harmonic.pauc) for machine, mean in means.items()}

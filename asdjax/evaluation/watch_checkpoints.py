@@ -10,15 +10,15 @@ from types import MappingProxyType
 from asdjax.config import loading
 from asdjax.config.fields import Config
 from asdjax.data.access import open_corpus
-from asdjax.data.tasks import tasks_of
+from asdjax.data.tasks import make_tasks
 from asdjax.errors import InputError
 from asdjax.evaluation import checkpoint_selection
 from asdjax.evaluation.checkpoint_selection import Chosen
-from asdjax.evaluation.evaluate import Request, evaluate
+from asdjax.evaluation.evaluate import EvaluationRequest, evaluate
 from asdjax.evaluation.results import Results
-from asdjax.fleet.runs import Run, runs_of
+from asdjax.fleet.runs import Run, list_runs
 from asdjax.runtime.files import is_locked
-from asdjax.runtime.progress import say
+from asdjax.runtime.progress import log
 
 SECONDS_BETWEEN_LOOKS = 5.0
 LOOKS_FOR_A_START = 6
@@ -26,7 +26,9 @@ LOOKS_FOR_A_START = 6
 HISTORY = "history.jsonl"
 
 
-def watch(workdir: Path, request: Request, overrides: Mapping[str, str] = MappingProxyType({})) -> Iterator[Results]:
+def watch(
+    workdir: Path, request: EvaluationRequest, overrides: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Results]:
     """Evaluate whenever a task has new checkpoints, until those that training will end with have been judged, or
     nothing trains any more in the work directory, which training locks.
 
@@ -37,7 +39,7 @@ def watch(workdir: Path, request: Request, overrides: Mapping[str, str] = Mappin
     """
     _wait_for_config(workdir)
     config = loading.read(workdir, overrides)
-    runs = runs_of(config, workdir, tasks_of(open_corpus(config), config.data.classes))
+    runs = list_runs(config, workdir, make_tasks(open_corpus(config), config.data.classes))
     checkpoint_selection.require_lines(config, runs)
     judged: Chosen = {}
     while not (judged and checkpoint_selection.is_complete(config, runs, judged)):
@@ -60,7 +62,7 @@ def _wait_for_config(workdir: Path) -> None:
     even lock the work directory yet, so some looks go by before none is expected any more."""
     path, looks = workdir / loading.FILE, 0
     if not path.exists():
-        say(f"{path} is not there yet; waiting for a training to write it")
+        log(f"{path} is not there yet; waiting for a training to write it")
     while not path.exists() and (looks < LOOKS_FOR_A_START or is_locked(workdir)):
         sleep(SECONDS_BETWEEN_LOOKS)
         looks += 1
@@ -69,7 +71,7 @@ def _wait_for_config(workdir: Path) -> None:
 def _next(workdir: Path, config: Config, runs: Sequence[Run], judged: Chosen) -> Chosen | None:
     """Wait for checkpoints that have not been judged; None, and it is said, where training has ended without any."""
     if not checkpoint_selection.newest(config, runs) and is_locked(workdir):
-        say("no checkpoint yet; waiting for the first")
+        log("no checkpoint yet; waiting for the first")
     while True:
         training = is_locked(workdir)  # asked first: what it saves last is there when it no longer is
         if (chosen := checkpoint_selection.newest(config, runs)) != judged:
@@ -81,7 +83,7 @@ def _next(workdir: Path, config: Config, runs: Sequence[Run], judged: Chosen) ->
         raise InputError(
             f"{workdir}: expected checkpoints or a training at work, found neither; run asdjax train first"
         )
-    say("no training is at work any more, and it has not come to its end; nothing is left to judge")
+    log("no training is at work any more, and it has not come to its end; nothing is left to judge")
     return None
 
 

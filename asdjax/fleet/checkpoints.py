@@ -24,8 +24,8 @@ import orbax.checkpoint as ocp
 
 from asdjax.data.tasks import UNSAVABLE
 from asdjax.errors import InputError
-from asdjax.runtime.files import no_space_told, replace_text, sealed, sha256_of, unsealed
-from asdjax.runtime.progress import say
+from asdjax.runtime.files import add_checksum, no_space_told, replace_text, sha256_of, verify_checksum
+from asdjax.runtime.progress import log
 
 Trees = Mapping[str, Any]
 """Named trees of arrays, or of their shapes."""
@@ -100,7 +100,7 @@ def save(line: Path, step: int, trees: Trees, keep: int, origin: Origin | None =
         "trees": {name: _digests(_flat(tree)) for name, tree in trees.items()},
         "origin": origin and {"clips": origin.clips, "start": origin.start and origin.start._asdict()},
     }
-    replace_text(line / f"{step}.json", json.dumps(sealed(record), indent=1))
+    replace_text(line / f"{step}.json", json.dumps(add_checksum(record), indent=1))
     saved = steps(line)
     kept = saved[-keep:]
     for old in saved[:-keep]:
@@ -110,7 +110,7 @@ def save(line: Path, step: int, trees: Trees, keep: int, origin: Origin | None =
             shutil.rmtree(left)
 
 
-def digest_of(line: Path, step: int) -> str:
+def read_digest(line: Path, step: int) -> str:
     """Return the SHA-256 of a saved step's model: shape, type and content of every array, as its record has them.
 
     Two trainings that end with the same bits have the same one. Raises Damaged where there is no whole record.
@@ -118,7 +118,7 @@ def digest_of(line: Path, step: int) -> str:
     return _model_digest(_read_record(line, step))
 
 
-def origin_of(line: Path, step: int) -> Origin | None:
+def read_origin(line: Path, step: int) -> Origin | None:
     """Return what a saved step was trained on, as far as it is known; raises Damaged where there is no whole record."""
     found = _read_record(line, step).get("origin")
     return found and Origin(found["clips"], found["start"] and Start(**found["start"]))
@@ -130,11 +130,11 @@ def require_same_start(line: Path, step: int) -> None:
     Where nothing of that line is left, there is nothing to mistake it for. Raises Damaged where there is no whole
     record.
     """
-    start = (origin := origin_of(line, step)) and origin.start
+    start = (origin := read_origin(line, step)) and origin.start
     if start is None:
         return
     there = steps(line.parent / start.line)
-    if there and (start.step not in there or digest_of(line.parent / start.line, start.step) != start.digest):
+    if there and (start.step not in there or read_digest(line.parent / start.line, start.step) != start.digest):
         raise InputError(
             f"{line}: expected step {start.step} of {start.line} as step {step} began from it, got another: "
             f"{start.line} was trained again since; remove {line} and run asdjax train again"
@@ -197,7 +197,7 @@ def newest_whole(line: Path) -> int | None:
             damages[step] = damage
             continue
         for damaged, damage in damages.items():
-            say(f"{damage}; step {damaged} set aside, going on from step {step}")
+            log(f"{damage}; step {damaged} set aside, going on from step {step}")
             _set_aside(line, damaged)
         return step
     if saved:
@@ -224,7 +224,7 @@ def restore_newest(line: Path, shapes: Trees) -> tuple[int, dict[str, Any]] | No
 def _read_record(line: Path, step: int) -> dict[str, Any]:
     path = line / f"{step}.json"
     try:
-        return unsealed(path.read_text())
+        return verify_checksum(path.read_text())
     except (FileNotFoundError, IsADirectoryError) as error:
         raise Damaged(f"{path}: {error.strerror}") from error
     except ValueError as error:

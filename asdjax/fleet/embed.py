@@ -18,7 +18,7 @@ from asdjax.fleet.fleet_model import FleetSpec, Model
 from asdjax.models import heads, variants
 from asdjax.models.layers import EMBEDDING
 from asdjax.runtime import jax_setup
-from asdjax.runtime.cached_jit import traced
+from asdjax.runtime.cached_jit import cached_jit
 from asdjax.runtime.progress import progress
 
 
@@ -59,7 +59,7 @@ def embed_clips(
         ):
             for variant, rows in embedded.items():
                 out[variant][batch.start : batch.stop] = np.asarray(rows)[: len(batch)]
-            shown.advance(len(batch))
+            shown.update(len(batch))
     return Embeddings(out, np.array([number for number, _ in places], np.int64))
 
 
@@ -109,8 +109,8 @@ def compiled_embed(spec: FleetSpec, batch_size: int) -> Callable[[Model, jax.Arr
     """
     shape = (batch_size, spec.spectrogram.bins, spec.spectrogram.piece_frames)
     magnitude = jax.ShapeDtypeStruct(shape, jnp.float32)
-    run = functools.partial(of_magnitudes, spec)
-    return traced(run, f"embed {spec}", fleet_model.abstract_model(spec), magnitude)
+    run = functools.partial(embed_magnitudes, spec)
+    return cached_jit(run, f"embed {spec}", fleet_model.abstract_model(spec), magnitude)
 
 
 def embed(spec: FleetSpec, model: Model, crops: jax.Array) -> dict[str, jax.Array]:
@@ -118,18 +118,18 @@ def embed(spec: FleetSpec, model: Model, crops: jax.Array) -> dict[str, jax.Arra
 
     One STFT serves all variants and both heights.
     """
-    return of_magnitudes(spec, model, features.magnitudes(features.as_float(crops), spec.spectrogram))
+    return embed_magnitudes(spec, model, features.magnitudes(features.as_float(crops), spec.spectrogram))
 
 
-def of_magnitudes(spec: FleetSpec, model: Model, magnitude: jax.Array) -> dict[str, jax.Array]:
+def embed_magnitudes(spec: FleetSpec, model: Model, magnitude: jax.Array) -> dict[str, jax.Array]:
     """The embeddings of pieces given as |STFT|: (b, f, t) -> {variant: (b, d) of unit length}."""
     pieces = {
         height: features.pieces(magnitude, height, spec.spectrogram).astype(spec.precision)
-        for height in {variants.height_of(variant) for variant in spec.variants}
+        for height in {variants.piece_height(variant) for variant in spec.variants}
     }
     return {
         variant: heads.normalise(
-            variants.embed(fleet_model.backbone(spec, model, variant), pieces[variants.height_of(variant)])
+            variants.embed(fleet_model.backbone(spec, model, variant), pieces[variants.piece_height(variant)])
         )
         for variant in spec.variants
     }

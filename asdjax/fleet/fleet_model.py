@@ -57,14 +57,14 @@ class FleetSpec(NamedTuple):
         return tuple(group for group in self.frozen if group != "arcface")
 
 
-def precision_of(config: Config) -> str:
+def choose_precision(config: Config) -> str:
     """What networks compute in here: as configured, or the device's usual one."""
     if config.train.precision == "auto":
         return "bfloat16" if hardware.on_accelerator() else "float32"
     return config.train.precision
 
 
-def spec_of(config: Config, classes: int, trainable: tuple[str, ...]) -> FleetSpec:
+def make_spec(config: Config, classes: int, trainable: tuple[str, ...]) -> FleetSpec:
     """The spec of a fleet over so many classes that trains these groups."""
     margin = config.arcface
     return FleetSpec(
@@ -72,13 +72,13 @@ def spec_of(config: Config, classes: int, trainable: tuple[str, ...]) -> FleetSp
         width=config.width,
         running_variance=config.normalisation.running_variance,
         trainable=trainable,
-        spectrogram=features.spectrogram_of(config),
+        spectrogram=features.make_spectrogram(config),
         head=HeadSpec(config.loss, classes, margin.subcentres, margin.margin_radians, margin.scale),
         max_weight=config.mixup.max_weight,
         labels=config.mixup.labels,
         batch_size=config.train.batch_size,
         sgd=Sgd(config.optimizer.momentum, config.optimizer.weight_decay, config.optimizer.clip_norm),
-        precision=precision_of(config),
+        precision=choose_precision(config),
         steps_per_dispatch=config.train.steps_per_dispatch or (50 if hardware.on_accelerator() else 1),
     )
 
@@ -102,14 +102,14 @@ def initial_model(spec: FleetSpec, seed: int, task: str) -> Model:
     model = Model(*({v: initialise.fill(arrays[v], seed, task, v) for v in spec.variants} for arrays in shapes))
     for statistics in model.statistics.values():
         if SCALE in statistics:
-            statistics[SCALE] = jnp.float32(heads.head_of(spec.head).first_scale)
+            statistics[SCALE] = jnp.float32(heads.make_head(spec.head).first_scale)
     return model
 
 
 def abstract_model(spec: FleetSpec) -> Model:
     """A model's shapes and types."""
     centres = {CENTRES: jax.ShapeDtypeStruct((spec.head.centres, EMBEDDING), jnp.float32)}
-    scale = {SCALE: jax.ShapeDtypeStruct((), jnp.float32)} if heads.head_of(spec.head).rescaled else {}
+    scale = {SCALE: jax.ShapeDtypeStruct((), jnp.float32)} if heads.make_head(spec.head).rescaled else {}
     backbones = {variant: declare(spec, variant) for variant in spec.variants}
     return Model(
         {variant: backbone.parameters | centres for variant, backbone in backbones.items()},
@@ -123,7 +123,7 @@ def declare(spec: FleetSpec, variant: str) -> variants.Backbone:
     return variants.declare(
         variant,
         frames=spec.spectrogram.piece_frames,
-        c_in=spec.spectrogram.channels(variants.height_of(variant)),
+        c_in=spec.spectrogram.channels(variants.piece_height(variant)),
         width=spec.width,
         dtype=jnp.dtype(spec.precision),
         running=variants.RunningAverages(spec.frozen_backbone, spec.running_variance),
@@ -145,25 +145,25 @@ class FleetState(NamedTuple):
     velocity: dict[str, optax.OptState]
 
 
-def begin(spec: FleetSpec, model: Model) -> FleetState:
+def init_state(spec: FleetSpec, model: Model) -> FleetState:
     """The state at a phase's first step: the model as given, no velocity yet, frozen leaves without one."""
     trainable, frozen, velocity = {}, {}, {}
     for variant, arrays in model.parameters.items():
         trainable[variant], frozen[variant] = optimizer.partition(arrays, spec.trainable)
-        velocity[variant] = optimizer.velocity_of(spec.sgd).init(trainable[variant])
+        velocity[variant] = optimizer.make_optimizer(spec.sgd).init(trainable[variant])
     return FleetState(trainable, frozen, model.statistics, velocity)
 
 
 def abstract_state(spec: FleetSpec) -> FleetState:
     """A state's shapes and types."""
-    return jax.eval_shape(functools.partial(begin, spec), abstract_model(spec))
+    return jax.eval_shape(functools.partial(init_state, spec), abstract_model(spec))
 
 
-def model_of(state: FleetState) -> Model:
+def get_model(state: FleetState) -> Model:
     """All that was learned, whether it still trains or not."""
     return Model({v: {**state.trainable[v], **state.frozen[v]} for v in state.trainable}, state.statistics)
 
 
-def stacked(states: Sequence[FleetState]) -> FleetState:
+def stack_states(states: Sequence[FleetState]) -> FleetState:
     """States of as many tasks as one of leading axis (m,), on the host."""
     return jax.tree.map(lambda *leaves: np.stack(leaves), *states)

@@ -17,12 +17,12 @@ from typing import Any, Self, TextIO
 from tensorboardX import SummaryWriter
 
 from asdjax.runtime.files import replace_text
-from asdjax.runtime.progress import say
+from asdjax.runtime.progress import log
 
 FILE = "metrics.jsonl"
 
 
-class Journal:
+class MetricLog:
     """A task's metrics.jsonl and, a folder for each phase, tensorboard/.
 
     Nothing is touched before `begin`, which comes before a phase's first row.
@@ -62,7 +62,7 @@ class Journal:
         # from the step on that is purged, TensorBoard leaves out what earlier files say
         self._tensorboard = SummaryWriter(str(self._folder / "tensorboard" / phase), flush_secs=10, purge_step=step + 1)
         if damaged > 1:
-            say(f"{self.path}: {damaged} damaged lines dropped")
+            log(f"{self.path}: {damaged} damaged lines dropped")
         if step or len(kept) < len(rows):
             self.event("resumed", phase, step)
 

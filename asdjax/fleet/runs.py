@@ -17,7 +17,7 @@ class Run(NamedTuple):
     folder: Path
 
 
-def runs_of(config: Config, workdir: Path, tasks: Sequence[Task]) -> list[Run]:
+def list_runs(config: Config, workdir: Path, tasks: Sequence[Task]) -> list[Run]:
     """Every task with every seed: W/<task>, with several seeds W/<task>@<seed>."""
     several = len(config.seed) > 1
     runs = []

@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from asdjax.config import loading
-from asdjax.config.fields import Config, default, fields_of
-from asdjax.data.access import Recording, digests_of
+from asdjax.config.fields import Config, default_config, flatten_fields
+from asdjax.data.access import Recording, compute_digests
 from asdjax.data.tasks import Task
 from asdjax.errors import InputError
 from asdjax.fleet import checkpoints
 from asdjax.fleet.runs import Run
-from asdjax.runtime.files import replace_text, sealed, unsealed
+from asdjax.runtime.files import add_checksum, replace_text, verify_checksum
 
 FILE = "task.json"
 
 
-class Manifest(NamedTuple):
+class TrainingManifest(NamedTuple):
     """What task.json holds: classes; clips as `_clips` lists them; settings as `_settings` does, none where the file is
     of a time before they were kept."""
 
@@ -36,8 +36,8 @@ def save(config: Config, run: Run, recordings: Sequence[Recording]) -> None:
     samples, and the settings that it is trained by."""
     run.folder.mkdir(parents=True, exist_ok=True)
     digests = {clip.path: recording.sha256 for clip, recording in zip(run.task.clips, recordings, strict=True)}
-    content = Manifest(run.task.classes, _clips(run.task, digests), _settings(config, run))
-    replace_text(run.folder / FILE, json.dumps(sealed(content._asdict()), indent=1) + "\n")
+    content = TrainingManifest(run.task.classes, _clips(run.task, digests), _settings(config, run))
+    replace_text(run.folder / FILE, json.dumps(add_checksum(content._asdict()), indent=1) + "\n")
 
 
 def require_same(config: Config, run: Run, digests: Mapping[Path, str]) -> None:
@@ -68,7 +68,7 @@ def require_same(config: Config, run: Run, digests: Mapping[Path, str]) -> None:
 
 
 def _require_settings(file: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    defaults = json.loads(json.dumps(fields_of(default())))
+    defaults = json.loads(json.dumps(flatten_fields(default_config())))
     differing = [
         f"{field} (trained with {before.get(field, defaults.get(field))!r}, now {value!r})"
         for field, value in now.items()
@@ -85,12 +85,12 @@ def require_same_training(config: Config, workdir: Path, runs: Sequence[Run]) ->
     """`require_same` of all runs, before any store is changed for them."""
     known = [run for run in runs if (run.folder / FILE).exists() or _lines_of(run)]
     tasks = {run.task.name: run.task for run in known}
-    digests = {name: digests_of(config, workdir, task.clips) for name, task in tasks.items()}
+    digests = {name: compute_digests(config, workdir, task.clips) for name, task in tasks.items()}
     for run in known:
         require_same(config, run, digests[run.task.name])
 
 
-def digest_of(folder: Path) -> str:
+def digest_manifest(folder: Path) -> str:
     """Return a digest of the classes and clips in a fleet's task.json."""
     manifest = _read(folder / FILE)
     return _digest(manifest.classes, manifest.clips)
@@ -110,7 +110,7 @@ def _require_checkpoints_of(run: Run, digests: Mapping[Path, str]) -> None:
     for line in _lines_of(run):
         now = _digest(run.task.classes, _clips(run.task, digests))
         with contextlib.suppress(checkpoints.Damaged):  # said where it is loaded
-            origin = checkpoints.origin_of(line, checkpoints.steps(line)[-1])
+            origin = checkpoints.read_origin(line, checkpoints.steps(line)[-1])
             if origin and origin.clips != now:
                 raise InputError(
                     f"{run.folder / FILE}: no such file, and {line} was trained on other clips than are there now; "
@@ -118,11 +118,11 @@ def _require_checkpoints_of(run: Run, digests: Mapping[Path, str]) -> None:
                 )
 
 
-def _read(file: Path) -> Manifest:
+def _read(file: Path) -> TrainingManifest:
     try:
-        content = unsealed(file.read_text())
+        content = verify_checksum(file.read_text())
         classes = tuple(tuple(of_class) for of_class in content["classes"])
-        return Manifest(classes, dict(content["clips"]), dict(content.get("settings", {})))
+        return TrainingManifest(classes, dict(content["clips"]), dict(content.get("settings", {})))
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{file}: expected a record of training clips ({error}); remove it and run asdjax train again, which "

@@ -15,7 +15,7 @@ Spans = list[tuple[float, float]]
 """Begin and end, in seconds or whatever is being covered."""
 
 
-class Pieces(NamedTuple):
+class TimedPieces(NamedTuple):
     """A clip's pieces: when each begins and ends, in seconds, and its score, (p,) each."""
 
     begin: np.ndarray
@@ -25,10 +25,10 @@ class Pieces(NamedTuple):
     def above(self, threshold: float) -> Spans:
         """The seconds of the pieces whose score lies above a threshold, joined where they touch."""
         above = self.score > threshold
-        return joined(zip(self.begin[above].tolist(), self.end[above].tolist(), strict=True))
+        return join_spans(zip(self.begin[above].tolist(), self.end[above].tolist(), strict=True))
 
 
-def joined(spans: Iterable[tuple[float, float]]) -> Spans:
+def join_spans(spans: Iterable[tuple[float, float]]) -> Spans:
     """Spans in order, (begin, end) each, as few as cover the same."""
     out: Spans = []
     for begin, end in spans:
@@ -39,10 +39,10 @@ def joined(spans: Iterable[tuple[float, float]]) -> Spans:
     return out
 
 
-def pieces_of(samples: int, score: np.ndarray, spectrogram: Spectrogram, stride_frames: int) -> Pieces:
+def time_pieces(samples: int, score: np.ndarray, spectrogram: Spectrogram, stride_frames: int) -> TimedPieces:
     """The pieces of a clip of so many samples with their scores (p,): piece k begins at frame k * stride and lasts
     `piece_frames`, or to the end of the clip."""
     frame_seconds = spectrogram.hop_samples / spectrogram.sample_rate_hz
     begin = np.array(embed.piece_starts(samples, spectrogram, stride_frames)) * frame_seconds
     end = np.minimum(begin + spectrogram.piece_frames * frame_seconds, samples / spectrogram.sample_rate_hz)
-    return Pieces(begin, end, score)
+    return TimedPieces(begin, end, score)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from asdjax.inference import knn
-from asdjax.inference.bank import Bank, Scoring, oversampled
+from asdjax.inference.bank import Bank, Scoring, oversample
 
 
 class Neighbours(NamedTuple):
@@ -119,7 +119,7 @@ BACKENDS: dict[str, Backend] = {
 }
 
 
-def scorer_of(bank: Bank, scoring: Scoring) -> Scorer:
+def make_scorer(bank: Bank, scoring: Scoring) -> Scorer:
     """What scores pieces that the bank does not hold, as the settings say."""
     of = [BACKENDS[scoring.backend](part, scoring) for part in _parts(bank, scoring)]
     return Scorer(tuple(_lent(of) if scoring.backend == "knn_density" else of))
@@ -154,7 +154,7 @@ def scores_within(bank: Bank, scoring: Scoring) -> np.ndarray:
     for fold in range(min(CROSS_FOLDS, len(clips))):
         left_out = clips[fold::CROSS_FOLDS]
         rows = np.isin(bank.clips[:, 0], left_out)
-        distance[rows] = scorer_of(bank.without(left_out), scoring)(bank.vectors[rows])
+        distance[rows] = make_scorer(bank.without(left_out), scoring)(bank.vectors[rows])
     return distance
 
 
@@ -164,7 +164,7 @@ def _knn_within(queries: Bank, part: Bank, scoring: Scoring) -> np.ndarray:
 
 def _parts(bank: Bank, scoring: Scoring) -> Sequence[Bank]:
     """The banks of which the nearest counts: one, or one a domain; with synthetic pieces, if any are asked for."""
-    filled = oversampled(bank, scoring.smote_ratio)
+    filled = oversample(bank, scoring.smote_ratio)
     if scoring.bank != "either_domain":
         return (filled,)
     return tuple(filled.of_domain(target=target) for target in (False, True))

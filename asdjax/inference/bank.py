@@ -58,7 +58,7 @@ class Bank(NamedTuple):
         return Bank(*(field[rows] for field in self))
 
 
-def bank_of(clips: Sequence[Clip], members: Sequence[int], embedded: Embeddings, variant: str) -> Bank:
+def make_bank(clips: Sequence[Clip], members: Sequence[int], embedded: Embeddings, variant: str) -> Bank:
     """The pieces of some clips, given by number, as one model embeds them."""
     rows = np.flatnonzero(np.isin(embedded.clip, members))
     clip = embedded.clip[rows]
@@ -66,26 +66,26 @@ def bank_of(clips: Sequence[Clip], members: Sequence[int], embedded: Embeddings,
     return Bank(np.asarray(embedded.vectors[variant][rows]), np.stack([clip, clip], axis=1), is_target[clip])
 
 
-def group_of(clip: Clip, bank: str) -> tuple[str | None, ...]:
+def bank_group(clip: Clip, bank: str) -> tuple[str | None, ...]:
     """What clips that share a bank have in common: machine type and section; the domain too where `bank` is
     "same_domain"."""
     return (clip.machine, clip.section, clip.domain if bank == "same_domain" else None)
 
 
-def grouped(clips: Sequence[Clip], bank: str) -> dict[tuple[str | None, ...], list[int]]:
+def group_clips(clips: Sequence[Clip], bank: str) -> dict[tuple[str | None, ...], list[int]]:
     """Numbers of the clips that share a bank, by `group_of`."""
     groups: dict[tuple[str | None, ...], list[int]] = {}
     for number, clip in enumerate(clips):
-        groups.setdefault(group_of(clip, bank), []).append(number)
+        groups.setdefault(bank_group(clip, bank), []).append(number)
     return groups
 
 
-def grouping_of(bank: str) -> str:
+def bank_grouping(bank: str) -> str:
     """What to give `grouped` for the banks as they are: "either_domain" has one for each domain."""
     return "same_domain" if bank == "either_domain" else bank
 
 
-def oversampled(bank: Bank, ratio: float) -> Bank:
+def oversample(bank: Bank, ratio: float) -> Bank:
     """The bank with synthetic target pieces, until there are `ratio` times as many as source pieces: SMOTE.
 
     Each lies at a random point between a target piece and one of its nearest others, brought back to unit length

@@ -7,8 +7,8 @@ import numpy as np
 
 from asdjax.data.clips import Clip
 from asdjax.fleet.embed import Embeddings
-from asdjax.inference.backends import scorer_of, scores_within
-from asdjax.inference.bank import Scoring, bank_of, grouped
+from asdjax.inference.backends import make_scorer, scores_within
+from asdjax.inference.bank import Scoring, group_clips, make_bank
 
 
 class ClipScores(NamedTuple):
@@ -38,12 +38,12 @@ def score_clips(
 ) -> ClipScores:
     """Score every clip against the training pieces of its own machine type and section."""
     scores = ClipScores({}, {})
-    groups = grouped(train_clips, scoring.bank)
-    banks = {key: bank_of(train_clips, members, train, variant) for key, members in groups.items()}
-    for key, members in grouped(test_clips, scoring.bank).items():
+    groups = group_clips(train_clips, scoring.bank)
+    banks = {key: make_bank(train_clips, members, train, variant) for key, members in groups.items()}
+    for key, members in group_clips(test_clips, scoring.bank).items():
         if key in banks:
-            queries = bank_of(test_clips, members, test, variant)
-            distance = scorer_of(banks[key], scoring)(queries.vectors)
+            queries = make_bank(test_clips, members, test, variant)
+            distance = make_scorer(banks[key], scoring)(queries.vectors)
             scores.test.update(_of_clips(distance, queries.clips[:, 0], test_clips, scoring))
     for bank in banks.values():
         scores.train.update(_of_clips(scores_within(bank, scoring), bank.clips[:, 0], train_clips, scoring))

@@ -14,13 +14,13 @@ from asdjax.evaluation import results
 from asdjax.fleet import embed
 from asdjax.fleet.fleet_model import FleetSpec, Model
 from asdjax.inference import ensembles
-from asdjax.inference.anomalous_seconds import Pieces, Spans, pieces_of
+from asdjax.inference.anomalous_seconds import Spans, TimedPieces, time_pieces
 from asdjax.inference.bank import Scoring
 from asdjax.inference.clip_scores import pooled
 from asdjax.inference.ensembles import Scale
 from asdjax.inference.loaded_evaluation import Checkpoint, Evaluation, Loaded, Member
-from asdjax.inference.thresholds import Threshold, Thresholds, threshold_of
-from asdjax.runtime.progress import say
+from asdjax.inference.thresholds import Threshold, Thresholds, find_threshold
+from asdjax.runtime.progress import log
 
 PIECES_AT_ONCE = 3
 """Embedded in one call: a 10 s clip has nine pieces, and what is padded is computed for nothing."""
@@ -35,12 +35,12 @@ class Part(NamedTuple):
     members: Sequence[Member]
 
 
-class Verdict(NamedTuple):
+class ClipResult(NamedTuple):
     """What a detector says of a clip: score, threshold, and its pieces with theirs."""
 
     score: float
     threshold: float
-    pieces: Pieces
+    pieces: TimedPieces
 
     @property
     def anomalous(self) -> bool:
@@ -62,15 +62,15 @@ class Detector(NamedTuple):
     spectrogram: features.Spectrogram
     stride_frames: int
 
-    def judge(self, samples: np.ndarray) -> Verdict:
+    def judge(self, samples: np.ndarray) -> ClipResult:
         """Score a clip int16 (s,) of any length that has a piece; raises InputError where the score is not finite."""
         of_members = [distances for part in self.parts for distances in self._distances(part, samples)]
         clip = np.mean([float(scale(np.array([pooled(pieces, self.scoring)]))[0]) for pieces, scale in of_members])
         scores = np.mean([scale(pieces.astype(np.float64)) for pieces, scale in of_members], axis=0)
         if not np.isfinite([clip, *scores]).all():
             raise InputError(f"expected a finite score, got {clip}; evaluate another checkpoint or with larger banks")
-        pieces = pieces_of(len(samples), scores, self.spectrogram, self.stride_frames)
-        return Verdict(float(clip), self.threshold.value, pieces)
+        pieces = time_pieces(len(samples), scores, self.spectrogram, self.stride_frames)
+        return ClipResult(float(clip), self.threshold.value, pieces)
 
     def _distances(self, part: Part, samples: np.ndarray) -> list[tuple[np.ndarray, Scale]]:
         embedded = embed.embed_clips(
@@ -122,10 +122,10 @@ class Opened(NamedTuple):
         clip = Clip(Path("clip"), self.machine, section, "test", domain, None)
         parts = [self._part(*checkpoint, clip) for checkpoint in self.checkpoints]
         if domain and not field:
-            say(f"--domain {domain}: of no effect, as config.evaluate.bank and .threshold_per do not ask for it")
+            log(f"--domain {domain}: of no effect, as config.evaluate.bank and .threshold_per do not ask for it")
         evaluate = self.config.evaluate
-        limit = threshold_of(clip, self.limits, evaluate.threshold_per)
-        spectrogram = features.spectrogram_of(self.config)
+        limit = find_threshold(clip, self.limits, evaluate.threshold_per)
+        spectrogram = features.make_spectrogram(self.config)
         return Detector(parts, Scoring.of(self.config), limit, spectrogram, evaluate.stride_frames)
 
     def _part(self, checkpoint: Checkpoint, loaded: Loaded, clip: Clip) -> Part:
@@ -145,7 +145,7 @@ def open_detector(
     loaded = open_system(evaluation, system, machine)
     domains = {of_place for known, of_place in loaded.places if known == section and of_place}
     if domain is None and len(domains) > 1 and _by_domain(loaded.config) == "threshold_per":
-        say(
+        log(
             "no --domain: the threshold of the whole section decides; --domain source or target takes that domain's own"
         )
     detector = loaded.detector(section, domain)
@@ -180,7 +180,7 @@ def _chosen(systems: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]],
     name = system or (ensembles.ALL_SEEDS if ensembles.ALL_SEEDS in usable else ensembles.ALL)
     if name not in usable and name in systems and "by_seed" in systems[name]:
         first, *others = (f"{name}@{seed}" for seed in systems[name]["by_seed"])
-        say(f"--system {name}: taking {first}; there are {', '.join(others)} too")
+        log(f"--system {name}: taking {first}; there are {', '.join(others)} too")
         name = first
     if name not in usable:
         raise InputError(f"--system {name}: expected one of {', '.join(usable)}")

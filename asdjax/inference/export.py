@@ -110,7 +110,7 @@ def _made_in(folder: Path, out: Path) -> Iterator[Path]:
 
 
 def _samples(config: Config, seconds: float) -> int:
-    spectrogram = features.spectrogram_of(config)
+    spectrogram = features.make_spectrogram(config)
     samples = round(seconds * spectrogram.sample_rate_hz) if math.isfinite(seconds) else 0
     if samples < spectrogram.least_samples:
         least = spectrogram.least_samples / spectrogram.sample_rate_hz

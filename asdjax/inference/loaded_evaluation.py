@@ -23,8 +23,8 @@ from asdjax.evaluation import results
 from asdjax.fleet import checkpoints, fleet_model
 from asdjax.fleet.fleet_model import FleetSpec, Model
 from asdjax.inference import stored_embeddings
-from asdjax.inference.backends import Scorer, scorer_of
-from asdjax.inference.bank import Scoring, bank_of, group_of, grouped
+from asdjax.inference.backends import Scorer, make_scorer
+from asdjax.inference.bank import Scoring, bank_group, group_clips, make_bank
 from asdjax.inference.ensembles import SCALES, Scale
 from asdjax.inference.stored_embeddings import Checkpointed
 from asdjax.training import optimizer
@@ -70,14 +70,14 @@ class Checkpoint(NamedTuple):
 
     def load(self) -> Loaded:
         """Read the models; raises InputError where they are gone or damaged, or were trained again since."""
-        spec = fleet_model.spec_of(self.config, self.classes, optimizer.GROUPS)
+        spec = fleet_model.make_spec(self.config, self.classes, optimizer.GROUPS)
         model = restored(spec, self.workdir / self.name, self.step, self.digest)
         return Loaded(spec._replace(variants=self.variants), model)
 
     def is_there(self) -> bool:
         """Return whether the step is still there; raises InputError where another model has taken its place."""
         try:
-            found = checkpoints.digest_of(self.workdir / self.name, self.step)
+            found = checkpoints.read_digest(self.workdir / self.name, self.step)
         except checkpoints.Damaged:
             return False
         if found != self.digest:
@@ -87,7 +87,7 @@ class Checkpoint(NamedTuple):
     def bank_for(self, clip: Clip) -> list[int]:
         """The numbers of the training clips that a clip is held against; none where there is no such bank."""
         how = self.config.evaluate.bank
-        return grouped(self.kept.bank.clips, how).get(group_of(clip, how), [])
+        return group_clips(self.kept.bank.clips, how).get(bank_group(clip, how), [])
 
     def members(self, clip: Clip, ensemble: str) -> list[Member]:
         """The models as they score a clip that has a bank, with what an ensemble of this kind averages of them."""
@@ -95,7 +95,7 @@ class Checkpoint(NamedTuple):
         return [
             Member(
                 variant,
-                scorer_of(bank_of(bank.clips, numbers, bank.pieces, variant), scoring),
+                make_scorer(make_bank(bank.clips, numbers, bank.pieces, variant), scoring),
                 SCALES[ensemble](self.kept.scores_of(variant, clip.machine)),
             )
             for variant in self.variants

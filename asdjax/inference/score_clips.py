@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from asdjax.config.fields import Config
-from asdjax.data.access import decoding_of
+from asdjax.data.access import make_decoding
 from asdjax.data.audio import decode, read_header
 from asdjax.errors import InputError
-from asdjax.inference.detector import Detector, Verdict
+from asdjax.inference.detector import ClipResult, Detector
 from asdjax.runtime.paths import given
-from asdjax.runtime.progress import say
+from asdjax.runtime.progress import log
 
 STDIN = "-"
 
@@ -38,7 +38,7 @@ def score_all(
         except InputError as error:
             failed += 1
             named = "" if clip in str(error) else f"{clip}: "
-            say(f"asdjax score: {named}{error}")
+            log(f"asdjax score: {named}{error}")
             continue
         if head_due and not show(head):
             break
@@ -79,9 +79,9 @@ def _records() -> Iterator[bytes]:
 
 def _decoded(config: Config, detector: Detector, clip: Path) -> np.ndarray:
     """Decode a clip that has a piece to samples int16 (s,), and say what is odd about its file."""
-    samples = decode(clip, decoding_of(config))
+    samples = decode(clip, make_decoding(config))
     for caution in read_header(clip).cautions:
-        say(f"asdjax score: {clip}: warning: {caution}")
+        log(f"asdjax score: {clip}: warning: {caution}")
     least = detector.spectrogram.least_samples
     if len(samples) < least:
         rate = detector.spectrogram.sample_rate_hz
@@ -92,13 +92,13 @@ def _decoded(config: Config, detector: Detector, clip: Path) -> np.ndarray:
     return samples
 
 
-def _as_line(clip: str, verdict: Verdict) -> str:
+def _as_line(clip: str, verdict: ClipResult) -> str:
     seconds = ", ".join(f"{begin:.1f}-{end:.1f}" for begin, end in verdict.seconds) or "-"
     decision = "anomaly" if verdict.anomalous else "normal"
     return _LINE.format(decision=decision, score=verdict.score, seconds=seconds, clip=clip)
 
 
-def _as_json(clip: str, verdict: Verdict) -> str:
+def _as_json(clip: str, verdict: ClipResult) -> str:
     return json.dumps(
         {
             "clip": clip,

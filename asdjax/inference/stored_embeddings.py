@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from asdjax.data.access import Recorded
+from asdjax.data.access import RecordedClips
 from asdjax.data.clips import Clip
 from asdjax.errors import InputError
 from asdjax.fleet.embed import Embeddings
 from asdjax.inference.clip_scores import ClipScores
-from asdjax.runtime.files import replace_text, sealed, sha256_of, unsealed
+from asdjax.runtime.files import add_checksum, replace_text, sha256_of, verify_checksum
 
 FOLDER = "embeddings"
 _PARTS = ("bank", "test")
@@ -56,7 +56,7 @@ def save(
     folder: Path,
     run: str,
     line: str,
-    recorded: Mapping[str, Recorded],
+    recorded: Mapping[str, RecordedClips],
     pieces: Mapping[str, Embeddings],
     scores: Mapping[str, ClipScores],
 ) -> None:
@@ -79,7 +79,7 @@ def save(
         for part in _PARTS
     }
     listed["files"] = {str(file.relative_to(home)): sha256_of(file) for file in sorted(home.glob("*/*.npy"))}
-    replace_text(home / "clips.json", json.dumps(sealed(listed), indent=0) + "\n")
+    replace_text(home / "clips.json", json.dumps(add_checksum(listed), indent=0) + "\n")
 
 
 def load(evaluation: Path, run: str, line: str, variants: Sequence[str]) -> Checkpointed:
@@ -101,7 +101,7 @@ def load(evaluation: Path, run: str, line: str, variants: Sequence[str]) -> Chec
 
 def _listed(file: Path) -> dict[str, Any]:
     try:
-        return unsealed(file.read_text())
+        return verify_checksum(file.read_text())
     except ValueError as error:
         raise ValueError(f"{file.name}: {error}") from error
 

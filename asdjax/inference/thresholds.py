@@ -30,7 +30,7 @@ GROUPS: dict[str, Callable[[Clip | ScoredClip], Group]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rule:
+class ThresholdRule:
     """How thresholds are fitted: the fields of `config.evaluate` with these names after `threshold_`."""
 
     per: str = "machine"
@@ -57,7 +57,7 @@ class Threshold(NamedTuple):
 Thresholds = Mapping[Group, Threshold]
 
 
-def fit_all(training: Mapping[Clip, float], rule: Rule) -> dict[Group, Threshold]:
+def fit_all(training: Mapping[Clip, float], rule: ThresholdRule) -> dict[Group, Threshold]:
     """Fit a threshold for each group of training clips to their scores.
 
     With thresholds per domain there is one for each whole section too. It decides clips of a domain that is unknown or
@@ -78,7 +78,7 @@ def _grouped(training: Mapping[Clip, float], per: str) -> dict[Group, list[float
 
 
 def _of_domain(
-    group: Group, groups: Mapping[Group, list[float]], sections: Mapping[Group, Threshold], rule: Rule
+    group: Group, groups: Mapping[Group, list[float]], sections: Mapping[Group, Threshold], rule: ThresholdRule
 ) -> Threshold:
     """Fit a domain's threshold to its own clips; to few ones with the help of the section's other domain, if it can."""
     machine, section, _ = group
@@ -90,7 +90,7 @@ def _of_domain(
     return fit_scaled(groups[group], others[0], rule.percentile)
 
 
-def threshold_of(clip: Clip | ScoredClip, limits: Thresholds, per: str) -> Threshold:
+def find_threshold(clip: Clip | ScoredClip, limits: Thresholds, per: str) -> Threshold:
     """The threshold that decides a clip; raises InputError where no training clip of its group had a score."""
     group = GROUPS[per](clip)
     if group not in limits and per == "section_domain":

@@ -7,7 +7,7 @@ from jax.typing import DTypeLike
 from asdjax.models import layers
 from asdjax.models.layers import EMBEDDING, ConvNorm
 from asdjax.models.ops import pooling
-from asdjax.runtime.per_platform import Forms
+from asdjax.runtime.per_platform import PerPlatform
 
 # expansion, channels, repeats, stride of the first, kernel (Tan & Le 2019, Table 1)
 STAGES = (
@@ -36,7 +36,7 @@ def _materialised(x: jax.Array) -> jax.Array:
 
 _materialised.defvjp(lambda x: (jax.lax.optimization_barrier(x), None), lambda _, gradient: (gradient,))
 
-GATED = Forms(_as_it_is, _materialised, _as_it_is)
+GATED = PerPlatform(_as_it_is, _materialised, _as_it_is)
 """The map that a gate is read off and multiplied with: a GPU's is materialised."""
 
 

@@ -50,7 +50,7 @@ class Head(NamedTuple):
     rescaled: Callable[[jax.Array, Labels, jax.Array], jax.Array] | None = None
 
 
-def head_of(spec: HeadSpec) -> Head:
+def make_head(spec: HeadSpec) -> Head:
     """The head by its name.
 
     Raises InputError where AdaCos would scale by nothing: it takes sqrt(2) log(centres - 1).

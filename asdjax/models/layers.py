@@ -16,17 +16,17 @@ from jax.typing import DTypeLike
 from asdjax.models.ops import convolution, depthwise, normalisation, pooling, sums
 from asdjax.models.ops.convolution import Size
 from asdjax.models.ops.normalisation import Activation, linear, prelu
-from asdjax.runtime.per_platform import Forms
+from asdjax.runtime.per_platform import PerPlatform
 
-POINTWISE = Forms(convolution.pointwise_conv, convolution.pointwise_conv_in_parts, convolution.conv)
-OF_ONE_CHANNEL = Forms(convolution.conv_of_rows, convolution.banded_product, convolution.conv)
-DENSE = Forms(convolution.tapped_conv, convolution.banded_product, convolution.conv)
-DEPTHWISE = Forms(depthwise.shifted_products, depthwise.padded_shifts, depthwise.grouped_conv)
-MAX_POOL = Forms(pooling.max_pool_by_axes, pooling.max_pool_by_axes, pooling.max_pool)
-NORMALISED = Forms(
+POINTWISE = PerPlatform(convolution.pointwise_conv, convolution.pointwise_conv_in_parts, convolution.conv)
+OF_ONE_CHANNEL = PerPlatform(convolution.conv_of_rows, convolution.banded_product, convolution.conv)
+DENSE = PerPlatform(convolution.tapped_conv, convolution.banded_product, convolution.conv)
+DEPTHWISE = PerPlatform(depthwise.shifted_products, depthwise.padded_shifts, depthwise.grouped_conv)
+MAX_POOL = PerPlatform(pooling.max_pool_by_axes, pooling.max_pool_by_axes, pooling.max_pool)
+NORMALISED = PerPlatform(
     normalisation.normalised_then_activated, normalisation.normalised, normalisation.normalised_then_activated
 )
-SUMS = Forms(sums.sums, sums.sums_in_stages, sums.sums)
+SUMS = PerPlatform(sums.sums, sums.sums_in_stages, sums.sums)
 
 EMBEDDING = 128
 """Width of every variant's embedding (report, Table 1)."""
@@ -51,7 +51,7 @@ class _ByPlatform(nnx.Module):
     def __init__(self) -> None:
         self.deterministic = False  # which `eval()` turns on, as it does a dropout's
 
-    def _computed(self, forms: Forms, *arrays: jax.Array) -> jax.Array:
+    def _computed(self, forms: PerPlatform, *arrays: jax.Array) -> jax.Array:
         if self.deterministic:
             return jax.lax.platform_dependent(*arrays, cpu=forms.cpu, tpu=forms.tpu, default=forms.gpu)
         return forms.here()(*arrays)
@@ -65,8 +65,8 @@ class _Convolution(_ByPlatform):
         self.kernel = nnx.Param(kernel)
         self.stride = stride
 
-    def _convolved(self, x: jax.Array, kernel: jax.Array, forms: Forms) -> jax.Array:
-        strided = Forms(*(functools.partial(form, stride=self.stride) for form in forms))
+    def _convolved(self, x: jax.Array, kernel: jax.Array, forms: PerPlatform) -> jax.Array:
+        strided = PerPlatform(*(functools.partial(form, stride=self.stride) for form in forms))
         return self._computed(strided, x, convolution.met(kernel, (x.shape[1], x.shape[2]), self.stride))
 
 

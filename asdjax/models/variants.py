@@ -47,7 +47,7 @@ class RunningAverages(NamedTuple):
 ALL_MOVE = RunningAverages()
 
 
-def height_of(variant: str) -> int:
+def piece_height(variant: str) -> int:
     """Rows of the pieces that a variant looks at: 1024 or 512."""
     return int(variant.rsplit("_", 1)[1])
 
@@ -64,7 +64,7 @@ def declare(
     """Return a backbone whose arrays are shapes only; `initialise.fill` makes them real."""
     backbone, _ = variant.rsplit("_", 1)
 
-    model = BACKBONES[backbone](height_of(variant), frames, c_in, width=width, dtype=dtype)
+    model = BACKBONES[backbone](piece_height(variant), frames, c_in, width=width, dtype=dtype)
     for group in running.frozen:
         getattr(model, group).eval()
     model.set_attributes(layers.BatchNorm, unbiased=running.variance == "unbiased")

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from asdjax.config.fields import default
+from asdjax.config.fields import default_config
 from asdjax.fleet import fleet_model
 from asdjax.fleet.embed import embed_clips, piece_starts
 from asdjax.fleet.fleet_model import FleetSpec
 from asdjax.perf.bench_step import CLIP_SAMPLES, clips
-from asdjax.perf.measure import Timing, clocked, in_turn, ratio
+from asdjax.perf.measure import RepeatTiming, clocked, in_turn, ratio
 from asdjax.perf.torch_peer import TorchPeer
 from asdjax.runtime import hardware
 
@@ -21,7 +21,7 @@ def measure(spec: FleetSpec, peer: TorchPeer | None, repeats: int | None) -> dic
 
     With a counterpart, the rate of the fastest of its ways, and the least ratio to any.
     """
-    settings = default().evaluate
+    settings = default_config().evaluate
     model = fleet_model.initial_model(spec, 0, "bench")
     samples = clips()[: ON_ACCELERATOR if hardware.on_accelerator() else ON_CPU]
     pieces = len(samples) * len(piece_starts(CLIP_SAMPLES, spec.spectrogram, settings.stride_frames))
@@ -38,7 +38,7 @@ def measure(spec: FleetSpec, peer: TorchPeer | None, repeats: int | None) -> dic
         peer.ask("prepare", variants=list(spec.variants), batch=settings.batch_size, way=way)
         theirs = peer.way("embed", pieces=pieces, batch=settings.batch_size)
         rounds.append(in_turn({OURS: clocked(run), TORCH: theirs}, repeats))
-    ours = Timing(tuple(seconds for times in rounds for seconds in times[OURS].seconds))
+    ours = RepeatTiming(tuple(seconds for times in rounds for seconds in times[OURS].seconds))
     return {
         **_rates(ours, pieces, len(samples)),
         "torch_pieces_per_s": max(times[TORCH].per_second(pieces) for times in rounds),
@@ -46,9 +46,9 @@ def measure(spec: FleetSpec, peer: TorchPeer | None, repeats: int | None) -> dic
     }
 
 
-def _rates(timing: Timing, pieces: int, clips: int) -> dict[str, Any]:
+def _rates(timing: RepeatTiming, pieces: int, clips: int) -> dict[str, Any]:
     return {
         "pieces_per_s": timing.per_second(pieces),
         "clips_per_s": timing.per_second(clips),
-        "batch": default().evaluate.batch_size,
+        "batch": default_config().evaluate.batch_size,
     }

@@ -8,7 +8,7 @@ from asdjax.perf.other_work import OtherWork
 from asdjax.perf.torch_peer import TorchPeer
 
 
-class Record(dict[str, Any]):
+class BenchRecord(dict[str, Any]):
     """{"device", "versions"}, to add figures to: made when measuring begins."""
 
     def __init__(self, peer: TorchPeer | None = None) -> None:

@@ -14,16 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from asdjax.config.fields import Config, default
+from asdjax.config.fields import Config, default_config
 from asdjax.fleet import fleet_model
 from asdjax.fleet.fleet_model import FleetSpec
 from asdjax.perf import hlo, step_costs, traffic
 from asdjax.runtime import hardware
 from asdjax.training import batches, optimizer, sampler
 from asdjax.training import step as train_step
-from asdjax.training.audio_feed import waves_of
+from asdjax.training.audio_feed import make_waves
 from asdjax.training.batches import Audio
-from asdjax.training.step import Turn
+from asdjax.training.step import DispatchArgs
 
 CLASSES, CLIPS, CLIP_SAMPLES = 6, 192, 160_000
 """One machine type's sections, and so many clips of 10 s: 61 MB, more than a cache holds."""
@@ -36,44 +36,44 @@ def clips() -> list[np.ndarray]:
     return list(noise)
 
 
-def config_of(variants: Sequence[str], batch: int, width: float) -> Config:
+def make_bench_config(variants: Sequence[str], batch: int, width: float) -> Config:
     """The report's settings for these variants, of no recordings in particular."""
-    config = default()
+    config = default_config()
     config.data.root = ()
     config.variants, config.train.batch_size, config.width = tuple(variants), batch, width
-    config.parallel.stacked = 1
+    config.parallel.fleets_per_program = 1
     return config
 
 
-def spec_of(variants: Sequence[str], batch: int, width: float) -> FleetSpec:
+def make_bench_spec(variants: Sequence[str], batch: int, width: float) -> FleetSpec:
     """Of the report's settings for these variants."""
-    return fleet_model.spec_of(config_of(variants, batch, width), CLASSES, optimizer.GROUPS)
+    return fleet_model.make_spec(make_bench_config(variants, batch, width), CLASSES, optimizer.GROUPS)
 
 
-class Inputs(NamedTuple):
+class StepInputs(NamedTuple):
     """What a step is given besides its state and turn, of all tasks of a stack: plan and keys (m, v)."""
 
     mesh: Mesh
     audio: Audio
-    plan: sampler.Plan
+    plan: sampler.SamplingTable
     keys: jax.Array
 
 
-def inputs_of(spec: FleetSpec, tasks: int = 1) -> Inputs:
+def make_inputs(spec: FleetSpec, tasks: int = 1) -> StepInputs:
     """The clips on the device, each task's own, and what is drawn from them."""
     mesh = hardware.data_meshes(len(jax.devices()))[0]
     frames = spec.spectrogram.frames(CLIP_SAMPLES)
     class_of_clip = np.repeat(np.arange(CLASSES), CLIPS // CLASSES)
-    plan = sampler.plan(class_of_clip.tolist(), [False] * CLIPS, [frames] * CLIPS, list(range(CLASSES)))
-    keys = jnp.stack([sampler.streams(0, f"bench {i}", spec.variants, "phase1") for i in range(tasks)])
-    waves = waves_of(clips() * tasks)
-    return Inputs(mesh, *hardware.replicated((waves, sampler.stacked([plan] * tasks), keys), mesh))
+    plan = sampler.make_table(class_of_clip.tolist(), [False] * CLIPS, [frames] * CLIPS, list(range(CLASSES)))
+    keys = jnp.stack([sampler.make_keys(0, f"bench {i}", spec.variants, "phase1") for i in range(tasks)])
+    waves = make_waves(clips() * tasks)
+    return StepInputs(mesh, *hardware.replicated((waves, sampler.stack_tables([plan] * tasks), keys), mesh))
 
 
 class SignalStage:
     """The first part of a step: draw, cut, mix, transform, standardise."""
 
-    def __init__(self, spec: FleetSpec, inputs: Inputs) -> None:
+    def __init__(self, spec: FleetSpec, inputs: StepInputs) -> None:
         plan, keys = jax.tree.map(lambda leaf: leaf[0], (inputs.plan, inputs.keys))
         make = jax.jit(functools.partial(_pieces, spec))
         self._make = functools.partial(make, inputs.audio, plan, keys)
@@ -91,7 +91,9 @@ class SignalStage:
         return perf_counter() - begun
 
 
-def _pieces(spec: FleetSpec, audio: Audio, plan: sampler.Plan, keys: jax.Array, step: jax.Array) -> list[jax.Array]:
+def _pieces(
+    spec: FleetSpec, audio: Audio, plan: sampler.SamplingTable, keys: jax.Array, step: jax.Array
+) -> list[jax.Array]:
     return batches.make_pieces(spec, audio, batches.draw_batches(spec, plan, keys, step))
 
 
@@ -105,9 +107,11 @@ class Step:
 
     def __init__(self, spec: FleetSpec, tasks: int = 1) -> None:
         hardware.processor()  # that counts FLOPs: not found missing only after minutes of compiling
-        self.spec, self.tasks, self._inputs = spec, tasks, inputs_of(spec, tasks)
-        self._done, self._rate = 0, default().optimizer.learning_rate
-        state = fleet_model.stacked([fleet_model.begin(spec, fleet_model.initial_model(spec, 0, "bench"))] * tasks)
+        self.spec, self.tasks, self._inputs = spec, tasks, make_inputs(spec, tasks)
+        self._done, self._rate = 0, default_config().optimizer.learning_rate
+        state = fleet_model.stack_states(
+            [fleet_model.init_state(spec, fleet_model.initial_model(spec, 0, "bench"))] * tasks
+        )
         self._state = hardware.replicated(state, self._inputs.mesh)
         begun = perf_counter()
         steps = cast(jax.stages.Wrapped, train_step.compiled_steps(spec, self._inputs.mesh))
@@ -121,10 +125,12 @@ class Step:
         self.memory = step_costs.memory_of(self._program)
         self.signal = SignalStage(spec, self._inputs)
 
-    def _turn(self, steps: int) -> Turn:
+    def _turn(self, steps: int) -> DispatchArgs:
         size = self.spec.steps_per_dispatch
         first = jnp.full(self.tasks, self._done, jnp.int32)
-        return Turn(jnp.int32(steps), first, first + steps, jnp.full((self.tasks, size), self._rate, jnp.float32))
+        return DispatchArgs(
+            jnp.int32(steps), first, first + steps, jnp.full((self.tasks, size), self._rate, jnp.float32)
+        )
 
     def recompile(self, options: Mapping[str, str | bool]) -> hlo.Program:
         """With these options of XLA's; what runs from here on."""

@@ -14,23 +14,23 @@ import numpy as np
 import soundfile
 
 from asdjax import features
-from asdjax.config.fields import default
+from asdjax.config.fields import default_config
 from asdjax.data.audio import Decoding
 from asdjax.data.clips import Clip
 from asdjax.data.layouts import read_corpus
 from asdjax.data.store import WaveStore, open_store
-from asdjax.features import spectrogram_of
-from asdjax.perf.bench_record import Record
+from asdjax.features import make_spectrogram
+from asdjax.perf.bench_record import BenchRecord
 from asdjax.perf.measure import Way, clocked, in_turn, rate, ratio
-from asdjax.runtime.progress import say
-from asdjax.runtime.threads import cores, in_order
+from asdjax.runtime.progress import log
+from asdjax.runtime.threads import cores, map_in_threads
 
 MACHINE = "fan"
 ALL_CORES = "all cores"
 OURS, CROPS = f"store build, {ALL_CORES}", f"crops from the store, {ALL_CORES}"
 
 
-class Size(NamedTuple):
+class StoreSize(NamedTuple):
     """Clips written, seconds of each, crops cut from them."""
 
     clips: int = 1_000
@@ -38,21 +38,21 @@ class Size(NamedTuple):
     crops: int = 20_000
 
 
-FULL = Size()
+FULL = StoreSize()
 
 
-def bench(repeats: int | None, size: Size = FULL) -> dict[str, Any]:
+def bench(repeats: int | None, size: StoreSize = FULL) -> dict[str, Any]:
     """Everything that the JSON holds: clips a second of each way to read them, ours over it, and crops a second.
 
     Rivals run in one thread, as they do by themselves, and on all cores, as ours does.
     """
     with tempfile.TemporaryDirectory() as folder:
-        say(f"writing {size.clips:,} clips of {size.seconds} s to {folder}")
+        log(f"writing {size.clips:,} clips of {size.seconds} s to {folder}")
         root = Path(folder)
         clips = _corpus(root, size)
         paths = [clip.path for clip in clips]
-        say("reading them in turn")
-        record = Record()
+        log("reading them in turn")
+        record = BenchRecord()
         with redirect_stderr(StringIO()), _stored(root, clips) as store:  # of their progress
             times = in_turn(
                 {
@@ -74,9 +74,9 @@ def bench(repeats: int | None, size: Size = FULL) -> dict[str, Any]:
         return record.so_far()
 
 
-def _corpus(root: Path, size: Size) -> tuple[Clip, ...]:
+def _corpus(root: Path, size: StoreSize) -> tuple[Clip, ...]:
     """One machine type in the layout of 2021, of noise."""
-    rate_hz = default().signal.sample_rate_hz
+    rate_hz = default_config().signal.sample_rate_hz
     samples = size.seconds * rate_hz
     folder = root / "corpus" / MACHINE / "train"
     folder.mkdir(parents=True)
@@ -100,7 +100,7 @@ def _built(root: Path, clips: tuple[Clip, ...]) -> None:
 
 
 def _opened(folder: Path, clips: tuple[Clip, ...]) -> WaveStore:
-    return open_store(folder, MACHINE, clips, Decoding(default().signal.sample_rate_hz))
+    return open_store(folder, MACHINE, clips, Decoding(default_config().signal.sample_rate_hz))
 
 
 def _rivals(name: str, read: Callable[[Path], object], paths: Sequence[Path]) -> dict[str, Way]:
@@ -111,15 +111,15 @@ def _rivals(name: str, read: Callable[[Path], object], paths: Sequence[Path]) ->
             read(path)
 
     def on_all_cores() -> None:
-        for _ in in_order(functools.partial(read, path) for path in paths):
+        for _ in map_in_threads(functools.partial(read, path) for path in paths):
             pass
 
     return {name: clocked(one_by_one), f"{name}, {ALL_CORES}": clocked(on_all_cores)}
 
 
-def _crops(store: WaveStore, size: Size) -> Way:
+def _crops(store: WaveStore, size: StoreSize) -> Way:
     """Crops from the memory map by all cores, each copied into a batch."""
-    spectrogram = spectrogram_of(default())
+    spectrogram = make_spectrogram(default_config())
     samples = [store.samples(i) for i in range(len(store))]
     generator = np.random.default_rng(0)
     clip = generator.integers(len(store), size=size.crops).tolist()
@@ -128,7 +128,7 @@ def _crops(store: WaveStore, size: Size) -> Way:
     workers = cores()
 
     def cut(worker: int) -> None:
-        out = np.empty((default().train.batch_size, spectrogram.piece_samples), np.int16)
+        out = np.empty((default_config().train.batch_size, spectrogram.piece_samples), np.int16)
         for i in range(worker, size.crops, workers):
             start = features.first_sample(frame[i], spectrogram)
             out[i % len(out)] = features.crop(samples[clip[i]], start, spectrogram.piece_samples)

@@ -7,23 +7,23 @@ from typing import Any, NamedTuple
 from asdjax.config.fields import VARIANTS, Config
 from asdjax.errors import InputError
 from asdjax.perf import bench_embed, device_limits, step_profile, torch_peer
-from asdjax.perf.bench_record import Record
-from asdjax.perf.bench_step import Step, config_of, spec_of
+from asdjax.perf.bench_record import BenchRecord
+from asdjax.perf.bench_step import Step, make_bench_config, make_bench_spec
 from asdjax.perf.device_limits import Peak
-from asdjax.perf.measure import LEAST_REPEATS, Timing, in_turn, ratio
+from asdjax.perf.measure import LEAST_REPEATS, RepeatTiming, in_turn, ratio
 from asdjax.perf.torch_loader import loader_rate, require_loader
 from asdjax.perf.torch_peer import TorchPeer
-from asdjax.perf.workload import work_of
+from asdjax.perf.workload import make_work
 from asdjax.runtime import hardware
-from asdjax.runtime.progress import say
+from asdjax.runtime.progress import log
 from asdjax.runtime.threads import cores
-from asdjax.training.grouping import evenly
+from asdjax.training.grouping import split_evenly
 
 FLEET = "fleet"
 OURS = "asdjax"
 
 
-class Request(NamedTuple):
+class BenchRequest(NamedTuple):
     """What to measure: variants by name, `fleet` for all six in one program; batches, where empty the usual ones;
     turns, where None as many as time allows; how many machine types to stack in one program, beside one alone; and the
     folder for traces of the programs, None for none."""
@@ -37,19 +37,19 @@ class Request(NamedTuple):
     width: float = 1.0
 
 
-def bench(request: Request) -> Iterator[dict[str, Any]]:
+def bench(request: BenchRequest) -> Iterator[dict[str, Any]]:
     """Everything that the JSON holds, each time that it has grown, as minutes lie between; in the end it is `complete`.
 
     Raises InputError where the PyTorch counterpart or a profile is asked for and cannot be had.
     """
-    precision = spec_of(VARIANTS, 1, request.width).precision
+    precision = make_bench_spec(VARIANTS, 1, request.width).precision
     if request.traces:
         step_profile.require_traceable()
     with torch_peer.wanted(request.against_torch, cores()) as peer:
         if peer and set(request.subjects) != {FLEET}:
             require_loader(peer)
-        record = Record(peer)
-        say("measuring what the device could do at most")
+        record = BenchRecord(peer)
+        log("measuring what the device could do at most")
         peak = device_limits.peak(precision)
         record["device"] |= {"precision": precision, **peak._asdict()}
         record |= {"complete": False, "variants": {}, FLEET: None}
@@ -71,7 +71,7 @@ class Subject(NamedTuple):
 
     name: str
     members: tuple[str, ...]
-    request: Request
+    request: BenchRequest
     peer: TorchPeer | None
     peak: Peak
 
@@ -104,11 +104,11 @@ def _measured(subject: Subject, figures: dict[str, Any]) -> Iterator[None]:
     figures |= {"batch": largest, **by_batch[str(largest)]}
     if peer:
         figures["ratio"] = min(of_batch["ratio"] for of_batch in by_batch.values())
-    say(f"{subject.name}: embedding")
-    figures["embed"] = bench_embed.measure(spec_of(members, largest, request.width), peer, request.repeats)
+    log(f"{subject.name}: embedding")
+    figures["embed"] = bench_embed.measure(make_bench_spec(members, largest, request.width), peer, request.repeats)
     yield
     if peer and len(members) == 1:
-        say(f"{subject.name}: PyTorch with a DataLoader")
+        log(f"{subject.name}: PyTorch with a DataLoader")
         figures["torch_loader"] = loader_rate(peer, members[0], min(batches), request.repeats)
         yield
 
@@ -116,20 +116,20 @@ def _measured(subject: Subject, figures: dict[str, Any]) -> Iterator[None]:
 def _batch(subject: Subject, batch: int, figures: dict[str, Any]) -> Iterator[None]:
     """Beside the first of PyTorch's ways, then stacked, then beside its others, which may take minutes to compile."""
     name, members, request, peer, _ = subject
-    say(f"{name}, batch {batch}: compiling, then measuring")
-    step = Step(spec_of(members, batch, request.width))
+    log(f"{name}, batch {batch}: compiling, then measuring")
+    step = Step(make_bench_spec(members, batch, request.width))
     signal = in_turn({"signal": step.signal.run}, request.repeats or LEAST_REPEATS)["signal"]
     case = Case(subject, batch, step, signal.median)
     measured = _against(case, peer, figures) if peer else _alone(case, figures)
     next(measured)
     yield
     if request.stacked > 1:
-        say(f"{name}, batch {batch}, {request.stacked} machine types stacked: compiling, then measuring")
+        log(f"{name}, batch {batch}, {request.stacked} machine types stacked: compiling, then measuring")
         figures["stacked"] = _stacked(step, members, batch, request)
         yield
     yield from measured
     if request.traces:
-        say(f"{name}, batch {batch}: compiling again, then tracing")
+        log(f"{name}, batch {batch}: compiling again, then tracing")
         figures["profile"] = step_profile.of(step, request.traces / name / str(batch))
         yield
 
@@ -141,12 +141,12 @@ def _alone(case: Case, figures: dict[str, Any]) -> Iterator[None]:
 
 def _run_h(config: Config, figures: dict[str, Any]) -> float:
     """Hours of phase 1 and one strategy of 2021's seven machine types, at this rate."""
-    work = work_of(config)
-    sizes = [evenly(len(fleets), config.parallel.stacked) for fleets in work.kinds]
+    work = make_work(config)
+    sizes = [split_evenly(len(fleets), config.parallel.fleets_per_program) for fleets in work.kinds]
     return work.steps_in_turn(sizes, rows=1) * figures["ms_per_step"] / 3.6e6
 
 
-def _stacked(alone: Step, members: Sequence[str], batch: int, request: Request) -> dict[str, Any]:
+def _stacked(alone: Step, members: Sequence[str], batch: int, request: BenchRequest) -> dict[str, Any]:
     """Several machine types in one program, in turn with one, whose time in these turns is `alone`; `ratio` is of their
     samples a second."""
     step = Step(alone.spec, request.stacked)
@@ -163,8 +163,8 @@ def _stacked(alone: Step, members: Sequence[str], batch: int, request: Request) 
         "alone": _spread_ms(times["alone"]),
         "ratio": request.stacked * ratio(times["stacked"], times["alone"]),
     }
-    config = config_of(members, batch, request.width)
-    config.parallel.stacked = request.stacked
+    config = make_bench_config(members, batch, request.width)
+    config.parallel.fleets_per_program = request.stacked
     return {**figures, "run_h": _run_h(config, figures)}
 
 
@@ -185,7 +185,7 @@ def _against(case: Case, peer: TorchPeer, figures: dict[str, Any]) -> Iterator[N
             "ratio": ratio(times[OURS], times[way]),
         }
         least = min(of_way["ratio"] for of_way in theirs.values())
-        figures |= {**_figures(case, Timing(tuple(ours))), "ratio": least, "torch": theirs}
+        figures |= {**_figures(case, RepeatTiming(tuple(ours))), "ratio": least, "torch": theirs}
         yield
 
 
@@ -199,7 +199,7 @@ def _require_same_size(step: Step, theirs: dict[str, int], width: float) -> None
             )
 
 
-def _figures(case: Case, timing: Timing) -> dict[str, Any]:
+def _figures(case: Case, timing: RepeatTiming) -> dict[str, Any]:
     subject, batch, step, signal_s = case
     flops_per_s = step.flops / timing.median
     bytes_per_s = step.traffic / timing.median
@@ -217,7 +217,7 @@ def _figures(case: Case, timing: Timing) -> dict[str, Any]:
         "compile_s": step.compile_s,
         "signal_share": signal_s / timing.median,
     }
-    return {**figures, "run_h": _run_h(config_of(subject.members, batch, subject.request.width), figures)}
+    return {**figures, "run_h": _run_h(make_bench_config(subject.members, batch, subject.request.width), figures)}
 
 
 def _memory(step: Step) -> dict[str, int]:
@@ -225,7 +225,7 @@ def _memory(step: Step) -> dict[str, int]:
     return {"arguments": step.memory.arguments, "temporaries": step.memory.temporaries}
 
 
-def _spread_ms(timing: Timing) -> dict[str, Any]:
+def _spread_ms(timing: RepeatTiming) -> dict[str, Any]:
     """Milliseconds a step: the median, and the least and the most."""
     return {
         "ms_per_step": 1e3 * timing.median,

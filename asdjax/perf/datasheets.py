@@ -32,6 +32,6 @@ _DATASHEETS = {
 a device together (NVLink, else PCIe; a TPU's inter-chip links)."""
 
 
-def of_kind(kind: str) -> Datasheet | None:
+def find_datasheet(kind: str) -> Datasheet | None:
     """The data sheet of a `jax.Device.device_kind`, where one is known."""
     return next((sheet for name, sheet in _DATASHEETS.items() if kind.endswith(name)), None)

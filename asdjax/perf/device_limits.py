@@ -30,7 +30,7 @@ class Peak(NamedTuple):
 
 def peak(precision: str) -> Peak:
     """The data sheet's figures for bfloat16 on known accelerators, else what a product and a copy reach here."""
-    sheet = datasheets.of_kind(jax.devices()[0].device_kind)
+    sheet = datasheets.find_datasheet(jax.devices()[0].device_kind)
     if sheet and precision == "bfloat16":
         return Peak(sheet.flops_per_s, sheet.bytes_per_s, "data sheet")
     return Peak(_product_rate(precision), _copy_rate(), "measured")

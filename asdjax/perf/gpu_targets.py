@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 
 from asdjax.errors import InputError, reason_of
-from asdjax.perf.datasheets import Datasheet, of_kind
+from asdjax.perf.datasheets import Datasheet, find_datasheet
 
 MOST_OF_A_HOST = 8
 """Which NVLink joins."""
@@ -102,7 +102,7 @@ def memory_bytes(sheet: Datasheet) -> float:
 
 
 def _described(gpu: Gpu) -> str:
-    sheet = of_kind(gpu.kind)
+    sheet = find_datasheet(gpu.kind)
     assert sheet is not None
     major, minor = gpu.capability
     shared, shared_of_block = gpu.shared_kib

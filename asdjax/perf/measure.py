@@ -14,7 +14,7 @@ Way = Callable[[int], float]
 """Runs something so many times; returns the seconds that took."""
 
 
-class Timing(NamedTuple):
+class RepeatTiming(NamedTuple):
     """Seconds of one run, one value a repeat."""
 
     seconds: tuple[float, ...]
@@ -29,7 +29,7 @@ class Timing(NamedTuple):
         return things / self.median
 
 
-def in_turn(ways: Mapping[str, Way], repeats: int | None = None) -> dict[str, Timing]:
+def in_turn(ways: Mapping[str, Way], repeats: int | None = None) -> dict[str, RepeatTiming]:
     """Each way's time, all taking turns.
 
     A turn is as many runs as take SECONDS_A_TURN, after one or two that do not count: while another's turn lasted,
@@ -44,7 +44,7 @@ def in_turn(ways: Mapping[str, Way], repeats: int | None = None) -> dict[str, Ti
         for name, way in ways.items():
             way(min(2, runs[name]))
             taken[name].append(way(runs[name]) / runs[name])
-    return {name: Timing(tuple(seconds)) for name, seconds in taken.items()}
+    return {name: RepeatTiming(tuple(seconds)) for name, seconds in taken.items()}
 
 
 def _runs_a_turn(way: Way) -> int:
@@ -71,12 +71,12 @@ def clocked(run: Callable[[], object]) -> Way:
     return way
 
 
-def ratio(ours: Timing, theirs: Timing) -> float:
+def ratio(ours: RepeatTiming, theirs: RepeatTiming) -> float:
     """How many times as fast ours is: the median over repeats of each pair of turns, which saw the same machine."""
     return median(their / our for our, their in zip(ours.seconds, theirs.seconds, strict=True))
 
 
-def rate(timing: Timing, things: float) -> dict[str, Any]:
+def rate(timing: RepeatTiming, things: float) -> dict[str, Any]:
     """Things a second of a run that gets so many done: the median, and the least and the most."""
     return {
         "per_s": timing.per_second(things),

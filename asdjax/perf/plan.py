@@ -6,8 +6,8 @@ from typing import Any
 from asdjax.config.fields import Config
 from asdjax.fleet import fleet_model
 from asdjax.perf.planned_step import Cost, as_json, cost_of
-from asdjax.perf.targets import Target, target_of
-from asdjax.perf.workload import work_of
+from asdjax.perf.targets import Target, parse_target
+from asdjax.perf.workload import make_work
 from asdjax.runtime import hardware
 from asdjax.training.audio_feed import audio_bytes
 from asdjax.training.grouping import stack_size
@@ -18,16 +18,16 @@ def plan(config: Config, devices: str) -> dict[str, Any]:
 
     Raises InputError where they cannot be planned for here, and where the compiler refuses the step.
     """
-    target = target_of(devices)
-    work = work_of(config)
-    devices_of_row = len(target.devices) // config.parallel.tasks_at_once
+    target = parse_target(devices)
+    work = make_work(config)
+    devices_of_row = len(target.devices) // config.parallel.device_groups
     config = copy.deepcopy(config)
     with hardware.compiling_for(target.platform, target.memory_bytes):
         audio = audio_bytes(work.lengths)
         sizes = [stack_size(config, len(fleets), max(1, devices_of_row), audio) for fleets in work.kinds]
-        config.parallel.stacked = max(sizes)
-        cost, precision = cost_of(config, work, target), fleet_model.precision_of(config)
-    in_turn = work.steps_in_turn(sizes, config.parallel.tasks_at_once)
+        config.parallel.fleets_per_program = max(sizes)
+        cost, precision = cost_of(config, work, target), fleet_model.choose_precision(config)
+    in_turn = work.steps_in_turn(sizes, config.parallel.device_groups)
     return {
         "devices": {"name": target.name, "kind": target.kind, "number": len(target.devices), "hosts": target.hosts},
         "fleet": {
@@ -36,8 +36,8 @@ def plan(config: Config, devices: str) -> dict[str, Any]:
             "precision": precision,
             "batch_size": config.train.batch_size,
             "batch_per_device": config.train.batch_size // devices_of_row,
-            "stacked": config.parallel.stacked,
-            "tasks_at_once": config.parallel.tasks_at_once,
+            "stacked": config.parallel.fleets_per_program,
+            "tasks_at_once": config.parallel.device_groups,
         },
         "work": {
             "origin": work.origin,

@@ -28,12 +28,12 @@ from asdjax.perf.hlo import Instruction, Program
 from asdjax.perf.targets import Target
 from asdjax.perf.workload import Work
 from asdjax.runtime import hardware, jax_setup
-from asdjax.runtime.progress import say
+from asdjax.runtime.progress import log
 from asdjax.training import audio_feed, optimizer, sampler
 from asdjax.training import step as train_step
 from asdjax.training.batches import Audio
-from asdjax.training.phases import phase1_plan
-from asdjax.training.step import Turn
+from asdjax.training.phases import make_phase1_table
+from asdjax.training.step import DispatchArgs
 
 _COMPILERS = {"cpu": "jaxlib", "gpu": "jax-cuda13-pjrt", "tpu": "libtpu"}
 """The package that compiles for a platform."""
@@ -73,7 +73,7 @@ def cost_of(config: Config, work: Work, target: Target) -> Cost:
     """
     hardware.processor()  # that counts FLOPs: not found missing only after minutes of compiling
     jax.config.update("jax_enable_compilation_cache", False)  # what is compiled for other devices cannot be read back
-    mesh = hardware.data_meshes(config.parallel.tasks_at_once, target.devices)[0]
+    mesh = hardware.data_meshes(config.parallel.device_groups, target.devices)[0]
     hardware.require_divisible(config.train.batch_size, mesh)
     call = call_of(config, work, target, mesh)
     steps = cast(jax.stages.Wrapped, train_step.compiled_steps(call.spec, mesh))
@@ -82,10 +82,10 @@ def cost_of(config: Config, work: Work, target: Target) -> Cost:
     file = cache / f"{_digest(lowered.as_text(), target)}.json" if cache else None
     found = _read(file) if file else None
     if found is None:
-        say(f"compiling for {target.name}, which may take minutes")
+        log(f"compiling for {target.name}, which may take minutes")
         found = _compiled(lowered, call, target, mesh.size)
         if file:
-            jax_setup.keep(file, json.dumps(as_json(found)).encode())
+            jax_setup.write_private(file, json.dumps(as_json(found)).encode())
     return found
 
 
@@ -113,7 +113,7 @@ class Call(NamedTuple):
     """A spec's step, and the shapes that training would call it with."""
 
     spec: FleetSpec
-    arguments: tuple[Any, Audio, sampler.Plan, jax.Array, Turn]
+    arguments: tuple[Any, Audio, sampler.SamplingTable, jax.Array, DispatchArgs]
 
     def waiting_bytes(self, devices: int) -> int:
         """Of each device's part of the crops that wait there for the next dispatches, as training/feed.py has it."""
@@ -123,8 +123,8 @@ class Call(NamedTuple):
 
 def call_of(config: Config, work: Work, target: Target, mesh: Mesh) -> Call:
     """The step as training would call it."""
-    stacked = config.parallel.stacked
-    spec = fleet_model.spec_of(config, len(work.task.classes), optimizer.GROUPS)
+    stacked = config.parallel.fleets_per_program
+    spec = fleet_model.make_spec(config, len(work.task.classes), optimizer.GROUPS)
     audio = _audio(config, spec, work, stacked, target, mesh)
     if isinstance(audio, features.Crops):
         spec = spec._replace(steps_per_dispatch=len(audio.samples))
@@ -165,7 +165,7 @@ def _digest(program: str, target: Target) -> str:
     """Of what a compiled program depends on, but for the libraries that a GPU's compiler calls."""
     settings = {name: environ.get(name, "") for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")}
     compiler = _version(_COMPILERS[target.platform])
-    return jax_setup.digest_of(target.name, target.kind, compiler, settings, program)
+    return jax_setup.digest_program(target.name, target.kind, compiler, settings, program)
 
 
 def _version(package: str) -> str:
@@ -177,17 +177,17 @@ def _version(package: str) -> str:
 
 def _inputs(
     spec: FleetSpec, audio: Audio, work: Work, stacked: int, mesh: Mesh
-) -> tuple[Any, Audio, sampler.Plan, jax.Array, Turn]:
+) -> tuple[Any, Audio, sampler.SamplingTable, jax.Array, DispatchArgs]:
     """What the step is given, as shapes on the mesh: state, audio, plan, keys, turn."""
     state = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct((stacked, *leaf.shape), leaf.dtype), fleet_model.abstract_state(spec)
     )
     frames = [spec.spectrogram.frames(length) for length in work.lengths]
-    plan = phase1_plan(work.task, frames)
-    keys = jnp.stack([sampler.streams(0, "plan", spec.variants, "phase1")] * stacked)
+    plan = make_phase1_table(work.task, frames)
+    keys = jnp.stack([sampler.make_keys(0, "plan", spec.variants, "phase1")] * stacked)
     each = jnp.zeros(stacked, jnp.int32)
-    turn = Turn(jnp.int32(0), each, each, jnp.zeros((stacked, spec.steps_per_dispatch), jnp.float32))
-    state, plan, keys, turn = _everywhere((state, sampler.stacked([plan] * stacked), keys, turn), mesh)
+    turn = DispatchArgs(jnp.int32(0), each, each, jnp.zeros((stacked, spec.steps_per_dispatch), jnp.float32))
+    state, plan, keys, turn = _everywhere((state, sampler.stack_tables([plan] * stacked), keys, turn), mesh)
     return state, audio, plan, keys, turn
 
 
@@ -199,7 +199,7 @@ def _audio(config: Config, spec: FleetSpec, work: Work, stacked: int, target: Ta
         )
     clips = [np.broadcast_to(np.int16(0), length) for length in work.lengths] * stacked  # lengths without memory
     if audio_feed.is_resident(config, clips):
-        pages = jax.ShapeDtypeStruct((audio_feed.pages_of(clips), audio_feed.PAGE_SAMPLES), jnp.int16)
+        pages = jax.ShapeDtypeStruct((audio_feed.count_pages(clips), audio_feed.PAGE_SAMPLES), jnp.int16)
         of_clip = jax.ShapeDtypeStruct((len(clips),), jnp.int32)
         return _everywhere(features.Waves(pages, of_clip, of_clip), mesh)  # pyright: ignore[reportArgumentType]
     shape = audio_feed.crops_shape(spec, stacked)

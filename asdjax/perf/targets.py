@@ -46,7 +46,7 @@ class Target(NamedTuple):
         return len({device.process_index for device in self.devices})
 
 
-def target_of(name: str) -> Target:
+def parse_target(name: str) -> Target:
     """The devices called so; to be asked before JAX has begun anything else.
 
     Raises InputError for names that nothing answers to, and where what compiles for them is not here.
@@ -72,7 +72,7 @@ def target_of(name: str) -> Target:
 def _target(name: str, platform: str, devices: Sequence[Any]) -> Target:
     """With the memory that the data sheet tells."""
     kind = devices[0].device_kind
-    sheet = datasheets.of_kind(kind)
+    sheet = datasheets.find_datasheet(kind)
     return Target(name, platform, devices, kind, sheet, sheet.memory_bytes if sheet else None)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import soundfile
 
-from asdjax.config.fields import default
+from asdjax.config.fields import default_config
 from asdjax.errors import InputError
 from asdjax.perf.bench_step import CLASSES, clips
 from asdjax.perf.measure import LEAST_REPEATS, in_turn
@@ -31,7 +31,7 @@ def loader_rate(peer: TorchPeer, variant: str, batch: int, repeats: int | None) 
     with tempfile.TemporaryDirectory() as folder:
         for i, samples in enumerate(clips()):
             path = Path(folder, f"section_{i % CLASSES:02d}_source_train_normal_{i:04d}.wav")
-            soundfile.write(path, samples, default().signal.sample_rate_hz)
+            soundfile.write(path, samples, default_config().signal.sample_rate_hz)
         peer.ask("load", folder=folder, workers=cores())
         timing = in_turn({"loader": peer.way("train_loaded")}, repeats or LEAST_REPEATS)["loader"]
         peer.ask("unload")

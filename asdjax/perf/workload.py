@@ -10,9 +10,9 @@ from asdjax.data.access import open_corpus
 from asdjax.data.audio import converted_length, read_header
 from asdjax.data.clips import Clip, Corpus, Domain
 from asdjax.data.synthetic.machines import MACHINES
-from asdjax.data.tasks import Task, hold_out, tasks_of
-from asdjax.training.grouping import kind_of
-from asdjax.training.phases import lines_of
+from asdjax.data.tasks import Task, hold_out, make_tasks
+from asdjax.training.grouping import group_key
+from asdjax.training.phases import list_lines
 
 _SECTIONS, _SECONDS = 6, 10
 _CLIPS: dict[Domain, int] = {"source": 1000, "target": 3}
@@ -54,20 +54,20 @@ class Work(NamedTuple):
         return max(taken)
 
 
-def work_of(config: Config) -> Work:
+def make_work(config: Config) -> Work:
     """What `config.data.root` holds, or where no such folder is here, what 2021's seven machine types held."""
     roots = [Path(root) for root in config.data.root]
     assumed = not any(root.exists() for root in roots)
     corpus = _like_2021(config) if assumed else open_corpus(config)
-    tasks = tasks_of(corpus, config.data.classes)
+    tasks = make_tasks(corpus, config.data.classes)
     largest = max(tasks, key=lambda task: (len(task.classes), len(task.clips)))
     trained, _ = hold_out(largest, config.train.holdout_fraction)
     rate = config.signal.sample_rate_hz
     lengths = [rate * _SECONDS if assumed else converted_length(read_header(clip.path), rate) for clip in trained.clips]
     kinds: dict[tuple, list[Steps]] = {}
     for task in tasks:
-        of_seeds = len(config.seed) * [tuple(lines_of(config, task).values())]
-        kinds.setdefault(kind_of(config, task), []).extend(of_seeds)
+        of_seeds = len(config.seed) * [tuple(list_lines(config, task).values())]
+        kinds.setdefault(group_key(config, task), []).extend(of_seeds)
     absent = f"{', '.join(config.data.root)} is not here: planned for clips as many and as long as in 2021"
     return Work(
         absent if assumed else ", ".join(config.data.root),

@@ -12,7 +12,7 @@ from asdjax.report.explain import Explanation
 from asdjax.report.figures import Picture
 from asdjax.report.page import Page
 from asdjax.report.piece_scores import Models
-from asdjax.report.report_inputs import HEADLINE, Inputs
+from asdjax.report.report_inputs import HEADLINE, ReportInputs
 from asdjax.runtime.files import replace_text, require_writable
 from asdjax.runtime.progress import track
 
@@ -46,7 +46,7 @@ def report(
     return read.folder / FILE
 
 
-def _explained(workdir: Path, read: Inputs, number: int) -> list[Explanation]:
+def _explained(workdir: Path, read: ReportInputs, number: int) -> list[Explanation]:
     """In the order in which they were chosen."""
     chosen = clip_selection.choose(read.rows, number)
     found = [
@@ -59,11 +59,11 @@ def _explained(workdir: Path, read: Inputs, number: int) -> list[Explanation]:
     return sorted(found, key=lambda one: chosen.index(one.chosen))
 
 
-def _page(read: Inputs, explained: list[Explanation]) -> Page:
+def _page(read: ReportInputs, explained: list[Explanation]) -> Page:
     system = read.results["systems"][HEADLINE]
     known = system["official"] is not None
     models = {fleet.name: Models(fleet, read.config) for fleet in read.fleets}
-    shown = cards.cards(explained, features.spectrogram_of(read.config))
+    shown = cards.cards(explained, features.make_spectrogram(read.config))
     return Page(
         title=f"{', '.join(read.machines)} ({read.results['split']})",
         headline=report_tables.headline(read),
@@ -84,7 +84,7 @@ def _page(read: Inputs, explained: list[Explanation]) -> Page:
     )
 
 
-def _facts(read: Inputs) -> list[tuple[str, str]]:
+def _facts(read: ReportInputs) -> list[tuple[str, str]]:
     """What was trained and judged."""
     at: dict[str, list[str]] = {}
     for fleet in read.fleets:
@@ -102,7 +102,7 @@ def _facts(read: Inputs) -> list[tuple[str, str]]:
     ]
 
 
-def _training(read: Inputs) -> list[tuple[str, Picture]]:
+def _training(read: ReportInputs) -> list[tuple[str, Picture]]:
     return [
         (fleet.name, curves.curves(fleet.name, fleet.told, read.config.variants, fleet.steps))
         for fleet in read.fleets
@@ -110,7 +110,7 @@ def _training(read: Inputs) -> list[tuple[str, Picture]]:
     ]
 
 
-def _seed_note(read: Inputs) -> str:
+def _seed_note(read: ReportInputs) -> str:
     if len(read.seeds) == 1:
         return ""
     return (

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from asdjax.features import Spectrogram
-from asdjax.inference.anomalous_seconds import joined
+from asdjax.inference.anomalous_seconds import join_spans
 from asdjax.report import players, spectrogram_picture
 from asdjax.report.explain import Explanation
 from asdjax.report.figures import ANOMALY, NORMAL, THRESHOLD, Picture, picture
@@ -118,7 +118,7 @@ def _strong(one: Explanation) -> np.ndarray:
 
 def band_names(edges_hz: np.ndarray, of_bands: Sequence[int]) -> str:
     """For people: 0.25–0.5, 1–2 and 3–5 kHz, neighbours as one."""
-    spans = joined((edges_hz[band] / 1000, edges_hz[band + 1] / 1000) for band in of_bands)
+    spans = join_spans((edges_hz[band] / 1000, edges_hz[band + 1] / 1000) for band in of_bands)
     *others, last = [f"{low:g}–{high:g}" for low, high in spans]
     return f"{', '.join(others)} and {last} kHz" if others else f"{last} kHz"
 

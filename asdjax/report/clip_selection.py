@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asdjax.evaluation.clip_table import Row
+from asdjax.evaluation.clip_table import ClipRow
 
 MOST_ANOMALOUS, HIGHEST_NORMAL, LOWEST_ANOMALY = (
     "The most anomalous clips",
@@ -24,11 +24,11 @@ class Chosen(NamedTuple):
     scores of its machine type's training clips."""
 
     group: str
-    row: Row
+    row: ClipRow
     margin: float
 
 
-def choose(rows: Sequence[Row], number: int) -> list[Chosen]:
+def choose(rows: Sequence[ClipRow], number: int) -> list[Chosen]:
     """So many clips of each group, the most extreme first, each clip once.
 
     Scores of different machine types are compared by their margin. Groups that need a label are empty without.
@@ -49,11 +49,11 @@ def choose(rows: Sequence[Row], number: int) -> list[Chosen]:
     return chosen
 
 
-def _margin(row: Row, deviation: Mapping[str, float]) -> float:
+def _margin(row: ClipRow, deviation: Mapping[str, float]) -> float:
     return (row.clip.score - row.threshold) / deviation[row.clip.machine]
 
 
-def _deviations(rows: Sequence[Row]) -> dict[str, float]:
+def _deviations(rows: Sequence[ClipRow]) -> dict[str, float]:
     training: dict[str, list[float]] = {}
     for row in rows:
         if row.split == "train":

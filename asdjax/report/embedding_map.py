@@ -22,7 +22,7 @@ _MOST = 600
 _COLUMNS = 3
 
 
-class Place(NamedTuple):
+class MapPlace(NamedTuple):
     """A clip on the map and where it lies."""
 
     clip: Clip
@@ -33,8 +33,8 @@ class Place(NamedTuple):
 class Map(NamedTuple):
     """Training and test clips of a machine type, and the share of the training clips' variance that each axis has."""
 
-    bank: list[Place]
-    test: list[Place]
+    bank: list[MapPlace]
+    test: list[MapPlace]
     variance: tuple[float, float]
 
 
@@ -69,7 +69,7 @@ def typical_model(models: Models, machine: str, scores: Mapping[Clip, float]) ->
     return max(models.keys, key=agreement)
 
 
-def map_of(models: Models, key: ModelKey, machine: str, shown: Sequence[Clip]) -> Map:
+def make_map(models: Models, key: ModelKey, machine: str, shown: Sequence[Clip]) -> Map:
     """The first two principal axes of the mean embeddings of a machine type's training clips, and where these and
     `shown` test clips lie on them."""
     kept = models.kept(key)
@@ -83,8 +83,8 @@ def map_of(models: Models, key: ModelKey, machine: str, shown: Sequence[Clip]) -
     of_test = axes.transform(clip_means(kept.test, key.variant, test).astype(np.float64)) if test else np.empty((0, 2))
     first, second = np.nan_to_num(axes.explained_variance_ratio_).tolist()
     return Map(
-        [Place(models.bank_clips[i], *at) for i, at in zip(bank, axes.transform(vectors).tolist(), strict=True)],
-        [Place(models.test_clips[i], *at) for i, at in zip(test, of_test.tolist(), strict=True)],
+        [MapPlace(models.bank_clips[i], *at) for i, at in zip(bank, axes.transform(vectors).tolist(), strict=True)],
+        [MapPlace(models.test_clips[i], *at) for i, at in zip(test, of_test.tolist(), strict=True)],
         (first, second),
     )
 
@@ -143,7 +143,7 @@ def _draw_section(axes: Axes, shown: Map, section: str) -> None:
     axes.set_title(label(f"section {section}"))
 
 
-def _scatter(axes: Axes, places: Sequence[Place], look: Look, size: float) -> None:
+def _scatter(axes: Axes, places: Sequence[MapPlace], look: Look, size: float) -> None:
     if not places:
         return
     x, y = [place.x for place in places], [place.y for place in places]

@@ -17,12 +17,12 @@ from asdjax.data.clips import Clip
 from asdjax.errors import InputError
 from asdjax.features import Spectrogram
 from asdjax.fleet import embed
-from asdjax.inference.anomalous_seconds import Pieces, Spans, pieces_of
+from asdjax.inference.anomalous_seconds import Spans, TimedPieces, time_pieces
 from asdjax.report import occlusion
 from asdjax.report.clip_selection import Chosen
 from asdjax.report.occlusion import Pair
 from asdjax.report.piece_scores import ModelKey, Models
-from asdjax.report.report_inputs import Fleet
+from asdjax.report.report_inputs import ReportedFleet
 from asdjax.runtime.progress import progress
 
 SWAPPED_PIECES = 4
@@ -49,7 +49,7 @@ class Explanation(NamedTuple):
 
     chosen: Chosen
     samples: np.ndarray
-    pieces: Pieces
+    pieces: TimedPieces
     bands: Bands
     neighbour: Clip
     neighbour_samples: np.ndarray
@@ -67,7 +67,7 @@ class _Asked(NamedTuple):
     chosen: Chosen
     clip: Clip
     samples: np.ndarray
-    pieces: Pieces
+    pieces: TimedPieces
     neighbour: Clip
     neighbour_samples: np.ndarray
     cosine: float
@@ -75,7 +75,7 @@ class _Asked(NamedTuple):
     highest: np.ndarray
 
 
-def explain(workdir: Path, config: Config, of_fleet: Fleet, chosen: Sequence[Chosen]) -> list[Explanation]:
+def explain(workdir: Path, config: Config, of_fleet: ReportedFleet, chosen: Sequence[Chosen]) -> list[Explanation]:
     """Explain clips of a fleet's machine types.
 
     Raises InputError where the sound of a clip, or the judged checkpoint, is no longer there.
@@ -83,7 +83,7 @@ def explain(workdir: Path, config: Config, of_fleet: Fleet, chosen: Sequence[Cho
     if not chosen:
         return []
     models = Models(of_fleet, config)
-    asked = _asked(workdir, config, models, features.spectrogram_of(config), chosen)
+    asked = _asked(workdir, config, models, features.make_spectrogram(config), chosen)
     vectors = _swapped(of_fleet, [pair for one in asked for pair in one.pairs], config.evaluate.batch_size)
     begins = np.cumsum([0, *(len(one.pairs) for one in asked)])
     return [
@@ -107,7 +107,7 @@ def _asked(
     for one, number, clip, neighbour, (_, cosine) in zip(chosen, numbers, own, neighbours, nearest, strict=True):
         sound, other = samples[clip], samples[neighbour]
         score = models.score(clip, models.vectors_of(number))
-        pieces = pieces_of(len(sound), score, spectrogram, config.evaluate.stride_frames)
+        pieces = time_pieces(len(sound), score, spectrogram, config.evaluate.stride_frames)
         highest = np.sort(np.argsort(-score, kind="stable")[:SWAPPED_PIECES])
         pairs = _pairs(sound, other, highest, spectrogram, config.evaluate.stride_frames)
         out.append(_Asked(one, clip, sound, pieces, neighbour, other, cosine, pairs, highest))
@@ -120,7 +120,7 @@ def _samples(workdir: Path, config: Config, digests: Mapping[Clip, str]) -> dict
     found: dict[Clip, np.ndarray] = {}
     for machine in {clip.machine: None for clip in digests}:
         of_machine = [clip for clip in digests if clip.machine == machine]
-        held = store.samples_of(folder, machine, {clip.path: digests[clip] for clip in of_machine})
+        held = store.load_samples(folder, machine, {clip.path: digests[clip] for clip in of_machine})
         found |= {clip: held[clip.path] for clip in of_machine}
     return found
 
@@ -141,7 +141,7 @@ def _pairs(
     ]
 
 
-def _swapped(of_fleet: Fleet, pairs: Sequence[Pair], batch_size: int) -> Mapping[ModelKey, np.ndarray]:
+def _swapped(of_fleet: ReportedFleet, pairs: Sequence[Pair], batch_size: int) -> Mapping[ModelKey, np.ndarray]:
     """Embeddings (q, n, d) of every model that was judged, at the steps that were judged."""
     vectors: dict[ModelKey, np.ndarray] = {}
     with progress(f"{of_fleet.name} explain", len(of_fleet.checkpoints), "checkpoint") as shown:
@@ -152,7 +152,7 @@ def _swapped(of_fleet: Fleet, pairs: Sequence[Pair], batch_size: int) -> Mapping
                 raise InputError(f"{error}, or report with --clips 0") from None
             for variant, of_variant in occlusion.swapped(spec, model, pairs, batch_size).items():
                 vectors[ModelKey(line, variant)] = of_variant
-            shown.advance()
+            shown.update()
     return vectors
 
 
@@ -161,7 +161,7 @@ def _explanation(models: Models, one: _Asked, vectors: Mapping[ModelKey, np.ndar
     flat = {key: of_model.reshape(-1, shape[-1]) for key, of_model in vectors.items()}
     after = models.score(one.clip, flat).reshape(shape[:2]).mean(axis=0)
     before = float(one.pieces.score[one.highest].mean())
-    edges = occlusion.edges_hz(features.spectrogram_of(models.config))
+    edges = occlusion.edges_hz(features.make_spectrogram(models.config))
     return Explanation(
         one.chosen,
         one.samples,

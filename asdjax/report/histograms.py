@@ -8,13 +8,13 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
-from asdjax.evaluation.clip_table import Row
+from asdjax.evaluation.clip_table import ClipRow
 from asdjax.report.figures import ANOMALY, NORMAL, PURPLE, THRESHOLD, TRAINING, Picture, label, legend_below, picture
 
 _BINS = 24
 
 
-class Kind(NamedTuple):
+class ClipKind(NamedTuple):
     """A class of clips in a histogram: what it is called, its split and label, how its bars look."""
 
     name: str
@@ -25,13 +25,13 @@ class Kind(NamedTuple):
 
 
 KINDS = (
-    Kind("normal", "test", "normal", NORMAL, ""),
-    Kind("anomaly", "test", "anomaly", ANOMALY, "////"),
-    Kind("test clip, label not known", "test", None, PURPLE, ""),
+    ClipKind("normal", "test", "normal", NORMAL, ""),
+    ClipKind("anomaly", "test", "anomaly", ANOMALY, "////"),
+    ClipKind("test clip, label not known", "test", None, PURPLE, ""),
 )
 
 
-def histograms(machine: str, rows: Sequence[Row]) -> Picture:
+def histograms(machine: str, rows: Sequence[ClipRow]) -> Picture:
     """The figure of a machine type's clips, test and training."""
     sections, domains = _places(rows)
     return picture(
@@ -45,14 +45,14 @@ def histograms(machine: str, rows: Sequence[Row]) -> Picture:
     )
 
 
-def _places(rows: Sequence[Row]) -> tuple[list[str], list[str | None]]:
+def _places(rows: Sequence[ClipRow]) -> tuple[list[str], list[str | None]]:
     """The sections and domains of test clips; of training clips where there are no others."""
     shown = [row for row in rows if row.split == "test"] or rows
     domains = sorted({row.clip.domain for row in shown}, key=lambda domain: domain or "")
     return list(dict.fromkeys(row.clip.section for row in shown)), domains
 
 
-def draw(figure: Figure, rows: Sequence[Row]) -> None:
+def draw(figure: Figure, rows: Sequence[ClipRow]) -> None:
     """A machine type's clips on an empty figure, sections below one another, domains side by side."""
     sections, domains = _places(rows)
     grid = figure.subplots(len(sections), len(domains), sharex=True, sharey=True, squeeze=False)
@@ -70,7 +70,7 @@ def draw(figure: Figure, rows: Sequence[Row]) -> None:
     legend_below(figure, 2)
 
 
-def _draw_cell(axes: Axes, section: Sequence[Row], domain: str | None, edges: Sequence[float]) -> None:
+def _draw_cell(axes: Axes, section: Sequence[ClipRow], domain: str | None, edges: Sequence[float]) -> None:
     """A section's test clips of a domain beside its training clips of that domain, or of all where the test clips' is
     not known, as in the evaluation sets from 2022 on."""
     cell = [row for row in section if row.clip.domain == domain]

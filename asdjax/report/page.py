@@ -10,7 +10,7 @@ from asdjax.report.cards import Card
 from asdjax.report.clip_selection import WHY
 from asdjax.report.figures import Picture
 from asdjax.report.report_tables import Counts, Table
-from asdjax.report.sections import Machine
+from asdjax.report.sections import MachineSection
 
 TEMPLATE = "report.html.jinja"
 _OPEN = 3
@@ -35,7 +35,7 @@ class Page(NamedTuple):
     official: str | None
     interval: str | None
     systems: Table | None
-    machines: list[Machine]
+    machines: list[MachineSection]
     limits: Table
     groups: list[Group]
     training: list[tuple[str, Picture]]

@@ -10,11 +10,11 @@ import numpy as np
 
 from asdjax.config.fields import Config
 from asdjax.data.clips import Clip
-from asdjax.inference.bank import group_of
+from asdjax.inference.bank import bank_group
 from asdjax.inference.ensembles import averaged
 from asdjax.inference.loaded_evaluation import Member
 from asdjax.inference.stored_embeddings import Checkpointed, Embedded
-from asdjax.report.report_inputs import Fleet
+from asdjax.report.report_inputs import ReportedFleet
 
 
 class ModelKey(NamedTuple):
@@ -31,7 +31,7 @@ Vectors = Mapping[ModelKey, np.ndarray]
 class Models:
     """A fleet's models, all of which the headline system averages."""
 
-    def __init__(self, fleet: Fleet, config: Config) -> None:
+    def __init__(self, fleet: ReportedFleet, config: Config) -> None:
         self.fleet, self.config = fleet, config
         self.keys = [
             ModelKey(line, variant) for line, checkpoint in fleet.checkpoints.items() for variant in checkpoint.variants
@@ -79,7 +79,7 @@ class Models:
         return np.asarray(part.pieces.vectors[variant][part.pieces.clip == number])
 
     def _members_for(self, clip: Clip) -> dict[ModelKey, Member]:
-        group = group_of(clip, self.config.evaluate.bank)
+        group = bank_group(clip, self.config.evaluate.bank)
         if group not in self._members:
             ensemble = averaged(self.config, len(self.keys))
             self._members[group] = {

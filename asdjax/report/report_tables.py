@@ -3,13 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from asdjax.evaluation.clip_table import Row
+from asdjax.evaluation.clip_table import ClipRow
 from asdjax.evaluation.metrics import Cell, mean_share
-from asdjax.evaluation.results_table import MARKS, as_range, notes, percent, with_spread
-from asdjax.evaluation.results_table import Row as SystemRow
+from asdjax.evaluation.results_table import MARKS, SystemRow, as_range, notes, percent, with_spread
 from asdjax.inference import thresholds
 from asdjax.inference.ensembles import ALL, ALL_SEEDS, TOP, TOP_HELD_OUT
-from asdjax.report.report_inputs import HEADLINE, Inputs
+from asdjax.report.report_inputs import HEADLINE, ReportInputs
 
 _RULES = {
     thresholds.GAMMA: "gamma distribution",
@@ -46,7 +45,7 @@ class Counts(NamedTuple):
     alarms: int
 
 
-def counts(rows: Sequence[Row]) -> Counts:
+def counts(rows: Sequence[ClipRow]) -> Counts:
     """Over test clips."""
     clips = [row.clip for row in rows if row.split == "test"]
     anomalies = [clip for clip in clips if clip.label == "anomaly"]
@@ -74,7 +73,7 @@ def system_rows(results: Mapping[str, Any]) -> list[SystemRow]:
     ]
 
 
-def systems(inputs: Inputs) -> Table:
+def systems(inputs: ReportInputs) -> Table:
     """All systems."""
     rows = system_rows(inputs.results)
     machines = list(rows[0].figures)
@@ -100,14 +99,14 @@ def systems(inputs: Inputs) -> Table:
     return Table(head, lines, below)
 
 
-def kind_of(system: str, inputs: Inputs) -> str:
+def kind_of(system: str, inputs: ReportInputs) -> str:
     """Single model, ensemble or baseline."""
     if system in _ENSEMBLES:
         return "ensemble"
     return "single model" if system.split("@")[0] in inputs.config.variants else "baseline"
 
 
-def cells(inputs: Inputs, machine: str) -> Table:
+def cells(inputs: ReportInputs, machine: str) -> Table:
     """The headline system's cells of a machine type."""
     of_machine = [cell for cell in _cells(inputs.results["systems"][HEADLINE]) if cell.machine == machine]
     figures = ("auc", "pauc", "found", "false_alarms", "precision", "recall", "f1")
@@ -124,7 +123,7 @@ def _cells(system: Mapping[str, Any]) -> list[Cell]:
     return [Cell(**cell) for cell in system["cells"]]
 
 
-def limits(inputs: Inputs) -> Table:
+def limits(inputs: ReportInputs) -> Table:
     """The thresholds of the headline system, of the seed that is shown, and what they mean for training clips."""
     percentile = inputs.config.evaluate.threshold_percentile
     every_domain = "not given" if inputs.config.evaluate.threshold_per == "section_domain" else "all"
@@ -153,7 +152,7 @@ def limits(inputs: Inputs) -> Table:
     return Table(head, lines, below)
 
 
-def headline(inputs: Inputs) -> str:
+def headline(inputs: ReportInputs) -> str:
     """The official score, its interval and how it was selected; without one, why, and what is known all the same."""
     system = inputs.results["systems"][HEADLINE]
     what = f"{HEADLINE}, {_what(inputs)} of each machine type,"
@@ -167,7 +166,7 @@ def headline(inputs: Inputs) -> str:
     )
 
 
-def _what(inputs: Inputs) -> str:
+def _what(inputs: ReportInputs) -> str:
     """What the headline system averages, of how many models."""
     numbers = sorted({len(names) for names in inputs.detector["members"].values()})
     if numbers == [1]:

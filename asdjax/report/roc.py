@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
-from asdjax.evaluation.metrics import MAX_FALSE_POSITIVE_RATE, ScoredClip, judgeable, parts_of
+from asdjax.evaluation.metrics import MAX_FALSE_POSITIVE_RATE, ScoredClip, judgeable, split_parts
 from asdjax.report.figures import COLOURS, ORANGE, TRAINING, Picture, label, legend_below, picture
 
 
@@ -23,7 +23,7 @@ class Curve(NamedTuple):
 def curves(year: int, clips: Sequence[ScoredClip]) -> list[Curve]:
     """The curves whose areas are a machine type's AUCs, as the year joins clips to cells; none of cells without."""
     found = []
-    for part in parts_of(year, clips):
+    for part in split_parts(year, clips):
         if judgeable(part.ranked):
             truth = [clip.label == "anomaly" for clip in part.ranked]
             false_alarms, caught, _ = roc_curve(truth, [clip.score for clip in part.ranked])

@@ -3,18 +3,18 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from asdjax.evaluation.clip_table import Row
+from asdjax.evaluation.clip_table import ClipRow
 from asdjax.evaluation.results_table import percent
 from asdjax.report import embedding_map, histograms, report_tables, roc
 from asdjax.report.figures import Picture
 from asdjax.report.piece_scores import Models
-from asdjax.report.report_inputs import HEADLINE, Inputs
+from asdjax.report.report_inputs import HEADLINE, ReportInputs
 from asdjax.report.report_tables import Counts, Table
 
 _LEAST_MAPPED = 3
 
 
-class Machine(NamedTuple):
+class MachineSection(NamedTuple):
     """What the page shows of a machine type: figures as text (None without labels), decisions, a table of its cells
     (None without labels), pictures."""
 
@@ -26,12 +26,12 @@ class Machine(NamedTuple):
     pictures: list[Picture]
 
 
-def machine(inputs: Inputs, models: Models, name: str) -> Machine:
+def machine(inputs: ReportInputs, models: Models, name: str) -> MachineSection:
     """A machine type's part, of the headline system and the seed that is shown."""
     rows = [row for row in inputs.rows if row.clip.machine == name]
     means = inputs.results["systems"][HEADLINE]["machines"].get(name, {"auc": None, "pauc": None})
     known = means["auc"] is not None
-    return Machine(
+    return MachineSection(
         name,
         percent(means["auc"]) if known else None,
         percent(means["pauc"]) if known else None,
@@ -41,7 +41,7 @@ def machine(inputs: Inputs, models: Models, name: str) -> Machine:
     )
 
 
-def _pictures(inputs: Inputs, models: Models, name: str, rows: Sequence[Row]) -> list[Picture]:
+def _pictures(inputs: ReportInputs, models: Models, name: str, rows: Sequence[ClipRow]) -> list[Picture]:
     test = [row.clip for row in rows if row.split == "test"]
     shown = []
     if curves := roc.curves(inputs.results["year"], test):
@@ -54,6 +54,6 @@ def _pictures(inputs: Inputs, models: Models, name: str, rows: Sequence[Row]) ->
         }
         key = embedding_map.typical_model(models, name, scores)
         shown.append(
-            embedding_map.embedding_map(name, key.variant, embedding_map.map_of(models, key, name, list(scores)))
+            embedding_map.embedding_map(name, key.variant, embedding_map.make_map(models, key, name, list(scores)))
         )
     return shown

@@ -13,7 +13,7 @@ from time import sleep
 from typing import Any
 
 from asdjax.errors import InputError
-from asdjax.runtime.progress import say
+from asdjax.runtime.progress import log
 
 _SEAL = "sha256"
 
@@ -42,12 +42,12 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
+def add_checksum(record: Mapping[str, Any]) -> dict[str, Any]:
     """A record for a file of JSON, with the SHA-256 of all else in it."""
     return {**record, _SEAL: _digest(record)}
 
 
-def unsealed(text: str) -> dict[str, Any]:
+def verify_checksum(text: str) -> dict[str, Any]:
     """The record that a file of JSON holds.
 
     Raises ValueError where it is not what was sealed: then it is damaged, or of an earlier version of asdjax.
@@ -239,7 +239,7 @@ def _unlock(handle: int, folder: Path) -> None:
 def _say_unlockable(folder: Path, disk: int) -> None:
     if disk not in _unlockable:
         _unlockable.add(disk)
-        say(
+        log(
             f"{folder}: this disk cannot lock; see to it that no two asdjax processes work in the same folder, which "
             "nothing here can notice"
         )
@@ -255,7 +255,7 @@ def _take(handle: int, folder: Path, wait: bool) -> bool:
             sleep(wait_seconds)
         if not wait:
             raise InputError(f"{folder}: another asdjax process is at work in it; wait for it, or end it")
-        say(f"{folder}: another process is at work in it; waiting until it has ended")
+        log(f"{folder}: another process is at work in it; waiting until it has ended")
         fcntl.flock(handle, fcntl.LOCK_EX)
     except OSError as error:
         if error.errno in _CANNOT_LOCK:

@@ -54,7 +54,7 @@ def data_meshes(tasks_at_once: int = 1, devices: Sequence[Any] | None = None) ->
     if len(devices) % tasks_at_once:
         fitting = [str(n) for n in range(1, len(devices) + 1) if len(devices) % n == 0]
         raise InputError(
-            f"config.parallel.tasks_at_once: expected a divisor of the number of devices ({', '.join(fitting)}), "
+            f"config.parallel.device_groups: expected a divisor of the number of devices ({', '.join(fitting)}), "
             f"got {tasks_at_once}"
         )
     size = len(devices) // tasks_at_once

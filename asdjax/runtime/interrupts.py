@@ -40,7 +40,7 @@ _asked = False
 _heard = False
 """Whether the main thread has handled a signal that came while there was work to save."""
 
-_saving: set["Deferral"] = set()
+_saving: set["GracefulShutdown"] = set()
 """Those that have work to save; there may be one a thread."""
 
 _leaving = threading.Lock()
@@ -48,16 +48,16 @@ _leaving = threading.Lock()
 signal could be left to somebody who has just gone."""
 
 
-class Deferral:
+class GracefulShutdown:
     """Between `begin` and the end of the `with` block the first signal only makes `asked` true: there is work to save.
 
     A block that ends after a signal ends with Stopped. A second signal ends the process at once.
     """
 
     @property
-    def asked(self) -> bool:
+    def stop_requested(self) -> bool:
         """Whether a signal came, whoever noticed it first: the listener or, as it may be late, the main thread."""
-        return asked()
+        return stop_requested()
 
     def __enter__(self) -> Self:
         return self
@@ -87,12 +87,12 @@ class Deferral:
             return _asked
 
 
-def asked() -> bool:
+def stop_requested() -> bool:
     """Whether a signal came while there was work to save, or `ask` was called."""
     return _asked
 
 
-def ask() -> None:
+def request_stop() -> None:
     """Ask everything that has work to save to save it and end, as a signal would."""
     global _asked
     _asked = True
@@ -113,7 +113,7 @@ def end_at_once() -> None:
 
 
 @contextmanager
-def watched() -> Iterator[None]:
+def handle_signals() -> Iterator[None]:
     """Within it signals are heard. Main thread only. A signal that was ignored before, as in a job put into the
     background, stays so."""
     receiving, sending = os.pipe()
@@ -131,10 +131,10 @@ def watched() -> Iterator[None]:
             signal.signal(number, handler)
         os.close(sending)
         listener.join()
-        forget()
+        reset()
 
 
-def forget() -> None:
+def reset() -> None:
     """What was asked has been done."""
     global _asked, _heard
     _asked = _heard = False
@@ -147,7 +147,7 @@ def _heard_by_main(number: int, _: object) -> None:
         _leave_lost_terminal()
     if _saving:
         _heard = True
-        ask()
+        request_stop()
 
 
 def _listen(receiving: int) -> None:
@@ -163,7 +163,7 @@ def _listen(receiving: int) -> None:
         with _leaving:
             at_work = bool(_saving) or _heard  # the main thread may have heard it first, and saved by now
             if at_work:
-                ask()
+                request_stop()
         if impatient > 1 or not at_work:
             _end(f"stopped; {AGAIN}")
         if signals == 1:

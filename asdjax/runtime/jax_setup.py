@@ -15,7 +15,7 @@ from typing import Any
 import jax
 
 from asdjax.errors import InputError, reason_of
-from asdjax.runtime.progress import say
+from asdjax.runtime.progress import log
 
 _OF_A_GPU = {
     "xla_gpu_enable_triton_gemm": False,
@@ -99,7 +99,7 @@ def pin_numbers() -> None:
         if jax.config.values[name] != before and name.upper() in os.environ:
             ignored.append(f"{name.upper()}={os.environ[name.upper()]}")
     if ignored:
-        say(f"{', '.join(ignored)}: ignored, as a run's random draws and types are settled by its configuration")
+        log(f"{', '.join(ignored)}: ignored, as a run's random draws and types are settled by its configuration")
 
 
 def require_device() -> None:
@@ -162,7 +162,7 @@ def _why_not_private(folder: Path) -> str | None:
     return None
 
 
-def keep(file: Path, content: bytes) -> None:
+def write_private(file: Path, content: bytes) -> None:
     """Write a file of a private cache, where other processes may be writing the same one; what cannot be is said.
 
     Whoever reads it must see whether it is whole.
@@ -182,10 +182,10 @@ def keep(file: Path, content: bytes) -> None:
 
 @functools.cache
 def _not_kept(reason: str) -> None:
-    say(f"compiled programs are not kept ({reason}); set XDG_CACHE_HOME to a folder of your own that can be written")
+    log(f"compiled programs are not kept ({reason}); set XDG_CACHE_HOME to a folder of your own that can be written")
 
 
-def digest_of(*about: Any) -> str:
+def digest_program(*about: Any) -> str:
     """SHA-256 of JSON values and of what else decides on a program: JAX's settings, versions, this package's source."""
     settings = {setting: repr(value) for setting, value in jax.config.values.items()}
     versions = [version(package) for package in ("jax", "jaxlib", "flax", "numpy")]

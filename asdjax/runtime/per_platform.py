@@ -9,7 +9,7 @@ Form = Callable[..., Any]
 """A way to compute an operation; a convolution: (x, kernel, stride) -> (b, f', t', c')."""
 
 
-class Forms(NamedTuple):
+class PerPlatform(NamedTuple):
     """The way of each platform: as measured on a CPU, on a TPU by its compiler's estimate. On a GPU dense and depthwise
     convolutions as measured beside others on an H200; 1x1 ones, depthwise kernels' gradients, normalisation, max pool
     and a batch's sums by profiles there and by what is compiled for it; the STFT's beside no other.

@@ -23,7 +23,7 @@ _ECHO = 2
 """Columns left free behind a bar for the ^C that a terminal shows, which would wrap."""
 
 
-def say(line: str) -> None:
+def log(line: str) -> None:
     """Print one line to standard error that does not tear a bar in two; a closed pipe is no error."""
     with suppress(BrokenPipeError):
         tqdm.write(shown(line, sys.stderr), file=sys.stderr)
@@ -115,7 +115,7 @@ class Progress:
         )
         self._below: list[tqdm] = []
 
-    def mention(self, note: str) -> None:
+    def set_status(self, note: str) -> None:
         """Say at once what the wait is for that now begins, and that it goes on, until the first advance."""
         self._stop_ticking()
         self._told = (note,)
@@ -123,10 +123,10 @@ class Progress:
             self._show()
             self._ticker = _Ticker(SECONDS_BETWEEN_TICKS, self._refresh)
         else:
-            say(f"{self.what}: {note}")
+            log(f"{self.what}: {note}")
             self._ticker = _Ticker(SECONDS_BETWEEN_LINES, self._say_still)
 
-    def advance(self, count: int = 1, note: str = "", details: Sequence[str] = ()) -> None:
+    def update(self, count: int = 1, note: str = "", details: Sequence[str] = ()) -> None:
         """So many more are done; `note` is shown below the bar, then each of `details`, until there is a new note."""
         self._stop_ticking()
         self.done += count
@@ -146,13 +146,13 @@ class Progress:
             self._ticker, self._told = None, ()
 
     def _say_still(self) -> None:
-        say(f"{self.what}: still at it after {monotonic() - self._begun:.0f} s ({self._told[0]})")
+        log(f"{self.what}: still at it after {monotonic() - self._begun:.0f} s ({self._told[0]})")
 
     def _say_newest(self) -> None:
         note, *details = self._told or ("",)
-        say("; ".join(filter(None, (self._line(), note))))
+        log("; ".join(filter(None, (self._line(), note))))
         for line in details:
-            say(f"  {line}")
+            log(f"  {line}")
 
     def _line(self) -> str:
         rate = self._rate()
@@ -190,10 +190,10 @@ class Progress:
             return
         if self._watched:
             for line in wrapped(note, _room()):
-                say(f"  {line}")
+                log(f"  {line}")
         elif self._first:
             took = f"{self.what}: {self.done} of {self.total} {self.unit}s in {monotonic() - self._begun:.1f} s"
-            say("; ".join(filter(None, (took, note))))
+            log("; ".join(filter(None, (took, note))))
 
 
 def _room() -> int:
@@ -220,4 +220,4 @@ def track[T](items: Iterable[T], what: str, total: int, unit: str, *, quiet: boo
     with progress(what, total, unit, quiet=quiet) as shown:
         for item in items:
             yield item
-            shown.advance()
+            shown.update()

@@ -11,7 +11,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def in_order[T](jobs: Iterable[Callable[[], T]]) -> Iterator[T]:
+def map_in_threads[T](jobs: Iterable[Callable[[], T]]) -> Iterator[T]:
     """Results of `jobs` in their order, run by threads that are never more than a window ahead.
 
     Where the caller ends early, or is interrupted, jobs that have not begun are left undone.

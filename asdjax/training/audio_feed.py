@@ -17,11 +17,11 @@ from asdjax import features
 from asdjax.config.fields import Config
 from asdjax.fleet.fleet_model import FleetSpec
 from asdjax.runtime import hardware
-from asdjax.runtime.progress import say
+from asdjax.runtime.progress import log
 from asdjax.runtime.threads import cores
 from asdjax.training import batches
 from asdjax.training.batches import Audio
-from asdjax.training.sampler import Draw, Plan
+from asdjax.training.sampler import Batch, SamplingTable
 
 PAGE_SAMPLES = 512
 """Row length of the audio on the device: half a row is wasted per clip, 0.2 % of a 10 s clip."""
@@ -33,7 +33,7 @@ CROPS_BYTES = 2**28
 """Of a dispatch's crops, about; the device holds three at a time: computed, waiting, on their way."""
 
 
-class Room(NamedTuple):
+class PaddedSizes(NamedTuple):
     """Lengths that the arrays of a step have at least, so that one compiled step serves stacks of unequal clips: the
     clips of a task, those of a stack, the pages of their audio."""
 
@@ -42,9 +42,9 @@ class Room(NamedTuple):
     pages: int = 0
 
 
-NO_ROOM = Room()
+NO_PADDING = PaddedSizes()
 
-HostDraws = Callable[[Sequence[int]], Draw]
+HostDraws = Callable[[Sequence[int]], Batch]
 
 
 class Dispatch(NamedTuple):
@@ -66,17 +66,17 @@ def audio_bytes(lengths: Iterable[int]) -> int:
     return 2 * sum(length + PAGE_SAMPLES // 2 for length in lengths)
 
 
-def room_for(config: Config, stacks: Iterable[Sequence[Sequence[np.ndarray]]]) -> Room:
+def find_padded_sizes(config: Config, stacks: Iterable[Sequence[Sequence[np.ndarray]]]) -> PaddedSizes:
     """Room for each of these stacks, given as the clips int16 (s,) of their tasks.
 
     Pages for those only whose audio goes to the device: what does not fit there must not set the size of what does.
     """
-    room = NO_ROOM
+    room = NO_PADDING
     for tasks in stacks:
         samples = [clip for task in tasks for clip in task]
-        pages = pages_of(samples) if is_resident(config, samples) else 0
-        need = Room(max(map(len, tasks)), len(samples), pages)
-        room = Room(*map(max, room, need))
+        pages = count_pages(samples) if is_resident(config, samples) else 0
+        need = PaddedSizes(max(map(len, tasks)), len(samples), pages)
+        room = PaddedSizes(*map(max, room, need))
     return room
 
 
@@ -99,10 +99,12 @@ def steps_at_once(spec: FleetSpec, tasks: int) -> int:
 class DeviceFeed:
     """All clips on the device; nothing moves while training goes."""
 
-    def __init__(self, samples: Sequence[np.ndarray], mesh: Mesh, room: Room = NO_ROOM) -> None:
-        self._waves = hardware.replicated(waves_of(samples, room), mesh)
+    def __init__(self, samples: Sequence[np.ndarray], mesh: Mesh, room: PaddedSizes = NO_PADDING) -> None:
+        self._waves = hardware.replicated(make_waves(samples, room), mesh)
 
-    def audio(self, spec: FleetSpec, plan: Plan, keys: jax.Array, dispatches: Iterable[Dispatch]) -> Generator[Audio]:
+    def audio(
+        self, spec: FleetSpec, plan: SamplingTable, keys: jax.Array, dispatches: Iterable[Dispatch]
+    ) -> Generator[Audio]:
         """What each dispatch is to be given, in their order; see HostFeed."""
         del spec, plan, keys
         yield from (self._waves for _ in dispatches)
@@ -113,9 +115,11 @@ class HostFeed:
 
     def __init__(self, samples: Sequence[np.ndarray], mesh: Mesh) -> None:
         self._samples, self._mesh = samples, mesh
-        say("the audio stays on the host, which cuts the crops of each step")
+        log("the audio stays on the host, which cuts the crops of each step")
 
-    def audio(self, spec: FleetSpec, plan: Plan, keys: jax.Array, dispatches: Iterable[Dispatch]) -> Generator[Audio]:
+    def audio(
+        self, spec: FleetSpec, plan: SamplingTable, keys: jax.Array, dispatches: Iterable[Dispatch]
+    ) -> Generator[Audio]:
         """What each dispatch is to be given, in their order; plan and keys (m, v) are of a stack of m tasks."""
         draws = host_draws(spec, plan, keys)
         ready: Future[features.Crops] | None = None
@@ -137,26 +141,26 @@ class HostFeed:
         for place in range(dispatch.steps):
             draw = draws([first + place for first in dispatch.first])
             for which in np.ndindex(tasks, v):
-                of_variant = Draw(*(field[which] for field in draw))
+                of_variant = Batch(*(field[which] for field in draw))
                 jobs.append(cutters.submit(_cut_batch, self._samples, of_variant, spec, out[place][which]))
         for job in jobs:
             job.result()
         return features.Crops(hardware.split_crops(out, self._mesh))
 
 
-def host_draws(spec: FleetSpec, plan: Plan, keys: jax.Array) -> HostDraws:
+def host_draws(spec: FleetSpec, plan: SamplingTable, keys: jax.Array) -> HostDraws:
     """Each task's step -> their variants' batches as numpy arrays (m, v, b), computed on the host's own processor."""
     cpu = hardware.processor()
     plan, keys = jax.device_put((plan, keys), cpu)
 
-    def draws(steps: Sequence[int]) -> Draw:
+    def draws(steps: Sequence[int]) -> Batch:
         with jax.default_device(cpu):
             return jax.device_get(batches.compiled_draws(spec)(plan, keys, jnp.asarray(steps, jnp.int32)))
 
     return draws
 
 
-def _cut_batch(samples: Sequence[np.ndarray], draw: Draw, spec: FleetSpec, out: np.ndarray) -> None:
+def _cut_batch(samples: Sequence[np.ndarray], draw: Batch, spec: FleetSpec, out: np.ndarray) -> None:
     """One variant's batch (b,) -> out (2, b, s)."""
     starts = [features.first_sample(frame, spec.spectrogram) for frame in np.asarray(draw.frame).tolist()]
     for which, clips in enumerate((draw.clip_a, draw.clip_b)):
@@ -164,7 +168,7 @@ def _cut_batch(samples: Sequence[np.ndarray], draw: Draw, spec: FleetSpec, out: 
             out[which, row] = features.crop(samples[clip], start, out.shape[-1])
 
 
-def waves_of(samples: Sequence[np.ndarray], room: Room = NO_ROOM) -> features.Waves:
+def make_waves(samples: Sequence[np.ndarray], room: PaddedSizes = NO_PADDING) -> features.Waves:
     """Clips int16 (s,) as the pages that `signal.gather` reads, still on the host."""
     rows = _rows(samples)
     first = np.cumsum(rows) - rows
@@ -177,7 +181,7 @@ def waves_of(samples: Sequence[np.ndarray], room: Room = NO_ROOM) -> features.Wa
     return features.Waves(pages, first_page, length)  # pyright: ignore[reportArgumentType]
 
 
-def pages_of(samples: Sequence[np.ndarray]) -> int:
+def count_pages(samples: Sequence[np.ndarray]) -> int:
     """How many pages all of them take."""
     return int(_rows(samples).sum())
 

@@ -14,16 +14,16 @@ from asdjax.features import Spectrogram
 from asdjax.fleet.fleet_model import FleetSpec
 from asdjax.models import variants
 from asdjax.training import sampler
-from asdjax.training.sampler import Draw, Plan
+from asdjax.training.sampler import Batch, SamplingTable
 
 Audio = features.Waves | features.Crops
 """All clips on the device, or the crops of one dispatch; the same batches come of both."""
 
 
-def draw_batches(spec: FleetSpec, plan: Plan, keys: jax.Array, step: jax.Array) -> Draw:
+def draw_batches(spec: FleetSpec, plan: SamplingTable, keys: jax.Array, step: jax.Array) -> Batch:
     """Every variant's own batch: fields (v, b)."""
     return jax.vmap(
-        lambda key: sampler.draw(
+        lambda key: sampler.draw_batch(
             key,
             step,
             plan,
@@ -35,12 +35,12 @@ def draw_batches(spec: FleetSpec, plan: Plan, keys: jax.Array, step: jax.Array) 
 
 
 @functools.cache
-def compiled_draws(spec: FleetSpec) -> Callable[[Plan, jax.Array, jax.Array], Draw]:
+def compiled_draws(spec: FleetSpec) -> Callable[[SamplingTable, jax.Array, jax.Array], Batch]:
     """The jitted `draw(plan, keys (m, v), steps (m,))` of a stack: fields (m, v, b)."""
     return jax.jit(jax.vmap(functools.partial(draw_batches, spec)))
 
 
-def make_pieces(spec: FleetSpec, audio: Audio, draws: Draw) -> list[jax.Array]:
+def make_pieces(spec: FleetSpec, audio: Audio, draws: Batch) -> list[jax.Array]:
     """Each variant's pieces (b, height, frames, c), mixed on raw audio, in the compute type.
 
     audio: all clips, or the crops of these draws (v, 2, b, s).
@@ -52,12 +52,12 @@ def make_pieces(spec: FleetSpec, audio: Audio, draws: Draw) -> list[jax.Array]:
         a, b = jax.vmap(functools.partial(_gathered, audio, spectrogram))(draws)
     magnitude = jax.vmap(functools.partial(_mixed, spectrogram))(a, b, draws.weight)
     return [
-        features.pieces(magnitude[i], variants.height_of(variant), spectrogram).astype(spec.precision)
+        features.pieces(magnitude[i], variants.piece_height(variant), spectrogram).astype(spec.precision)
         for i, variant in enumerate(spec.variants)
     ]
 
 
-def _gathered(waves: features.Waves, spectrogram: Spectrogram, draw: Draw) -> tuple[jax.Array, jax.Array]:
+def _gathered(waves: features.Waves, spectrogram: Spectrogram, draw: Batch) -> tuple[jax.Array, jax.Array]:
     """The samples under both clips' pieces, (b, s) each."""
     start = features.first_sample(draw.frame, spectrogram)
     a, b = (features.gather(waves, clip, start, spectrogram.piece_samples) for clip in (draw.clip_a, draw.clip_b))

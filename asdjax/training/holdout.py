@@ -13,7 +13,7 @@ from asdjax.models import heads
 from asdjax.training import objective, optimizer
 
 
-def judge(
+def score_held_out(
     spec: FleetSpec, model: Model, task: Task, samples: Sequence[np.ndarray], device: Any
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Loss and accuracy of each variant on one device, over all pieces of held-out clips, none of them mixed.
@@ -32,7 +32,7 @@ def judge(
         device=device,
     )
     target = jnp.asarray(np.asarray(task.class_of_clip, np.int32)[embedded.clip])
-    head = heads.head_of(spec.head)
+    head = heads.make_head(spec.head)
     loss, accuracy = {}, {}
     for variant in spec.variants:
         scale = objective.scale_of(spec, model.statistics[variant])

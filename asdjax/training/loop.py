@@ -12,17 +12,19 @@ from asdjax.errors import Stopped
 from asdjax.fleet import fleet_model
 from asdjax.fleet.fleet_model import FleetSpec, FleetState
 from asdjax.runtime import hardware
-from asdjax.runtime.interrupts import GO_ON, Deferral
-from asdjax.runtime.progress import progress, say
+from asdjax.runtime.interrupts import GO_ON, GracefulShutdown
+from asdjax.runtime.progress import log, progress
 from asdjax.training import holdout, phase_runs
 from asdjax.training import step as train_step
-from asdjax.training.audio_feed import DeviceFeed, Dispatch, HostFeed, Room, steps_at_once
-from asdjax.training.monitor import Told, Watch
-from asdjax.training.phase_runs import Lane
-from asdjax.training.timing import Clock
+from asdjax.training.audio_feed import DeviceFeed, Dispatch, HostFeed, PaddedSizes, steps_at_once
+from asdjax.training.monitor import MetricMonitor, MonitorNote
+from asdjax.training.phase_runs import PhaseRun
+from asdjax.training.timing import StepTimer
 
 
-def train_phase(config: Config, stack: Sequence[Lane], feed: DeviceFeed | HostFeed, mesh: Mesh, room: Room) -> None:
+def train_phase(
+    config: Config, stack: Sequence[PhaseRun], feed: DeviceFeed | HostFeed, mesh: Mesh, room: PaddedSizes
+) -> None:
     """Train a phase of as many tasks of equal class counts as there are lanes, in one program.
 
     Raises Stopped after a signal with everything saved, Diverged where a loss or a gradient is not finite.
@@ -37,16 +39,16 @@ def train_phase(config: Config, stack: Sequence[Lane], feed: DeviceFeed | HostFe
     dispatches = list(dispatches_of(config, first, last, spec.steps_per_dispatch))
     name = f"{'+'.join(lane.run.name for lane in stack)} {stack[0].phase.name}"
     if any(first):
-        say(f"{name}: going on from step {sum(first)} of {sum(last)}")
+        log(f"{name}: going on from step {sum(first)} of {sum(last)}")
     with (
         closing(feed.audio(spec, plan, keys, dispatches)) as audio,
         progress(name, sum(last), "step", sum(first)) as shown,
-        Clock() as clock,
-        Deferral() as stop,
+        StepTimer() as clock,
+        GracefulShutdown() as stop,
     ):
-        watch = Watch(spec, stack, plan, keys, clock)
+        watch = MetricMonitor(spec, stack, plan, keys, clock)
         if dispatches:
-            shown.mention("first step, which may take minutes to compile")
+            shown.set_status("first step, which may take minutes to compile")
         for dispatch in dispatches:
             # 2. One dispatch: as many steps as lie before the next log or checkpoint.
             watch.wait()
@@ -62,8 +64,8 @@ def train_phase(config: Config, stack: Sequence[Lane], feed: DeviceFeed | HostFe
             # 3. Log, then save: what a checkpoint has behind it is in the log, once. Every loss is looked at before
             #    that, so that no step that went wrong is saved.
             told = _logged(config, watch, moved, now, last)
-            shown.advance(sum(now) - sum(dispatch.first), told.note, told.details)
-            stopping = stop.asked
+            shown.update(sum(now) - sum(dispatch.first), told.note, told.details)
+            stopping = stop.stop_requested
             saved = [i for i in moved if stopping or due(now[i], config.train.checkpoint_every_steps, last[i])]
             if not saved:
                 continue
@@ -73,22 +75,24 @@ def train_phase(config: Config, stack: Sequence[Lane], feed: DeviceFeed | HostFe
                 for i in saved:
                     phase_runs.save(stack[i], now[i], _of_lane(on_host, i), config.train.keep, origins[i])
             # 4. Stop where all is saved, else see what the held-out clips say: that can be told later too.
-            if saved == moved and stop.asked:
+            if saved == moved and stop.stop_requested:
                 raise Stopped(f"{name}: stopped at step {max(now)} of {max(last)}; all is saved; {GO_ON}")
             with clock.on("holdout"), stop.saved() if saved == moved else nullcontext():
                 for i in saved:
                     _tell_held_out(spec, stack[i], now[i], _of_lane(on_host, i), mesh)
 
 
-def _spec_of(config: Config, stack: Sequence[Lane], feed: DeviceFeed | HostFeed) -> FleetSpec:
+def _spec_of(config: Config, stack: Sequence[PhaseRun], feed: DeviceFeed | HostFeed) -> FleetSpec:
     """What the stack's program is made to: of fewer steps where the host cuts their crops."""
-    spec = fleet_model.spec_of(config, len(stack[0].run.task.classes), stack[0].phase.trainable)
+    spec = fleet_model.make_spec(config, len(stack[0].run.task.classes), stack[0].phase.trainable)
     if isinstance(feed, HostFeed):
         return spec._replace(steps_per_dispatch=steps_at_once(spec, len(stack)))
     return spec
 
 
-def _begin(config: Config, spec: FleetSpec, stack: Sequence[Lane], mesh: Mesh) -> tuple[tuple[int, ...], FleetState]:
+def _begin(
+    config: Config, spec: FleetSpec, stack: Sequence[PhaseRun], mesh: Mesh
+) -> tuple[tuple[int, ...], FleetState]:
     """The step that each lane is at, and their states stacked, on the host; what a journal lacks of it is told."""
     first, begun = phase_runs.begin(spec, stack)
     for place, (lane, step) in enumerate(zip(stack, first, strict=True)):
@@ -100,11 +104,13 @@ def _begin(config: Config, spec: FleetSpec, stack: Sequence[Lane], mesh: Mesh) -
     return first, begun
 
 
-def _logged(config: Config, watch: Watch, moved: Sequence[int], now: Sequence[int], last: Sequence[int]) -> Told:
+def _logged(
+    config: Config, watch: MetricMonitor, moved: Sequence[int], now: Sequence[int], last: Sequence[int]
+) -> MonitorNote:
     """Write down the lanes whose log is due."""
     logged = [i for i in moved if due(now[i], config.train.log_every_steps, last[i])]
     if not logged:
-        return Told("", ())
+        return MonitorNote("", ())
     watch.require_finite()
     return watch.log(logged, now)
 
@@ -114,10 +120,10 @@ def _of_lane(stacked: FleetState, place: int) -> FleetState:
     return jax.tree.map(lambda leaf: np.asarray(leaf[place]), stacked)
 
 
-def _tell_held_out(spec: FleetSpec, lane: Lane, step: int, state: FleetState, mesh: Mesh) -> None:
+def _tell_held_out(spec: FleetSpec, lane: PhaseRun, step: int, state: FleetState, mesh: Mesh) -> None:
     """What the clips that a lane never trains on say of its state, where it has any."""
     if lane.held.samples:
-        judged = holdout.judge(spec, fleet_model.model_of(state), *lane.held, device=mesh.devices.flat[0])
+        judged = holdout.score_held_out(spec, fleet_model.get_model(state), *lane.held, device=mesh.devices.flat[0])
         lane.journal.holdout(lane.phase.name, step, *judged)
 
 

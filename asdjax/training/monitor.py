@@ -9,35 +9,37 @@ import numpy as np
 
 from asdjax.errors import Diverged
 from asdjax.fleet.fleet_model import FleetSpec
-from asdjax.models.variants import height_of
+from asdjax.models.variants import piece_height
 from asdjax.training import batches
 from asdjax.training.audio_feed import Dispatch
-from asdjax.training.phase_runs import Lane
-from asdjax.training.sampler import Plan
-from asdjax.training.step import Metrics
-from asdjax.training.timing import Clock
+from asdjax.training.phase_runs import PhaseRun
+from asdjax.training.sampler import SamplingTable
+from asdjax.training.step import StepMetrics
+from asdjax.training.timing import StepTimer
 
 
-class Unseen(NamedTuple):
+class Pending(NamedTuple):
     """What a dispatch computed, before anybody has looked at it."""
 
     dispatch: Dispatch
-    metrics: Metrics
+    metrics: StepMetrics
 
 
-class Told(NamedTuple):
+class MonitorNote(NamedTuple):
     """A note for the progress bar, and lines to stand below it."""
 
     note: str
     details: Sequence[str]
 
 
-class Watch:
+class MetricMonitor:
     """Of one phase of a stack: the metrics of its dispatches, as they come."""
 
-    def __init__(self, spec: FleetSpec, lanes: Sequence[Lane], plan: Plan, keys: jax.Array, clock: Clock) -> None:
+    def __init__(
+        self, spec: FleetSpec, lanes: Sequence[PhaseRun], plan: SamplingTable, keys: jax.Array, clock: StepTimer
+    ) -> None:
         self._spec, self._lanes, self._plan, self._keys, self._clock = spec, lanes, plan, keys, clock
-        self._unseen: list[Unseen] = []
+        self._unseen: list[Pending] = []
         self._steps, self._lane_steps = 0, 0
 
     def wait(self) -> None:
@@ -46,9 +48,9 @@ class Watch:
         if len(self._unseen) > 1:
             jax.block_until_ready(self._unseen[-2].metrics)
 
-    def add(self, dispatch: Dispatch, metrics: Metrics) -> None:
+    def add(self, dispatch: Dispatch, metrics: StepMetrics) -> None:
         """A dispatch was begun."""
-        self._unseen.append(Unseen(dispatch, metrics))
+        self._unseen.append(Pending(dispatch, metrics))
         self._steps += dispatch.steps
         left = (lane.phase.steps - first for lane, first in zip(self._lanes, dispatch.first, strict=True))
         self._lane_steps += sum(min(dispatch.steps, steps) for steps in left)
@@ -83,7 +85,7 @@ class Watch:
             "checkpoint stands; a smaller --config.optimizer.learning_rate in a new --workdir may help"
         )
 
-    def log(self, lanes: Sequence[int], now: Sequence[int]) -> Told:
+    def log(self, lanes: Sequence[int], now: Sequence[int]) -> MonitorNote:
         """Write down the newest step of some lanes."""
         dispatch, metrics = self._unseen[-1]
         lap = self._clock.lap()
@@ -111,12 +113,12 @@ class Watch:
         return dict(zip(self._spec.variants, values.tolist(), strict=True))
 
 
-def _told(loss: Mapping[str, float], accuracy: Mapping[str, float], pieces_a_second: float) -> Told:
+def _told(loss: Mapping[str, float], accuracy: Mapping[str, float], pieces_a_second: float) -> MonitorNote:
     """A note on all variants, then a line for each height with each backbone's loss and accuracy."""
     mean_loss, mean_accuracy = (sum(values.values()) / len(values) for values in (loss, accuracy))
     lines: dict[int, list[str]] = {}
     for name in loss:
         shown = f"{name.rsplit('_', 1)[0]} {loss[name]:.2f} {100 * accuracy[name]:.0f} %"
-        lines.setdefault(height_of(name), []).append(shown)
+        lines.setdefault(piece_height(name), []).append(shown)
     note = f"now {pieces_a_second:.0f} pieces/s, loss {mean_loss:.2f}, acc. {100 * mean_accuracy:.0f} %"
-    return Told(note, [f"{height:4}: {', '.join(shown)}" for height, shown in lines.items()])
+    return MonitorNote(note, [f"{height:4}: {', '.join(shown)}" for height, shown in lines.items()])

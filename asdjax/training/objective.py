@@ -16,10 +16,10 @@ from asdjax.fleet.fleet_model import CENTRES, SCALE, FleetSpec, FleetState, Mode
 from asdjax.models import heads, variants
 from asdjax.models.heads import Labels
 from asdjax.models.variants import Arrays
-from asdjax.training.sampler import Draw
+from asdjax.training.sampler import Batch
 
 
-class Outcome(NamedTuple):
+class LossAux(NamedTuple):
     """Of a variant's batch: mixup loss (); share of rows whose nearest centre is the heavier clip's class (); the
     variant's statistics as the batch leaves them."""
 
@@ -29,8 +29,8 @@ class Outcome(NamedTuple):
 
 
 def objective(
-    spec: FleetSpec, variant: str, trainable: Arrays, state: FleetState, pieces: jax.Array, draw: Draw
-) -> tuple[jax.Array, Outcome]:
+    spec: FleetSpec, variant: str, trainable: Arrays, state: FleetState, pieces: jax.Array, draw: Batch
+) -> tuple[jax.Array, LossAux]:
     """The variant's loss, with what else comes of it.
 
     trainable: in place of the state's own, to be differentiated by; pieces: (b, height, frames, c).
@@ -42,12 +42,12 @@ def objective(
     scale = _scale(spec, model.statistics[variant], cosine, labels)
     if SCALE in model.statistics[variant]:
         statistics = statistics | {SCALE: scale}
-    loss = jnp.mean(heads.mixup_loss(heads.head_of(spec.head), cosine, labels, scale))
+    loss = jnp.mean(heads.mixup_loss(heads.make_head(spec.head), cosine, labels, scale))
     accuracy = jnp.mean(jnp.argmax(heads.nearest(cosine), axis=-1) == draw.class_a)
-    return loss, Outcome(loss, accuracy, statistics)
+    return loss, LossAux(loss, accuracy, statistics)
 
 
-def _labels(spec: FleetSpec, draw: Draw) -> Labels:
+def _labels(spec: FleetSpec, draw: Batch) -> Labels:
     """Of every row, (b,): both clips' classes by weight, or the heavier's alone."""
     # clip a is always the heavier, as weights stay below a half
     weight = draw.weight if spec.labels == "soft" else jnp.zeros_like(draw.weight)
@@ -56,13 +56,13 @@ def _labels(spec: FleetSpec, draw: Draw) -> Labels:
 
 def scale_of(spec: FleetSpec, statistics: Arrays) -> jax.Array:
     """The scale () of a variant's head."""
-    return statistics.get(SCALE, jnp.float32(heads.head_of(spec.head).first_scale))
+    return statistics.get(SCALE, jnp.float32(heads.make_head(spec.head).first_scale))
 
 
 def _scale(spec: FleetSpec, statistics: Arrays, cosine: jax.Array, labels: Labels) -> jax.Array:
     """This step's scale (): where the head is frozen, or its scale fixed, that of the step before."""
     before = scale_of(spec, statistics)
-    rescaled = heads.head_of(spec.head).rescaled
+    rescaled = heads.make_head(spec.head).rescaled
     if rescaled is None or "arcface" in spec.frozen:
         return before
     return rescaled(jax.lax.stop_gradient(cosine), labels, before)

@@ -53,11 +53,11 @@ def descend(
     sgd: Sgd, gradients: Arrays, velocity: optax.OptState, parameters: Arrays, rate: jax.Array
 ) -> tuple[Arrays, optax.OptState]:
     """One variant's parameters and velocity after a step of length `rate`."""
-    steps, velocity = velocity_of(sgd).update(gradients, velocity, parameters)
+    steps, velocity = make_optimizer(sgd).update(gradients, velocity, parameters)
     return optax.apply_updates(parameters, jax.tree.map(lambda step: -rate * step, steps)), velocity  # pyright: ignore
 
 
-def velocity_of(sgd: Sgd) -> optax.GradientTransformation:
+def make_optimizer(sgd: Sgd) -> optax.GradientTransformation:
     """Clipped by the norm over all of a variant's gradients, then decayed, then gathered into a velocity: the order
     of torch.optim.SGD after clip_grad_norm_."""
     parts = []

@@ -5,10 +5,10 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from asdjax.config.fields import Config, phase1_steps, phase2_steps
+from asdjax.config.fields import Config, count_phase1_steps, count_phase2_steps
 from asdjax.data.tasks import Task, hold_out
 from asdjax.training import optimizer, sampler
-from asdjax.training.sampler import SOURCE, TARGET, Plan
+from asdjax.training.sampler import SOURCE, TARGET, SamplingTable
 
 PHASE1 = "phase1"
 
@@ -21,14 +21,14 @@ class Phase(NamedTuple):
     steps: int
     trainable: tuple[str, ...]
     rates: np.ndarray
-    plan: Plan
+    plan: SamplingTable
     after: Self | None
 
 
-def phase1_plan(task: Task, frames: Sequence[int]) -> Plan:
+def make_phase1_table(task: Task, frames: Sequence[int]) -> SamplingTable:
     """What phase 1 draws from: all clips of a task, of so many STFT frames each."""
     is_target = [clip.domain == "target" for clip in task.clips]
-    return sampler.plan(task.class_of_clip, is_target, frames, task.section_of_class)
+    return sampler.make_table(task.class_of_clip, is_target, frames, task.section_of_class)
 
 
 def target_sections(task: Task) -> tuple[int, ...]:
@@ -45,27 +45,27 @@ def target_sections(task: Task) -> tuple[int, ...]:
     return tuple(eligible)
 
 
-def lines_of(config: Config, task: Task) -> dict[str, int]:
+def list_lines(config: Config, task: Task) -> dict[str, int]:
     """The checkpoint lines that training makes of a task, and how many steps each has in the end."""
     trained, _ = hold_out(task, config.train.holdout_fraction)
-    lines = {PHASE1: phase1_steps(config, trained.source_clips)}
+    lines = {PHASE1: count_phase1_steps(config, trained.source_clips)}
     if target_sections(trained):
-        steps = phase2_steps(config, trained.source_clips)
+        steps = count_phase2_steps(config, trained.source_clips)
         lines |= {f"phase2_{strategy}": steps for strategy in config.phase2.strategies}
     return lines
 
 
-def phases_of(config: Config, task: Task, plan: Plan) -> list[Phase]:
+def make_phases(config: Config, task: Task, plan: SamplingTable) -> list[Phase]:
     """Phase 1, then a phase 2 for each strategy, all from phase 1's end; only phase 1 without target sections.
 
     `plan` is phase 1's, over the clips that are not held out.
     """
-    lines = lines_of(config, task)
+    lines = list_lines(config, task)
     steps = lines.pop(PHASE1)
     rates = optimizer.learning_rates(config.optimizer, config.optimizer.learning_rate, steps)
     phase1 = Phase(PHASE1, steps, optimizer.GROUPS, rates, plan, None)
     trained, _ = hold_out(task, config.train.holdout_fraction)
-    fine_tuning = sampler.fine_tuning(plan, target_sections(trained))
+    fine_tuning = sampler.make_target_table(plan, target_sections(trained))
     phases = [phase1]
     for line, steps in lines.items():
         strategy = line.removeprefix("phase2_")

@@ -15,7 +15,7 @@ import numpy as np
 SOURCE, TARGET = 0, 1
 
 
-class Plan(NamedTuple):
+class SamplingTable(NamedTuple):
     """What may be drawn, as arrays, so that it is an argument of the compiled step. k classes, n clips.
 
     order: (n,) int32, clips sorted by class and domain; first, sizes: (k, 2) int32, where a class's source and
@@ -32,7 +32,7 @@ class Plan(NamedTuple):
     targets: jax.Array
 
 
-class Draw(NamedTuple):
+class Batch(NamedTuple):
     """One batch: all (b,). x = (1 - weight) * clip_a + weight * clip_b, both from frame `frame` on."""
 
     clip_a: jax.Array
@@ -43,12 +43,12 @@ class Draw(NamedTuple):
     frame: jax.Array
 
 
-def plan(
+def make_table(
     class_of_clip: Sequence[int],
     is_target: Sequence[bool],
     frames: Sequence[int],
     section_of_class: Sequence[int],
-) -> Plan:
+) -> SamplingTable:
     """The plan of phase 1 for n clips given by class, domain and STFT frames, and k classes by section."""
     k = len(section_of_class)
     cell = np.asarray(class_of_clip) * 2 + np.asarray(is_target, int)
@@ -56,10 +56,10 @@ def plan(
     sizes = np.bincount(cell, minlength=2 * k).reshape(k, 2)
     first = (np.cumsum(sizes.ravel()) - sizes.ravel()).reshape(k, 2)
     arrays = [order, first, sizes, section_of_class, frames, np.full(max(section_of_class) + 1, -1)]
-    return Plan(*(jnp.asarray(a, jnp.int32) for a in arrays))
+    return SamplingTable(*(jnp.asarray(a, jnp.int32) for a in arrays))
 
 
-def fine_tuning(phase1: Plan, sections: Sequence[int]) -> Plan:
+def make_target_table(phase1: SamplingTable, sections: Sequence[int]) -> SamplingTable:
     """The plan of phase 2, which draws target clips of these sections.
 
     `targets` keeps its length, so that the step compiled for phase 1 serves as it is.
@@ -69,25 +69,25 @@ def fine_tuning(phase1: Plan, sections: Sequence[int]) -> Plan:
     return phase1._replace(targets=jnp.asarray(targets, jnp.int32))
 
 
-def stacked(plans: Sequence[Plan], task_clips: int = 0, stack_clips: int = 0) -> Plan:
+def stack_tables(plans: Sequence[SamplingTable], task_clips: int = 0, stack_clips: int = 0) -> SamplingTable:
     """Plans of as many classes each as one of leading axis (m,), over the clips of all, the first plan's first.
 
     The arrays have room for so many clips of a task and of the stack, at least; what is beyond the real ones is never
     drawn.
     """
-    numbers = [len(plan.frames) for plan in plans]
+    numbers = [len(table.frames) for table in plans]
     offsets = np.cumsum(numbers) - numbers
     length = max(*numbers, task_clips)
-    frames = np.concatenate([plan.frames for plan in plans])
+    frames = np.concatenate([table.frames for table in plans])
     frames = np.pad(frames, (0, max(len(frames), stack_clips) - len(frames)))
     padded = [
-        plan._replace(order=np.pad(plan.order + offset, (0, length - number)), frames=frames)
-        for plan, offset, number in zip(plans, offsets, numbers, strict=True)
+        table._replace(order=np.pad(table.order + offset, (0, length - number)), frames=frames)
+        for table, offset, number in zip(plans, offsets, numbers, strict=True)
     ]
-    return Plan(*(jnp.asarray(np.stack(field), jnp.int32) for field in zip(*padded, strict=True)))
+    return SamplingTable(*(jnp.asarray(np.stack(field), jnp.int32) for field in zip(*padded, strict=True)))
 
 
-def stream(seed: int, *names: str) -> jax.Array:
+def make_key(seed: int, *names: str) -> jax.Array:
     """A random key of its own for every (seed, names): names are hashed, never counted."""
     key = jax.random.key(seed)
     for name in names:
@@ -96,12 +96,14 @@ def stream(seed: int, *names: str) -> jax.Array:
     return key
 
 
-def streams(seed: int, task: str, variants: Sequence[str], phase: str) -> jax.Array:
+def make_keys(seed: int, task: str, variants: Sequence[str], phase: str) -> jax.Array:
     """Each variant's own key (v,), named by task, variant and phase."""
-    return jnp.stack([stream(seed, task, variant, phase) for variant in variants])
+    return jnp.stack([make_key(seed, task, variant, phase) for variant in variants])
 
 
-def draw(key: jax.Array, step: jax.Array, plan: Plan, *, batch: int, piece_frames: int, max_weight: float) -> Draw:
+def draw_batch(
+    key: jax.Array, step: jax.Array, table: SamplingTable, *, batch: int, piece_frames: int, max_weight: float
+) -> Batch:
     """The batch of one variant's step.
 
     A class is drawn uniformly, then one of its clips; the partner is a clip of another class, likewise. In
@@ -109,12 +111,12 @@ def draw(key: jax.Array, step: jax.Array, plan: Plan, *, batch: int, piece_frame
     """
     # one call, not one a field: each is a program of its own, and six of them took XLA ten seconds to compile
     u = jax.random.uniform(jax.random.fold_in(key, step), (7, batch))
-    section = _target_section(u[0, 0], plan.targets)
-    class_a, class_b = _two_classes(u[1], u[2], _drawable(plan, section))
-    clip_a = _clip(u[3], plan, class_a, section)
-    clip_b = _clip(u[4], plan, class_b, section)
-    last = jnp.minimum(plan.frames[clip_a], plan.frames[clip_b]) - piece_frames
-    return Draw(clip_a, clip_b, class_a, class_b, weight=max_weight * u[5], frame=_below(last + 1, u[6]))
+    section = _target_section(u[0, 0], table.targets)
+    class_a, class_b = _two_classes(u[1], u[2], _drawable(table, section))
+    clip_a = _clip(u[3], table, class_a, section)
+    clip_b = _clip(u[4], table, class_b, section)
+    last = jnp.minimum(table.frames[clip_a], table.frames[clip_b]) - piece_frames
+    return Batch(clip_a, clip_b, class_a, class_b, weight=max_weight * u[5], frame=_below(last + 1, u[6]))
 
 
 def _below(number: jax.Array, u: jax.Array) -> jax.Array:
@@ -127,14 +129,14 @@ def _target_section(u: jax.Array, targets: jax.Array) -> jax.Array:
     return targets[_below(jnp.maximum(jnp.sum(targets >= 0), 1), u)]
 
 
-def _domain(plan: Plan, klass: jax.Array, section: jax.Array) -> jax.Array:
-    return jnp.where(plan.section[klass] == section, TARGET, SOURCE)
+def _domain(table: SamplingTable, klass: jax.Array, section: jax.Array) -> jax.Array:
+    return jnp.where(table.section[klass] == section, TARGET, SOURCE)
 
 
-def _drawable(plan: Plan, section: jax.Array) -> jax.Array:
+def _drawable(table: SamplingTable, section: jax.Array) -> jax.Array:
     """Which classes have clips of the domain they are drawn from, () -> (k,) bool."""
-    classes = jnp.arange(len(plan.section))
-    return plan.sizes[classes, _domain(plan, classes, section)] > 0
+    classes = jnp.arange(len(table.section))
+    return table.sizes[classes, _domain(table, classes, section)] > 0
 
 
 def _two_classes(u_a: jax.Array, u_b: jax.Array, drawable: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -145,6 +147,6 @@ def _two_classes(u_a: jax.Array, u_b: jax.Array, drawable: jax.Array) -> tuple[j
     return listed[a], listed[jnp.where(b >= a, b + 1, b)]
 
 
-def _clip(u: jax.Array, plan: Plan, klass: jax.Array, section: jax.Array) -> jax.Array:
-    domain = _domain(plan, klass, section)
-    return plan.order[plan.first[klass, domain] + _below(plan.sizes[klass, domain], u)]
+def _clip(u: jax.Array, table: SamplingTable, klass: jax.Array, section: jax.Array) -> jax.Array:
+    domain = _domain(table, klass, section)
+    return table.order[table.first[klass, domain] + _below(table.sizes[klass, domain], u)]

@@ -20,10 +20,10 @@ from asdjax.training import flatten_small, optimizer, step_memory
 from asdjax.training.batches import Audio, draw_batches, make_pieces
 from asdjax.training.flatten_small import Packs
 from asdjax.training.objective import objective
-from asdjax.training.sampler import Plan
+from asdjax.training.sampler import SamplingTable
 
 
-class Metrics(NamedTuple):
+class StepMetrics(NamedTuple):
     """Per step of a dispatch, task and variant, (steps, m, v) float32: mixup loss; share of rows whose nearest centre
     is the heavier clip's class; norm of the gradient before it is clipped."""
 
@@ -32,7 +32,7 @@ class Metrics(NamedTuple):
     gradient_norm: jax.Array
 
 
-class Turn(NamedTuple):
+class DispatchArgs(NamedTuple):
     """What a dispatch runs: so many steps, from `first` (m,) on, each task's up to its `last` (m,), with the learning
     rates `rates` (m, steps_per_dispatch)."""
 
@@ -45,8 +45,8 @@ class Turn(NamedTuple):
 SIGNAL, DESCENT = "signal", "descent"
 """Scopes of a step, by which a profile knows its parts; a variant's forward and backward pass has the variant's."""
 
-RunSteps = Callable[[FleetState, Audio, Plan, jax.Array, Turn], tuple[FleetState, Metrics]]
-Step = Callable[..., tuple[FleetState, Metrics]]
+RunSteps = Callable[[FleetState, Audio, SamplingTable, jax.Array, DispatchArgs], tuple[FleetState, StepMetrics]]
+Step = Callable[..., tuple[FleetState, StepMetrics]]
 """`train_step` of a spec and a mesh."""
 
 
@@ -70,7 +70,7 @@ def _all_variants_fit(spec: FleetSpec, mesh: Mesh) -> bool:
         return False
     pieces = spec.batch_size / mesh.size
     piece_bytes = step_memory.PIECE_BYTES_AT_ONCE * len(spec.variants) / len(VARIANTS)
-    batch = step_memory.Batch(pieces, spec.spectrogram.piece_frames, spec.width, spec.precision)
+    batch = step_memory.BatchSize(pieces, spec.spectrogram.piece_frames, spec.width, spec.precision)
     return step_memory.fleets_that_fit(piece_bytes, batch, memory_bytes) >= 1
 
 
@@ -85,7 +85,9 @@ def steps_of(spec: FleetSpec, mesh: Mesh, platform: str, *, at_once: bool) -> Ru
     step = functools.partial(_stack_step, spec, mesh, at_once=at_once)
     size = spec.steps_per_dispatch
 
-    def run(state: FleetState, audio: Audio, plan: Plan, keys: jax.Array, turn: Turn) -> tuple[FleetState, Metrics]:
+    def run(
+        state: FleetState, audio: Audio, plan: SamplingTable, keys: jax.Array, turn: DispatchArgs
+    ) -> tuple[FleetState, StepMetrics]:
         """A dispatch: state and audio of m tasks, keys (m, v) -> state, metrics (steps_per_dispatch, m, v)."""
         if size == 1:
             apart = {variant: {} for variant in spec.variants}
@@ -94,13 +96,13 @@ def steps_of(spec: FleetSpec, mesh: Mesh, platform: str, *, at_once: bool) -> Ru
         pack = platform == "gpu"
         packs = {variant: flatten_small.packs_of(arrays) if pack else {} for variant, arrays in state.trainable.items()}
 
-        def body(i: jax.Array, carry: tuple[FleetState, Metrics]) -> tuple[FleetState, Metrics]:
+        def body(i: jax.Array, carry: tuple[FleetState, StepMetrics]) -> tuple[FleetState, StepMetrics]:
             state, rows = carry
             state, metrics = step(packs, state, audio, plan, keys, turn, i)
             return state, jax.tree.map(lambda all_rows, row: all_rows.at[i].set(row), rows, metrics)
 
         empty = jnp.zeros((size, *keys.shape))
-        begun = flatten_small.repacked(flatten_small.packed, packs, state), Metrics(empty, empty, empty)
+        begun = flatten_small.repacked(flatten_small.packed, packs, state), StepMetrics(empty, empty, empty)
         state, metrics = jax.lax.fori_loop(0, turn.steps, body, begun)
         return flatten_small.repacked(flatten_small.unpacked, packs, state), metrics
 
@@ -113,13 +115,13 @@ def _stack_step(
     packs: dict[str, Packs],
     state: FleetState,
     audio: Audio,
-    plan: Plan,
+    plan: SamplingTable,
     keys: jax.Array,
-    turn: Turn,
+    turn: DispatchArgs,
     place: int | jax.Array,
     *,
     at_once: bool,
-) -> tuple[FleetState, Metrics]:
+) -> tuple[FleetState, StepMetrics]:
     """One step of every task, `place` steps into the dispatch; metrics are (m, v)."""
     step = functools.partial(train_step, spec, mesh, packs, at_once=at_once and len(keys) == 1)
     if isinstance(audio, features.Crops):
@@ -130,7 +132,7 @@ def _stack_step(
     return _side_by_side(step, state, audio, each, turn.last)
 
 
-def _alone(step: Step, state: FleetState, audio: Audio, each: tuple) -> tuple[FleetState, Metrics]:
+def _alone(step: Step, state: FleetState, audio: Audio, each: tuple) -> tuple[FleetState, StepMetrics]:
     """The one task of a stack, not mapped: on a CPU a mapped convolution, which is a grouped one, is slow."""
     crops = audio if isinstance(audio, features.Waves) else _only(audio)
     return jax.tree.map(lambda leaf: leaf[None], step(_only(state), crops, *_only(each)))
@@ -138,10 +140,10 @@ def _alone(step: Step, state: FleetState, audio: Audio, each: tuple) -> tuple[Fl
 
 def _side_by_side(
     step: Step, state: FleetState, audio: Audio, each: tuple, last: jax.Array
-) -> tuple[FleetState, Metrics]:
+) -> tuple[FleetState, StepMetrics]:
     """All tasks of a stack, mapped; one whose last step is done stays as it is."""
 
-    def one(state: FleetState, audio: Audio, each: tuple, last: jax.Array) -> tuple[FleetState, Metrics]:
+    def one(state: FleetState, audio: Audio, each: tuple, last: jax.Array) -> tuple[FleetState, StepMetrics]:
         new, metrics = step(state, audio, *each)
         return jax.tree.map(functools.partial(jnp.where, each[2] < last), new, state), metrics
 
@@ -160,13 +162,13 @@ def train_step(
     packs: dict[str, Packs],
     state: FleetState,
     audio: Audio,
-    plan: Plan,
+    plan: SamplingTable,
     keys: jax.Array,
     step: jax.Array,
     rate: jax.Array,
     *,
     at_once: bool,
-) -> tuple[FleetState, Metrics]:
+) -> tuple[FleetState, StepMetrics]:
     """One step of a task's variants: draw, make pieces, then of each variant backbone, head, gradient, SGD.
 
     The variants' losses do not meet, and if not all go at once, a variant begins when the gradient of the one before is
@@ -189,7 +191,7 @@ def train_step(
             gradient = flatten_small.packed(packs[variant], gradient)
         if not at_once:
             gradient, pieces = jax.lax.optimization_barrier((gradient, pieces))
-        metrics.append(Metrics(outcome.loss, outcome.accuracy, optax.tree.norm(gradient)))
+        metrics.append(StepMetrics(outcome.loss, outcome.accuracy, optax.tree.norm(gradient)))
         statistics[variant] = outcome.statistics
         with jax.named_scope(DESCENT):
             trainable[variant], velocity[variant] = optimizer.descend(

@@ -12,7 +12,7 @@ fleets of 48, of which a variant begins when the gradient of the one before is t
 six variants go at once takes 16.7, 8.6 before anything is tuned (jax 0.11.2)."""
 
 
-class Batch(NamedTuple):
+class BatchSize(NamedTuple):
     """What a fleet's temporaries grow with; `pieces` of each variant are on a device."""
 
     pieces: float
@@ -21,7 +21,7 @@ class Batch(NamedTuple):
     precision: str
 
 
-def fleets_that_fit(piece_bytes: float, batch: Batch, memory_bytes: float) -> float:
+def fleets_that_fit(piece_bytes: float, batch: BatchSize, memory_bytes: float) -> float:
     """By one of the figures above, on devices of so much memory each."""
     numbers = 1 if batch.precision == "bfloat16" else 2
     fleet_bytes = piece_bytes * numbers * batch.width * batch.frames / 32 * batch.pieces

@@ -14,7 +14,7 @@ _COMPILING = "/jax/core/compile/"
 """What JAX's events of tracing, lowering and compiling (or finding in the cache) are called."""
 
 
-class Lap(NamedTuple):
+class Timing(NamedTuple):
     """Seconds since the lap before, and which part of them each kind of wait took."""
 
     seconds: float
@@ -26,7 +26,7 @@ class Lap(NamedTuple):
         return self.seconds * (1 - sum(share for what, share in self.shares.items() if what != "data"))
 
 
-class Clock:
+class StepTimer:
     """Seconds of this thread, within a `with` block, by what they go to."""
 
     KINDS = ("data", "compile", "checkpoint", "holdout")
@@ -56,10 +56,10 @@ class Clock:
         finally:
             self._spent[what] += perf_counter() - begun - (self._spent["compile"] - compiling)
 
-    def lap(self) -> Lap:
+    def lap(self) -> Timing:
         """The time since this was last asked, or since the block began."""
         now = perf_counter()
         seconds = max(now - self._begun, 1e-9)
-        lap = Lap(seconds, {what: self._spent[what] / seconds for what in self.KINDS})
+        lap = Timing(seconds, {what: self._spent[what] / seconds for what in self.KINDS})
         self._begun, self._spent = now, defaultdict(float)
         return lap

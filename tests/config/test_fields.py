@@ -6,7 +6,7 @@ from typing import Any, get_args
 import pytest
 
 from asdjax.config import fields as config_module
-from asdjax.config.fields import default, evaluated_lines, fields_of, phase1_steps, validate
+from asdjax.config.fields import count_phase1_steps, default_config, flatten_fields, list_evaluated_lines, validate
 from asdjax.config.loading import load
 from asdjax.data.audio import OnMismatch
 from asdjax.data.clips import Layout
@@ -36,10 +36,10 @@ REPORT = {  # Table 3, and section 2.4's lengths
 
 def test_the_main_configuration_is_the_report_s() -> None:
     config = load("configs/dcase2021.py", {})
-    fields = fields_of(config)
+    fields = flatten_fields(config)
     assert {field: fields[field] for field in REPORT} == REPORT
     assert len(config.variants) == 6
-    assert phase1_steps(config, source_clips=6000) == 31_250
+    assert count_phase1_steps(config, source_clips=6000) == 31_250
 
 
 def test_the_six_names_are_the_six_variants() -> None:
@@ -66,22 +66,22 @@ def test_a_choice_offers_what_the_code_knows(field: str, several: bool, known: I
 
 def test_phase_1_lasts_its_epochs_rounded_up_unless_steps_are_given() -> None:
     config = changed("phase1.epochs", 1.5)
-    assert phase1_steps(config, source_clips=100) == 4  # 150 pieces, 48 a step
+    assert count_phase1_steps(config, source_clips=100) == 4  # 150 pieces, 48 a step
     config.train.batch_size = 7
     config.phase1.epochs = 0.07
-    assert phase1_steps(config, source_clips=100) == 1  # of floats the product is 7.000000000000001
+    assert count_phase1_steps(config, source_clips=100) == 1  # of floats the product is 7.000000000000001
     config.phase1.steps = 7
-    assert phase1_steps(config, source_clips=100) == 7
+    assert count_phase1_steps(config, source_clips=100) == 7
 
 
 def test_the_first_strategy_is_evaluated_unless_lines_are_named() -> None:
-    assert evaluated_lines(changed("phase2.strategies", ("backbone", "full"))) == ("phase2_backbone",)
-    assert evaluated_lines(changed("phase2.strategies", ())) == ("phase1",)
-    assert evaluated_lines(changed("evaluate.lines", ("phase1", "phase2_full"))) == ("phase1", "phase2_full")
+    assert list_evaluated_lines(changed("phase2.strategies", ("backbone", "full"))) == ("phase2_backbone",)
+    assert list_evaluated_lines(changed("phase2.strategies", ())) == ("phase1",)
+    assert list_evaluated_lines(changed("evaluate.lines", ("phase1", "phase2_full"))) == ("phase1", "phase2_full")
 
 
 def changed(field: str, value: Any) -> Any:
-    config = default()
+    config = default_config()
     *parents, leaf = field.split(".")
     branch = config[parents[0]] if parents else config
     branch[leaf] = value

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from asdjax.config.fields import default, fields_of
+from asdjax.config.fields import default_config, flatten_fields
 from asdjax.config.loading import load, make_absolute, parsed, read, require_same_run, save
 from asdjax.errors import InputError
 
@@ -40,7 +40,7 @@ def test_every_shipped_configuration_loads_by_path_and_by_name(file: Path) -> No
     ],
 )
 def test_a_flag_is_read_as_its_field_s_kind(field: str, text: str, value: Any) -> None:
-    read_value = fields_of(load("dcase2021", {field: text}))[field]
+    read_value = flatten_fields(load("dcase2021", {field: text}))[field]
     assert read_value == value
     assert type(read_value) is type(value)
 
@@ -85,8 +85,8 @@ def test_a_flag_that_cannot_be_is_refused_by_its_field(field: str, text: str, co
 def test_a_file_s_mistake_is_told_with_its_field(tmp_path: Path, line: str, complaint: str) -> None:
     file = tmp_path / "mine.py"
     file.write_text(
-        "from asdjax.config.fields import default\n"
-        f"def get_config():\n    config = default()\n    {line}\n    return config\n"
+        "from asdjax.config.fields import default_config\n"
+        f"def get_config():\n    config = default_config()\n    {line}\n    return config\n"
     )
     with pytest.raises(InputError, match=complaint):
         load(str(file), {})
@@ -119,7 +119,7 @@ def test_what_holds_no_configuration_of_this_version_is_bad_input(content: Any) 
 
 
 def test_going_on_with_another_value_is_refused_by_its_field_and_changes_nothing(tmp_path: Path) -> None:
-    save(default(), tmp_path)
+    save(default_config(), tmp_path)
     (tmp_path / "fan" / "phase1").mkdir(parents=True)
     (tmp_path / "fan" / "phase1" / "20.json").touch()
     before = (tmp_path / "config.json").read_bytes()
@@ -143,18 +143,18 @@ def test_a_run_of_a_time_before_a_field_goes_on_with_its_default_only(begun: Cal
 
 
 def test_where_nothing_was_trained_another_value_is_free(tmp_path: Path) -> None:
-    save(default(), tmp_path)
+    save(default_config(), tmp_path)
     require_same_run(load("dcase2021", {"optimizer.momentum": "0.5"}), tmp_path)
 
 
 def test_going_on_with_another_cadence_or_evaluation_is_allowed_and_kept(tmp_path: Path) -> None:
-    save(default(), tmp_path)
+    save(default_config(), tmp_path)
     free = {
         "train.checkpoint_every_steps": "5",
         "train.log_every_steps": "5",
         "data.root": "there",
         "train.keep": "3",
-        "parallel.stacked": "3",
+        "parallel.fleets_per_program": "3",
         "data.store": "elsewhere",
         "evaluate.k": "3",
         "baselines.epochs": "3",
@@ -206,7 +206,7 @@ def test_own_recordings_are_converted_only_where_that_is_asked_for() -> None:
 
 
 def test_after_training_the_evaluation_and_the_folders_may_change(tmp_path: Path) -> None:
-    save(default(), tmp_path)
+    save(default_config(), tmp_path)
     config = read(tmp_path, {"evaluate.k": "3", "baselines.epochs": "5", "data.root": "a,b"})
     assert (config.evaluate.k, config.baselines.epochs) == (3, 5)
     assert config.data.root == tuple(str(Path(name).absolute()) for name in "ab")
@@ -223,7 +223,7 @@ def test_after_training_the_evaluation_and_the_folders_may_change(tmp_path: Path
         ("import nothing_of_the_kind", "ModuleNotFoundError"),
         ("import sys; sys.exit(5)", "SystemExit: 5"),
         (
-            "from asdjax.config.fields import default\ndef get_config():\n c = default()\n c.trian.batch_size = 2",
+            "from asdjax.config.fields import default_config as d\ndef get_config():\n c = d()\n c.trian.batch_size = 2",
             "trian",
         ),
         ("def get_config(): pass", "returns a ConfigDict, came NoneType"),

@@ -22,7 +22,7 @@ def test_clips_are_looked_up_in_the_stores_of_their_machine_types_only(
         access, "track", lambda jobs, title, *of, **how: titles.append(title) or track(jobs, title, *of, **how)
     )
     pumps = clips.select(machine="pump", split="train")
-    for of_clip, recording in zip(pumps, access.recordings_of(stores, pumps), strict=True):
+    for of_clip, recording in zip(pumps, access.read_recordings(stores, pumps), strict=True):
         assert recording.samples.tobytes() == of_clip.path.read_bytes()[44:]
-    assert len(access.recordings_of(stores, list(clips))) == len(clips)
+    assert len(access.read_recordings(stores, list(clips))) == len(clips)
     assert titles == ["verify pump", "verify fan, pump"]

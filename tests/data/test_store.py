@@ -21,9 +21,9 @@ from asdjax.data import store as store_module
 from asdjax.data.audio import Decoding, OnMismatch, decode
 from asdjax.data.clips import Clip
 from asdjax.data.layouts import read_corpus
-from asdjax.data.store import WaveStore, digests_of, open_store, require_usable, samples_of
+from asdjax.data.store import WaveStore, load_samples, open_store, read_digests, require_usable
 from asdjax.errors import InputError
-from asdjax.runtime.files import locked_folder, sealed, unsealed
+from asdjax.runtime.files import add_checksum, locked_folder, verify_checksum
 from asdjax.runtime.threads import cores
 
 RATE_HZ = 16_000
@@ -121,7 +121,7 @@ def test_a_store_that_may_only_be_read_serves_what_it_holds(
     how = Decoding(RATE_HZ, "error")
     require_usable(tmp_path / "store", "fan", clips[:2], how)
     assert_holds(opened(tmp_path / "store", clips[:2]), clips[:2])
-    assert set(digests_of(tmp_path / "store", "fan", clips[:2], how)) == {one.path for one in clips[:2]}
+    assert set(read_digests(tmp_path / "store", "fan", clips[:2], how)) == {one.path for one in clips[:2]}
     assert decoded == []
     with pytest.raises(InputError, match=r"fan: expected the sound of .*/2\.wav as it is now.*may only be read; allow"):
         opened(tmp_path / "store", clips)
@@ -189,13 +189,13 @@ def test_samples_are_served_without_the_clips_and_without_a_change(tmp_path: Pat
     for one in clips:
         one.path.unlink()
     digests = {clips[1].path: store.digests[1], clips[0].path: store.digests[0]}
-    held = samples_of(tmp_path / "store", clips[0].machine, digests)
+    held = load_samples(tmp_path / "store", clips[0].machine, digests)
     assert [held[clips[i].path].tolist() for i in (0, 1)] == [store.samples(i).tolist() for i in (0, 1)]
     assert contents(tmp_path / "store") == before
     with pytest.raises(InputError, match=r"expected the sound of .*other\.wav, which it does not hold"):
-        samples_of(tmp_path / "store", clips[0].machine, {tmp_path / "other.wav": ""})
+        load_samples(tmp_path / "store", clips[0].machine, {tmp_path / "other.wav": ""})
     with pytest.raises(InputError, match="which it does not hold"):
-        samples_of(tmp_path / "nowhere", clips[0].machine, digests)
+        load_samples(tmp_path / "nowhere", clips[0].machine, digests)
     assert not (tmp_path / "nowhere").exists()
 
 
@@ -205,21 +205,21 @@ def test_samples_that_were_changed_on_disk_are_not_served(tmp_path: Path):
     (file,) = store.home.glob("samples-*.int16")
     file.write_bytes(b"\xff" + file.read_bytes()[1:])
     with pytest.raises(InputError, match="is not what was decoded"):
-        samples_of(tmp_path / "store", clips[0].machine, {clips[0].path: store.digests[0]})
+        load_samples(tmp_path / "store", clips[0].machine, {clips[0].path: store.digests[0]})
 
 
 def test_another_recording_than_was_asked_for_is_not_served(tmp_path: Path):
     clips = record(tmp_path / "clips", [100])
     opened(tmp_path / "store", clips)
     with pytest.raises(InputError, match=r"\.wav: another recording than the one that was evaluated"):
-        samples_of(tmp_path / "store", clips[0].machine, {clips[0].path: "of another"})
+        load_samples(tmp_path / "store", clips[0].machine, {clips[0].path: "of another"})
 
 
 def test_digests_are_those_of_a_store_that_is_not_built_for_them(tmp_path: Path):
     clips = record(tmp_path / "clips", [100, 200])
 
     def digests() -> dict[Path, str]:
-        return digests_of(tmp_path / "store", "fan", clips, Decoding(RATE_HZ))
+        return read_digests(tmp_path / "store", "fan", clips, Decoding(RATE_HZ))
 
     asked = digests()
     assert not (tmp_path / "store").exists()
@@ -234,7 +234,7 @@ def test_samples_are_found_wherever_the_clips_lie_now(tmp_path: Path):
     clips = record(tmp_path / "clips", [100, 200])
     store = opened(tmp_path / "store", clips)
     elsewhere = tmp_path / "elsewhere" / clips[1].path.name
-    held = samples_of(tmp_path / "store", "fan", {elsewhere: store.digests[1]})
+    held = load_samples(tmp_path / "store", "fan", {elsewhere: store.digests[1]})
     assert held[elsewhere].tolist() == store.samples(1).tolist()
 
 
@@ -334,7 +334,9 @@ def test_a_damaged_store_is_refused_with_the_remedy(tmp_path: Path, damage):
 def test_a_store_of_another_version_is_refused_and_said_to_be(tmp_path: Path):
     clips = record(tmp_path / "wav", [50])
     index = opened(tmp_path / "store", clips).home / "index.json"
-    index.write_text(json.dumps(sealed({**unsealed(index.read_text()), "version": store_module.VERSION + 1})))
+    index.write_text(
+        json.dumps(add_checksum({**verify_checksum(index.read_text()), "version": store_module.VERSION + 1}))
+    )
     with pytest.raises(InputError, match=r"index\.json: expected version 3, came a store built with 4; remove"):
         opened(tmp_path / "store", clips)
 

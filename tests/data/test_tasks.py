@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from asdjax.data.clips import Clip, Corpus
-from asdjax.data.tasks import Task, hold_out, tasks_of
+from asdjax.data.tasks import Task, hold_out, make_tasks
 from asdjax.errors import InputError
 
 
@@ -27,7 +27,7 @@ def names(clips: Sequence[Clip]) -> list[tuple[str, str]]:
 
 
 def test_machine_types_of_several_sections_are_tasks_of_their_own_with_sections_as_classes() -> None:
-    fan, pump = tasks_of(corpus(*TWO_MACHINES), "auto")
+    fan, pump = make_tasks(corpus(*TWO_MACHINES), "auto")
     assert (fan.name, fan.machines, fan.classes) == ("fan", ("fan",), (("fan", "00"), ("fan", "01")))
     assert (pump.name, pump.machines, pump.classes) == ("pump", ("pump",), (("pump", "00"), ("pump", "03")))
     assert names(pump.clips) == [("pump", "00"), ("pump", "03")]
@@ -36,7 +36,7 @@ def test_machine_types_of_several_sections_are_tasks_of_their_own_with_sections_
 
 
 def test_one_machine_type_of_one_section_brings_all_together_in_one_fleet() -> None:
-    (task,) = tasks_of(corpus(*TWO_MACHINES, clip("valve", "00")), "auto")
+    (task,) = make_tasks(corpus(*TWO_MACHINES, clip("valve", "00")), "auto")
     assert task.name == "all"
     assert task.machines == ("fan", "pump", "valve")
     assert task.classes == (("fan", "00"), ("fan", "01"), ("pump", "00"), ("pump", "03"), ("valve", "00"))
@@ -44,28 +44,28 @@ def test_one_machine_type_of_one_section_brings_all_together_in_one_fleet() -> N
 
 def test_a_single_section_is_told_apart_by_its_attributes() -> None:
     clips = [clip("fan", "00", speed="1", load="2"), clip("fan", "00", speed="2", load="2"), clip("fan", "00")]
-    (task,) = tasks_of(corpus(*clips, clips[0]), "auto")
+    (task,) = make_tasks(corpus(*clips, clips[0]), "auto")
     assert task.classes == (("fan", "00", ""), ("fan", "00", "speed=1;load=2"), ("fan", "00", "speed=2;load=2"))
     assert task.class_of_clip == (1, 2, 0, 1)
     assert task.section_of_class == (0, 0, 0)
 
 
 def test_the_choice_of_classes_can_be_told() -> None:
-    (together,) = tasks_of(corpus(*TWO_MACHINES), "machine_section")
+    (together,) = make_tasks(corpus(*TWO_MACHINES), "machine_section")
     assert together.classes == (("fan", "00"), ("fan", "01"), ("pump", "00"), ("pump", "03"))
     with_attributes = [clip("fan", "00", speed="1"), clip("fan", "00", speed="2"), clip("pump", "00", speed="1")]
-    (task,) = tasks_of(corpus(*with_attributes), "machine_section_attributes")
+    (task,) = make_tasks(corpus(*with_attributes), "machine_section_attributes")
     assert task.section_of_class == (0, 0, 1)
 
 
 def test_test_clips_are_no_part_of_a_task() -> None:
-    tasks = tasks_of(corpus(*TWO_MACHINES, clip("fan", "02", split="test", label="anomaly")), "auto")
+    tasks = make_tasks(corpus(*TWO_MACHINES, clip("fan", "02", split="test", label="anomaly")), "auto")
     assert all(c.split == "train" for task in tasks for c in task.clips)
     assert len(tasks[0].classes) == 2
 
 
 def test_a_section_of_target_clips_only_is_a_class_and_no_part_of_an_epoch() -> None:
-    fan, _ = tasks_of(corpus(*TWO_MACHINES, clip("fan", "02", "target"), clip("fan", "02", "target")), "auto")
+    fan, _ = make_tasks(corpus(*TWO_MACHINES, clip("fan", "02", "target"), clip("fan", "02", "target")), "auto")
     assert fan.classes[-1] == ("fan", "02")
     assert fan.source_clips == 2
 
@@ -82,17 +82,17 @@ def test_a_section_of_target_clips_only_is_a_class_and_no_part_of_an_epoch() -> 
 )
 def test_fewer_than_two_classes_are_refused_with_what_to_do(clips: list[Clip], classes: str, found: str) -> None:
     with pytest.raises(InputError, match=rf"{found}.*add a second section or machine type.*attributes"):
-        tasks_of(corpus(*clips), classes)
+        make_tasks(corpus(*clips), classes)
 
 
 def test_an_anomaly_among_the_training_clips_is_refused_by_its_path() -> None:
     with pytest.raises(InputError, match=r"fan_00_source\.wav: expected normal training clips only.*move it"):
-        tasks_of(corpus(*TWO_MACHINES, clip("fan", "00", label="anomaly")), "auto")
+        make_tasks(corpus(*TWO_MACHINES, clip("fan", "00", label="anomaly")), "auto")
 
 
 def test_no_training_clips_are_refused() -> None:
     with pytest.raises(InputError, match="expected training clips, found none"):
-        tasks_of(corpus(clip("fan", "00", split="test")), "auto")
+        make_tasks(corpus(clip("fan", "00", split="test")), "auto")
 
 
 def recorded(numbers: dict[tuple[str, str], int], folder: str = "a") -> Task:
@@ -102,7 +102,7 @@ def recorded(numbers: dict[tuple[str, str], int], folder: str = "a") -> Task:
         for (section, domain), number in numbers.items()
         for i in range(number)
     ]
-    (task,) = tasks_of(corpus(*clips), "section")
+    (task,) = make_tasks(corpus(*clips), "section")
     return task
 
 

@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from asdjax.evaluation import bootstrap
-from asdjax.evaluation.metrics import ScoredClip, judge
+from asdjax.evaluation.metrics import ScoredClip, compute_metrics
 
 
 def drawn(seed: int, number: int = 30, sections: tuple[str, ...] = ("00", "01")) -> list[ScoredClip]:
@@ -39,7 +39,7 @@ def test_drawn_as_they_are_the_clips_give_the_official_score(year: int, monkeypa
     monkeypatch.setattr(bootstrap, "_counts", lambda clips: [np.ones((2, len(clips)), int)])
     clips = [*drawn(0, 9), *(replace(clip, machine="pump", label="normal") for clip in drawn(1, 4))]
     low, high = bootstrap.interval(year, [clips]) or (None, None)
-    assert low == high == pytest.approx(judge(year, clips).official, abs=1e-12)
+    assert low == high == pytest.approx(compute_metrics(year, clips).official, abs=1e-12)
 
 
 def test_a_resample_keeps_the_number_of_clips_of_each_kind():
@@ -53,7 +53,7 @@ def test_a_resample_keeps_the_number_of_clips_of_each_kind():
 
 
 def test_the_interval_holds_the_truth_as_often_as_it_says():
-    truth = judge(2021, drawn(10**6, 10_000, ("00",))).official
+    truth = compute_metrics(2021, drawn(10**6, 10_000, ("00",))).official
     held = [
         low <= truth <= high
         for low, high in (bootstrap.interval(2021, [drawn(i, 60, ("00",))]) or () for i in range(100))

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asdjax.config.fields import default
+from asdjax.config.fields import default_config
 from asdjax.data.clips import Clip, Corpus
-from asdjax.data.tasks import Task, tasks_of
+from asdjax.data.tasks import Task, make_tasks
 from asdjax.errors import InputError
 from asdjax.evaluation import checkpoint_selection
 from asdjax.fleet import checkpoints
@@ -20,26 +20,26 @@ def test_a_run_without_phase_2_is_judged_by_phase_1_which_is_said(
 ) -> None:
     monkeypatch.setattr(checkpoints, "steps", lambda line: [10**6])
     monkeypatch.setattr(checkpoints, "verify", lambda line, step: None)
-    monkeypatch.setattr(checkpoints, "digest_of", lambda line, step: f"{line.name} {step}")
+    monkeypatch.setattr(checkpoints, "read_digest", lambda line, step: f"{line.name} {step}")
     run = Run("fan", Task("fan", ("fan",), (), (), (), ()), 0, tmp_path / "fan")
     clips = [
         Clip(Path(f"{section}_{domain}.wav"), "pump", section, "train", domain, "normal")
         for section in ("00", "01")
         for domain in ("source", "target")
     ]
-    other = Run("pump", tasks_of(Corpus("dcase2021", tuple(clips)), "section")[0], 0, tmp_path / "pump")
+    other = Run("pump", make_tasks(Corpus("dcase2021", tuple(clips)), "section")[0], 0, tmp_path / "pump")
     for lines, told in [((), True), (("phase1", "phase2_full"), True), (("phase1",), False)]:
-        config = default()
+        config = default_config()
         config.evaluate.lines = lines
         assert checkpoint_selection.trained(config, [run, other])["fan"] == [
-            checkpoint_selection.Checkpoint("", "phase1", 10**6, "phase1 1000000")
+            checkpoint_selection.SelectedCheckpoint("", "phase1", 10**6, "phase1 1000000")
         ]
         assert ("fan: has no phase 2, evaluating phase 1 alone" in capsys.readouterr().err) == told
 
 
 def test_a_line_that_no_run_has_is_refused_where_it_is_asked_for_by_name(tmp_path: Path) -> None:
     run = Run("fan", Task("fan", ("fan",), (), (), (), ()), 0, tmp_path / "fan")
-    config = default()
+    config = default_config()
     config.evaluate.lines = ("phase2_full",)
     with pytest.raises(InputError, match=r"config\.evaluate\.lines: expected any of phase1, got phase2_full"):
         checkpoint_selection.trained(config, [run])
@@ -52,6 +52,6 @@ def test_a_fleet_that_was_trained_again_to_the_same_steps_has_new_checkpoints(tm
     for value in (1.0, 1.0, 2.0):
         shutil.rmtree(run.folder, ignore_errors=True)
         checkpoints.save(run.folder / "phase1", 3, {"model": {"a": np.full(2, value)}}, 1)
-        chosen.append(checkpoint_selection.newest(default(), [run]))
+        chosen.append(checkpoint_selection.newest(default_config(), [run]))
     assert chosen[0] == chosen[1] != chosen[2]
     assert [one.step for of in chosen for one in of["fan"]] == [3, 3, 3]

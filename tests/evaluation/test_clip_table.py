@@ -11,7 +11,7 @@ import pytest
 from asdjax.data.clips import Clip
 from asdjax.errors import InputError
 from asdjax.evaluation import clip_table
-from asdjax.evaluation.metrics import Judgement, ScoredClip, judge
+from asdjax.evaluation.metrics import Metrics, ScoredClip, compute_metrics
 from asdjax.evaluation.systems import System
 from asdjax.inference.thresholds import Group, Threshold
 from asdjax.runtime.files import sha256_of
@@ -29,7 +29,7 @@ def limits(**values: float) -> dict[Group, Threshold]:
 
 
 def system(clips: list[ScoredClip], thresholds: dict[Group, Threshold], training: dict[Clip, float]) -> System:
-    return System("none", tuple(clips), judge(2021, [PLAIN]), thresholds, training, {}, {"fan": ("a",)})
+    return System("none", tuple(clips), compute_metrics(2021, [PLAIN]), thresholds, training, {}, {"fan": ("a",)})
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -151,7 +151,7 @@ def hostile() -> System:
         for i, name in enumerate(NAMES)
     ]
     training = {Clip(Path("somewhere") / name, "fan", "=00", "train", "target", "normal"): 0.2 for name in NAMES}
-    return System("none", tuple(clips), Judgement(2021, (), None, 0), LIMITS, training, {}, {})
+    return System("none", tuple(clips), Metrics(2021, (), None, 0), LIMITS, training, {}, {})
 
 
 def test_a_table_reads_back_as_it_was(tmp_path: Path):

@@ -18,7 +18,7 @@ from asdjax.evaluation.metrics import (
     Cell,
     Figures,
     ScoredClip,
-    judge,
+    compute_metrics,
     machine_means,
     overall_means,
     rules_of,
@@ -69,7 +69,7 @@ def figures(row: Cell | Figures) -> list[float | None]:
 
 def test_2021_equals_the_published_result(shared_data: Path) -> None:
     folder = shared_data / "official/2021/dev_scores"
-    judgement = judge(2021, read(folder, 2021))
+    judgement = compute_metrics(2021, read(folder, 2021))
     cells = {(c.machine, c.section, c.domain): c for c in judgement.cells}
     means = {**machine_means(judgement), "": overall_means(judgement)}
     seen = 0
@@ -88,7 +88,7 @@ def test_2021_equals_the_published_result(shared_data: Path) -> None:
 
 def test_2020_equals_the_published_result(shared_data: Path) -> None:
     folder = shared_data / "official/2020/dev_scores"
-    judgement = judge(2020, read(folder, 2020))
+    judgement = compute_metrics(2020, read(folder, 2020))
     rows = list(published_rows(folder / "result.csv"))
     assert [names[0] for _, names, _ in rows] == ["00", "02", "04", "06", "Average"]
     fan = {c.section: c for c in judgement.cells if c.machine == "fan"}
@@ -104,7 +104,7 @@ def test_2020_equals_the_published_result(shared_data: Path) -> None:
 def test_from_2022_domains_share_the_anomalies_of_auc_and_pauc_but_not_of_decisions(year: int) -> None:
     """As in the organisers' evaluators of 2022, 2023 and 2024."""
     clips = random_clips(seed=year)
-    judgement = judge(year, clips)
+    judgement = compute_metrics(year, clips)
     official = []
     for section in ("00", "01"):
         here = [c for c in clips if c.section == section]
@@ -131,7 +131,7 @@ def test_2022_by_hand() -> None:
         clip(2, "anomaly", "source", True),
         clip(4, "anomaly", "target", True),
     ]
-    source, target = judge(2022, clips).cells
+    source, target = compute_metrics(2022, clips).cells
     assert (source.auc, target.auc) == (1.0, 0.5)  # 2 and 4 above 1; 4, but not 2, above 3
     assert (source.precision, source.recall, source.f1) == (1.0, 1.0, 1.0)
     assert (target.precision, target.recall, target.f1) == pytest.approx((1 / 2, 1.0, 2 / 3))
@@ -141,14 +141,14 @@ def test_2022_by_hand() -> None:
 def test_from_2022_a_system_deaf_in_one_domain_shows_there() -> None:
     heard = [clip(1, "normal", "source", False), clip(9, "anomaly", "source", True)]
     missed = [clip(2, "normal", "target", False), clip(8, "anomaly", "target", False)]
-    source, target = judge(2023, heard + missed).cells
+    source, target = compute_metrics(2023, heard + missed).cells
     assert (source.precision, source.recall, source.f1, source.found) == (1, 1, 1, 1)
     assert (target.precision, target.recall, target.f1, target.found) == (0, 0, 0, 0)
 
 
 def test_from_2022_a_domain_without_anomalies_of_its_own_has_auc_but_no_recall() -> None:
     clips = [c for c in random_clips(8, ("00",)) if (c.domain, c.label) != ("target", "anomaly")]
-    source, target = judge(2024, clips).cells
+    source, target = compute_metrics(2024, clips).cells
     assert None not in figures(source)
     assert target.auc is not None
     assert target.precision is target.recall is target.f1 is target.found is None
@@ -158,7 +158,7 @@ def test_from_2022_a_domain_without_anomalies_of_its_own_has_auc_but_no_recall()
 @pytest.mark.parametrize("year", [2020, 2021, 2022, 2026])
 def test_shares_of_found_faults_and_false_alarms_are_a_domains_own(year: int) -> None:
     clips = random_clips(seed=year)
-    for cell in judge(year, clips).cells:
+    for cell in compute_metrics(year, clips).cells:
         own = [c for c in clips if c.section == cell.section and (year == 2020 or c.domain == cell.domain)]
         shares = [np.mean([c.decision for c in own if c.label == label]) for label in ("normal", "anomaly")]
         assert [cell.false_alarms, cell.found] == pytest.approx(shares, abs=EXACT)
@@ -168,15 +168,15 @@ def test_shares_of_found_faults_and_false_alarms_are_a_domains_own(year: int) ->
 def test_shares_need_clips_of_that_label_and_their_decisions_alone(domain: Literal["source"] | None) -> None:
     decided = [clip(1, "normal", domain, True), clip(2, "normal", domain, False), clip(3, None, domain, True)]
     for year in (2021, 2022):
-        (cell,) = judge(year, decided).cells
+        (cell,) = compute_metrics(year, decided).cells
         assert (cell.false_alarms, cell.found) == (0.5, None)
-        (cell,) = judge(year, [*decided, clip(4, "anomaly", domain, None)]).cells
+        (cell,) = compute_metrics(year, [*decided, clip(4, "anomaly", domain, None)]).cells
         assert (cell.false_alarms, cell.found) == (0.5, None)
 
 
 def test_means_take_a_joint_pauc_once_per_section() -> None:
     source_only = [c for c in random_clips(1, ("02",)) if c.domain == "source"]
-    judgement = judge(2023, random_clips(0, ("00",)) + source_only)
+    judgement = compute_metrics(2023, random_clips(0, ("00",)) + source_only)
     first, second, third = (c.pauc for c in judgement.cells)
     assert first == second != third
     assert first is not None
@@ -186,7 +186,7 @@ def test_means_take_a_joint_pauc_once_per_section() -> None:
 
 def test_the_floor_is_the_float_epsilon() -> None:
     worst = [clip(0, "anomaly", decision=False), clip(1, "normal", decision=False)]
-    judgement = judge(2021, worst)
+    judgement = compute_metrics(2021, worst)
     (cell,) = judgement.cells
     assert (cell.auc, cell.precision, cell.recall, cell.f1) == (0.0, 0.0, 0.0, 0.0)
     assert cell.pauc is not None
@@ -198,30 +198,30 @@ def test_the_floor_is_the_float_epsilon() -> None:
 def test_one_class_is_undefined_counted_and_in_no_mean(year: int) -> None:
     whole = random_clips(3, ("00",))
     broken = [clip(1.0, "normal", section="01"), clip(2.0, "normal", section="01")]
-    judgement = judge(year, broken + whole)
+    judgement = compute_metrics(year, broken + whole)
     assert figures(judgement.cells[-1]) == [None] * 5
     assert judgement.undefined == 1
-    assert judgement.official == judge(year, whole).official
-    assert overall_means(judgement) == overall_means(judge(year, whole))
+    assert judgement.official == compute_metrics(year, whole).official
+    assert overall_means(judgement) == overall_means(compute_metrics(year, whole))
 
 
 @pytest.mark.parametrize("year", [2020, 2021, 2022])
 def test_without_labels_nothing_is_defined(year: int) -> None:
     clips = [clip(score, label=None) for score in (1.0, 2.0)]
-    judgement = judge(year, clips)
+    judgement = compute_metrics(year, clips)
     assert judgement.official is None
     assert judgement.undefined == len(judgement.cells) == 1
-    assert judge(year, []).official is None
+    assert compute_metrics(year, []).official is None
 
 
 def test_one_unlabelled_clip_leaves_its_cell_undefined() -> None:
-    judgement = judge(2021, [*random_clips(4), clip(0.5, label=None, domain="target")])
+    judgement = compute_metrics(2021, [*random_clips(4), clip(0.5, label=None, domain="target")])
     undefined = [(c.section, c.domain) for c in judgement.cells if c.auc is None]
     assert undefined == [("00", "target")]
 
 
 def test_unknown_domains_leave_only_the_joint_pauc_and_the_shares() -> None:
-    judgement = judge(2023, [clip(c.score, c.label, None) for c in random_clips(5, ("00",))])
+    judgement = compute_metrics(2023, [clip(c.score, c.label, None) for c in random_clips(5, ("00",))])
     (cell,) = judgement.cells
     assert cell.domain is None
     assert cell.auc is cell.precision is cell.recall is cell.f1 is None
@@ -230,7 +230,7 @@ def test_unknown_domains_leave_only_the_joint_pauc_and_the_shares() -> None:
 
 def test_a_missing_decision_leaves_only_precision_recall_f1_undefined() -> None:
     clips = random_clips(6, ("00",))
-    judgement = judge(2022, [*clips, clip(0.1, "anomaly", decision=None)])
+    judgement = compute_metrics(2022, [*clips, clip(0.1, "anomaly", decision=None)])
     source, target = judgement.cells
     assert None not in (source.auc, source.pauc, *figures(target))
     assert source.precision is source.recall is source.f1 is source.found is None
@@ -240,16 +240,16 @@ def test_a_missing_decision_leaves_only_precision_recall_f1_undefined() -> None:
 def test_input_order_changes_nothing() -> None:
     clips = random_clips(7)
     shuffled = [clips[i] for i in np.random.default_rng(0).permutation(len(clips))]
-    assert judge(2022, shuffled) == judge(2022, clips)
+    assert compute_metrics(2022, shuffled) == compute_metrics(2022, clips)
 
 
 def test_years() -> None:
     assert [rules_of(year) for year in (2020, 2021, 2022, 2026)] == [2020, 2021, 2022, 2022]
     for year in (2019, 2027):
         with pytest.raises(InputError, match=f"year: expected 2020 to 2026, got {year}"):
-            judge(year, [])
+            compute_metrics(year, [])
 
 
 def test_scores_that_are_not_finite_are_refused() -> None:
     with pytest.raises(ValueError, match="NaN"):
-        judge(2021, [clip(math.nan), clip(1.0, "anomaly")])
+        compute_metrics(2021, [clip(math.nan), clip(1.0, "anomaly")])

@@ -146,7 +146,7 @@ def test_where_banks_go_by_domain_each_domain_is_exported(
 def test_clips_of_the_other_split_are_embedded_only_where_they_rank_models(
     split: str, expected: list[bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(evaluate, "recordings_of", lambda *_: [])
+    monkeypatch.setattr(evaluate, "read_recordings", lambda *_: [])
     clips = [
         Clip(tmp_path / f"{blind}.wav", "fan", "00", "test", "source", None if blind else "normal", blind=blind)
         for blind in (False, True)

@@ -11,11 +11,11 @@ import pytest
 from asdjax.data.clips import Clip
 from asdjax.errors import InputError
 from asdjax.evaluation import bootstrap, results
-from asdjax.evaluation.metrics import ScoredClip, judge
-from asdjax.evaluation.results_table import Row, as_markdown, as_text
+from asdjax.evaluation.metrics import ScoredClip, compute_metrics
+from asdjax.evaluation.results_table import SystemRow, as_markdown, as_text
 from asdjax.evaluation.systems import System
 from asdjax.inference.thresholds import Threshold
-from asdjax.runtime.files import sealed
+from asdjax.runtime.files import add_checksum
 
 BY_MACHINE = ("machines", "thresholds", "unscored_training_clips", "members")
 CELL = {"machine", "section", "domain", "auc", "pauc", "precision", "recall", "f1", "false_alarms", "found"}
@@ -43,7 +43,7 @@ def system(seed: int, selection: str = "none", machines: tuple[str, ...] = ("fan
     thresholds = {(machine, None, None): Threshold(1.5, "gamma", 7, 0.1) for machine in machines}
     training = {Clip(Path(f"train_{i}.wav"), machines[0], "00", "train", "source", "normal"): float(i) for i in (1, 2)}
     members = dict.fromkeys(machines, ("a", "b"))
-    return System(selection, clips, judge(2021, clips), thresholds, training, {"fan": 3}, members)
+    return System(selection, clips, compute_metrics(2021, clips), thresholds, training, {"fan": 3}, members)
 
 
 def written(folder: Path) -> dict:
@@ -132,7 +132,7 @@ def test_over_several_seeds_the_table_tells_the_spread():
 
 
 def test_a_bar_in_a_name_does_not_split_a_cell_of_table_md():
-    table = as_markdown([Row("a|b", {"fan|2": (0.5, 0.5)}, 0.5, None, "none", 0)])
+    table = as_markdown([SystemRow("a|b", {"fan|2": (0.5, 0.5)}, 0.5, None, "none", 0)])
     assert r"| a\|b |" in table
     assert r"| fan\|2 |" in table
 
@@ -230,7 +230,7 @@ def test_results_json_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_an_evaluation_of_an_earlier_version_is_told(tmp_path: Path):
-    (tmp_path / "results.json").write_text(json.dumps(sealed({"year": 2021})))
+    (tmp_path / "results.json").write_text(json.dumps(add_checksum({"year": 2021})))
     with pytest.raises(InputError, match="of an earlier version of asdjax; run asdjax evaluate again"):
         results.read(tmp_path)
 
@@ -248,11 +248,11 @@ def test_another_evaluation_in_the_same_place_is_noticed(tmp_path: Path):
         results.require_same(tmp_path, found)
 
 
-def rows() -> list[Row]:
+def rows() -> list[SystemRow]:
     figures = {machine: (0.5 + i / 100, None if i == 2 else 0.6) for i, machine in enumerate(MACHINES)}
     return [
-        Row("mobilefacenet_1024", figures, 0.61, (0.5853, 0.6347), "none", 1, found=0.8125, false_alarms=0.095),
-        Row("best_single", figures, 0.7, None, "labelled test", 1),
+        SystemRow("mobilefacenet_1024", figures, 0.61, (0.5853, 0.6347), "none", 1, found=0.8125, false_alarms=0.095),
+        SystemRow("best_single", figures, 0.7, None, "labelled test", 1),
     ]
 
 

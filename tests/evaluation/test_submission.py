@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from asdjax.errors import InputError
-from asdjax.evaluation.metrics import ScoredClip, judge
+from asdjax.evaluation.metrics import ScoredClip, compute_metrics
 from asdjax.evaluation.submission import read, verify, write
 
 CLIP_NAMES = {
@@ -229,7 +229,7 @@ def test_2021_truth_is_joined_by_name(tmp_path: Path, shared_data: Path) -> None
     told = dict(csv.reader((truth / "ground_truth_fan_section_03_source_test.csv").read_text().splitlines()))
     fan = [c for c in clips if (c.machine, c.section, c.domain) == ("fan", "03", "source")]
     assert {c.name: str(int(c.label == "anomaly")) for c in fan} == told
-    assert judge(2021, clips).undefined == 0
+    assert compute_metrics(2021, clips).undefined == 0
     assert {c.label for c in read(folder, 2021)} == {None}
 
 
@@ -244,7 +244,7 @@ def test_2023_truth_may_be_any_of_its_folders(tmp_path: Path, shared_data: Path,
         here = [c for c in clips if c.machine == machine]
         assert {c.name for c in here} == set(full_names)
         assert all(f"_{c.domain}_test_{c.label}_" in full_names[c.name] for c in here)
-    judgement = judge(2023, clips)
+    judgement = compute_metrics(2023, clips)
     assert len(judgement.cells) == 14
     assert judgement.undefined == 0
 
@@ -335,7 +335,7 @@ def test_the_truth_of_2022_is_accepted_as_it_was_published(
             told = {name: words[int(value)] for name, value in csv.reader(table.read_text().splitlines())}
             here = [clip for clip in clips if (clip.machine, clip.section) == (machine, "05")]
             assert {clip.name: getattr(clip, field) for clip in here} == told
-    assert judge(2022, clips).undefined == 0
+    assert compute_metrics(2022, clips).undefined == 0
     assert "left out for ToyCar 03" in capsys.readouterr().err
 
 
@@ -345,7 +345,7 @@ def test_of_lists_of_several_years_the_asked_one_is_taken(
     lists = shared_data / "official/lists"
     for year, truth in ((2021, "2021/eval_truth"), (2022, "2022/eval_truth/ground_truth_data")):
         folder = made_up_scores(tmp_path / str(year), shared_data / "official" / truth)
-        assert judge(year, read(folder, year, lists)).undefined == 0
+        assert compute_metrics(year, read(folder, year, lists)).undefined == 0
         warned = "eval_data_list_2022.csv: known to be wrong" in capsys.readouterr().err
         assert warned == (year == 2022)
 

@@ -5,20 +5,20 @@ from pathlib import Path
 import pytest
 
 from asdjax.errors import InputError
-from asdjax.evaluation.metrics import FIGURES, ScoredClip, judge
+from asdjax.evaluation.metrics import FIGURES, ScoredClip, compute_metrics
 from asdjax.evaluation.submission import read
-from asdjax.evaluation.submission_metrics import Judged, as_json, format_table, judge_folder
+from asdjax.evaluation.submission_metrics import FolderMetrics, as_json, format_table, score_folder
 
 
 def test_a_folder_is_read_and_judged(shared_data: Path) -> None:
     folder = shared_data / "official/2021/dev_scores"
-    assert judge_folder(2021, folder).judgement == judge(2021, read(folder, 2021))
+    assert score_folder(2021, folder).judgement == compute_metrics(2021, read(folder, 2021))
     with pytest.raises(InputError, match="expected its truth"):
-        judge_folder(2021, folder, shared_data / "official/2021/eval_truth")
+        score_folder(2021, folder, shared_data / "official/2021/eval_truth")
 
 
 def test_the_table_shows_percent(shared_data: Path) -> None:
-    table = format_table(judge_folder(2021, shared_data / "official/2021/dev_scores"))
+    table = format_table(score_folder(2021, shared_data / "official/2021/dev_scores"))
     rows = [line.split() for line in table.splitlines()]
     assert rows[0] == ["ToyCar", "AUC", "pAUC", "precision", "recall", "F1"]
     assert rows[1] == ["00", "source", "66.58", "50.84", "50.00", "100.00", "66.67"]
@@ -30,13 +30,13 @@ def test_the_table_shows_percent(shared_data: Path) -> None:
     assert "undefined" not in table
 
 
-def half_defined() -> Judged:
+def half_defined() -> FolderMetrics:
     clips = [
         ScoredClip("a.wav", "a_machine_with_a_very_long_name_indeed", "00", "source", "normal", 0.0, None),
         ScoredClip("b.wav", "a_machine_with_a_very_long_name_indeed", "00", "source", "anomaly", 1.0, None),
         ScoredClip("c.wav", "fan", "00", "source", "anomaly", 1.0, None),
     ]
-    return Judged(judge(2021, clips), None)
+    return FolderMetrics(compute_metrics(2021, clips), None)
 
 
 def test_undefined_cells_are_shown_and_counted() -> None:
@@ -58,7 +58,9 @@ def test_json_has_the_cells_of_results_json() -> None:
 
 
 def test_nothing_defined() -> None:
-    table = format_table(Judged(judge(2022, [ScoredClip("a.wav", "fan", "00", None, None, 1.0, True)]), None))
+    table = format_table(
+        FolderMetrics(compute_metrics(2022, [ScoredClip("a.wav", "fan", "00", None, None, 1.0, True)]), None)
+    )
     assert "official score 2022: - " in table
     assert "undefined (-), in no mean: 1 of 1 cells" in table
 

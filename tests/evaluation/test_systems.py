@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asdjax.config.fields import default
+from asdjax.config.fields import default_config
 from asdjax.data.clips import Clip
 from asdjax.errors import InputError
 from asdjax.evaluation import systems
-from asdjax.evaluation.metrics import judge
-from asdjax.evaluation.systems import Models, System, judge_all, judge_baselines, judge_seeds
+from asdjax.evaluation.metrics import compute_metrics
+from asdjax.evaluation.systems import Models, System, build_baselines, build_joint_systems, build_systems
 from asdjax.inference.clip_scores import ClipScores
 
 NAMES = ("a", "b", "c", "d", "e", "f")
@@ -46,7 +46,7 @@ JUDGED = [clip for machine in SKILLS for clip in clips(machine)[1]]
 def judged(
     models: Models = MODELS, of: list[Clip] = JUDGED, held_out: dict[str, dict[str, float]] | None = None
 ) -> dict[str, System]:
-    return judge_all(default(), 2021, models, of, held_out or {})
+    return build_systems(default_config(), 2021, models, of, held_out or {})
 
 
 def test_models_come_first_then_the_four_submissions():
@@ -68,7 +68,9 @@ def test_each_machine_type_ranks_its_own_models_by_its_official_score():
     got = judged()
     for machine in SKILLS:
         official = {
-            name: judge(2021, systems._scored_clips(MODELS[machine][name], clips(machine)[1], [None] * 16)).official
+            name: compute_metrics(
+                2021, systems._scored_clips(MODELS[machine][name], clips(machine)[1], [None] * 16)
+            ).official
             for name in NAMES
         }
         ranked = sorted(NAMES, key=lambda name: -(official[name] or 0))
@@ -167,7 +169,7 @@ def test_a_clip_to_judge_without_a_finite_score_is_one_error_whichever_model_lac
     lacking = without(MODELS, name, test=2)
     judgements = {
         "all": lambda: judged(lacking),
-        "seeds": lambda: judge_seeds(default(), 2021, {3: MODELS, 4: lacking}, JUDGED),
+        "seeds": lambda: build_joint_systems(default_config(), 2021, {3: MODELS, 4: lacking}, JUDGED),
     }
     suffix = "@4" if how == "seeds" else ""
     told = rf"source_normal_0\.wav: expected a score, got none that is finite by {name}{suffix} \(as 2 clips in all\)"
@@ -211,7 +213,9 @@ def test_a_held_out_loss_that_is_not_finite_chooses_no_model(
     value: float | None, place: int, capsys: pytest.CaptureFixture[str]
 ):
     held_out = {machine: {name: float(i) for i, name in enumerate(NAMES)} for machine in SKILLS}
-    got = judge_all(default(), 2021, MODELS, JUDGED, {**held_out, "fan": {**held_out["fan"], NAMES[place]: value}})
+    got = build_systems(
+        default_config(), 2021, MODELS, JUDGED, {**held_out, "fan": {**held_out["fan"], NAMES[place]: value}}
+    )
     finite = [name for name in NAMES if name != NAMES[place]]
     assert got["best_held_out"].members == {"fan": (finite[0],), "pump": ("a",)}
     assert got["top3_held_out"].members == {"fan": tuple(finite[:3]), "pump": ("a", "b", "c")}
@@ -221,14 +225,14 @@ def test_a_held_out_loss_that_is_not_finite_chooses_no_model(
 
 
 def test_where_no_held_out_loss_is_finite_no_system_goes_by_it(capsys: pytest.CaptureFixture[str]):
-    got = judge_all(default(), 2021, MODELS, JUDGED, {m: dict.fromkeys(NAMES) for m in SKILLS})
+    got = build_systems(default_config(), 2021, MODELS, JUDGED, {m: dict.fromkeys(NAMES) for m in SKILLS})
     assert not {"best_held_out", "top3_held_out"} & got.keys()
     assert "left out, no model of fan, pump has a finite held-out loss" in capsys.readouterr().err
 
 
 def test_baselines_are_systems_of_their_own():
     baselines: Models = {machine: {"crude": scores(machine, 20, 99)} for machine in SKILLS}
-    got = judge_baselines(default(), 2021, baselines, JUDGED)
+    got = build_baselines(default_config(), 2021, baselines, JUDGED)
     assert list(got) == ["crude"]
     assert got["crude"].selection == "none"
     assert got["crude"].members == {"fan": ("crude",), "pump": ("crude",)}
@@ -243,13 +247,13 @@ def test_a_baseline_that_cannot_score_or_decide_is_left_out_with_a_line(lacks: s
         machine: {"good": of, "crude": of._replace(**{lacks: {}}) if machine == "pump" else of}
         for machine, of in whole.items()
     }
-    assert list(judge_baselines(default(), 2021, baselines, JUDGED)) == ["good"]
+    assert list(build_baselines(default_config(), 2021, baselines, JUDGED)) == ["good"]
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("crude: left out, pump")
 
 
 def test_a_domain_of_few_training_clips_is_decided_by_a_threshold_of_its_own():
-    config = default()
+    config = default_config()
     config.evaluate.threshold_per = "section_domain"
     rng = np.random.default_rng(0)
     train = {
@@ -264,8 +268,8 @@ def test_a_domain_of_few_training_clips_is_decided_by_a_threshold_of_its_own():
         for i in range(200)
     ]
     test = {c: float((5 if c.domain == "target" else 1) * rng.gamma(9) * (1 + (c.label == "anomaly"))) for c in asked}
-    by_domain = judge_baselines(config, 2021, {"fan": {"one": ClipScores(train, test)}}, asked)["one"]
-    whole = judge_baselines(default(), 2021, {"fan": {"one": ClipScores(train, test)}}, asked)["one"]
+    by_domain = build_baselines(config, 2021, {"fan": {"one": ClipScores(train, test)}}, asked)["one"]
+    whole = build_baselines(default_config(), 2021, {"fan": {"one": ClipScores(train, test)}}, asked)["one"]
     source, target = by_domain.judgement.cells
     assert source.false_alarms == pytest.approx(0.1, abs=0.07)
     assert target.false_alarms is not None
@@ -277,10 +281,10 @@ def test_a_domain_of_few_training_clips_is_decided_by_a_threshold_of_its_own():
 
 def test_all_seeds_are_one_ensemble_more():
     other: Models = {m: {n: scores(m, 1, 50 + i) for i, n in enumerate(NAMES)} for m in SKILLS}
-    got = judge_seeds(default(), 2021, {3: MODELS, 4: other}, JUDGED)
+    got = build_joint_systems(default_config(), 2021, {3: MODELS, 4: other}, JUDGED)
     assert list(got) == ["all_seeds_mean"]
     assert got["all_seeds_mean"].members["fan"] == tuple(f"{name}@{seed}" for seed in (3, 4) for name in NAMES)
     clip = JUDGED[0]
     expected = np.mean([of[clip.machine][name].test[clip] for of in (MODELS, other) for name in NAMES])
     assert got["all_seeds_mean"].clips[0].score == pytest.approx(expected)
-    assert judge_seeds(default(), 2021, {3: MODELS}, JUDGED) == {}
+    assert build_joint_systems(default_config(), 2021, {3: MODELS}, JUDGED) == {}

@@ -16,7 +16,7 @@ from conftest import python
 from asdjax.errors import InputError
 from asdjax.fleet import checkpoints
 from asdjax.fleet.checkpoints import Damaged
-from asdjax.runtime.files import sealed
+from asdjax.runtime.files import add_checksum
 
 TREES = {
     "model": {"net": {"early/kernel": jnp.arange(6.0).reshape(2, 3), "early/bias": jnp.ones(3)}},
@@ -177,7 +177,7 @@ def test_other_content_than_was_saved_is_noticed_though_every_file_is_whole(tmp_
 
 def rewrite(file: Path, record: dict[str, Any]) -> None:
     """As save would have written it."""
-    file.write_text(json.dumps(sealed({name: value for name, value in record.items() if name != "sha256"})))
+    file.write_text(json.dumps(add_checksum({name: value for name, value in record.items() if name != "sha256"})))
 
 
 def another_digest(file: Path) -> None:

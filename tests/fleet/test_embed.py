@@ -5,7 +5,7 @@ import librosa
 import numpy as np
 import pytest
 
-from asdjax.config.fields import default
+from asdjax.config.fields import default_config
 from asdjax.fleet import fleet_model
 from asdjax.fleet.embed import Embeddings, embed_clips, piece_starts
 from asdjax.fleet.fleet_model import FleetSpec, Model
@@ -20,10 +20,10 @@ PIECE = 32
 
 @pytest.fixture(scope="module")
 def spec() -> FleetSpec:
-    config = default()
+    config = default_config()
     config.variants = NAMES
     config.width = 0.125
-    return fleet_model.spec_of(config, 2, optimizer.GROUPS)
+    return fleet_model.make_spec(config, 2, optimizer.GROUPS)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_a_piece_is_embedded_as_by_librosa_and_the_backbone(
     frame = 32 * (row if row < 9 else 0)
     magnitude = np.abs(stft[:, frame : frame + PIECE])
     for name in NAMES:
-        height = variants.height_of(name)
+        height = variants.piece_height(name)
         value = np.log(np.maximum(magnitude.reshape(height, -1, PIECE).mean(axis=1), 1e-6))
         piece = ((value - value.mean()) / value.std())[None, :, :, None]
         expected = np.asarray(variants.embed(fleet_model.backbone(spec, model, name), jnp.asarray(piece, jnp.float32)))[

@@ -10,7 +10,7 @@ from conftest import python
 from flax import nnx
 from jax.typing import DTypeLike
 
-from asdjax.config.fields import VARIANTS, Config, default
+from asdjax.config.fields import VARIANTS, Config, default_config
 from asdjax.errors import InputError
 from asdjax.fleet import fleet_model
 from asdjax.fleet.fleet_model import FleetSpec, FleetState
@@ -20,9 +20,9 @@ from asdjax.models.resnet import EXPANSION, ResidualBlock, Stem
 from asdjax.runtime import hardware
 from asdjax.training import batches, optimizer, sampler
 from asdjax.training import step as train_step
-from asdjax.training.audio_feed import NO_ROOM, Dispatch, HostFeed, room_for, waves_of
-from asdjax.training.sampler import Plan
-from asdjax.training.step import Metrics, Turn
+from asdjax.training.audio_feed import NO_PADDING, Dispatch, HostFeed, find_padded_sizes, make_waves
+from asdjax.training.sampler import SamplingTable
+from asdjax.training.step import DispatchArgs, StepMetrics
 
 ONE, TWO = ("small_512",), ("small_512", "small_1024")
 OTHER_ORDER = 1e-3  # relative, of losses: the same sums in another order, over a few steps
@@ -52,7 +52,7 @@ def small_variants(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def tiny(names: tuple[str, ...] = ONE) -> Config:
-    config = default()
+    config = default_config()
     config.variants = names
     config.width = 0.125
     config.train.batch_size = 8
@@ -60,7 +60,7 @@ def tiny(names: tuple[str, ...] = ONE) -> Config:
     return config
 
 
-def made_up_corpus() -> tuple[list[np.ndarray], Plan]:
+def made_up_corpus() -> tuple[list[np.ndarray], SamplingTable]:
     """Two sections that differ in pitch: 4 source and 2 target clips each, of 2 s."""
     rng = np.random.default_rng(0)
     seconds = np.arange(32_000) / 16_000
@@ -70,7 +70,7 @@ def made_up_corpus() -> tuple[list[np.ndarray], Plan]:
         for _ in range(6)
     ]
     is_target = [False] * 4 + [True] * 2
-    plan = sampler.plan([0] * 6 + [1] * 6, is_target * 2, [63] * 12, [0, 1])
+    plan = sampler.make_table([0] * 6 + [1] * 6, is_target * 2, [63] * 12, [0, 1])
     return [clip.astype(np.int16) for clip in clips], plan
 
 
@@ -84,25 +84,25 @@ class Fleet:
         phase: str = "phase1",
         tasks: tuple[str, ...] = ("fan",),
     ) -> None:
-        self.spec: FleetSpec = fleet_model.spec_of(config, 2, trainable)
+        self.spec: FleetSpec = fleet_model.make_spec(config, 2, trainable)
         self.rate = config.optimizer.learning_rate
         mesh = hardware.data_meshes()[0]
         clips, plan = made_up_corpus()
-        states = [fleet_model.begin(self.spec, fleet_model.initial_model(self.spec, 0, task)) for task in tasks]
-        keys = jnp.stack([sampler.streams(0, task, self.spec.variants, phase) for task in tasks])
-        self.state: FleetState = hardware.replicated(fleet_model.stacked(states), mesh)
-        plans = sampler.stacked([plan] * len(tasks))
-        self.audio, self.plan, self.keys = hardware.replicated((waves_of(clips * len(tasks)), plans, keys), mesh)
+        states = [fleet_model.init_state(self.spec, fleet_model.initial_model(self.spec, 0, task)) for task in tasks]
+        keys = jnp.stack([sampler.make_keys(0, task, self.spec.variants, phase) for task in tasks])
+        self.state: FleetState = hardware.replicated(fleet_model.stack_states(states), mesh)
+        plans = sampler.stack_tables([plan] * len(tasks))
+        self.audio, self.plan, self.keys = hardware.replicated((make_waves(clips * len(tasks)), plans, keys), mesh)
         self.program = train_step.compiled_steps(self.spec, mesh)
 
-    def run(self, *first: int, steps: int = 1, last: int = 1000) -> Metrics:
+    def run(self, *first: int, steps: int = 1, last: int = 1000) -> StepMetrics:
         """So many steps in one dispatch, each task's from its `first` on."""
         self.state, metrics = self.program(*self._arguments(first, steps, last))
         return jax.tree.map(np.asarray, metrics)
 
     def _arguments(self, first: tuple[int, ...], steps: int, last: int) -> tuple:
         rates = jnp.full((len(first), self.spec.steps_per_dispatch), self.rate)
-        turn = Turn(jnp.int32(steps), jnp.array(first), jnp.full(len(first), last), rates)
+        turn = DispatchArgs(jnp.int32(steps), jnp.array(first), jnp.full(len(first), last), rates)
         return self.state, self.audio, self.plan, self.keys, turn
 
     def lowered(self) -> str:
@@ -112,7 +112,7 @@ class Fleet:
 
     def model(self, task: int = 0) -> fleet_model.Model:
         """What a task has learned so far, as numpy copies, which a donated buffer cannot take away."""
-        return jax.tree.map(lambda leaf: np.array(leaf[task]), fleet_model.model_of(self.state))
+        return jax.tree.map(lambda leaf: np.array(leaf[task]), fleet_model.get_model(self.state))
 
 
 def losses(ready: Fleet, steps: int) -> np.ndarray:
@@ -123,7 +123,7 @@ def losses(ready: Fleet, steps: int) -> np.ndarray:
 def first_loss_fed_by_the_host() -> list[list[float]]:
     ready, mesh = Fleet(tiny()), hardware.data_meshes()[0]
     clips, plan = made_up_corpus()
-    plan = sampler.stacked([plan])
+    plan = sampler.stack_tables([plan])
     (ready.audio,) = HostFeed(clips, mesh).audio(ready.spec, plan, ready.keys, [Dispatch((0,), 1)])
     return ready.run(0).loss[:, 0].tolist()
 
@@ -207,11 +207,11 @@ def test_a_dispatch_of_several_steps_equals_single_ones(platform: str, variants:
 def test_variants_go_at_once_where_a_gpu_has_memory_for_all(
     platform: str, memory_bytes: float | None, batch_size: int, at_once: bool
 ):
-    config = default()
+    config = default_config()
     config.train.batch_size, config.train.precision = batch_size, "bfloat16"
     mesh = hardware.data_meshes()[0]
     with hardware.compiling_for(platform, memory_bytes):
-        spec = fleet_model.spec_of(config, 6, optimizer.GROUPS)
+        spec = fleet_model.make_spec(config, 6, optimizer.GROUPS)
         chosen = train_step.compiled_steps(spec, mesh)
     assert chosen is train_step.steps_of(spec, mesh, platform, at_once=at_once)
 
@@ -259,7 +259,7 @@ def test_the_step_compiles_once_for_phase_1_and_full_phase_2():
     assert phase2.program is phase1.program
     phase1.run(0)
     compiled = compilations(phase1)
-    fine_tuning = sampler.stacked([sampler.fine_tuning(made_up_corpus()[1], [0])])
+    fine_tuning = sampler.stack_tables([sampler.make_target_table(made_up_corpus()[1], [0])])
     phase2.plan = hardware.replicated(fine_tuning, hardware.data_meshes()[0])
     phase2.rate = 0.001
     phase2.run(0)
@@ -270,14 +270,14 @@ def test_the_step_compiles_once_for_phase_1_and_full_phase_2():
 def test_the_step_compiles_once_for_tasks_of_unequal_clips_and_draws_what_each_would_alone():
     """In the room of the larger; what is beyond a task's own clips is never drawn."""
     clips, plan = made_up_corpus()
-    fewer, of_fewer = clips[:4] + clips[6:11], sampler.plan([0] * 4 + [1] * 5, [False] * 9, [63] * 9, [0, 1])
-    room = room_for(default(), [[clips], [fewer]])
+    fewer, of_fewer = clips[:4] + clips[6:11], sampler.make_table([0] * 4 + [1] * 5, [False] * 9, [63] * 9, [0, 1])
+    room = find_padded_sizes(default_config(), [[clips], [fewer]])
     compiled = set()
     for samples, of_task in ((clips, plan), (fewer, of_fewer)):
         got = []
-        for space in (room, NO_ROOM):
+        for space in (room, NO_PADDING):
             ready = Fleet(tiny())
-            arrays = waves_of(samples, space), sampler.stacked([of_task], space.task_clips, space.stack_clips)
+            arrays = make_waves(samples, space), sampler.stack_tables([of_task], space.task_clips, space.stack_clips)
             ready.audio, ready.plan = hardware.replicated(arrays, hardware.data_meshes()[0])
             got.append(ready.run(0).loss[0, 0, 0])
             if space is room:
@@ -334,8 +334,8 @@ def test_bfloat16_computes_and_keeps_float32_parameters():
 
 
 def test_parameters_are_a_function_of_seed_task_and_variant():
-    spec = fleet_model.spec_of(tiny(TWO), 2, optimizer.GROUPS)
-    alone = fleet_model.spec_of(tiny(ONE), 2, optimizer.GROUPS)
+    spec = fleet_model.make_spec(tiny(TWO), 2, optimizer.GROUPS)
+    alone = fleet_model.make_spec(tiny(ONE), 2, optimizer.GROUPS)
     same = fleet_model.initial_model(alone, 0, "fan").parameters[ONE[0]]
     for path, leaf in fleet_model.initial_model(spec, 0, "fan").parameters[ONE[0]].items():
         np.testing.assert_array_equal(same[path], leaf)
@@ -399,7 +399,7 @@ def test_what_the_running_variance_is_of_is_the_configuration_s_and_makes_a_prog
     specs = {}
     for kind in ("biased", "unbiased"):
         config.normalisation.running_variance = kind
-        specs[kind] = fleet_model.spec_of(config, 2, optimizer.GROUPS)
+        specs[kind] = fleet_model.make_spec(config, 2, optimizer.GROUPS)
     graphs = [fleet_model.declare(spec, spec.variants[0]).graph for spec in specs.values()]
     assert specs["biased"] != specs["unbiased"]
     assert graphs[0] != graphs[1]

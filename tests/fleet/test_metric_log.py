@@ -8,11 +8,11 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from asdjax.fleet import metric_log
-from asdjax.fleet.metric_log import Journal
+from asdjax.fleet.metric_log import MetricLog
 
 
 def write(folder: Path, *steps: tuple[str, int], loss: float = 1.5) -> None:
-    with Journal(folder) as out:
+    with MetricLog(folder) as out:
         for number, (phase, step) in enumerate(steps):
             if number == 0 or steps[number - 1][0] != phase:
                 out.begin(phase, 0)
@@ -39,14 +39,14 @@ def test_a_row(tmp_path: Path):
 
 
 def test_nothing_is_touched_before_a_phase_begins(tmp_path: Path):
-    with Journal(tmp_path / "fan"):
+    with MetricLog(tmp_path / "fan"):
         pass
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_tensorboard_shows_after_a_resume_is_what_the_log_says(tmp_path: Path):
     write(tmp_path, ("phase1", 1), ("phase1", 2), ("phase1", 3))
-    with Journal(tmp_path) as out:
+    with MetricLog(tmp_path) as out:
         out.begin("phase1", 1)
         out.metrics("phase1", 2, {"a": 9.0}, accuracy={"a": 1.0}, learning_rate=0.1)
     purged = [
@@ -69,7 +69,7 @@ def events(file: Path) -> list[Event]:
 
 
 def test_rows_are_on_disk_as_soon_as_they_are_written(tmp_path: Path):
-    with Journal(tmp_path) as out:
+    with MetricLog(tmp_path) as out:
         out.begin("phase1", 0)
         out.metrics("phase1", 1, {"a": 1.0}, accuracy={"a": 0.0})
         assert len(rows(tmp_path)) == 1
@@ -85,14 +85,14 @@ def test_what_json_cannot_say_is_null(tmp_path: Path, loss: float):
 
 
 def test_a_fresh_phase_leaves_no_event(tmp_path: Path):
-    with Journal(tmp_path) as out:
+    with MetricLog(tmp_path) as out:
         out.begin("phase1", 0)
     assert rows(tmp_path) == []
 
 
 def test_resuming_drops_later_rows_of_its_phase_only_and_says_so(tmp_path: Path):
     write(tmp_path, ("phase1", 1), ("phase1", 2), ("phase2_full", 1), ("phase2_full", 2), ("phase2_full", 3))
-    with Journal(tmp_path) as out:
+    with MetricLog(tmp_path) as out:
         out.begin("phase2_full", 1)
         out.metrics("phase2_full", 2, {"a": 9.0}, accuracy={"a": 1.0})
     kept = [(row["phase"], row["step"], row.get("event")) for row in rows(tmp_path)]
@@ -107,7 +107,7 @@ def test_resuming_drops_later_rows_of_its_phase_only_and_says_so(tmp_path: Path)
 
 def test_rows_before_a_first_checkpoint_are_dropped(tmp_path: Path):
     write(tmp_path, ("phase1", 1))
-    with Journal(tmp_path) as out:
+    with MetricLog(tmp_path) as out:
         out.begin("phase1", 0)
     assert rows(tmp_path) == [{"event": "resumed", "phase": "phase1", "step": 0}]
 
@@ -117,7 +117,7 @@ def test_a_torn_last_line_is_dropped(tmp_path: Path):
     file = tmp_path / "metrics.jsonl"
     file.write_text(file.read_text()[:-5])
     assert [row["step"] for row in rows(tmp_path)] == [1]
-    with Journal(tmp_path) as out:
+    with MetricLog(tmp_path) as out:
         out.begin("phase1", 1)
     assert [json.loads(line)["step"] for line in file.read_text().splitlines()] == [1, 1]
     assert metric_log.read(tmp_path / "none.jsonl") == []

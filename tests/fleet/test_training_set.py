@@ -8,20 +8,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from asdjax.config.fields import default
+from asdjax.config.fields import default_config
 from asdjax.data.access import Recording
 from asdjax.data.clips import Clip, Corpus
-from asdjax.data.tasks import Task, tasks_of
+from asdjax.data.tasks import Task, make_tasks
 from asdjax.errors import InputError
 from asdjax.fleet import checkpoints, training_set
 from asdjax.fleet.checkpoints import Origin
 from asdjax.fleet.runs import Run
-from asdjax.runtime.files import sealed
+from asdjax.runtime.files import add_checksum
 
 
 def task(root: str, *names: str, sections: tuple[str, ...] = ("00", "01")) -> Task:
     clips = [Clip(Path(root, s, n), "fan", s, "train", "source", "normal") for s in sections for n in names]
-    (one,) = tasks_of(Corpus("manifest", tuple(clips)), "section")
+    (one,) = make_tasks(Corpus("manifest", tuple(clips)), "section")
     return one
 
 
@@ -30,11 +30,11 @@ def run(of: Task, folder: Path, seed: int = 0) -> Run:
 
 
 def save(folder: Path, of: Task) -> None:
-    training_set.save(default(), run(of, folder), recordings(of))
+    training_set.save(default_config(), run(of, folder), recordings(of))
 
 
 def require_same(folder: Path, of: Task, found: dict[Path, str]) -> None:
-    training_set.require_same(default(), run(of, folder), found)
+    training_set.require_same(default_config(), run(of, folder), found)
 
 
 def recordings(of: Task, changed: str = "") -> list[Recording]:
@@ -81,7 +81,7 @@ def test_another_class_of_the_same_clip_is_noticed(tmp_path: Path):
             Clip(Path(f"{i}.wav"), "fan", "00", "train", "source", "normal", (("v", value),))
             for i, value in enumerate(values)
         ]
-        (one,) = tasks_of(Corpus("manifest", tuple(clips)), "machine_section_attributes")
+        (one,) = make_tasks(Corpus("manifest", tuple(clips)), "machine_section_attributes")
         return one
 
     before, now = told_apart("1", "2"), told_apart("2", "1")
@@ -107,10 +107,10 @@ def test_clips_of_one_name_are_told_apart(tmp_path: Path):
             for where in ("x", "y")
         ),
     )
-    (both,) = tasks_of(twins, "section")
+    (both,) = make_tasks(twins, "section")
     save(tmp_path, both)
     require_same(tmp_path, both, digests(both))
-    (one,) = tasks_of(Corpus("manifest", twins.clips[:3]), "section")
+    (one,) = make_tasks(Corpus("manifest", twins.clips[:3]), "section")
     with pytest.raises(InputError, match="1 missing"):
         require_same(tmp_path, one, digests(one))
 
@@ -133,14 +133,14 @@ def test_settings_that_a_fleet_was_not_trained_by_are_refused(
     field: str, value: Any, seed: int, told: str, folder: Path
 ):
     """As where a config.json was edited or lost, or a fleet copied in from another work directory."""
-    same, config = task("here", "a.wav", "b.wav"), default()
+    same, config = task("here", "a.wav", "b.wav"), default_config()
     config.update({field: value})
     with pytest.raises(InputError, match=f"task.json: expected the settings .* got others in config.json: {told}; "):
         training_set.require_same(config, run(same, folder, seed), digests(same))
 
 
 def test_what_changes_no_fleet_may_differ_from_its_training(folder: Path):
-    same, config = task("here", "a.wav", "b.wav"), default()
+    same, config = task("here", "a.wav", "b.wav"), default_config()
     config.update({"evaluate": {"k": 3}, "train": {"keep": 5}, "data": {"machines": ("fan",)}, "seed": (0, 1)})
     training_set.require_same(config, run(same, folder), digests(same))
 
@@ -149,9 +149,9 @@ def test_a_field_that_is_newer_has_its_default_in_a_training_before_it(folder: P
     same, file = task("here", "a.wav", "b.wav"), folder / "task.json"
     content = json.loads(file.read_text())
     del content["sha256"], content["settings"]["mixup.labels"]
-    file.write_text(json.dumps(sealed(content)))
+    file.write_text(json.dumps(add_checksum(content)))
     require_same(folder, same, digests(same))
-    config = default()
+    config = default_config()
     config.mixup.labels = "dominant"
     with pytest.raises(InputError, match=r"mixup\.labels"):
         training_set.require_same(config, run(same, folder), digests(same))
@@ -159,7 +159,7 @@ def test_a_field_that_is_newer_has_its_default_in_a_training_before_it(folder: P
 
 def test_without_its_record_a_fleet_is_of_the_clips_that_its_checkpoints_know(folder: Path):
     same, other = task("here", "a.wav", "b.wav"), task("here", "a.wav", "c.wav")
-    origin = Origin(training_set.digest_of(folder), None)
+    origin = Origin(training_set.digest_manifest(folder), None)
     checkpoints.save(folder / "phase1", 1, {"model": {"a": np.zeros(1)}}, 1, origin)
     (folder / "task.json").unlink()
     require_same(folder, same, digests(same))

@@ -10,8 +10,8 @@ from sklearn.cluster import KMeans
 from sklearn.covariance import LedoitWolf
 from sklearn.neighbors import NearestNeighbors
 
-from asdjax.inference.backends import BACKENDS, CROSS_FOLDS, scorer_of, scores_within
-from asdjax.inference.bank import Bank, Scoring, oversampled
+from asdjax.inference.backends import BACKENDS, CROSS_FOLDS, make_scorer, scores_within
+from asdjax.inference.bank import Bank, Scoring, oversample
 
 D = 16
 CLOSE = {"rtol": 2e-4, "atol": 2e-6}
@@ -91,7 +91,7 @@ def test_every_backend_has_an_oracle():
 @pytest.mark.parametrize("seed", [0, 1])
 def test_as_its_oracle(backend: str, seed: int):
     how, bank = settings(backend), usual(seed)
-    got = scorer_of(bank, how)(QUERIES)
+    got = make_scorer(bank, how)(QUERIES)
     assert (got.shape, got.dtype) == ((len(QUERIES),), np.float32)
     np.testing.assert_allclose(got, ORACLES[backend](QUERIES, bank, how), **CLOSE)
 
@@ -100,14 +100,14 @@ def test_as_its_oracle(backend: str, seed: int):
 def test_density_of_any_number_of_neighbours(k: int, density_k: int):
     how, bank = settings("knn_density", k=k, density_k=density_k), usual(2)
     expected = ratio_to_density(QUERIES, bank, k, density_k)
-    np.testing.assert_allclose(scorer_of(bank, how)(QUERIES), expected, **CLOSE)
+    np.testing.assert_allclose(make_scorer(bank, how)(QUERIES), expected, **CLOSE)
 
 
 def test_density_of_synthetic_pieces_goes_without_either_parent():
     how = settings("knn_density", smote_ratio=1.0)
     bank = usual(3)
-    expected = ratio_to_density(QUERIES, oversampled(bank, 1.0), how.k, how.density_k)
-    np.testing.assert_allclose(scorer_of(bank, how)(QUERIES), expected, **CLOSE)
+    expected = ratio_to_density(QUERIES, oversample(bank, 1.0), how.k, how.density_k)
+    np.testing.assert_allclose(make_scorer(bank, how)(QUERIES), expected, **CLOSE)
 
 
 def test_where_recordings_are_few_distances_count_less():
@@ -115,7 +115,7 @@ def test_where_recordings_are_few_distances_count_less():
     dense = units(30, 4, centre=np.eye(D)[0] * 100)
     sparse = units(30, 5, centre=np.eye(D)[1] * 10)
     from_dense, from_sparse = (units(1, 6, centre=np.eye(D)[i] * 10) for i in (0, 1))
-    score = scorer_of(bank_of(np.concatenate([dense, sparse]), 3), settings("knn_density"))
+    score = make_scorer(bank_of(np.concatenate([dense, sparse]), 3), settings("knn_density"))
     assert score(from_dense)[0] > 3 * score(from_sparse)[0]
 
 
@@ -126,9 +126,9 @@ def test_prototypes_are_the_means_of_clusters_and_every_target_piece():
     bank = bank_of(np.concatenate([*clusters, target]), 1, target_clips=5)
     means = np.stack([cluster.mean(axis=0) for cluster in clusters])
     for prototype in [*(means / np.linalg.norm(means, axis=1, keepdims=True)), *target]:
-        assert abs(scorer_of(bank, settings("kmeans", prototypes=4))(prototype[None].astype(np.float32))[0]) < 2e-6
+        assert abs(make_scorer(bank, settings("kmeans", prototypes=4))(prototype[None].astype(np.float32))[0]) < 2e-6
     np.testing.assert_allclose(
-        scorer_of(bank, settings("kmeans", prototypes=4))(QUERIES),
+        make_scorer(bank, settings("kmeans", prototypes=4))(QUERIES),
         nearest_cosine(QUERIES, np.concatenate([means, target]), 1),
         **CLOSE,
     )
@@ -137,7 +137,7 @@ def test_prototypes_are_the_means_of_clusters_and_every_target_piece():
 @pytest.mark.parametrize("prototypes", [27, 28, 1000])
 def test_as_many_prototypes_as_source_pieces_are_these_pieces(prototypes: int):
     bank = usual(6)
-    got = scorer_of(bank, settings("kmeans", prototypes=prototypes))(QUERIES)
+    got = make_scorer(bank, settings("kmeans", prototypes=prototypes))(QUERIES)
     np.testing.assert_allclose(got, nearest_cosine(QUERIES, bank.vectors, 1), **CLOSE)
 
 
@@ -147,14 +147,14 @@ def test_of_either_domain_the_nearer_counts(backend: str):
     parts = [Bank(*(field[bank.target == target] for field in bank)) for target in (False, True)]
     of_parts = np.stack([ORACLES[backend](QUERIES, part, how) for part in parts])
     assert 0 < np.sum(of_parts[0] < of_parts[1]) < len(QUERIES)  # each is the nearer one for some
-    np.testing.assert_allclose(scorer_of(bank, how)(QUERIES), of_parts.min(axis=0), **CLOSE)
+    np.testing.assert_allclose(make_scorer(bank, how)(QUERIES), of_parts.min(axis=0), **CLOSE)
 
 
 @EVERY
 @pytest.mark.parametrize("target_clips", [0, 12])
 def test_of_either_domain_the_one_that_is_there_counts(backend: str, target_clips: int):
     how, bank = settings(backend, bank="either_domain"), usual(8, target_clips=target_clips)
-    np.testing.assert_allclose(scorer_of(bank, how)(QUERIES), ORACLES[backend](QUERIES, bank, how), **CLOSE)
+    np.testing.assert_allclose(make_scorer(bank, how)(QUERIES), ORACLES[backend](QUERIES, bank, how), **CLOSE)
 
 
 def without(bank: Bank, clips: Sequence[int]) -> Bank:
@@ -237,11 +237,11 @@ def test_a_piece_is_scored_the_same_whatever_else_its_clip_holds(backend: str, b
 @pytest.mark.parametrize(("bank", "smote_ratio"), [("section", 0.0), ("either_domain", 2.0)])
 def test_an_empty_bank_gives_nan(backend: str, bank: str, smote_ratio: float):
     how, none = settings(backend, bank=bank, smote_ratio=smote_ratio), usual()._at(np.zeros(36, bool))
-    got = scorer_of(none, how)(QUERIES)
+    got = make_scorer(none, how)(QUERIES)
     assert got.shape == (len(QUERIES),)
     assert np.isnan(got).all()
     assert scores_within(none, how).shape == (0,)
-    assert scorer_of(usual(), how)(QUERIES[:0]).shape == (0,)
+    assert make_scorer(usual(), how)(QUERIES[:0]).shape == (0,)
 
 
 @EVERY
@@ -253,7 +253,7 @@ def test_a_bank_of_one_clip(backend: str, pieces: int):
     how = settings(backend)
     assert np.isnan(scores_within(one, how)).all()
     near, far = one.vectors[:1], -one.vectors[:1]
-    got = scorer_of(one, how)(np.concatenate([near, units(1, 14, centre=np.eye(D)[0] * 3), far]))
+    got = make_scorer(one, how)(np.concatenate([near, units(1, 14, centre=np.eye(D)[0] * 3), far]))
     if backend == "knn_density":
         assert np.isnan(got).all()
     else:
@@ -267,8 +267,8 @@ def test_a_lone_target_piece_draws_in_what_is_near_it_and_nothing_else(backend: 
     lone = np.eye(D, dtype=np.float32)[1:2]
     how = settings(backend, bank="either_domain")
     queries = units(20, 16, centre=np.eye(D)[0] * 9)
-    alone = scorer_of(bank_of(source, 1), how)(queries)
-    both = scorer_of(bank_of(np.concatenate([source, lone]), 1, target_clips=1), how)
+    alone = make_scorer(bank_of(source, 1), how)(queries)
+    both = make_scorer(bank_of(np.concatenate([source, lone]), 1, target_clips=1), how)
     np.testing.assert_allclose(both(queries), alone, **CLOSE)
     assert both(lone)[0] < 1e-3
 
@@ -283,7 +283,7 @@ def test_pieces_all_alike(backend: str, bank: str, kinds: int, noise: float, smo
     vectors = vectors + np.float32(noise) * units(30, 18)
     whole = bank_of(vectors.astype(np.float32), 2, target_clips=4)
     how = settings(backend, bank=bank, smote_ratio=smote_ratio)
-    alike, others = scorer_of(whole, how)(vectors), scorer_of(whole, how)(QUERIES)
+    alike, others = make_scorer(whole, how)(vectors), make_scorer(whole, how)(QUERIES)
     assert np.isfinite([*alike, *others]).all()
     assert alike.max() < others.min()
     assert np.isfinite(scores_within(whole, how)).all()
@@ -304,7 +304,7 @@ def test_extremes_of_float32_are_finite(backend: str, bank: str, smote_ratio: fl
     whole = bank_of(vectors, 2, target_clips=4)
     how = settings(backend, bank=bank, smote_ratio=smote_ratio)
     queries = np.concatenate([QUERIES, vectors, np.full((1, D), np.finfo(np.float32).tiny)]).astype(np.float32)
-    assert np.isfinite(scorer_of(whole, how)(queries)).all()
+    assert np.isfinite(make_scorer(whole, how)(queries)).all()
     assert np.isfinite(scores_within(whole, how)).all()
 
 
@@ -314,7 +314,7 @@ def test_more_neighbours_and_prototypes_than_the_bank_holds(backend: str, bank: 
     how = settings(backend, bank=bank, k=1000, density_k=1000, prototypes=1000)
     whole = usual(20)
     by = nearer_domain if bank == "either_domain" else ORACLES[backend]
-    np.testing.assert_allclose(scorer_of(whole, how)(QUERIES), by(QUERIES, whole, how), **CLOSE)
+    np.testing.assert_allclose(make_scorer(whole, how)(QUERIES), by(QUERIES, whole, how), **CLOSE)
     assert np.isfinite(scores_within(whole, how)).all()
 
 
@@ -322,7 +322,7 @@ def test_more_neighbours_and_prototypes_than_the_bank_holds(backend: str, bank: 
 @BANKS
 def test_two_fits_give_the_same_scores(backend: str, bank: str):
     how, whole = settings(backend, bank=bank, smote_ratio=1.0), usual(21)
-    np.testing.assert_array_equal(scorer_of(whole, how)(QUERIES), scorer_of(whole, how)(QUERIES))
+    np.testing.assert_array_equal(make_scorer(whole, how)(QUERIES), make_scorer(whole, how)(QUERIES))
     np.testing.assert_array_equal(scores_within(whole, how), scores_within(whole, how))
 
 

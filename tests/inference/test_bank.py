@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from asdjax.inference.backends import scores_within
-from asdjax.inference.bank import SMOTE_NEIGHBOURS, Bank, Scoring, oversampled
+from asdjax.inference.bank import SMOTE_NEIGHBOURS, Bank, Scoring, oversample
 
 D = 12
 
@@ -20,7 +20,7 @@ def bank_of(source: int, target: int, seed: int = 0, pieces: int = 2) -> Bank:
 
 
 def synthetic(bank: Bank, ratio: float) -> Bank:
-    return Bank(*(field[len(bank) :] for field in oversampled(bank, ratio)))
+    return Bank(*(field[len(bank) :] for field in oversample(bank, ratio)))
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def synthetic(bank: Bank, ratio: float) -> Bank:
 )
 def test_as_many_are_added_as_the_ratio_lacks(source: int, target: int, ratio: float, added: int):
     bank = bank_of(source, target)
-    grown = oversampled(bank, ratio)
+    grown = oversample(bank, ratio)
     assert len(grown) == source + target + added
     for old, new in zip(bank, grown, strict=True):
         np.testing.assert_array_equal(new[: len(bank)], old)  # the real ones stand
@@ -83,11 +83,11 @@ def test_the_same_bank_gives_the_same_pieces_and_another_one_others():
 def test_a_point_between_opposite_or_zero_pieces_is_a_number():
     zeros = bank_of(20, 4)
     zeros.vectors[zeros.target] = 0
-    assert np.isfinite(oversampled(zeros, 1.0).vectors).all()
+    assert np.isfinite(oversample(zeros, 1.0).vectors).all()
 
 
 def test_without_clips_means_without_what_was_made_of_them():
-    bank = oversampled(bank_of(20, 6, pieces=1), 1.0)
+    bank = oversample(bank_of(20, 6, pieces=1), 1.0)
     clip = bank.clips[-1, 1]
     rest = bank.without([clip])
     made_of_it = (bank.clips == clip).any(axis=1)
@@ -108,7 +108,7 @@ def test_of_domain_parts_a_bank():
 def test_within_a_bank_nobody_meets_a_piece_that_either_parent_made():
     """knn in float64 over the grown bank, without the pieces that have the clip among their two."""
     bank = bank_of(24, 6, seed=3, pieces=1)
-    grown = oversampled(bank, 1.0)
+    grown = oversample(bank, 1.0)
     how = Scoring(k=3, smote_ratio=1.0)
     distance = 1 - bank.vectors.astype(np.float64) @ grown.vectors.T.astype(np.float64)
     own = (bank.clips[:, :1, None] == grown.clips[None]).any(axis=2)

@@ -20,7 +20,7 @@ from asdjax.inference.detector import Part, open_detector
 from asdjax.inference.export import export
 from asdjax.inference.loaded_evaluation import Evaluation, open_evaluation
 from asdjax.runtime import hardware
-from asdjax.runtime.files import sealed, unsealed
+from asdjax.runtime.files import add_checksum, verify_checksum
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
@@ -73,7 +73,7 @@ def test_what_is_evaluated_anew_meanwhile_is_not_mixed_with_what_was(
 
     def evaluated_anew(*asked):
         file = trained / "evaluation" / "dev" / "results.json"
-        file.write_text(json.dumps(sealed({**unsealed(file.read_text()), "precision": "another"})))
+        file.write_text(json.dumps(add_checksum({**verify_checksum(file.read_text()), "precision": "another"})))
         return load(*asked)
 
     monkeypatch.setattr(stored_embeddings, "load", evaluated_anew)
@@ -131,7 +131,7 @@ def test_it_is_scored_reported_and_exported_in_its_own_precision(
     accelerated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     used: list[str] = []
-    for function in ("compiled_embed", "of_magnitudes"):
+    for function in ("compiled_embed", "embed_magnitudes"):
         embed_with = getattr(embed, function)
         monkeypatch.setattr(
             embed, function, lambda spec, *of, to=embed_with: used.append(spec.precision) or to(spec, *of)

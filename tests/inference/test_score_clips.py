@@ -16,10 +16,10 @@ from conftest import train_tiny
 
 from asdjax.cli.main import main
 from asdjax.config import loading
-from asdjax.config.fields import default
+from asdjax.config.fields import default_config
 from asdjax.evaluation import results
 from asdjax.inference import detector as detectors
-from asdjax.inference.anomalous_seconds import pieces_of
+from asdjax.inference.anomalous_seconds import time_pieces
 from asdjax.inference.detector import Detector, open_detector
 from asdjax.inference.loaded_evaluation import open_evaluation
 from asdjax.inference.score_clips import score_all
@@ -99,7 +99,7 @@ def test_anomalous_seconds_are_where_pieces_lie_above_the_threshold(detector: De
         ([1, 1, 0, 0, 1], [(0, 2.048), (4.096, 5.12)]),
         ([1, 1, 1, 1, 1], [(0, 5.12)]),
     ):
-        ranges = pieces_of(len(samples), np.array(above), detector.spectrogram, 32).above(0.5)
+        ranges = time_pieces(len(samples), np.array(above), detector.spectrogram, 32).above(0.5)
         np.testing.assert_allclose(np.reshape(ranges, (-1, 2)), np.reshape(expected, (-1, 2)))
     for begin, end in verdict.seconds:
         assert verdict.pieces.score[round(begin * RATE / 512 / 32)] > verdict.threshold
@@ -301,7 +301,7 @@ def test_without_a_domain_the_section_s_threshold_decides_where_thresholds_go_by
 def test_a_missing_domain_is_mentioned_only_where_a_section_has_several(
     domains: tuple[str, ...], said: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    config = default()
+    config = default_config()
     config.evaluate.threshold_per = "section_domain"
     places = [("00", None), *(("00", domain) for domain in domains), ("01", "source"), ("01", "target")]
     system = SimpleNamespace(config=config, places=places, detector=lambda section, domain: (section, domain))

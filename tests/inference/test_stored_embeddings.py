@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asdjax.data.access import Recorded, Recording
+from asdjax.data.access import RecordedClips, Recording
 from asdjax.data.clips import Clip
 from asdjax.errors import InputError
 from asdjax.fleet.embed import Embeddings
@@ -47,9 +47,9 @@ SCORES = {
 }
 
 
-def recorded(clips: Mapping[str, Sequence[Clip]]) -> dict[str, Recorded]:
+def recorded(clips: Mapping[str, Sequence[Clip]]) -> dict[str, RecordedClips]:
     return {
-        part: Recorded(of_part, [Recording(np.zeros(1, np.int16), f"of {clip.name}") for clip in of_part])
+        part: RecordedClips(of_part, [Recording(np.zeros(1, np.int16), f"of {clip.name}") for clip in of_part])
         for part, of_part in clips.items()
     }
 

@@ -8,7 +8,16 @@ from scipy import stats
 
 from asdjax.data.clips import Clip
 from asdjax.errors import InputError
-from asdjax.inference.thresholds import EMPIRICAL, GAMMA, SCALED, Rule, fit, fit_all, fit_scaled, threshold_of
+from asdjax.inference.thresholds import (
+    EMPIRICAL,
+    GAMMA,
+    SCALED,
+    ThresholdRule,
+    find_threshold,
+    fit,
+    fit_all,
+    fit_scaled,
+)
 
 
 @pytest.mark.parametrize("percentile", [50.0, 90.0, 99.0])
@@ -66,7 +75,7 @@ def training() -> dict[Clip, float]:
 @pytest.mark.parametrize(("per", "fields"), [("machine", 0), ("section", 1), ("section_domain", 2)])
 def test_each_group_has_a_threshold_of_its_own(per: str, fields: int):
     scores = training()
-    limits = fit_all(scores, Rule(per=per))
+    limits = fit_all(scores, ThresholdRule(per=per))
     assert len(limits) == (2**fields if fields < 2 else 4 + 2)  # of each section for clips of unknown domain, too
     for clip in scores:
         alike = [
@@ -74,13 +83,13 @@ def test_each_group_has_a_threshold_of_its_own(per: str, fields: int):
             for other, score in scores.items()
             if (fields < 1 or other.section == clip.section) and (fields < 2 or other.domain == clip.domain)
         ]
-        assert threshold_of(clip, limits, per) == fit(alike, 90.0)
+        assert find_threshold(clip, limits, per) == fit(alike, 90.0)
 
 
 def test_a_group_without_training_scores_is_named():
     stranger = Clip(Path("new.wav"), "fan", "07", "test", "target", None)
     with pytest.raises(InputError, match=r"fan 07: no training clip has a score.*threshold_per=machine"):
-        threshold_of(stranger, fit_all(training(), Rule(per="section")), "section")
+        find_threshold(stranger, fit_all(training(), ThresholdRule(per="section")), "section")
 
 
 def few_target(clips: int, others: int = 60, seed: int = 5) -> dict[Clip, float]:
@@ -98,7 +107,7 @@ def scores_of(training: dict[Clip, float], domain: str) -> list[float]:
 
 
 TARGET = ("fan", "00", "target")
-BY_DOMAIN = Rule(per="section_domain")
+BY_DOMAIN = ThresholdRule(per="section_domain")
 
 
 def test_a_domain_of_few_clips_has_the_shape_of_the_other_and_a_scale_of_its_own():
@@ -118,7 +127,10 @@ def test_fewer_than_twenty_clips_are_few(clips: int, few: bool):
 
 
 def test_the_section_s_threshold_is_that_of_few_clips_on_request_and_where_both_domains_have_few():
-    for training, rule in ((few_target(3), Rule(per="section_domain", few="section")), (few_target(3, 8), BY_DOMAIN)):
+    for training, rule in (
+        (few_target(3), ThresholdRule(per="section_domain", few="section")),
+        (few_target(3, 8), BY_DOMAIN),
+    ):
         limits = fit_all(training, rule)
         assert limits[TARGET] == limits["fan", "00", None] == fit(list(training.values()), 90.0)
 
@@ -127,7 +139,7 @@ def test_the_section_s_threshold_is_that_of_few_clips_on_request_and_where_both_
 def test_clips_of_a_domain_without_a_threshold_are_decided_by_the_section_s(domain: str | None):
     training = few_target(0)
     clip = Clip(Path("new.wav"), "fan", "00", "test", domain, None)
-    assert threshold_of(clip, fit_all(training, BY_DOMAIN), "section_domain") == fit(list(training.values()), 90.0)
+    assert find_threshold(clip, fit_all(training, BY_DOMAIN), "section_domain") == fit(list(training.values()), 90.0)
 
 
 @pytest.mark.parametrize("number", [1, 3, 10])

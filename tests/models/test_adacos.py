@@ -45,13 +45,13 @@ def oracle_scale(sums: np.ndarray, cosine: np.ndarray, a: np.ndarray, b: np.ndar
 
 @pytest.mark.parametrize(("name", "centres"), [("adacos_fixed", 5), ("adacos", 5), ("subcluster_adacos", 15)])
 def test_the_first_scale(name: str, centres: int):
-    assert heads.head_of(spec(name)).first_scale == pytest.approx(np.sqrt(2) * np.log(centres - 1), rel=1e-12)
+    assert heads.make_head(spec(name)).first_scale == pytest.approx(np.sqrt(2) * np.log(centres - 1), rel=1e-12)
 
 
 @pytest.mark.parametrize("name", ["adacos_fixed", "adacos", "subcluster_adacos"])
 def test_losses_and_their_gradients(name: str):
     cosine, a, b, weight = batch()
-    head, scale = heads.head_of(spec(name)), 4.0
+    head, scale = heads.make_head(spec(name)), 4.0
 
     def oracle(cosine: np.ndarray) -> np.ndarray:
         seen = cosine if name == "subcluster_adacos" else cosine.max(axis=2, keepdims=True)
@@ -79,7 +79,7 @@ def test_the_dynamic_scale_of_adacos(near: bool):
         weight[:] = 0.0
     others = np.arange(CLASSES) != a[:, None]
     sums = np.where(others, np.exp(4.0 * cosine.max(axis=2)), 0).sum(axis=1)
-    rescaled = heads.head_of(spec("adacos")).rescaled
+    rescaled = heads.make_head(spec("adacos")).rescaled
     assert rescaled is not None
     actual = rescaled(jnp.asarray(cosine, jnp.float32), labels_of(a, b, weight), jnp.float32(4.0))
     assert float(actual) == pytest.approx(oracle_scale(sums, cosine, a, b, weight), rel=1e-5)
@@ -88,7 +88,7 @@ def test_the_dynamic_scale_of_adacos(near: bool):
 def test_the_dynamic_scale_of_sub_clusters_counts_every_cluster():
     cosine, a, b, weight = batch()
     sums = np.exp(4.0 * cosine).sum(axis=(1, 2))
-    rescaled = heads.head_of(spec("subcluster_adacos")).rescaled
+    rescaled = heads.make_head(spec("subcluster_adacos")).rescaled
     assert rescaled is not None
     actual = rescaled(jnp.asarray(cosine, jnp.float32), labels_of(a, b, weight), jnp.float32(4.0))
     assert float(actual) == pytest.approx(oracle_scale(sums, cosine, a, b, weight), rel=1e-5)
@@ -98,7 +98,7 @@ def test_the_scale_stays_where_a_loss_still_tells_something():
     """All others far off: the formula would turn negative."""
     cosine = np.full((ROWS, CLASSES, CLUSTERS), -0.9)
     _, a, b, weight = batch()
-    rescaled = heads.head_of(spec("adacos")).rescaled
+    rescaled = heads.make_head(spec("adacos")).rescaled
     assert rescaled is not None
     actual = rescaled(jnp.asarray(cosine, jnp.float32), labels_of(a, b, weight), jnp.float32(8.0))
     assert float(actual) == adacos.LEAST_SCALE
@@ -106,7 +106,7 @@ def test_the_scale_stays_where_a_loss_still_tells_something():
 
 def test_a_large_scale_does_not_overflow():
     cosine, a, b, weight = batch(low=0.9)
-    rescaled = heads.head_of(spec("subcluster_adacos")).rescaled
+    rescaled = heads.make_head(spec("subcluster_adacos")).rescaled
     assert rescaled is not None
     assert np.isfinite(rescaled(jnp.asarray(cosine, jnp.float32), labels_of(a, b, weight), jnp.float32(200.0)))
     assert np.isfinite(adacos.loss(jnp.asarray(cosine, jnp.float32), jnp.asarray(a), 200.0)).all()
@@ -120,6 +120,6 @@ def test_two_centres_give_adacos_no_scale(name: str, subcentres: int, refused: b
     two = spec(name, classes=2, subcentres=subcentres)
     if refused:
         with pytest.raises(InputError, match=rf"config.loss: {name} needs three class centres or more, there are 2"):
-            heads.head_of(two)
+            heads.make_head(two)
     else:
-        assert heads.head_of(two).first_scale > 1
+        assert heads.make_head(two).first_scale > 1

@@ -36,7 +36,7 @@ def nearest_cosines(embeddings: jax.Array, weights: jax.Array, subcentres: int =
 
 
 def mixup_loss(cosine: jax.Array, labels: Labels, margin: float) -> jax.Array:
-    head = heads.head_of(HeadSpec("arcface", cosine.shape[1], 1, margin, SCALE))
+    head = heads.make_head(HeadSpec("arcface", cosine.shape[1], 1, margin, SCALE))
     return heads.mixup_loss(head, cosine[..., None], labels, jnp.float32(SCALE))
 
 

@@ -17,7 +17,7 @@ from asdjax.models.ops import convolution, depthwise, pooling
 from asdjax.models.ops.normalisation import linear, normalised, normalised_then_activated, prelu
 from asdjax.models.ops.sums import Sums, sums, sums_in_stages
 from asdjax.runtime import hardware
-from asdjax.runtime.per_platform import Form, Forms
+from asdjax.runtime.per_platform import Form, PerPlatform
 
 
 def normal(*shape: int, seed: int = 0) -> jax.Array:
@@ -239,8 +239,8 @@ ACTIVATIONS = {
 def test_batch_norm_and_its_gradients_equal_the_definition(
     shape: tuple[int, ...], summed: Sums, normalised: Form, activation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(layers, "SUMS", Forms(summed, summed, summed))
-    monkeypatch.setattr(layers, "NORMALISED", Forms(normalised, normalised, normalised))
+    monkeypatch.setattr(layers, "SUMS", PerPlatform(summed, summed, summed))
+    monkeypatch.setattr(layers, "NORMALISED", PerPlatform(normalised, normalised, normalised))
     activated, by_numpy = ACTIVATIONS[activation]
     # one channel varies so little that the epsilon counts
     x = normal(*shape) * jnp.array([3.0, 0.003]).reshape((1,) * (len(shape) - 1) + (2,)) + 0.01

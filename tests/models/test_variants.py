@@ -98,7 +98,7 @@ def test_every_variant_embeds_at_any_width_from_any_channels_in_either_precision
     stacked = variant.endswith("512")
     width, c_in, dtype = (0.3, 2, "bfloat16") if stacked else (2.0, 1, "float32")
     backbone = variants.declare(variant, frames=32, c_in=c_in, width=width, dtype=dtype)
-    pieces = jax.ShapeDtypeStruct((3, variants.height_of(variant), 32, c_in), dtype)
+    pieces = jax.ShapeDtypeStruct((3, variants.piece_height(variant), 32, c_in), dtype)
     embeddings, statistics = jax.eval_shape(
         lambda *arrays: variants.forward(Backbone(backbone.graph, *arrays[:2]), arrays[2]),
         *(backbone.parameters, backbone.statistics, pieces),

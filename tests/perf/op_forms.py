@@ -26,13 +26,13 @@ from asdjax.models import layers
 from asdjax.models.ops import convolution, depthwise, normalisation, pooling, sums
 from asdjax.models.ops.normalisation import Activation, Parameters
 from asdjax.models.ops.sums import Sums
-from asdjax.perf.bench_step import Step, config_of, spec_of
+from asdjax.perf.bench_step import Step, make_bench_config, make_bench_spec
 from asdjax.perf.bench_train import FLEET
 from asdjax.perf.measure import in_turn, ratio
 from asdjax.perf.plan import plan
-from asdjax.perf.targets import target_of
+from asdjax.perf.targets import parse_target
 from asdjax.runtime import hardware
-from asdjax.runtime.per_platform import Form, Forms
+from asdjax.runtime.per_platform import Form, PerPlatform
 from asdjax.training import step as train_step
 
 USUAL = ("mobilefacenet_512", "resnet50_512", "efficientnet_b0_512")
@@ -49,14 +49,14 @@ class Choice(NamedTuple):
 
     def patch(self) -> Any:
         """A context in which every platform takes it."""
-        by_platform = isinstance(getattr(self.module, self.name), Forms)
-        everywhere = Forms(self.form, self.form, self.form) if by_platform else self.form
+        by_platform = isinstance(getattr(self.module, self.name), PerPlatform)
+        everywhere = PerPlatform(self.form, self.form, self.form) if by_platform else self.form
         return mock.patch.object(self.module, self.name, everywhere)
 
     def is_chosen(self, platform: str) -> bool:
         """Whether the package takes it there anyway."""
         chosen = getattr(self.module, self.name)
-        if isinstance(chosen, Forms):
+        if isinstance(chosen, PerPlatform):
             chosen = getattr(chosen, platform)
         return chosen is self.form
 
@@ -166,7 +166,7 @@ def taken(other: Other) -> Iterator[None]:
 
 def measured(members: Sequence[str], options: argparse.Namespace) -> None:
     """Here, each in turn with what is chosen; its speed over that one's."""
-    spec = spec_of(members, options.batch, options.width)
+    spec = make_bench_spec(members, options.batch, options.width)
     chosen = Step(spec)
     tell("as chosen", 1e3 * in_turn({"chosen": chosen.run})["chosen"].median)
     for other in others(members, hardware.platform(), options.operations):
@@ -183,7 +183,7 @@ def measured(members: Sequence[str], options: argparse.Namespace) -> None:
 def planned(members: Sequence[str], options: argparse.Namespace) -> None:
     """For devices that need not be here: the compiler's estimate, where it makes one, else at least how long memory
     takes; and what moves to and from memory."""
-    config = config_of(members, options.batch, options.width)
+    config = make_bench_config(members, options.batch, options.width)
 
     def told(name: str) -> None:
         made = plan(config, options.devices)
@@ -192,7 +192,7 @@ def planned(members: Sequence[str], options: argparse.Namespace) -> None:
         tell(name, 1e3 * seconds, f"{step['bytes_accessed'] / 1e9:7.2f} GB {step['operations']:6,} operations")
 
     told("as chosen")
-    for other in others(members, target_of(options.devices).platform, options.operations):
+    for other in others(members, parse_target(options.devices).platform, options.operations):
         with taken(other):
             told(name_of(other))
 
@@ -217,7 +217,7 @@ def main() -> None:
         if unknown := [name for name in given if name not in known]:
             parser.error(f"expected any of {', '.join(known)}, got {', '.join(unknown)}")
     try:
-        if options.devices and target_of(options.devices).sheet is None:
+        if options.devices and parse_target(options.devices).sheet is None:
             parser.error(f"--devices: expected devices with a data sheet, got {options.devices}")
     except InputError as error:
         parser.error(str(error))

@@ -24,7 +24,7 @@ from asdjax.data.synthetic.synthesis import Recipe, synthesize
 from asdjax.evaluation.baselines import autoencoder, mean_log_mel
 from asdjax.evaluation.baselines.autoencoder import Training
 from asdjax.evaluation.baselines.log_mel import log_mels
-from asdjax.evaluation.metrics import ScoredClip, judge
+from asdjax.evaluation.metrics import ScoredClip, compute_metrics
 
 type Recordings = Mapping[Clip, np.ndarray]
 
@@ -69,7 +69,7 @@ def _official(scores: Mapping[Clip, float]) -> float:
         ScoredClip(clip.name, clip.machine, clip.section, clip.domain, clip.label, score, None)
         for clip, score in scores.items()
     ]
-    return 100 * (judge(2021, clips).official or 0.0)
+    return 100 * (compute_metrics(2021, clips).official or 0.0)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

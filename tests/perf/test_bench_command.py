@@ -23,7 +23,10 @@ from asdjax.perf import bench_features, bench_knn, bench_store, bench_table, mea
         (["knn", "--repeats", ""], "--repeats: expected a whole number from 1 to 1000000, got ''"),
         (["signal", "--batch", ""], "--batch: expected a whole number from 1 to 1000000, got ''"),
         (["store", "--json", "nowhere/o.json"], "--json nowhere/o.json: cannot be written; choose another place"),
-        (["train", "--stacked", "0"], "--stacked: expected a whole number from 2 to 1000, got '0'"),
+        (
+            ["train", "--fleets-per-program", "0"],
+            "--fleets-per-program: expected a whole number from 2 to 1000, got '0'",
+        ),
         (["train", "--profile", "/dev/null"], "--profile /dev/null: File exists; choose another folder"),
         (["train", "--profile", "x" * 300], "File name too long; choose shorter names"),
         (["knn", "--json", "."], "--json .: cannot be written"),
@@ -76,14 +79,14 @@ def require_rates(rates: dict[str, dict[str, Any]], ours: str) -> None:
 
 
 def test_knn_finds_what_its_rivals_find():
-    record = bench_knn.bench(1, bench_knn.Size(queries=50, bank=400, k=3))
+    record = bench_knn.bench(1, bench_knn.KnnSize(queries=50, bank=400, k=3))
     require_rates(record["ways"], bench_knn.OURS)
     assert {"asdjax", "scikit-learn, cosine", "scikit-learn, sqeuclidean"} <= set(record["ways"])
     assert "50 queries in 400" in bench_table.of_knn(record)
 
 
 def test_store_reads_clips_and_cuts_crops():
-    record = bench_store.bench(1, bench_store.Size(clips=6, seconds=2, crops=50))
+    record = bench_store.bench(1, bench_store.StoreSize(clips=6, seconds=2, crops=50))
     require_rates(record["clips"], bench_store.OURS)
     require_rates(record["crops"], bench_store.CROPS)
     printed = bench_table.of_store(record)

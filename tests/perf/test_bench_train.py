@@ -53,10 +53,10 @@ def patched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pytest.MonkeyP
 
 @pytest.fixture(scope="module")
 def record(patched: None) -> dict[str, Any]:
-    return last(bench_train.Request((VARIANT,), (BATCH,), against_torch=True, repeats=1, width=WIDTH))
+    return last(bench_train.BenchRequest((VARIANT,), (BATCH,), against_torch=True, repeats=1, width=WIDTH))
 
 
-def last(request: bench_train.Request) -> dict[str, Any]:
+def last(request: bench_train.BenchRequest) -> dict[str, Any]:
     *_, record = bench_train.bench(request)
     return record
 
@@ -106,7 +106,7 @@ def test_a_variant_has_the_ratio_of_its_worst_batch_and_the_figures_of_its_large
 
     monkeypatch.setattr(bench_train, "_batch", batch)
     monkeypatch.setattr(bench_train.embed, "measure", lambda *_: {})
-    found = last(bench_train.Request((VARIANT,), (8, 48), against_torch=True, repeats=1, width=WIDTH))
+    found = last(bench_train.BenchRequest((VARIANT,), (8, 48), against_torch=True, repeats=1, width=WIDTH))
     figures = found["variants"][VARIANT]
     assert (figures["batch"], figures["samples_per_s"], figures["ratio"]) == (48, 48, 1.0)
     assert {batch: of_batch["ratio"] for batch, of_batch in figures["batches"].items()} == {"8": 1.0, "48": 6.0}
@@ -119,11 +119,24 @@ def test_the_command_prints_a_table_that_fits_and_writes_the_record(
     whole = {**record, "variants": named, "fleet": record["variants"][VARIANT]}
     asked = []
     monkeypatch.setattr(bench_train, "bench", lambda request: asked.append(request) or iter([whole]))
-    words = ["--batch", "48,8", "--variants", VARIANT, "--repeats", "2", "--against", "torch", "--stacked", "7"]
+    words = [
+        "--batch",
+        "48,8",
+        "--variants",
+        VARIANT,
+        "--repeats",
+        "2",
+        "--against",
+        "torch",
+        "--fleets-per-program",
+        "7",
+    ]
     words += ["--profile", str(tmp_path / "new" / "traces")]
     assert main(["bench", "train", *words, "--json", str(tmp_path / "o.json")]) == 0
     traces = tmp_path / "new" / "traces"
-    assert asked == [bench_train.Request((VARIANT,), (8, 48), against_torch=True, repeats=2, stacked=7, traces=traces)]
+    assert asked == [
+        bench_train.BenchRequest((VARIANT,), (8, 48), against_torch=True, repeats=2, stacked=7, traces=traces)
+    ]
     assert list(traces.iterdir()) == []
     printed = capsys.readouterr().out
     assert all(len(line) <= 80 for line in printed.splitlines())
@@ -138,7 +151,7 @@ def test_the_command_prints_a_table_that_fits_and_writes_the_record(
 def test_what_was_measured_stays_where_the_rest_fails(
     record: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    def fail(_: bench_train.Request) -> Iterator[dict[str, Any]]:
+    def fail(_: bench_train.BenchRequest) -> Iterator[dict[str, Any]]:
         yield {**record, "complete": False}
         raise InputError("no room")
 
@@ -159,7 +172,9 @@ def test_on_a_cpu_the_fleet_runs_at_the_smallest_batch_only(patched: None, monke
 
     monkeypatch.setattr(bench_train, "_batch", batch)
     monkeypatch.setattr(bench_train.embed, "measure", lambda *_: {})
-    found = last(bench_train.Request((VARIANT, bench_train.FLEET), (), against_torch=False, repeats=1, width=WIDTH))
+    found = last(
+        bench_train.BenchRequest((VARIANT, bench_train.FLEET), (), against_torch=False, repeats=1, width=WIDTH)
+    )
     assert asked == [(VARIANT, (VARIANT,), 8), (VARIANT, (VARIANT,), 48), (bench_train.FLEET, VARIANTS, 8)]
     assert list(found["variants"]) == [VARIANT]
     assert (found["fleet"]["batch"], found["fleet"]["samples_per_s"]) == (8, 8)
@@ -167,7 +182,7 @@ def test_on_a_cpu_the_fleet_runs_at_the_smallest_batch_only(patched: None, monke
 
 def test_a_record_grows_as_it_is_measured_and_is_complete_in_the_end(patched: None, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(bench_train.embed, "measure", lambda *_: {"ratio": 1.0})
-    request = bench_train.Request((VARIANT,), (BATCH,), against_torch=True, repeats=1, stacked=2, width=WIDTH)
+    request = bench_train.BenchRequest((VARIANT,), (BATCH,), against_torch=True, repeats=1, stacked=2, width=WIDTH)
     grown = [json.loads(json.dumps(record)) for record in bench_train.bench(request)]
     figures = [of_turn["variants"][VARIANT]["batches"][str(BATCH)] for of_turn in grown]
     assert ["stacked" in of_turn for of_turn in figures] == [False, True, True, True, True]
@@ -188,9 +203,9 @@ def test_a_counterpart_that_cannot_read_clips_is_refused_before_anything_is_meas
     script.write_text(FAKE.replace('"librosa": True', '"librosa": False'))
     monkeypatch.setattr(torch_peer, "SCRIPT", script)
     with pytest.raises(InputError, match=f"expected librosa beside torch .* {sys.executable} -m pip install librosa"):
-        next(bench_train.bench(bench_train.Request((VARIANT,), (BATCH,), against_torch=True, repeats=1)))
+        next(bench_train.bench(bench_train.BenchRequest((VARIANT,), (BATCH,), against_torch=True, repeats=1)))
     monkeypatch.setattr(bench_train, "_measured", lambda *_: iter(()))  # all six in one program are fed by no loader
-    assert last(bench_train.Request((bench_train.FLEET,), (BATCH,), against_torch=True, repeats=1))["complete"]
+    assert last(bench_train.BenchRequest((bench_train.FLEET,), (BATCH,), against_torch=True, repeats=1))["complete"]
 
 
 def test_models_of_another_size_are_not_compared(patched: None):
@@ -217,7 +232,7 @@ def of_stack(patched: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFacto
     folder = tmp_path_factory.mktemp("traces")
     (folder / "data").mkdir()
     patched.chdir(folder)  # whose data is not what the hours are of
-    return last(bench_train.Request((VARIANT,), (BATCH,), False, repeats=1, stacked=2, traces=folder, width=WIDTH))
+    return last(bench_train.BenchRequest((VARIANT,), (BATCH,), False, repeats=1, stacked=2, traces=folder, width=WIDTH))
 
 
 def test_a_stack_is_compared_with_one_machine_type_in_the_same_turns(of_stack: dict[str, Any]):

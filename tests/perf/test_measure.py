@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from asdjax.perf import measure
-from asdjax.perf.measure import Timing, in_turn, ratio
+from asdjax.perf.measure import RepeatTiming, in_turn, ratio
 
 
 def way_of(name: str, order: list[str], seconds: Callable[[], float]) -> measure.Way:
@@ -21,7 +21,7 @@ def test_rivals_take_turns_and_what_warms_a_turn_up_does_not_count():
     ways = {"a": way_of("a", order, lambda: next(of_a)), "b": way_of("b", order, lambda: 0.1)}
     times = in_turn(ways, 3)
     assert order == ["a1", "a1", "b1", "b1", *["a1", "a1", "b2", "b10"] * 3]
-    assert times["a"] == Timing((1.0, 3.0, 2.0))
+    assert times["a"] == RepeatTiming((1.0, 3.0, 2.0))
     assert times["a"].median == 2.0
     assert times["b"].seconds == pytest.approx((0.1, 0.1, 0.1))
 
@@ -33,10 +33,10 @@ def test_without_a_number_there_are_three_turns_however_slow_and_not_endlessly_m
 
 
 def test_a_ratio_is_of_turns_that_saw_the_same_machine():
-    ours, theirs = Timing((1.0, 10.0, 1.0)), Timing((0.8, 8.0, 0.8))
+    ours, theirs = RepeatTiming((1.0, 10.0, 1.0)), RepeatTiming((0.8, 8.0, 0.8))
     assert ratio(ours, theirs) == pytest.approx(0.8)
 
 
 def test_a_rate_is_the_median_with_least_and_most():
-    figures = measure.rate(Timing((0.5, 1.0, 2.0)), 10)
+    figures = measure.rate(RepeatTiming((0.5, 1.0, 2.0)), 10)
     assert figures == {"per_s": 10.0, "per_s_spread": [5.0, 20.0]}

@@ -15,16 +15,16 @@ from conftest import PROJECT, SHALLOW, overrides, python, shallow_networks
 from asdjax import features
 from asdjax.cli.main import main
 from asdjax.config import loading
-from asdjax.config.fields import Config, default
+from asdjax.config.fields import Config, default_config
 from asdjax.errors import InputError
 from asdjax.fleet import fleet_model
 from asdjax.perf import gpu_targets, hlo, plan, planned_step
 from asdjax.perf.collectives import collectives_of
-from asdjax.perf.datasheets import Datasheet, of_kind
+from asdjax.perf.datasheets import Datasheet, find_datasheet
 from asdjax.perf.plan_table import of_plan
 from asdjax.perf.planned_step import Cost, Estimate
 from asdjax.perf.targets import Target
-from asdjax.perf.workload import work_of
+from asdjax.perf.workload import make_work
 from asdjax.runtime import hardware, jax_setup
 from asdjax.training import optimizer
 
@@ -68,8 +68,8 @@ def test_gpus_that_are_not_here_are_refused(capsys: pytest.CaptureFixture[str]):
 
 def test_the_command_begins_no_device_before_the_plan_has_chosen_its_own():
     stand_in = (
-        "import asdjax.perf.plan as module; from asdjax.perf.targets import target_of; "
-        "module.plan = lambda config, devices: sys.exit(f'{len(target_of(devices).devices)} devices'); "
+        "import asdjax.perf.plan as module; from asdjax.perf.targets import parse_target; "
+        "module.plan = lambda config, devices: sys.exit(f'{len(parse_target(devices).devices)} devices'); "
     )
     ran = python(PLAN.replace("; ", f"; {stand_in}", 1), "--config", CONFIG, "--devices", "cpu:2")
     assert ran.stderr == "2 devices\n"
@@ -85,7 +85,7 @@ def test_gpus_that_are_not_here_without_the_plugin_are_refused():
 
 @pytest.mark.parametrize("name", list(gpu_targets.GPUS))
 def test_a_gpu_that_is_not_here_has_a_data_sheet_and_the_part_of_its_memory_that_jax_takes(name: str):
-    sheet = of_kind(gpu_targets.GPUS[name].kind)
+    sheet = find_datasheet(gpu_targets.GPUS[name].kind)
     assert sheet is not None
     assert gpu_targets.memory_bytes(sheet) == 0.75 * sheet.memory_bytes
 
@@ -120,14 +120,14 @@ def test_a_step_over_eight_devices_has_an_eighth_on_each_and_reduces_every_gradi
 
 def parameter_bytes(corpus: Path) -> int:
     """What all-reducing a gradient of every parameter of conftest.TINY takes."""
-    config = default()
+    config = default_config()
     config.variants, config.width, config.data.root = ("resnet50_512",), 0.125, (str(corpus),)
-    spec = fleet_model.spec_of(config, len(work_of(config).task.classes), optimizer.GROUPS)
+    spec = fleet_model.make_spec(config, len(make_work(config).task.classes), optimizer.GROUPS)
     return sum(4 * math.prod(a.shape) for a in fleet_model.abstract_model(spec).parameters["resnet50_512"].values())
 
 
 def test_what_does_not_exist_yet_is_planned_at_the_size_of_2021():
-    work = work_of(default())
+    work = make_work(default_config())
     assert work.origin == "data is not here: planned for clips as many and as long as in 2021"
     assert (len(work.task.classes), len(work.task.clips), set(work.lengths)) == (6, 6018, {160_000})
     # 250 epochs of 6,000 source clips at a batch of 48, and 5,000 steps on the target domain, of seven machine types
@@ -136,9 +136,9 @@ def test_what_does_not_exist_yet_is_planned_at_the_size_of_2021():
 
 
 def test_clips_are_counted_as_they_lie_there(corpus: Path):
-    config = default()
+    config = default_config()
     config.data.root = (str(corpus),)
-    work = work_of(config)
+    work = make_work(config)
     assert work.origin == str(corpus)
     assert (len(work.task.clips), set(work.lengths)) == (2 * (4 + 2), {32_000})
 
@@ -174,18 +174,18 @@ def test_the_roofline_by_hand():
 def test_a_stack_goes_on_until_its_longest_fleet_is_done(sizes: tuple[int, int], rows: int, steps: int):
     """In each of its phases. Four fleets are of a kind; in two rows, unstacked, the first takes 5 + 1 and then 4 + 1
     steps, the second 1 + 2, 7 and 4 + 1."""
-    work = work_of(default())._replace(kinds=(((5, 1), (1, 2), (7, 0), (4, 1)), ((4, 1),)))
+    work = make_work(default_config())._replace(kinds=(((5, 1), (1, 2), (7, 0), (4, 1)), ((4, 1),)))
     assert work.steps_in_turn(sizes, rows) == steps
 
 
 def test_each_kind_of_fleets_is_stacked_as_training_would(monkeypatch: pytest.MonkeyPatch):
     """At most seven of eight are two stacks of four, of seven one."""
-    monkeypatch.setattr(plan, "target_of", lambda _: TARGET)
+    monkeypatch.setattr(plan, "parse_target", lambda _: TARGET)
     monkeypatch.setattr(plan, "cost_of", lambda *_: COST)
-    config = default()
-    config.parallel.stacked = 7
-    work = work_of(config)._replace(kinds=(8 * ((5,),), 7 * ((3,),)))
-    monkeypatch.setattr(plan, "work_of", lambda _: work)
+    config = default_config()
+    config.parallel.fleets_per_program = 7
+    work = make_work(config)._replace(kinds=(8 * ((5,),), 7 * ((3,),)))
+    monkeypatch.setattr(plan, "make_work", lambda _: work)
     found = plan.plan(config, "any")
     assert found["fleet"]["stacked"] == 7
     assert found["roofline"]["run_s"] == pytest.approx(found["roofline"]["step_s"] * (5 + 5 + 3))
@@ -194,15 +194,15 @@ def test_each_kind_of_fleets_is_stacked_as_training_would(monkeypatch: pytest.Mo
 def test_a_plan_stacks_what_training_would(corpus: Path, monkeypatch: pytest.MonkeyPatch):
     """On a GPU, unasked, what fits; fleets of unequal classes are no stack."""
     planned = []
-    monkeypatch.setattr(plan, "target_of", lambda _: TARGET._replace(platform="gpu", memory_bytes=100e9))
-    monkeypatch.setattr(plan, "cost_of", lambda config, *_: planned.append(config.parallel.stacked) or COST)
-    config = default()
+    monkeypatch.setattr(plan, "parse_target", lambda _: TARGET._replace(platform="gpu", memory_bytes=100e9))
+    monkeypatch.setattr(plan, "cost_of", lambda config, *_: planned.append(config.parallel.fleets_per_program) or COST)
+    config = default_config()
     config.data.root, config.seed = (str(corpus),), (1, 2, 3)
     assert plan.plan(config, "any")["fleet"]["stacked"] == planned[-1] == 3
-    assert config.parallel.stacked == 0
-    work = work_of(config)
+    assert config.parallel.fleets_per_program == 0
+    work = make_work(config)
     ((fleet_steps, *_),) = work.kinds
-    monkeypatch.setattr(plan, "work_of", lambda _: work._replace(kinds=((fleet_steps,) * 2, (fleet_steps,))))
+    monkeypatch.setattr(plan, "make_work", lambda _: work._replace(kinds=((fleet_steps,) * 2, (fleet_steps,))))
     found = plan.plan(config, "any")
     assert found["fleet"]["stacked"] == planned[-1] == 2
     assert "fleets    3, 2 in one program, the largest of" in of_plan(found)
@@ -212,7 +212,7 @@ def test_a_plan_stacks_what_training_would(corpus: Path, monkeypatch: pytest.Mon
 def test_what_does_not_fit_is_told_and_is_exit_code_2(
     corpus: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    monkeypatch.setattr(plan, "target_of", lambda _: TARGET._replace(memory_bytes=5e8))
+    monkeypatch.setattr(plan, "parse_target", lambda _: TARGET._replace(memory_bytes=5e8))
     monkeypatch.setattr(plan, "cost_of", lambda *_: COST)
     assert main(["plan", "--config", CONFIG, "--devices", "any", *overrides(corpus)]) == 2
     said = " ".join(capsys.readouterr().out.split())
@@ -235,7 +235,7 @@ def in_processor(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Config,
     """A tiny configuration, and this processor as if it were a TPU without a data sheet."""
     monkeypatch.setattr(jax.config, "update", lambda *_: None)  # the compilation cache is for all tests
     config = loading.load(CONFIG, dict(word.removeprefix("--config.").split("=") for word in overrides(corpus)))
-    config.parallel.stacked = 1
+    config.parallel.fleets_per_program = 1
     return config, Target("as-tpu", "tpu", jax.devices()[:1], "TPU v9", None, None)
 
 
@@ -260,7 +260,7 @@ def test_the_step_is_planned_as_it_would_run_on_its_platform(in_processor: tuple
     config, target = in_processor
     config.data.resident = "device"
     with hardware.compiling_for("tpu"):
-        call = planned_step.call_of(config, work_of(config), target, hardware.data_meshes(devices=target.devices)[0])
+        call = planned_step.call_of(config, make_work(config), target, hardware.data_meshes(devices=target.devices)[0])
     assert (call.spec.precision, call.spec.steps_per_dispatch) == ("bfloat16", 50)
     assert isinstance(call.arguments[1], features.Waves)
 
@@ -268,7 +268,7 @@ def test_the_step_is_planned_as_it_would_run_on_its_platform(in_processor: tuple
 def test_crops_that_wait_on_the_device_are_counted(in_processor: tuple[Config, Target]):
     config, target = in_processor
     config.data.resident = "host"
-    call = planned_step.call_of(config, work_of(config), target, hardware.data_meshes(devices=target.devices)[0])
+    call = planned_step.call_of(config, make_work(config), target, hardware.data_meshes(devices=target.devices)[0])
     audio = call.arguments[1]
     assert isinstance(audio, features.Crops)
     assert call.spec.steps_per_dispatch == len(audio.samples) == 1
@@ -279,7 +279,7 @@ def test_crops_that_wait_on_the_device_are_counted(in_processor: tuple[Config, T
 def test_a_device_whose_memory_is_not_known_needs_the_user_s_word(in_processor: tuple[Config, Target]):
     config, target = in_processor
     with pytest.raises(InputError, match=r"config\.data\.resident: expected device or host, as the memory of TPU v9"):
-        planned_step.cost_of(config, work_of(config), target)
+        planned_step.cost_of(config, make_work(config), target)
 
 
 def test_what_the_compiler_refuses_is_told_in_one_line(
@@ -295,7 +295,7 @@ def test_what_the_compiler_refuses_is_told_in_one_line(
     with pytest.raises(
         InputError, match=r"--devices as-tpu: .* smaller config\.train\.batch_size .* memory in memory space"
     ):
-        planned_step.cost_of(config, work_of(config), target)
+        planned_step.cost_of(config, make_work(config), target)
 
 
 @pytest.mark.usefixtures("quickly_compiled")
@@ -307,7 +307,7 @@ def test_what_was_found_is_kept_and_found_anew_where_it_is_damaged(
     config.data.resident, config.width = "host", SHALLOW
 
     def found() -> tuple[Cost, bool]:
-        cost = planned_step.cost_of(config, work_of(config), target)
+        cost = planned_step.cost_of(config, make_work(config), target)
         return cost, "compiling for as-tpu" in capfd.readouterr().err
 
     with shallow_networks():
@@ -370,7 +370,7 @@ def test_collectives_by_hand():
     ("kind", "memory"), [("TPU v5 lite", 16 * 2**30), ("TPU v5", 95 * 2**30), ("NVIDIA H200", 141e9), ("cpu", None)]
 )
 def test_data_sheets_are_found_by_the_kind_of_device(kind: str, memory: float | None):
-    sheet = of_kind(kind)
+    sheet = find_datasheet(kind)
     assert (sheet.memory_bytes if sheet else None) == memory
 
 

@@ -60,7 +60,7 @@ print(json.dumps(sum(p.numel() for p in model.parameters())))
 def test_the_same_weights_give_the_same_embeddings(variant: str, tmp_path: Path):
     shapes = variants.declare(variant, frames=32)
     backbone = Backbone(shapes.graph, *(initialise.fill(arrays, 0, variant) for arrays in shapes[1:]))
-    height = variants.height_of(variant)
+    height = variants.piece_height(variant)
     pieces = np.random.default_rng(0).standard_normal((8, height, 32, 1), np.float32)
     np.savez(tmp_path / "arrays.npz", **backbone.parameters, **backbone.statistics)
     np.save(tmp_path / "pieces.npy", pieces)

@@ -16,28 +16,28 @@ import jax.numpy as jnp
 import numpy as np
 
 from asdjax.cli.main import main as asdjax
-from asdjax.config.fields import VARIANTS, default
+from asdjax.config.fields import VARIANTS, default_config
 from asdjax.data.synthetic.synthesis import Recipe, synthesize
 from asdjax.fleet import fleet_model
 from asdjax.runtime import hardware
 from asdjax.training import optimizer, sampler
 from asdjax.training import step as train_step
-from asdjax.training.audio_feed import waves_of
-from asdjax.training.step import Metrics, Turn
+from asdjax.training.audio_feed import make_waves
+from asdjax.training.step import DispatchArgs, StepMetrics
 
 DISPATCHES = 5_000
 
 
 def compiled(names: Sequence[str], batch: int, width: float = 1.0) -> tuple[float, float, float]:
     """Seconds to compile the step, bytes of the state, bytes of its temporaries by XLA's count."""
-    config = default()
+    config = default_config()
     config.variants, config.train.batch_size, config.train.steps_per_dispatch = tuple(names), batch, 1
     config.width = width
-    spec = fleet_model.spec_of(config, 6, optimizer.GROUPS)
-    plan = sampler.stacked([sampler.plan(list(range(6)) * 2, [False] * 12, [313] * 12, list(range(6)))])
-    waves = waves_of([np.zeros(160_000, np.int16)] * 12)
-    keys = sampler.streams(0, "fan", spec.variants, "phase1")[None]
-    turn = Turn(jnp.int32(1), jnp.zeros(1, jnp.int32), jnp.ones(1, jnp.int32), jnp.zeros((1, 1)))
+    spec = fleet_model.make_spec(config, 6, optimizer.GROUPS)
+    plan = sampler.stack_tables([sampler.make_table(list(range(6)) * 2, [False] * 12, [313] * 12, list(range(6)))])
+    waves = make_waves([np.zeros(160_000, np.int16)] * 12)
+    keys = sampler.make_keys(0, "fan", spec.variants, "phase1")[None]
+    turn = DispatchArgs(jnp.int32(1), jnp.zeros(1, jnp.int32), jnp.ones(1, jnp.int32), jnp.zeros((1, 1)))
     shapes = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype), fleet_model.abstract_state(spec)
     )
@@ -54,7 +54,7 @@ def python_seconds(steps_per_dispatch: int) -> float:
 
     def standing_still(spec, _):
         nothing = np.zeros((steps_per_dispatch, 1, len(spec.variants)), np.float32)
-        return lambda state, *_: (state, Metrics(nothing, nothing, nothing))
+        return lambda state, *_: (state, StepMetrics(nothing, nothing, nothing))
 
     steps = DISPATCHES * steps_per_dispatch
     with tempfile.TemporaryDirectory() as folder, mock.patch.object(train_step, "compiled_steps", standing_still):

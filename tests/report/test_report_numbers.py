@@ -15,7 +15,7 @@ from sklearn.metrics import auc, roc_auc_score, roc_curve
 
 from asdjax import features
 from asdjax.data.clips import Domain
-from asdjax.evaluation.clip_table import Row
+from asdjax.evaluation.clip_table import ClipRow
 from asdjax.evaluation.metrics import ScoredClip
 from asdjax.inference import anomalous_seconds
 from asdjax.inference.loaded_evaluation import Loaded
@@ -36,7 +36,7 @@ from asdjax.report import (
 from asdjax.report.explain import Explanation
 from asdjax.report.figures import ANOMALY
 from asdjax.report.piece_scores import ModelKey, Models
-from asdjax.report.report_inputs import Inputs
+from asdjax.report.report_inputs import ReportInputs
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
@@ -45,12 +45,12 @@ KEY = ModelKey("phase2_full", "resnet50_512")
 
 
 @pytest.fixture(scope="module")
-def read(trained_once: Path) -> Inputs:
+def read(trained_once: Path) -> ReportInputs:
     return report_inputs.read(trained_once, None, {})
 
 
 @pytest.fixture(scope="module")
-def explained(read: Inputs, trained_once: Path) -> list[Explanation]:
+def explained(read: ReportInputs, trained_once: Path) -> list[Explanation]:
     return explain.explain(trained_once, read.config, read.fleets[0], clip_selection.choose(read.rows, 2))
 
 
@@ -64,7 +64,7 @@ def clips_of(trained_once: Path) -> dict[str, list[dict]]:
     )
 
 
-def test_the_curves_drawn_are_scikit_learns(read: Inputs, trained_once: Path):
+def test_the_curves_drawn_are_scikit_learns(read: ReportInputs, trained_once: Path):
     with (trained_once / "evaluation" / "dev" / "clips" / "all_mean.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
     figure = Figure()
@@ -82,7 +82,7 @@ def test_the_curves_drawn_are_scikit_learns(read: Inputs, trained_once: Path):
 
 
 def test_pieces_and_anomalous_seconds_are_those_computed_by_hand(
-    read: Inputs, explained: list[Explanation], trained_once: Path
+    read: ReportInputs, explained: list[Explanation], trained_once: Path
 ):
     vectors, clip = kept(trained_once, "test", KEY.variant), kept(trained_once, "test", "clip")
     bank, bank_clip = kept(trained_once, "bank", KEY.variant), kept(trained_once, "bank", "clip")
@@ -123,7 +123,7 @@ def test_the_nearest_normal_clip_has_the_nearest_mean_embedding(explained: list[
         assert one.cosine == pytest.approx(max(cosines.values()), abs=1e-5)
 
 
-def model_of(read: Inputs) -> Loaded:
+def model_of(read: ReportInputs) -> Loaded:
     return read.fleets[0].checkpoints[KEY.line].load()
 
 
@@ -140,7 +140,7 @@ def test_every_bin_is_in_one_band():
 
 @pytest.mark.parametrize("hertz", [625.0, 3500.0, 6500.0])
 def test_a_tone_that_the_normal_clip_lacks_is_found_in_its_band(
-    hertz: float, read: Inputs, explained: list[Explanation]
+    hertz: float, read: ReportInputs, explained: list[Explanation]
 ):
     spec, model = model_of(read)
     normal = explained[0].neighbour_samples[: SETTINGS.piece_samples]
@@ -158,7 +158,7 @@ def test_a_tone_that_the_normal_clip_lacks_is_found_in_its_band(
     assert change[right] < 0.1 * others.min()
 
 
-def test_swapping_like_for_like_gives_what_the_evaluation_has_kept(read: Inputs, explained: list[Explanation]):
+def test_swapping_like_for_like_gives_what_the_evaluation_has_kept(read: ReportInputs, explained: list[Explanation]):
     spec, model = model_of(read)
     one = explained[0]
     clip = one.chosen.row.clip
@@ -189,9 +189,9 @@ def test_a_long_clip_is_a_small_picture():
     assert shown.seconds == 120
 
 
-def row(machine: str, label: str | None, score: float, split: str = "test") -> Row:
+def row(machine: str, label: str | None, score: float, split: str = "test") -> ClipRow:
     clip = ScoredClip(f"{machine}_{label}_{score}.wav", machine, "00", "source", label, score, score > 1)  # pyright: ignore
-    return Row(split, clip, 1.0)
+    return ClipRow(split, clip, 1.0)
 
 
 @pytest.mark.parametrize(("domain", "outlined"), [("source", 1), (None, 3)])
@@ -228,7 +228,7 @@ def test_clips_are_chosen_by_margin_across_machine_types_each_once():
     assert clip_selection.choose(rows, 0) == []
 
 
-def test_curves_are_those_of_the_journal_and_thinned_by_means(trained_once: Path, read: Inputs):
+def test_curves_are_those_of_the_journal_and_thinned_by_means(trained_once: Path, read: ReportInputs):
     told = [json.loads(line) for line in (trained_once / "fan" / "metrics.jsonl").read_text().splitlines()]
     expected = [row["loss"][KEY.variant] for row in told if row["phase"] == "phase1" and "loss" in row]
     steps, values = curves.curve(read.fleets[0].told, "phase1", "loss", KEY.variant)
@@ -241,7 +241,7 @@ def test_curves_are_those_of_the_journal_and_thinned_by_means(trained_once: Path
     assert odd[1].tolist() == [1, 4, 6]
 
 
-def test_training_clips_that_are_all_the_same_have_a_map(read: Inputs):
+def test_training_clips_that_are_all_the_same_have_a_map(read: ReportInputs):
     models = Models(read.fleets[0], read.config)
     checkpoint = read.fleets[0].checkpoints[KEY.line]
     same = checkpoint.kept.bank
@@ -249,7 +249,7 @@ def test_training_clips_that_are_all_the_same_have_a_map(read: Inputs):
     pieces = same.pieces._replace(vectors={KEY.variant: vectors})
     kept = checkpoint.kept._replace(bank=same._replace(pieces=pieces))
     models.fleet = read.fleets[0]._replace(checkpoints={KEY.line: checkpoint._replace(kept=kept)})
-    shown = embedding_map.map_of(models, KEY, "fan", models.test_clips)
+    shown = embedding_map.make_map(models, KEY, "fan", models.test_clips)
     assert shown.variance == (0, 0)
     assert embedding_map.embedding_map("fan", KEY.variant, shown).alt.startswith("Map of embeddings of fan")
 
@@ -262,7 +262,7 @@ def test_training_clips_that_are_all_the_same_have_a_map(read: Inputs):
     ]
     + [((2, 6), "score", "the mean of the scores of the 2 to 6 models")],
 )
-def test_the_headline_says_what_is_averaged(numbers: tuple[int, ...], how: str, expected: str, read: Inputs):
+def test_the_headline_says_what_is_averaged(numbers: tuple[int, ...], how: str, expected: str, read: ReportInputs):
     config = read.config.copy_and_resolve_references()
     config.evaluate.ensemble = how
     system = read.results["systems"]["all_mean"]
@@ -282,8 +282,8 @@ def test_players_share_a_budget_and_play_the_strangest_part():
 
 
 def test_spans_are_joined_where_they_touch_or_overlap():
-    assert anomalous_seconds.joined([(0.0, 1.0), (1.0, 2.0), (1.5, 3.0), (4.0, 5.0)]) == [(0.0, 3.0), (4.0, 5.0)]
-    assert anomalous_seconds.joined([]) == []
+    assert anomalous_seconds.join_spans([(0.0, 1.0), (1.0, 2.0), (1.5, 3.0), (4.0, 5.0)]) == [(0.0, 3.0), (4.0, 5.0)]
+    assert anomalous_seconds.join_spans([]) == []
 
 
 def test_the_bands_that_are_named_are_those_that_are_coloured(explained: list[Explanation]):

@@ -11,7 +11,7 @@ import pytest
 from conftest import python
 
 from asdjax.runtime import jax_setup
-from asdjax.runtime.cached_jit import traced
+from asdjax.runtime.cached_jit import cached_jit
 
 ROWS = jax.ShapeDtypeStruct((3,), jnp.float32)
 X = np.array([1.0, 2.0, 3.0], np.float32)
@@ -43,18 +43,18 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_trace_serves_later_calls_and_computes_the_same(kept: Path):
     double = Doubling()
     for _ in range(2):
-        np.testing.assert_array_equal(traced(double.anew(), "double", ROWS)(X), jax.jit(lambda x: 2 * x)(X))
+        np.testing.assert_array_equal(cached_jit(double.anew(), "double", ROWS)(X), jax.jit(lambda x: 2 * x)(X))
     assert double.times == 1
     assert len(list(kept.iterdir())) == 1
     assert kept.stat().st_mode & 0o077 == 0
 
 
 EMBED = """
-from asdjax.perf.bench_step import spec_of
+from asdjax.perf.bench_step import make_bench_spec
 from asdjax.fleet import embed
-trace = embed.of_magnitudes
-embed.of_magnitudes = lambda *of: print("traced") or trace(*of)
-embed.compiled_embed(spec_of(("resnet50_512",), 4, 0.1), 2)
+trace = embed.embed_magnitudes
+embed.embed_magnitudes = lambda *of: print("traced") or trace(*of)
+embed.compiled_embed(make_bench_spec(("resnet50_512",), 4, 0.1), 2)
 """
 
 
@@ -66,28 +66,28 @@ def test_a_process_finds_what_another_traced(kept: Path):
 
 def test_whatever_it_depends_on_makes_another_trace(kept: Path, monkeypatch: pytest.MonkeyPatch):
     double = Doubling()
-    traced(double.anew(), "double", ROWS)
-    traced(double.anew(), "two of it", ROWS)
-    traced(double.anew(), "double", jax.ShapeDtypeStruct((4,), jnp.float32))
+    cached_jit(double.anew(), "double", ROWS)
+    cached_jit(double.anew(), "two of it", ROWS)
+    cached_jit(double.anew(), "double", jax.ShapeDtypeStruct((4,), jnp.float32))
     before = jax.config.values["jax_default_matmul_precision"]
     jax.config.update("jax_default_matmul_precision", "highest")
     try:
-        traced(double.anew(), "double", ROWS)
+        cached_jit(double.anew(), "double", ROWS)
     finally:
         jax.config.update("jax_default_matmul_precision", before)
     monkeypatch.setattr(jax_setup, "_source", lambda: "after an update")
-    traced(double.anew(), "double", ROWS)
+    cached_jit(double.anew(), "double", ROWS)
     assert double.times == len(list(kept.iterdir())) == 5
 
 
 @pytest.mark.parametrize("damage", [lambda content: content[:-1], lambda content: b"", lambda content: b"x" + content])
 def test_a_damaged_trace_is_made_anew(kept: Path, damage):
     double = Doubling()
-    traced(double.anew(), "double", ROWS)
+    cached_jit(double.anew(), "double", ROWS)
     (file,) = kept.iterdir()
     file.write_bytes(damage(file.read_bytes()))
     for _ in range(2):
-        np.testing.assert_array_equal(traced(double.anew(), "double", ROWS)(X), 2 * X)
+        np.testing.assert_array_equal(cached_jit(double.anew(), "double", ROWS)(X), 2 * X)
     assert double.times == 2
 
 
@@ -98,6 +98,6 @@ def test_where_nothing_can_be_kept_that_is_said_once(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     for _ in range(2):
         assert jax_setup.private_cache("xla") is None
-        np.testing.assert_array_equal(traced(lambda x: 2 * x, "double", ROWS)(X), 2 * X)
+        np.testing.assert_array_equal(cached_jit(lambda x: 2 * x, "double", ROWS)(X), 2 * X)
     assert capsys.readouterr().err.count("compiled programs are not kept") == 1
     assert os.listdir(tmp_path) == ["file"]

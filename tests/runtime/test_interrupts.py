@@ -18,9 +18,9 @@ NOTICES = pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, sign
 
 BUSY = """
 import hashlib
-from asdjax.runtime.interrupts import watched
+from asdjax.runtime.interrupts import handle_signals
 
-with watched():
+with handle_signals():
     print("busy", flush=True)
     hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # minutes, in which Python calls no handler
 """
@@ -37,13 +37,13 @@ time.sleep(600)
 SAVING = """
 import sys, time
 from asdjax.errors import Stopped
-from asdjax.runtime.interrupts import Deferral, watched
+from asdjax.runtime.interrupts import GracefulShutdown, handle_signals
 
 try:
-    with watched(), Deferral() as stop:
+    with handle_signals(), GracefulShutdown() as stop:
         stop.begin()
         print("busy", flush=True)
-        while not stop.asked:
+        while not stop.stop_requested:
             time.sleep(0.01)
         print("saving", flush=True)
         sys.stdin.read()
@@ -55,10 +55,10 @@ except Stopped as stopped:
 OVERLOOKED = """
 import sys
 from asdjax.errors import Stopped
-from asdjax.runtime.interrupts import Deferral, watched
+from asdjax.runtime.interrupts import GracefulShutdown, handle_signals
 
 try:
-    with watched(), Deferral() as stop:
+    with handle_signals(), GracefulShutdown() as stop:
         stop.begin()
         print("busy", flush=True)
         sys.stdin.read()
@@ -70,7 +70,7 @@ LEAVING = """
 import threading
 from asdjax.runtime import interrupts
 from asdjax.errors import Stopped
-from asdjax.runtime.interrupts import Deferral, watched
+from asdjax.runtime.interrupts import GracefulShutdown, handle_signals
 
 begun, looked, left = (threading.Event() for _ in range(3))
 
@@ -83,7 +83,7 @@ class Saving(set):
 
 def work():
     try:
-        with Deferral() as stop:
+        with GracefulShutdown() as stop:
             stop.begin()
             begun.set()
             looked.wait(60)
@@ -94,7 +94,7 @@ def work():
 
 interrupts._saving = Saving()
 interrupts._heard_by_main = lambda *_: None  # late
-with watched():
+with handle_signals():
     worker = threading.Thread(target=work)
     worker.start()
     begun.wait(60)
@@ -106,10 +106,10 @@ with watched():
 FAILED = """
 import hashlib
 from asdjax.runtime import interrupts
-from asdjax.runtime.interrupts import watched
+from asdjax.runtime.interrupts import handle_signals
 
-with watched():
-    interrupts.ask()  # as for a job that failed, while another, which has nothing to save yet, compiles
+with handle_signals():
+    interrupts.request_stop()  # as for a job that failed, while another, which has nothing to save yet, compiles
     print("busy", flush=True)
     hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
 """
@@ -119,17 +119,17 @@ LATE = """
 import threading, time
 from asdjax.runtime import interrupts
 from asdjax.errors import Stopped
-from asdjax.runtime.interrupts import Deferral, watched
+from asdjax.runtime.interrupts import GracefulShutdown, handle_signals
 
 saved, listen = threading.Event(), interrupts._listen
 interrupts._listen = lambda receiving: saved.wait(60) and listen(receiving)
 try:
-    with watched():
+    with handle_signals():
         try:
-            with Deferral() as stop:
+            with GracefulShutdown() as stop:
                 stop.begin()
                 print("busy", flush=True)
-                while not stop.asked:
+                while not stop.stop_requested:
                     time.sleep(0.01)
         finally:
             saved.set()
@@ -274,7 +274,7 @@ def test_work_is_saved_though_its_terminal_was_closed(tmp_path):
 
 def test_what_breaks_after_a_signal_ends_with_the_code_of_a_stop(monkeypatch: pytest.MonkeyPatch, capsys):
     def work(options):
-        interrupts.ask()
+        interrupts.request_stop()
         raise InputError("the disk is gone")
 
     monkeypatch.setattr("asdjax.cli.commands_data._check", work)

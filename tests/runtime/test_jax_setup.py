@@ -127,10 +127,10 @@ from asdjax.runtime import jax_setup
 from asdjax.training import sampler
 
 jax_setup.prepare()
-plan = sampler.plan([0, 0, 1, 1], [False] * 4, [40] * 4, (0, 1))
-key = sampler.streams(0, "fan", ["a"], "phase1")[0]
-draw = sampler.draw(key, jnp.int32(3), plan, batch=8, piece_frames=32, max_weight=0.5)
-weights = jax.random.normal(sampler.stream(5, "x"), (16, 16))
+plan = sampler.make_table([0, 0, 1, 1], [False] * 4, [40] * 4, (0, 1))
+key = sampler.make_keys(0, "fan", ["a"], "phase1")[0]
+draw = sampler.draw_batch(key, jnp.int32(3), plan, batch=8, piece_frames=32, max_weight=0.5)
+weights = jax.random.normal(sampler.make_key(5, "x"), (16, 16))
 product = jax.jit(lambda x: jnp.tanh(x @ x.T / (1 + jnp.arange(16))))(weights)
 for array in (*draw, weights, product):
     print(array.dtype, hashlib.sha256(np.asarray(array).tobytes()).hexdigest())

@@ -118,7 +118,7 @@ def test_a_tilde_is_the_home_folder_in_every_field(tmp_path: Path, monkeypatch: 
 
 def test_a_tilde_in_a_configuration_file_and_in_its_own_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    text = "from asdjax.config.fields import default\n\ndef get_config():\n    config = default()\n"
+    text = "from asdjax.config.fields import default_config\n\ndef get_config():\n    config = default_config()\n"
     (tmp_path / "mine.py").write_text(f"{text}    config.data.root = ('~/data',)\n    return config\n")
     assert loading.load("~/mine.py", {}).data.root == (f"{tmp_path}/data",)
 

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from asdjax.runtime import progress as module
-from asdjax.runtime.progress import progress, say, track, wrapped
+from asdjax.runtime.progress import log, progress, track, wrapped
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_where_nobody_watches_one_line_says_how_long_it_took(capsys: pytest.Capt
 
 def test_what_is_waited_for_is_said_at_once(capsys: pytest.CaptureFixture[str]):
     with progress("fan phase1", 9, "step") as shown:
-        shown.mention("compiling")
+        shown.set_status("compiling")
         assert capsys.readouterr().err == "fan phase1: compiling\n"
 
 
@@ -43,11 +43,11 @@ def test_a_long_wait_says_a_line_now_and_then(capsys: pytest.CaptureFixture[str]
     with what was told last, be it of an earlier step."""
     with progress("fan phase1", 1000, "step", done=500) as shown:
         clock[0] += 50
-        shown.advance(1, "loss 9.00")
+        shown.update(1, "loss 9.00")
         for step in range(99):
             clock[0] += 0.5
             logged = ("loss 1.00", ["1024: a 0.50", " 512: a 1.50"]) if step % 7 == 0 else ()
-            shown.advance(1, *logged)
+            shown.update(1, *logged)
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
         "fan phase1: 501 of 1000 steps; loss 9.00",
@@ -63,7 +63,7 @@ def test_a_long_wait_says_a_line_now_and_then(capsys: pytest.CaptureFixture[str]
 
 def test_a_wait_that_ends_in_an_error_says_how_far_it_came(capsys: pytest.CaptureFixture[str]):
     with contextlib.suppress(ValueError), progress("fan", 9, "step") as shown:
-        shown.advance(4)
+        shown.update(4)
         raise ValueError
     assert capsys.readouterr().err.startswith("fan: 4 of 9 steps in ")
     with contextlib.suppress(ValueError), progress("fan", 9, "step"):
@@ -76,10 +76,10 @@ def test_a_long_first_step_says_that_it_is_still_at_it(
 ):
     monkeypatch.setattr(module, "SECONDS_BETWEEN_LINES", 0.01)
     with progress("fan phase1", 9, "step") as shown:
-        shown.mention("compiling")
+        shown.set_status("compiling")
         err = waited_for("still at it", capsys)
         assert "fan phase1: still at it after 0 s (compiling)\n" in err
-        shown.advance(1, "loss 1.00")
+        shown.update(1, "loss 1.00")
         assert threads() == 0
         capsys.readouterr()
         time.sleep(0.05)
@@ -102,7 +102,7 @@ def threads() -> int:
 def test_a_wait_that_ends_before_its_first_step_leaves_no_thread(monkeypatch: pytest.MonkeyPatch, watched: bool):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: watched)
     with contextlib.suppress(KeyboardInterrupt), progress("fan", 9, "step") as shown:
-        shown.mention("compiling")
+        shown.set_status("compiling")
         assert threads() == 1
         raise KeyboardInterrupt
     assert threads() == 0
@@ -113,10 +113,10 @@ def test_on_a_terminal_a_bar_stands_with_rate_and_note(
 ):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     with progress("fan phase1", 4, "step") as shown:
-        shown.mention("compiling")
+        shown.set_status("compiling")
         assert "compiling" in capsys.readouterr().err
-        shown.advance(4, "loss 1.00")
-        say("a line between")
+        shown.update(4, "loss 1.00")
+        log("a line between")
     err = capsys.readouterr().err
     assert "a line between\n" in err
     *_, bar, note = err.rstrip("\n").split("\n")
@@ -131,14 +131,14 @@ def test_neither_rate_nor_time_left_count_the_first_step_on_a_terminal(
 ):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     with progress("fan phase1", 101, "step") as shown:
-        shown.mention("compiling")
+        shown.set_status("compiling")
         clock[0] += 500
         for _ in range(51):
-            shown.advance(1, "loss 1.00")
+            shown.update(1, "loss 1.00")
             clock[0] += 0.5
         clock[0] -= 0.5
-        shown.mention("held-out clips")  # draws it anew
-        say("")
+        shown.set_status("held-out clips")  # draws it anew
+        log("")
         err = capsys.readouterr().err
     assert "<00:25,  2.00 step/s" in err.split("fan phase1 51/101")[-1]
 
@@ -146,17 +146,17 @@ def test_neither_rate_nor_time_left_count_the_first_step_on_a_terminal(
 ON_A_TERMINAL = """
 import time
 from asdjax.runtime import progress
-from asdjax.runtime.progress import say
+from asdjax.runtime.progress import log
 
 progress.SECONDS_BETWEEN_TICKS = 0.1
 with progress.progress("gearbox@1 phase2_last_block", 5000, "step", 1200) as shown:
-    shown.mention("first step, which may take minutes to compile")
+    shown.set_status("first step, which may take minutes to compile")
     time.sleep(1.3)
     for step in range(8):
         time.sleep(0.11)
         told = [f"{h}: mobilefacenet 3.21 12 %, resnet50 3.22 11 %, efficientnet_b0 3.20 10 %" for h in (1024, " 512")]
-        shown.advance(1, *(("4321 pieces/s, loss 3.21, acc. 12 %", told) if step % 3 == 0 else ()))
-    say("a line between")
+        shown.update(1, *(("4321 pieces/s, loss 3.21, acc. 12 %", told) if step % 3 == 0 else ()))
+    log("a line between")
 """
 
 

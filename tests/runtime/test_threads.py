@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from asdjax.runtime import threads
-from asdjax.runtime.threads import in_order
+from asdjax.runtime.threads import map_in_threads
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_results_come_in_order_from_a_window_of_jobs():
     started = []
     jobs = (lambda i=i: started.append(i) or i for i in range(100))
-    results = in_order(jobs)
+    results = map_in_threads(jobs)
     assert next(results) == 0
     time.sleep(0.05)
     assert len(started) <= 10
@@ -38,7 +38,7 @@ def test_an_error_ends_it_and_leaves_undone_what_has_not_begun():
         time.sleep(0.1)
 
     with pytest.raises(ValueError, match="0"):
-        list(in_order(lambda i=i: job(i) for i in range(100)))
+        list(map_in_threads(lambda i=i: job(i) for i in range(100)))
     assert len(started) <= 4  # of the 9 in the window
 
 
@@ -52,5 +52,5 @@ def test_a_process_that_may_use_one_core_starts_one_thread(monkeypatch: pytest.M
         time.sleep(0.01)
 
     jobs: list[Callable[[], None]] = [job] * 10
-    list(in_order(jobs))
+    list(map_in_threads(jobs))
     assert len(workers) == 1

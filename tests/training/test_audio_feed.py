@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from asdjax import features
-from asdjax.config.fields import default
+from asdjax.config.fields import default_config
 from asdjax.fleet import fleet_model
 from asdjax.fleet.fleet_model import FleetSpec
 from asdjax.runtime import hardware
@@ -18,13 +18,13 @@ from asdjax.training.audio_feed import (
     DeviceFeed,
     Dispatch,
     HostFeed,
-    Room,
+    PaddedSizes,
+    find_padded_sizes,
     is_resident,
-    room_for,
+    make_waves,
     steps_at_once,
-    waves_of,
 )
-from asdjax.training.sampler import Plan
+from asdjax.training.sampler import SamplingTable
 
 LENGTHS = (16_000, 20_001, 15_872, 40_000, 17_918, 30_000)
 DISPATCHES = [Dispatch((0,), 3), Dispatch((3,), 3), Dispatch((6,), 1)]
@@ -36,23 +36,25 @@ def recordings() -> list[np.ndarray]:
 
 
 def spec(steps_per_dispatch: int = 3) -> FleetSpec:
-    config = default()
+    config = default_config()
     config.variants = ("resnet50_512", "mobilefacenet_1024")
     config.train.batch_size = 8
     config.train.steps_per_dispatch = steps_per_dispatch
-    return fleet_model.spec_of(config, 3, optimizer.GROUPS)
+    return fleet_model.make_spec(config, 3, optimizer.GROUPS)
 
 
-def plan_of(samples: Sequence[np.ndarray], of: FleetSpec) -> Plan:
+def plan_of(samples: Sequence[np.ndarray], of: FleetSpec) -> SamplingTable:
     frames = [of.spectrogram.frames(len(clip)) for clip in samples]
-    plan = sampler.plan([0, 0, 1, 1, 2, 2], [False, True] * 3, frames, [0, 1, 2])
-    return sampler.fine_tuning(plan, [0, 1])
+    plan = sampler.make_table([0, 0, 1, 1, 2, 2], [False, True] * 3, frames, [0, 1, 2])
+    return sampler.make_target_table(plan, [0, 1])
 
 
-def stack_of(samples: Sequence[np.ndarray], of: FleetSpec, *tasks: str) -> tuple[Plan, jax.Array]:
+def stack_of(samples: Sequence[np.ndarray], of: FleetSpec, *tasks: str) -> tuple[SamplingTable, jax.Array]:
     """As many tasks, each with the same clips (which a stack holds once for each)."""
     plans = [plan_of(samples, of) for _ in tasks]
-    return sampler.stacked(plans), jnp.stack([sampler.streams(3, task, of.variants, "phase2_full") for task in tasks])
+    return sampler.stack_tables(plans), jnp.stack(
+        [sampler.make_keys(3, task, of.variants, "phase2_full") for task in tasks]
+    )
 
 
 def test_the_host_cuts_what_the_device_gathers():
@@ -77,13 +79,13 @@ def test_a_stack_is_fed_what_each_task_alone_would_be():
     """Each at its own step, from its own clips: the second task's are others, behind the first's."""
     first, second = recordings(), [clip[::-1].copy() for clip in recordings()[:5]]
     of, mesh = spec(1), hardware.data_meshes()[0]
-    plans = [plan_of(first, of), sampler.plan([0, 1, 2, 0, 1], [False] * 5, [30, 38, 30, 77, 33], [0, 1, 2])]
-    keys = jnp.stack([sampler.streams(3, task, of.variants, "phase1") for task in ("fan", "pump")])
+    plans = [plan_of(first, of), sampler.make_table([0, 1, 2, 0, 1], [False] * 5, [30, 38, 30, 77, 33], [0, 1, 2])]
+    keys = jnp.stack([sampler.make_keys(3, task, of.variants, "phase1") for task in ("fan", "pump")])
     feed = HostFeed([*first, *second], mesh)
-    (together,) = feed.audio(of, sampler.stacked(plans), keys, [Dispatch((4, 9), 1)])
+    (together,) = feed.audio(of, sampler.stack_tables(plans), keys, [Dispatch((4, 9), 1)])
     for task, (samples, plan, step) in enumerate(zip((first, second), plans, (4, 9), strict=True)):
         (alone,) = HostFeed(samples, mesh).audio(
-            of, sampler.stacked([plan]), keys[task : task + 1], [Dispatch((step,), 1)]
+            of, sampler.stack_tables([plan]), keys[task : task + 1], [Dispatch((step,), 1)]
         )
         assert isinstance(together, features.Crops)
         assert isinstance(alone, features.Crops)
@@ -120,7 +122,7 @@ def test_the_next_dispatch_is_cut_while_this_one_runs(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize(("share", "expected"), [(2.0, True), (0.5, False)])
 def test_audio_goes_to_the_device_where_it_fits(monkeypatch: pytest.MonkeyPatch, share: float, expected: bool):
-    samples, config = recordings(), default()
+    samples, config = recordings(), default_config()
     needed = 2 * (sum(LENGTHS) + len(LENGTHS) * 256)
     monkeypatch.setattr(audio_feed, "_device_bytes", lambda: share * needed / audio_feed.DEVICE_SHARE)
     assert is_resident(config, samples) is expected
@@ -132,20 +134,24 @@ def test_audio_goes_to_the_device_where_it_fits(monkeypatch: pytest.MonkeyPatch,
 
 def test_room_is_that_of_the_largest_stack_that_goes_to_the_device(monkeypatch: pytest.MonkeyPatch):
     """One too large for the device stays on the host, and must not blow up what is put there for the others."""
-    small, large, config = recordings(), [*recordings(), np.zeros(10**6, np.int16)], default()
+    small, large, config = recordings(), [*recordings(), np.zeros(10**6, np.int16)], default_config()
     needed = 2 * (sum(LENGTHS) + len(LENGTHS) * 256)
     monkeypatch.setattr(audio_feed, "_device_bytes", lambda: 3 * needed / audio_feed.DEVICE_SHARE)
     stacks = [[small], [small[:2], small[2:5]], [large]]
     rows = sum(-(-length // audio_feed.PAGE_SAMPLES) for length in LENGTHS)
-    room = room_for(config, stacks)
-    assert room == Room(task_clips=7, stack_clips=7, pages=rows)
-    assert waves_of(small, room).pages.shape == waves_of(small[:5], room).pages.shape == (rows, audio_feed.PAGE_SAMPLES)
+    room = find_padded_sizes(config, stacks)
+    assert room == PaddedSizes(task_clips=7, stack_clips=7, pages=rows)
+    assert (
+        make_waves(small, room).pages.shape
+        == make_waves(small[:5], room).pages.shape
+        == (rows, audio_feed.PAGE_SAMPLES)
+    )
     config.data.resident = "device"
-    assert room_for(config, stacks).pages == rows + -(-(10**6) // audio_feed.PAGE_SAMPLES)
+    assert find_padded_sizes(config, stacks).pages == rows + -(-(10**6) // audio_feed.PAGE_SAMPLES)
 
 
 def test_a_dispatch_of_crops_stays_within_its_bytes():
-    report = fleet_model.spec_of(default(), 6, optimizer.GROUPS)._replace(steps_per_dispatch=50)
+    report = fleet_model.make_spec(default_config(), 6, optimizer.GROUPS)._replace(steps_per_dispatch=50)
     assert steps_at_once(report, 1) == 13  # 20.6 MB a step
     assert steps_at_once(report, 7) == 1
     assert steps_at_once(report._replace(steps_per_dispatch=4), 1) == 4

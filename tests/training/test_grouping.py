@@ -5,22 +5,22 @@ from pathlib import Path
 
 import pytest
 
-from asdjax.config.fields import Config, default
+from asdjax.config.fields import Config, default_config
 from asdjax.data.clips import Clip
 from asdjax.data.tasks import Task
 from asdjax.fleet.runs import Run
 from asdjax.runtime import hardware
 from asdjax.training import grouping
 from asdjax.training.audio_feed import DEVICE_SHARE
-from asdjax.training.grouping import MOST, stack_size, stacks_of
-from asdjax.training.phases import lines_of
+from asdjax.training.grouping import MOST, group_runs, stack_size
+from asdjax.training.phases import list_lines
 
 H200, SMALL = 100e9, 18.5e9
 
 
 def asked(stacked: int = 0, **fields: object) -> Config:
-    config = default()
-    config.parallel.stacked = stacked
+    config = default_config()
+    config.parallel.fleets_per_program = stacked
     for field, value in fields.items():
         group, _, name = field.rpartition("__")
         (config[group] if group else config)[name] = value
@@ -87,15 +87,15 @@ def names(found: Sequence[Sequence[Run]]) -> list[list[str]]:
 
 def test_only_fleets_of_equal_classes_share_a_stack(tmp_path: Path):
     runs = [run(*each, tmp_path) for each in (("fan", 2), ("pump", 1), ("valve", 2), ("slider", 2))]
-    found = stacks_of(asked(2), runs, 1, dict.fromkeys(("fan", "pump", "valve", "slider"), 1.0))
+    found = group_runs(asked(2), runs, 1, dict.fromkeys(("fan", "pump", "valve", "slider"), 1.0))
     assert names(found) == [["fan", "valve"], ["slider"], ["pump"]]
 
 
 def test_what_is_trained_shares_no_stack_with_what_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     config, runs = asked(3), [run(name, 2, tmp_path) for name in ("fan", "pump", "valve")]
-    there = {runs[1].folder / line: [1, last] for line, last in lines_of(config, runs[1].task).items()}
+    there = {runs[1].folder / line: [1, last] for line, last in list_lines(config, runs[1].task).items()}
     monkeypatch.setattr(grouping.checkpoints, "steps", lambda folder: there.get(folder, []))
-    assert names(stacks_of(config, runs, 1, dict.fromkeys(("fan", "pump", "valve"), 1.0))) == [
+    assert names(group_runs(config, runs, 1, dict.fromkeys(("fan", "pump", "valve"), 1.0))) == [
         ["fan", "valve"],
         ["pump"],
     ]
@@ -105,5 +105,5 @@ def test_runs_are_stacked_by_the_memory_of_each_device(tmp_path: Path):
     runs = [run(name, 2, tmp_path) for name in ("fan", "pump", "valve", "slider", "gearbox")]
     audio = dict.fromkeys((run.name for run in runs), 1.0)
     with hardware.compiling_for("gpu", SMALL):
-        assert [len(stack) for stack in stacks_of(asked(), runs, 1, audio)] == [2, 2, 1]
-        assert [len(stack) for stack in stacks_of(asked(), runs, 2, audio)] == [5]
+        assert [len(stack) for stack in group_runs(asked(), runs, 1, audio)] == [2, 2, 1]
+        assert [len(stack) for stack in group_runs(asked(), runs, 2, audio)] == [5]

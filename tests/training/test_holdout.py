@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from asdjax.config.fields import default
+from asdjax.config.fields import default_config
 from asdjax.data.clips import Clip, Corpus
-from asdjax.data.tasks import tasks_of
+from asdjax.data.tasks import make_tasks
 from asdjax.fleet import fleet_model
 from asdjax.fleet.embed import embed_clips
 from asdjax.training import optimizer
-from asdjax.training.holdout import judge
+from asdjax.training.holdout import score_held_out
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
@@ -22,16 +22,16 @@ VARIANT = "resnet50_512"
 
 @pytest.mark.parametrize("loss", ["arcface", "subcluster_adacos"])
 def test_loss_and_accuracy_over_all_pieces(loss: str):
-    config = default()
+    config = default_config()
     config.variants, config.width, config.train.batch_size = (VARIANT,), 0.125, 4
     config.loss, config.arcface.subcentres = loss, 2
-    spec = fleet_model.spec_of(config, 2, optimizer.TRAINABLE["last_block"])
+    spec = fleet_model.make_spec(config, 2, optimizer.TRAINABLE["last_block"])
     model = fleet_model.initial_model(spec, 0, "fan")
     clips = [Clip(Path(f"{i}.wav"), "fan", f"0{i % 2}", "train", "source", "normal", ()) for i in range(3)]
-    (task,) = tasks_of(Corpus("manifest", tuple(clips)), "section")
+    (task,) = make_tasks(Corpus("manifest", tuple(clips)), "section")
     rng = np.random.default_rng(0)
     samples = [rng.normal(0, 2000, n).astype(np.int16) for n in (40_000, 16_000, 32_000)]
-    of_loss, of_accuracy = judge(spec, model, task, samples, device=jax.devices()[0])
+    of_loss, of_accuracy = score_held_out(spec, model, task, samples, device=jax.devices()[0])
 
     embedded = embed_clips(spec, model, samples, stride_frames=32, batch_size=4, what="")
     target = np.array([0, 1, 0])[embedded.clip]

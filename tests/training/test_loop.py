@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from asdjax.config.fields import default
+from asdjax.config.fields import default_config
 from asdjax.training.audio_feed import Dispatch
 from asdjax.training.loop import dispatches_of, due
 
@@ -17,7 +17,7 @@ def test_cadence(step: int, every: int, last: int, expected: bool):
 
 
 def dispatches(first: Sequence[int], last: Sequence[int], most: int) -> list[Dispatch]:
-    config = default()
+    config = default_config()
     config.train.log_every_steps = 10
     config.train.checkpoint_every_steps = 25
     return list(dispatches_of(config, first, last, most))

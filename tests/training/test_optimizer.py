@@ -6,10 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asdjax.config.fields import default
+from asdjax.config.fields import default_config
 from asdjax.models import variants
 from asdjax.models.variants import VARIANTS, Arrays
-from asdjax.training.optimizer import TRAINABLE, Sgd, decayed, descend, learning_rates, partition, velocity_of
+from asdjax.training.optimizer import TRAINABLE, Sgd, decayed, descend, learning_rates, make_optimizer, partition
 
 CENTRES = {"arcface/weights": jnp.zeros((6, 128))}
 
@@ -98,7 +98,7 @@ def test_sgd_by_hand(momentum: float, weight_decay: float, clip_norm: float) -> 
     sgd = Sgd(momentum, weight_decay, clip_norm)
     expected = {"late/kernel": np.array([1.0, -2.0]), "late/scale": np.array([0.5])}
     parameters: Arrays = {path: jnp.asarray(leaf, jnp.float32) for path, leaf in expected.items()}
-    state = velocity_of(sgd).init(parameters)
+    state = make_optimizer(sgd).init(parameters)
     velocity = {path: np.zeros_like(leaf) for path, leaf in expected.items()}
     rng = np.random.default_rng(0)
     for rate in (0.05, 0.02, 0.1):
@@ -116,7 +116,7 @@ def test_sgd_by_hand(momentum: float, weight_decay: float, clip_norm: float) -> 
 
 
 def rates(schedule: str, warmup_steps: int = 0, steps: int = 20) -> np.ndarray:
-    settings = default().optimizer
+    settings = default_config().optimizer
     settings.schedule, settings.warmup_steps = schedule, warmup_steps
     return learning_rates(settings, 0.05, steps)
 

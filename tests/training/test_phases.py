@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asdjax.config.fields import default
+from asdjax.config.fields import default_config
 from asdjax.data.clips import Clip, Corpus
-from asdjax.data.tasks import Task, tasks_of
+from asdjax.data.tasks import Task, make_tasks
 from asdjax.training import sampler
-from asdjax.training.phases import lines_of, phases_of, target_sections
+from asdjax.training.phases import list_lines, make_phases, target_sections
 
 
 def task(*clips: tuple[str, str, str]) -> Task:
@@ -18,7 +18,7 @@ def task(*clips: tuple[str, str, str]) -> Task:
         Clip(Path(f"{i}.wav"), "fan", section, "train", domain, "normal", (("v", value),))
         for i, (section, domain, value) in enumerate(clips)
     ]
-    (one,) = tasks_of(Corpus("manifest", tuple(table)), "machine_section_attributes")
+    (one,) = make_tasks(Corpus("manifest", tuple(table)), "machine_section_attributes")
     return one
 
 
@@ -41,21 +41,21 @@ def test_phase_2_draws_from_sections_with_target_clips_and_another_class(
 
 
 def test_lines_and_their_lengths():
-    config = default()
+    config = default_config()
     config.train.batch_size = 2
     config.phase2.strategies = ("arcface", "full")
-    assert lines_of(config, TWO_SECTIONS) == {"phase1": 375, "phase2_arcface": 5000, "phase2_full": 5000}
+    assert list_lines(config, TWO_SECTIONS) == {"phase1": 375, "phase2_arcface": 5000, "phase2_full": 5000}
     without = task(("00", "source", "1"), ("01", "source", "1"))
-    assert lines_of(config, without) == {"phase1": 250}
+    assert list_lines(config, without) == {"phase1": 250}
 
 
 def test_every_strategy_starts_from_the_end_of_phase_1_and_draws_target_clips():
-    config = default()
+    config = default_config()
     config.phase2.strategies = ("arcface", "full")
-    plan = sampler.plan(
+    plan = sampler.make_table(
         TWO_SECTIONS.class_of_clip, [False, False, False, True], [40] * 4, TWO_SECTIONS.section_of_class
     )
-    phase1, *others = phases_of(config, TWO_SECTIONS, plan)
+    phase1, *others = make_phases(config, TWO_SECTIONS, plan)
     assert (phase1.name, phase1.after) == ("phase1", None)
     assert [phase.name for phase in others] == ["phase2_arcface", "phase2_full"]
     assert [phase.after for phase in others] == [phase1, phase1]
@@ -65,15 +65,15 @@ def test_every_strategy_starts_from_the_end_of_phase_1_and_draws_target_clips():
 
 
 def test_each_phase_has_its_own_rates_and_length():
-    config = default()
+    config = default_config()
     config.train.batch_size = 2
     config.optimizer.schedule = "cosine"
     config.phase1.epochs = 8
     config.phase2.epochs = 4.0
     config.phase2.strategies = ("full", "last_block")
     config.phase2.learning_rate.last_block = 0.001
-    plan = sampler.plan(TWO_SECTIONS.class_of_clip, [False] * 3 + [True], [63] * 4, TWO_SECTIONS.section_of_class)
-    phases = phases_of(config, TWO_SECTIONS, plan)
+    plan = sampler.make_table(TWO_SECTIONS.class_of_clip, [False] * 3 + [True], [63] * 4, TWO_SECTIONS.section_of_class)
+    phases = make_phases(config, TWO_SECTIONS, plan)
     assert [(phase.name, phase.steps, len(phase.rates)) for phase in phases] == [
         ("phase1", 12, 12),
         ("phase2_full", 6, 6),
@@ -83,9 +83,9 @@ def test_each_phase_has_its_own_rates_and_length():
 
 
 def test_an_epoch_counts_what_is_not_held_out():
-    config = default()
+    config = default_config()
     config.train.batch_size = 1
     config.train.holdout_fraction = 0.5
     config.phase1.epochs = 1
     clips = [(section, "source", "1") for section in ("00", "01") for _ in range(4)]
-    assert lines_of(config, task(*clips)) == {"phase1": 4}
+    assert list_lines(config, task(*clips)) == {"phase1": 4}

@@ -12,16 +12,16 @@ import pytest
 from scipy import stats
 
 from asdjax.training import sampler
-from asdjax.training.sampler import Plan
+from asdjax.training.sampler import SamplingTable
 
 PIECE_FRAMES = 32
 STEPS = 300
 
 
 @jax.jit
-def draws(key: jax.Array, steps: jax.Array, plan: Plan, max_weight: float) -> sampler.Draw:
+def draws(key: jax.Array, steps: jax.Array, plan: SamplingTable, max_weight: float) -> sampler.Batch:
     """Of many steps at once: fields (step, b)."""
-    draw = functools.partial(sampler.draw, batch=16, piece_frames=PIECE_FRAMES, max_weight=max_weight)
+    draw = functools.partial(sampler.draw_batch, batch=16, piece_frames=PIECE_FRAMES, max_weight=max_weight)
     return jax.vmap(lambda step: draw(key, step, plan))(steps)
 
 
@@ -35,17 +35,17 @@ IS_TARGET = IS_TARGET.astype(bool)
 FRAMES = np.random.default_rng(1).integers(PIECE_FRAMES, 40, len(CLIPS))
 
 
-def phase1() -> Plan:
-    return sampler.plan(CLASS_OF_CLIP.tolist(), IS_TARGET.tolist(), FRAMES.tolist(), SECTION)
+def phase1() -> SamplingTable:
+    return sampler.make_table(CLASS_OF_CLIP.tolist(), IS_TARGET.tolist(), FRAMES.tolist(), SECTION)
 
 
-def phase2() -> Plan:
-    return sampler.fine_tuning(phase1(), [0, 1, 3])
+def phase2() -> SamplingTable:
+    return sampler.make_target_table(phase1(), [0, 1, 3])
 
 
-def drawn(plan: Plan, seed: int = 0) -> Any:
+def drawn(plan: SamplingTable, seed: int = 0) -> Any:
     """The Draw of STEPS steps, on the host: fields (step, b)."""
-    key = sampler.stream(seed, "fan", "resnet50_512", "phase1")
+    key = sampler.make_key(seed, "fan", "resnet50_512", "phase1")
     return jax.device_get(draws(key, jnp.arange(STEPS), plan, 0.5))
 
 
@@ -58,28 +58,28 @@ BOTH_PHASES = pytest.mark.parametrize("plan_of", [phase1, phase2])
 
 
 def test_a_step_s_draw_does_not_depend_on_the_steps_before_it() -> None:
-    key, plan = sampler.stream(0, "fan", "resnet50_512", "phase1"), phase1()
+    key, plan = sampler.make_key(0, "fan", "resnet50_512", "phase1"), phase1()
     forwards, backwards = draws(key, jnp.arange(STEPS), plan, 0.5), draws(key, jnp.arange(STEPS)[::-1], plan, 0.5)
     for ahead, back in zip(forwards, backwards, strict=True):
         np.testing.assert_array_equal(ahead, back[::-1])
 
 
 def test_a_variant_s_stream_does_not_depend_on_the_variants_beside_it() -> None:
-    among = sampler.streams(3, "fan", ("a", "b", "c"), "phase1")
-    alone = sampler.streams(3, "fan", ("b",), "phase1")
+    among = sampler.make_keys(3, "fan", ("a", "b", "c"), "phase1")
+    alone = sampler.make_keys(3, "fan", ("b",), "phase1")
     np.testing.assert_array_equal(jax.random.key_data(among[1]), jax.random.key_data(alone[0]))
 
 
 def test_seed_task_variant_phase_and_step_each_give_other_draws() -> None:
     names = [(0, "fan", "a", "phase1"), (1, "fan", "a", "phase1"), (0, "pump", "a", "phase1")]
     names += [(0, "fan", "b", "phase1"), (0, "fan", "a", "phase2_full"), (0, "a", "fan", "phase1")]
-    weights = [draws(sampler.stream(*name), jnp.arange(STEPS), phase1(), 0.5).weight for name in names]
+    weights = [draws(sampler.make_key(*name), jnp.arange(STEPS), phase1(), 0.5).weight for name in names]
     different = {row.tobytes() for row in np.asarray(weights).reshape(-1, 16)}
     assert len(different) == STEPS * len(names)
 
 
 @BOTH_PHASES
-def test_classes_are_those_of_the_clips_and_a_partner_is_of_another(plan_of: Callable[[], Plan]) -> None:
+def test_classes_are_those_of_the_clips_and_a_partner_is_of_another(plan_of: Callable[[], SamplingTable]) -> None:
     draw = drawn(plan_of())
     np.testing.assert_array_equal(CLASS_OF_CLIP[draw.clip_a], draw.class_a)
     np.testing.assert_array_equal(CLASS_OF_CLIP[draw.clip_b], draw.class_b)
@@ -87,7 +87,7 @@ def test_classes_are_those_of_the_clips_and_a_partner_is_of_another(plan_of: Cal
 
 
 @BOTH_PHASES
-def test_a_piece_lies_within_both_clips_and_anywhere_in_them(plan_of: Callable[[], Plan]) -> None:
+def test_a_piece_lies_within_both_clips_and_anywhere_in_them(plan_of: Callable[[], SamplingTable]) -> None:
     draw = drawn(plan_of())
     room = np.minimum(FRAMES[draw.clip_a], FRAMES[draw.clip_b]) - PIECE_FRAMES
     assert np.all((draw.frame >= 0) & (draw.frame <= room))

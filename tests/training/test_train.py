@@ -23,10 +23,10 @@ from asdjax.config import loading
 from asdjax.data.synthetic.synthesis import synthesize
 from asdjax.errors import Diverged
 from asdjax.fleet import checkpoints, fleet_model
-from asdjax.fleet.metric_log import Journal, read
+from asdjax.fleet.metric_log import MetricLog, read
 from asdjax.runtime import interrupts
 from asdjax.runtime.files import locked_folder
-from asdjax.runtime.interrupts import Deferral
+from asdjax.runtime.interrupts import GracefulShutdown
 from asdjax.training import holdout
 from asdjax.training import step as train_step
 from asdjax.training.train import on_each, train
@@ -39,17 +39,17 @@ LINES = ("phase1", "phase2_full", "phase2_last_block")
 SIGNALLED_AFTER_LOG = """
 import os, sys
 from asdjax.cli.main import main
-from asdjax.fleet.metric_log import Journal
+from asdjax.fleet.metric_log import MetricLog
 
 phase, step, number, *arguments = sys.argv[1:]
-log = Journal.metrics
+log = MetricLog.metrics
 
 def metrics(self, of_phase, of_step, *args, **more):
     log(self, of_phase, of_step, *args, **more)
     if (of_phase, of_step) == (phase, int(step)):
         os.kill(os.getpid(), int(number))
 
-Journal.metrics = metrics
+MetricLog.metrics = metrics
 sys.exit(main(arguments))
 """
 
@@ -128,7 +128,7 @@ def test_killed_in_phase_1_and_stopped_in_phase_2_ends_with_the_same_bits(
     workdir = cut_short["b"]
     journal = workdir / "fan" / "metrics.jsonl"
     journal.write_text(journal.read_text() + '{"phase": "phase1", "step": 6, "lo')  # torn by the kill
-    log = Journal.metrics
+    log = MetricLog.metrics
 
     def stopping(self, phase: str, step: int, *args, **more) -> None:
         log(self, phase, step, *args, **more)
@@ -136,7 +136,7 @@ def test_killed_in_phase_1_and_stopped_in_phase_2_ends_with_the_same_bits(
             os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Journal, "metrics", stopping)
+        patch.setattr(MetricLog, "metrics", stopping)
         assert train_tiny(corpus, workdir) == 75
     told = capsys.readouterr().err
     assert "stopped at step 1 of 3; all is saved; run the same command again to go on" in told
@@ -182,7 +182,7 @@ def test_a_stack_trains_as_its_tasks_alone_and_goes_on_with_the_same_bits(
     changes = {field.replace(".", "__"): value for field, value in fields.items()}
     for name, stacked in (("alone", "1"), ("stacked", "2")):
         assert train_tiny(tmp_path / "corpus", tmp_path / name, parallel__stacked=stacked, **changes) == 0
-    words = [f"--config.{field}={value}" for field, value in {**fields, "parallel.stacked": "2"}.items()]
+    words = [f"--config.{field}={value}" for field, value in {**fields, "parallel.fleets_per_program": "2"}.items()]
     assert interrupted(tmp_path / "corpus", tmp_path / "killed", "phase1", 5, signal.SIGKILL, words) == -signal.SIGKILL
     shutil.rmtree(tmp_path / "killed" / "pump" / "phase1" / "4")
     (tmp_path / "killed" / "pump" / "phase1" / "4.json").unlink()
@@ -246,9 +246,9 @@ def test_ten_kills_at_random_moments_and_a_stop_in_both_phases_leave_no_trace(co
 SIGNALLED_WHEN_BOTH_TRAIN = """
 import os, sys, threading
 from asdjax.cli.main import main
-from asdjax.fleet.metric_log import Journal
+from asdjax.fleet.metric_log import MetricLog
 
-both, log = threading.Barrier(2), Journal.metrics
+both, log = threading.Barrier(2), MetricLog.metrics
 
 def metrics(self, phase, step, *args, **more):
     log(self, phase, step, *args, **more)
@@ -258,7 +258,7 @@ def metrics(self, phase, step, *args, **more):
             os.kill(os.getpid(), 15)
 
 if sys.argv[1] == "stopped":
-    Journal.metrics = metrics
+    MetricLog.metrics = metrics
 sys.exit(main(sys.argv[2:]))
 """
 
@@ -295,7 +295,7 @@ def test_jobs_share_the_meshes_and_one_that_fails_ends_the_others():
 
     def works(mesh) -> None:
         begun.append(mesh)
-        with Deferral() as stop:
+        with GracefulShutdown() as stop:
             stop.begin()
             failing.set()
             while not stop.asked:
@@ -306,7 +306,7 @@ def test_jobs_share_the_meshes_and_one_that_fails_ends_the_others():
         failing.wait(10)
         raise Diverged("no number")
 
-    with interrupts.watched(), pytest.raises(Diverged, match="no number"):
+    with interrupts.handle_signals(), pytest.raises(Diverged, match="no number"):
         on_each(["a", "b"], [works, fails, works])  # pyright: ignore[reportArgumentType]
     assert sorted(begun) == ["a", "b"]
 
@@ -318,7 +318,7 @@ def test_of_several_jobs_that_fail_each_is_told(capsys: pytest.CaptureFixture[st
         together.wait(10)
         raise Diverged(f"no number on {mesh}")
 
-    with interrupts.watched(), pytest.raises(Diverged) as raised:
+    with interrupts.handle_signals(), pytest.raises(Diverged) as raised:
         on_each(["a", "b"], [fails, fails])  # pyright: ignore[reportArgumentType]
     (said,) = capsys.readouterr().err.splitlines()
     assert sorted([str(raised.value), said]) == ["no number on a", "no number on b"]
@@ -327,7 +327,7 @@ def test_of_several_jobs_that_fail_each_is_told(capsys: pytest.CaptureFixture[st
         together.wait(10)
         raise KeyError(mesh)
 
-    with interrupts.watched(), pytest.raises(KeyError, match=r"^'[ab]'$"):
+    with interrupts.handle_signals(), pytest.raises(KeyError, match=r"^'[ab]'$"):
         on_each(["a", "b"], [breaks, breaks])  # pyright: ignore[reportArgumentType]
     assert capsys.readouterr().err.startswith("KeyError: '")
 
@@ -421,7 +421,7 @@ def test_without_target_clips_phase_2_is_left_out(
 
     def standing_still(spec, _):
         nothing = np.zeros((1, 1, len(spec.variants)))
-        return lambda state, *_: (state, train_step.Metrics(nothing, nothing, nothing))
+        return lambda state, *_: (state, train_step.StepMetrics(nothing, nothing, nothing))
 
     monkeypatch.setattr(train_step, "compiled_steps", standing_still)
     assert train_tiny(tmp_path / "corpus", tmp_path / "run") == 0
@@ -436,19 +436,19 @@ def test_a_stop_between_two_checkpoints_leaves_no_trace_in_what_held_out_clips_s
 ):
     def standing_still(spec, _):
         nothing = np.zeros((1, 1, len(spec.variants)))
-        return lambda state, *_: (state, train_step.Metrics(nothing, nothing, nothing))
+        return lambda state, *_: (state, train_step.StepMetrics(nothing, nothing, nothing))
 
     def stopping(self, phase: str, step: int, *args, **more) -> None:
         log(self, phase, step, *args, **more)
         if step == 3:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    log = Journal.metrics
+    log = MetricLog.metrics
     monkeypatch.setattr(train_step, "compiled_steps", standing_still)
-    monkeypatch.setattr(holdout, "judge", lambda *_, **__: ({VARIANTS[0]: 0.0}, {VARIANTS[0]: 0.0}))
+    monkeypatch.setattr(holdout, "score_held_out", lambda *_, **__: ({VARIANTS[0]: 0.0}, {VARIANTS[0]: 0.0}))
     changes = {"train__holdout_fraction": "0.25", "phase2__strategies": ""}
     with monkeypatch.context() as patch:
-        patch.setattr(Journal, "metrics", stopping)
+        patch.setattr(MetricLog, "metrics", stopping)
         assert train_tiny(corpus, tmp_path / "run", **changes) == 75
     assert checkpoints.steps(tmp_path / "run" / "fan" / "phase1") == [2, 3]
     assert train_tiny(corpus, tmp_path / "run", **changes) == 0
@@ -613,7 +613,7 @@ def test_a_phase_2_that_stands_on_another_phase_1_is_refused_until_it_is_removed
     (untrained(corpus, tmp_path / "other") / "fan" / "phase1").replace(trained / "fan" / "phase1")
     line = trained / "fan" / "phase2_full"
     told = f"{line}: expected step 6 of phase1 as step 3 began from it, got another"
-    results, digest = (trained / "evaluation" / "dev" / "results.json").read_bytes(), checkpoints.digest_of(line, 3)
+    results, digest = (trained / "evaluation" / "dev" / "results.json").read_bytes(), checkpoints.read_digest(line, 3)
     for command in (lambda: train_tiny(corpus, trained), lambda: main(["evaluate", "--workdir", str(trained)])):
         capsys.readouterr()
         assert command() == 2
@@ -624,17 +624,17 @@ def test_a_phase_2_that_stands_on_another_phase_1_is_refused_until_it_is_removed
     shutil.rmtree(line)
     shutil.rmtree(trained / "fan" / "phase2_last_block")
     assert train_tiny(corpus, trained) == 0
-    assert checkpoints.digest_of(line, 3) != digest
+    assert checkpoints.read_digest(line, 3) != digest
     assert main(["evaluate", "--workdir", str(trained)]) == 0
 
 
 def test_a_phase_1_that_was_trained_again_to_the_same_bits_keeps_its_phase_2(trained: Path, corpus: Path):
     lines = {line: trained / "fan" / line for line in LINES}
-    digests = {line: checkpoints.digest_of(folder, checkpoints.steps(folder)[-1]) for line, folder in lines.items()}
+    digests = {line: checkpoints.read_digest(folder, checkpoints.steps(folder)[-1]) for line, folder in lines.items()}
     record = (lines["phase2_full"] / "3.json").read_bytes()
     shutil.rmtree(lines["phase1"])
     assert train_tiny(corpus, trained) == 0
-    assert digests == {line: checkpoints.digest_of(at, checkpoints.steps(at)[-1]) for line, at in lines.items()}
+    assert digests == {line: checkpoints.read_digest(at, checkpoints.steps(at)[-1]) for line, at in lines.items()}
     assert (lines["phase2_full"] / "3.json").read_bytes() == record
 
 

@@ -119,7 +119,7 @@ _ANNEX_PATH = re.compile(rb"[\w./\\ -]{0,400}[/\\]annex[/\\]objects[/\\]")
 _TEXT = (b"<", b"{", b"[{", b"outs:", b"md5:", b"version https:")
 
 
-def kind_of(head: bytes) -> FileKind:
+def detect_kind(head: bytes) -> FileKind:
     """Return the kind of a file, or of the part behind a tag, that begins with these bytes."""
     if not head:
         return EMPTY
@@ -239,14 +239,14 @@ def audio_begin(read: Callable[[int, int], bytes]) -> tuple[int, FileKind]:
     Tags (ID3v2, APE), a byte order mark and blank bytes in front are stepped over; 0 where nothing known follows.
     """
     at = tags = blanks = 0
-    first = kind = kind_of(head := read(0, HEAD_BYTES))
+    first = kind = detect_kind(head := read(0, HEAD_BYTES))
     while kind in (UNKNOWN, EMPTY) and blanks <= _MOST_BLANKS:
         tag = _tag_bytes(head)
         blank = 0 if tag else len(head) - len(head.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n\0"))
         if not tag + blank:
             break
         at, tags, blanks = at + tag + blank, tags + tag, blanks + blank
-        kind = kind_of(head := read(at, HEAD_BYTES))
+        kind = detect_kind(head := read(at, HEAD_BYTES))
     if kind not in (UNKNOWN, EMPTY):
         return at, kind
     if tags:

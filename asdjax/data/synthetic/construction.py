@@ -28,7 +28,7 @@ class Fault:
 
 
 @dataclass(frozen=True)
-class Machine:
+class SyntheticMachine:
     """A machine at work: `speed_hz` turns or cycles a second, which drift by `wander` (a fraction) within a clip."""
 
     speed_hz: float

@@ -8,18 +8,18 @@ recordings of DCASE 2021. tests/perf/synthesis_calibration.py measures that.
 from collections.abc import Callable
 
 from asdjax.data.synthetic.components import Flow, Impacts, Stroke, Sweep, Tones
-from asdjax.data.synthetic.construction import Construction, Fault, Machine
+from asdjax.data.synthetic.construction import Construction, Fault, SyntheticMachine
 
 #: Share of a fault's full size at severity 0.
 LEAST_SHARE = 0.5
 
 
-def fan(traits: Construction) -> Machine:
+def fan(traits: Construction) -> SyntheticMachine:
     """Return the fan that has these traits."""
     blades = traits.between("blades", 4, 9)
     air_hz, race_hz = traits.between("air", 600, 1900), traits.between("race", 2700, 6400)
     rolling, gusts = traits.between("rolling", 0.3, 1.0), traits.between("gusts", 0.08, 0.3)
-    return Machine(
+    return SyntheticMachine(
         speed_hz=24.0,
         wander=0.003,
         snr_db=5.0,
@@ -39,13 +39,13 @@ def fan(traits: Construction) -> Machine:
     )
 
 
-def gearbox(traits: Construction) -> Machine:
+def gearbox(traits: Construction) -> SyntheticMachine:
     """Return the gearbox that has these traits."""
     teeth = traits.between("teeth", 14, 28)
     case_hz, race_hz = traits.between("case", 700, 2000), traits.between("race", 2800, 6500)
     rolling, rattle = traits.between("rolling", 0.25, 1.0), traits.between("rattle", 0.1, 0.4)
     slack_db = traits.linear("slack", 0, 4)
-    return Machine(
+    return SyntheticMachine(
         speed_hz=18.0,
         wander=0.002,
         snr_db=5.0,
@@ -73,12 +73,12 @@ def gearbox(traits: Construction) -> Machine:
     )
 
 
-def pump(traits: Construction) -> Machine:
+def pump(traits: Construction) -> SyntheticMachine:
     """Return the pump that has these traits."""
     vanes = traits.between("vanes", 5, 9)
     water_hz, race_hz = traits.between("water", 800, 2300), traits.between("race", 3000, 6600)
     rolling, surge = traits.between("rolling", 0.3, 0.9), traits.between("surge", 0.06, 0.25)
-    return Machine(
+    return SyntheticMachine(
         speed_hz=26.0,
         wander=0.003,
         snr_db=5.0,
@@ -99,11 +99,11 @@ def pump(traits: Construction) -> Machine:
     )
 
 
-def slider(traits: Construction) -> Machine:
+def slider(traits: Construction) -> SyntheticMachine:
     """Return the slider that has these traits."""
     rail_hz, stop_hz = traits.between("rail", 700, 2100), traits.between("stop", 2600, 6400)
     balls, there = traits.between("balls", 220, 520), traits.linear("there", 0.35, 0.65)
-    return Machine(
+    return SyntheticMachine(
         speed_hz=1.6,
         wander=0.01,
         snr_db=10.5,
@@ -124,11 +124,11 @@ def slider(traits: Construction) -> Machine:
     )
 
 
-def valve(traits: Construction) -> Machine:
+def valve(traits: Construction) -> SyntheticMachine:
     """Return the valve that has these traits."""
     coil_hz, seat_hz = traits.between("coil", 700, 2100), traits.between("seat", 2700, 6400)
     shut, chatter = traits.linear("shut", 0.25, 0.7), traits.between("chatter", 3, 8)
-    return Machine(
+    return SyntheticMachine(
         speed_hz=1.8,
         wander=0.004,
         snr_db=7.0,
@@ -148,12 +148,12 @@ def valve(traits: Construction) -> Machine:
     )
 
 
-def toy_car(traits: Construction) -> Machine:
+def toy_car(traits: Construction) -> SyntheticMachine:
     """Return the toy car that has these traits."""
     magnets = traits.between("magnets", 3, 7)
     tyre_hz, gear_hz = traits.between("tyre", 700, 2100), traits.between("gear", 2800, 6600)
     axle, sway = traits.between("axle", 0.08, 0.3), traits.between("sway", 0.03, 0.12)
-    return Machine(
+    return SyntheticMachine(
         speed_hz=70.0,
         wander=0.008,
         snr_db=5.0,
@@ -173,12 +173,12 @@ def toy_car(traits: Construction) -> Machine:
     )
 
 
-def toy_train(traits: Construction) -> Machine:
+def toy_train(traits: Construction) -> SyntheticMachine:
     """Return the toy train that has these traits."""
     poles = traits.between("poles", 3, 7)
     rail_hz, wheel_hz = traits.between("rail", 700, 2100), traits.between("wheel", 2700, 6400)
     joints, roll = traits.between("joints", 0.1, 0.4), traits.between("roll", 0.05, 0.2)
-    return Machine(
+    return SyntheticMachine(
         speed_hz=36.0,
         wander=0.006,
         snr_db=6.5,
@@ -198,7 +198,7 @@ def toy_train(traits: Construction) -> Machine:
     )
 
 
-MACHINES: dict[str, Callable[[Construction], Machine]] = {
+MACHINES: dict[str, Callable[[Construction], SyntheticMachine]] = {
     "ToyCar": toy_car,
     "ToyTrain": toy_train,
     "fan": fan,
@@ -209,12 +209,12 @@ MACHINES: dict[str, Callable[[Construction], Machine]] = {
 }
 
 
-def build(machine: str, section: int, specimen: int | None = None) -> Machine:
+def build(machine: str, section: int, specimen: int | None = None) -> SyntheticMachine:
     """Return a machine without a fault: a specimen of a section, or for None one with the section's own traits."""
     return MACHINES[machine](Construction(machine, section, specimen=specimen))
 
 
-def break_machine(machine: str, section: int, specimen: int, fault: Fault, severity: float) -> Machine:
+def break_machine(machine: str, section: int, specimen: int, fault: Fault, severity: float) -> SyntheticMachine:
     """Return a specimen of a section with a fault of severity 0 (barely audible) to 1 (plain)."""
     share = LEAST_SHARE + (1.0 - LEAST_SHARE) * severity
     moved = {trait: share * step for trait, step in fault.moves.items()}

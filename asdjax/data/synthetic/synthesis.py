@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 
 from asdjax.data.clips import Domain, Label, Split
 from asdjax.data.synthetic.components import SAMPLE_RATE_HZ, Signal, amplitude, background, housed, placed, shaft, unit
-from asdjax.data.synthetic.construction import GOLDEN, Machine
+from asdjax.data.synthetic.construction import GOLDEN, SyntheticMachine
 from asdjax.data.synthetic.machines import MACHINES, break_machine, build
 from asdjax.errors import InputError
 from asdjax.runtime.files import LOCK, locked_folder, replace_text
 from asdjax.runtime.progress import track
-from asdjax.runtime.threads import in_order
+from asdjax.runtime.threads import map_in_threads
 
 LEAST_SAMPLES = 31 * 512  # from frame 0 to frame 31 of a piece at the report's settings: a shorter clip has none
 MOST_SECTIONS = 100  # file names have two digits
@@ -133,7 +133,7 @@ def synthesize(out: Path, recipe: Recipe, *, machines: Sequence[str] = tuple(MAC
         replace_text(out / MARKER, marker_text(recipe))
         for folder in {out / job.path(0.0, 0.0).parent for job in todo}:
             folder.mkdir(parents=True, exist_ok=True)
-        clips = in_order(partial(write_clip, job, out, recipe) for job in todo)
+        clips = map_in_threads(partial(write_clip, job, out, recipe) for job in todo)
         for _ in track(clips, "synthesize", len(todo), "clip"):
             pass
     return len(todo)
@@ -192,7 +192,7 @@ def write_clip(job: Job, out: Path, recipe: Recipe) -> None:
 
 
 def recording(
-    machine: Machine, speed: float, load: float, conditions: Conditions, samples: int, rng: np.random.Generator
+    machine: SyntheticMachine, speed: float, load: float, conditions: Conditions, samples: int, rng: np.random.Generator
 ) -> Signal:
     """Return the sound (s,) of a machine at work in its hall, RMS 1; `speed` re nominal, `load` 0..1."""
     turns = shaft(machine.speed_hz * speed, machine.wander, samples, rng)

@@ -27,7 +27,7 @@ from asdjax.errors import Diverged
 from asdjax.evaluation.baselines.log_mel import BANDS, VECTOR_FRAMES, LogMels
 from asdjax.inference.clip_scores import ClipScores
 from asdjax.runtime.progress import Progress, progress
-from asdjax.training.sampler import stream
+from asdjax.training.sampler import make_key
 
 NAME = "autoencoder"
 INPUTS = VECTOR_FRAMES * BANDS
@@ -121,7 +121,7 @@ def _epoch(state: State, train: LogMels, training: Training, epoch: int, shown: 
         state, loss = train_step(state, vectors, training.learning_rate)
         losses.append(loss)
         note = f"loss {float(losses[-2]):.4g}" if len(losses) > 1 else ""
-        shown.advance(len(vectors), note)
+        shown.update(len(vectors), note)
     return state, float(np.mean(losses))
 
 
@@ -160,7 +160,7 @@ def shapes() -> Learned:
 
 def initial_state(training: Training) -> State:
     """Before the first step."""
-    return _initial_state(stream(training.seed, training.machine, NAME))
+    return _initial_state(make_key(training.seed, training.machine, NAME))
 
 
 @jax.jit

@@ -12,7 +12,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from asdjax.features import FULL_SCALE, hann
 from asdjax.runtime.progress import track
-from asdjax.runtime.threads import in_order
+from asdjax.runtime.threads import map_in_threads
 
 # baseline.yaml of the challenge's auto-encoder; its `power` is 2
 N_FFT = 1024
@@ -42,7 +42,7 @@ def log_mels(samples: Sequence[np.ndarray], sample_rate_hz: int, what: str) -> L
     """The log-mel frames of clips int16 (s,); `what` names the progress bar."""
     first = np.cumsum([0, *(frame_count(len(clip)) for clip in samples)])
     frames = np.empty((first[-1], BANDS), np.float32)
-    computed = in_order(functools.partial(log_mel, clip, sample_rate_hz) for clip in samples)
+    computed = map_in_threads(functools.partial(log_mel, clip, sample_rate_hz) for clip in samples)
     for begin, of_clip in zip(first, track(computed, what, len(samples), "clip", quiet=True), strict=False):
         frames[begin : begin + len(of_clip)] = of_clip
     return LogMels(frames, first)

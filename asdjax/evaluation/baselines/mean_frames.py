@@ -16,8 +16,8 @@ from asdjax.data.access import Recording
 from asdjax.evaluation.baselines.log_mel import BANDS
 from asdjax.evaluation.baselines.mean_log_mel import NAME, mean_frame
 from asdjax.runtime.files import locked_folder
-from asdjax.runtime.progress import say, track
-from asdjax.runtime.threads import in_order
+from asdjax.runtime.progress import log, track
+from asdjax.runtime.threads import map_in_threads
 
 FILE = f"{NAME}.npz"
 
@@ -31,7 +31,7 @@ def mean_frames(folder: Path, recordings: Sequence[Recording], sample_rate_hz: i
         known = _read(folder / FILE, sample_rate_hz)
         missing = {recording.sha256: recording.samples for recording in recordings if recording.sha256 not in known}
         if missing:
-            computed = in_order(partial(mean_frame, samples, sample_rate_hz) for samples in missing.values())
+            computed = map_in_threads(partial(mean_frame, samples, sample_rate_hz) for samples in missing.values())
             shown = track(computed, what, len(missing), "clip", quiet=True)
             known |= dict(zip(missing, shown, strict=True))
             _write(folder / FILE, known, sample_rate_hz)
@@ -49,7 +49,7 @@ def _read(file: Path, sample_rate_hz: int) -> dict[str, np.ndarray]:
             means = np.asarray(arrays["means"], np.float32).reshape(-1, BANDS)
             return dict(zip(arrays["digests"].tolist(), means, strict=True))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        say(f"{file}: damaged ({error}); computing its mean frames again")
+        log(f"{file}: damaged ({error}); computing its mean frames again")
         return {}
 
 

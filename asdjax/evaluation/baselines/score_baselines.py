@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from asdjax.config.fields import Config
-from asdjax.data.access import Recorded
+from asdjax.data.access import RecordedClips
 from asdjax.evaluation.baselines import autoencoder, mean_log_mel, stored_autoencoders
 from asdjax.evaluation.baselines.autoencoder import Training
 from asdjax.evaluation.baselines.log_mel import log_mels
@@ -23,14 +23,14 @@ TRAINING_SCORES = {
 
 
 def score_machine(
-    config: Config, machine: str, train: Recorded, test: Recorded, folder: Path, names: Sequence[str]
+    config: Config, machine: str, train: RecordedClips, test: RecordedClips, folder: Path, names: Sequence[str]
 ) -> dict[str, ClipScores]:
     """Score one machine type's clips by each of the named baselines; their models are stored in a folder."""
     score = {mean_log_mel.NAME: _mean_log_mel, autoencoder.NAME: _autoencoder}
     return {name: score[name](config, machine, train, test, folder) for name in names}
 
 
-def _mean_log_mel(config: Config, machine: str, train: Recorded, test: Recorded, folder: Path) -> ClipScores:
+def _mean_log_mel(config: Config, machine: str, train: RecordedClips, test: RecordedClips, folder: Path) -> ClipScores:
     means = mean_frames(
         folder, [*train.recordings, *test.recordings], config.signal.sample_rate_hz, f"{machine} {mean_log_mel.NAME}"
     )
@@ -38,7 +38,7 @@ def _mean_log_mel(config: Config, machine: str, train: Recorded, test: Recorded,
     return mean_log_mel.score_clips(train.clips, means[:number], test.clips, means[number:])
 
 
-def _autoencoder(config: Config, machine: str, train: Recorded, test: Recorded, folder: Path) -> ClipScores:
+def _autoencoder(config: Config, machine: str, train: RecordedClips, test: RecordedClips, folder: Path) -> ClipScores:
     """See `kept.trained`."""
     rate = config.signal.sample_rate_hz
     heard = log_mels(train.samples, rate, f"{machine} log-mel bank")
@@ -49,7 +49,7 @@ def _autoencoder(config: Config, machine: str, train: Recorded, test: Recorded, 
     return autoencoder.score_clips(learned, train.clips, heard, test.clips, asked)
 
 
-def described(config: Config, names: Sequence[str]) -> dict[str, Any]:
+def describe_baselines(config: Config, names: Sequence[str]) -> dict[str, Any]:
     """Return the entry of results.json on the named baselines."""
     trained = {**config.baselines.to_dict(), "seed": config.seed[0]} if autoencoder.NAME in names else {}
     return {**trained, "training_scores": {name: TRAINING_SCORES[name] for name in names}}

@@ -18,7 +18,7 @@ from asdjax.evaluation.baselines import autoencoder
 from asdjax.evaluation.baselines.autoencoder import NAME, Learned, Training
 from asdjax.evaluation.baselines.log_mel import LogMels
 from asdjax.runtime.files import locked_folder, replace_text
-from asdjax.runtime.progress import say
+from asdjax.runtime.progress import log
 
 FOLDER = "baselines"
 ARRAYS, RECORD = f"{NAME}.npz", f"{NAME}.json"
@@ -34,7 +34,7 @@ def trained(folder: Path, train: LogMels, training: Training, digests: Sequence[
     with locked_folder(folder):
         learned = _read(folder, trained_by)
         if learned is not None:
-            say(
+            log(
                 f"{training.machine} {NAME}: trained before on the same clips by the same settings, taken from {folder}"
             )
             return learned
@@ -57,7 +57,7 @@ def _read(folder: Path, trained_by: dict[str, Any]) -> Learned | None:
         with np.load(io.BytesIO(content)) as arrays:
             return jax.tree.map_with_path(lambda path, _: arrays[jax.tree_util.keystr(path)], autoencoder.shapes())
     except (OSError, ValueError, KeyError, TypeError) as error:
-        say(f"{folder}: the auto-encoder kept there is damaged ({error}); training it anew")
+        log(f"{folder}: the auto-encoder kept there is damaged ({error}); training it anew")
         return None
 
 
