@@ -223,7 +223,7 @@ def test_after_training_the_evaluation_and_the_folders_may_change(tmp_path: Path
         ("import nothing_of_the_kind", "ModuleNotFoundError"),
         ("import sys; sys.exit(5)", "SystemExit: 5"),
         (
-            "from asdjax.config.fields import default_config as d\ndef get_config():\n c = d()\n c.trian.batch_size = 2",
+            "from asdjax.config.fields import default_config as d\ndef get_config():\n c = d()\n c.trian.seed = 2",
             "trian",
         ),
         ("def get_config(): pass", "returns a ConfigDict, came NoneType"),
