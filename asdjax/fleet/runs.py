@@ -1,4 +1,4 @@
-"""Which fleets a configuration trains, and where each lies in the work directory."""
+"""Runs of a configuration, and their folders in the work directory."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from asdjax.data.tasks import Task
 
 
 class Run(NamedTuple):
-    """One fleet: a task with one seed, and its folder."""
+    """Training of one fleet: a task with one seed, and its folder."""
 
     name: str
     task: Task
@@ -18,7 +18,7 @@ class Run(NamedTuple):
 
 
 def list_runs(config: Config, workdir: Path, tasks: Sequence[Task]) -> list[Run]:
-    """Every task with every seed: W/<task>, with several seeds W/<task>@<seed>."""
+    """Return every task with every seed, in W/<task>, or in W/<task>@<seed> if there are several seeds."""
     several = len(config.seed) > 1
     runs = []
     for task in tasks:

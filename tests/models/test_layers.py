@@ -1,4 +1,4 @@
-"""Each layer against numpy, or against the compiler's own convolution."""
+"""Layers and operation forms, compared with numpy or with the compiler's own convolution."""
 
 import functools
 from collections.abc import Callable
@@ -14,8 +14,8 @@ from jax.typing import DTypeLike
 
 from asdjax.models import layers
 from asdjax.models.ops import convolution, depthwise, pooling
-from asdjax.models.ops.normalisation import linear, normalised, normalised_then_activated, prelu
-from asdjax.models.ops.sums import Sums, sums, sums_in_stages
+from asdjax.models.ops.normalisation import batch_normalise, batch_normalise_then_activate, linear, prelu
+from asdjax.models.ops.sums import ChannelSum, sum_by_channel, sum_by_channel_in_stages
 from asdjax.runtime import hardware
 from asdjax.runtime.per_platform import Form, PerPlatform
 
@@ -26,7 +26,7 @@ def normal(*shape: int, seed: int = 0) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
 def value_and_gradients(form: Form, x: jax.Array, kernel: jax.Array, stride: int) -> tuple[jax.Array, ...]:
-    """Of a convolution, and what a fixed gradient of its value makes of x and the kernel."""
+    """Return a convolution's output, and the gradients of x and the kernel for a fixed gradient of that output."""
     y, backward = jax.vjp(lambda x, kernel: form(x, kernel, stride), x, kernel)
     return y, *backward(normal(*y.shape, seed=2).astype(y.dtype))
 
@@ -39,14 +39,14 @@ def value_and_gradients(form: Form, x: jax.Array, kernel: jax.Array, stride: int
         (depthwise.shifted_products, depthwise.grouped_conv, (3, 3, 3)),
         (depthwise.shifted_products, depthwise.grouped_conv, (5, 5, 3)),
         (convolution.pointwise_conv, convolution.conv, (1, 1, 3, 5)),
-        (convolution.conv_of_rows, convolution.conv, (3, 3, 1, 5)),
-        (convolution.conv_of_rows, convolution.conv, (7, 7, 1, 5)),
-        (convolution.tapped_conv, convolution.conv, (3, 3, 40, 5)),
-        (convolution.tapped_conv, convolution.conv, (3, 3, 256, 2)),
-        (convolution.tapped_conv, convolution.conv, (3, 3, 16, 5)),
+        (convolution.conv_rows_as_channels, convolution.conv, (3, 3, 1, 5)),
+        (convolution.conv_rows_as_channels, convolution.conv, (7, 7, 1, 5)),
+        (convolution.conv_with_tapwise_gradient, convolution.conv, (3, 3, 40, 5)),
+        (convolution.conv_with_tapwise_gradient, convolution.conv, (3, 3, 256, 2)),
+        (convolution.conv_with_tapwise_gradient, convolution.conv, (3, 3, 16, 5)),
         (depthwise.shifted_products, depthwise.grouped_conv, (3, 1, 3)),
-        (convolution.conv_of_rows, convolution.conv, (3, 1, 1, 5)),
-        (convolution.tapped_conv, convolution.conv, (3, 1, 3, 5)),
+        (convolution.conv_rows_as_channels, convolution.conv, (3, 1, 1, 5)),
+        (convolution.conv_with_tapwise_gradient, convolution.conv, (3, 1, 3, 5)),
         (depthwise.padded_shifts, depthwise.grouped_conv, (3, 3, 3)),
         (depthwise.padded_shifts, depthwise.grouped_conv, (5, 5, 3)),
         (depthwise.padded_shifts, depthwise.grouped_conv, (3, 1, 3)),
@@ -71,19 +71,19 @@ def test_forms_are_the_compilers_convolutions_with_both_their_gradients(
         np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
 
 
-OF_A_GPU = [
+# a GPU's form, the compiler's own, and the shape of a kernel
+GPU_FORMS = [
     (convolution.banded_product, convolution.conv, (3, 3, 3, 5)),
     (convolution.pointwise_conv_in_parts, convolution.conv, (1, 1, 3, 5)),
     (depthwise.padded_shifts, depthwise.grouped_conv, (3, 3, 3)),
 ]
-"""A form, the compiler's own, and the shape of a kernel."""
 
 
 @pytest.mark.parametrize(
     ("form", "plain", "kernel"),
     [
-        (convolution.tapped_conv, convolution.conv, (3, 3, 3, 5)),
-        *OF_A_GPU,
+        (convolution.conv_with_tapwise_gradient, convolution.conv, (3, 3, 3, 5)),
+        *GPU_FORMS,
     ],
 )
 def test_in_half_precision_forms_and_gradients_are_those_in_single(
@@ -97,7 +97,7 @@ def test_in_half_precision_forms_and_gradients_are_those_in_single(
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize(("form", "plain", "kernel"), OF_A_GPU)
+@pytest.mark.parametrize(("form", "plain", "kernel"), GPU_FORMS)
 def test_forms_of_a_gpu_of_several_models_at_once_are_those_of_each(
     form: Form, plain: Form, kernel: tuple[int, ...], stride: int
 ) -> None:
@@ -123,7 +123,7 @@ def test_a_kernels_gradient_in_parts_is_that_of_all_rows() -> None:
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("form", [depthwise.padded_shifts, depthwise.shifted_products, depthwise.grouped_conv])
 def test_a_depthwise_kernel_wider_than_its_map_has_a_gradient_as_wide(form: Form, stride: int) -> None:
-    """On maps of so many rows that a GPU's form sums them in runs."""
+    """The maps have enough rows for a GPU's form to sum them in runs."""
     x, weights = normal(2, 64, 4, 3), normal(3, 3, 3, seed=1)
     made = value_and_gradients(form, x.astype(jnp.bfloat16), weights, stride)
     assert [array.dtype for array in made] == [jnp.bfloat16, jnp.bfloat16, jnp.float32]
@@ -149,16 +149,17 @@ def test_what_meets_padding_only_is_left_out_and_changes_nothing(
     columns: int, kernel: int, left: int, stride: int
 ) -> None:
     x, weights = normal(2, 9, columns, 3), normal(kernel, kernel, 3, seed=1)
-    met = convolution.met(weights, (9, columns), stride)
-    assert met.shape[0] == kernel
-    assert met.shape[1] == left
-    np.testing.assert_array_equal(convolution.met(weights.swapaxes(0, 1), (columns, 9), stride), met.swapaxes(0, 1))
-    whole, part = (value_and_gradients(depthwise.grouped_conv, x, each, stride) for each in (weights, met))
-    for of_whole, of_part in zip(whole[:2], part[:2], strict=True):
-        np.testing.assert_allclose(of_part, of_whole, rtol=1e-5, atol=1e-5)
-    unmet = (kernel - met.shape[1]) // 2
-    np.testing.assert_allclose(whole[2][:, unmet : kernel - unmet], part[2], rtol=1e-5, atol=1e-5)
-    np.testing.assert_array_equal(whole[2][:, :unmet], 0)
+    cropped = convolution.crop_kernel(weights, (9, columns), stride)
+    assert cropped.shape[0] == kernel
+    assert cropped.shape[1] == left
+    transposed = convolution.crop_kernel(weights.swapaxes(0, 1), (columns, 9), stride)
+    np.testing.assert_array_equal(transposed, cropped.swapaxes(0, 1))
+    full, part = (value_and_gradients(depthwise.grouped_conv, x, each, stride) for each in (weights, cropped))
+    for actual, expected in zip(part[:2], full[:2], strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
+    removed = (kernel - cropped.shape[1]) // 2
+    np.testing.assert_allclose(full[2][:, removed : kernel - removed], part[2], rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(full[2][:, :removed], 0)
 
 
 @pytest.mark.parametrize(("k", "stride"), [(3, 1), (3, 2), (5, 2), (7, 2)])
@@ -222,27 +223,27 @@ def numpy_batch_norm(x: np.ndarray, scale: np.ndarray, bias: np.ndarray) -> np.n
     return (x - x.mean(axes)) / np.sqrt(x.var(axes) + 1e-5) * scale + bias
 
 
-SUMS = [sums, sums_in_stages]
+CHANNEL_SUMS = [sum_by_channel, sum_by_channel_in_stages]
+# each activation, and its numpy counterpart
 ACTIVATIONS = {
     "linear": (linear, lambda y: y),
     "relu": (nnx.relu, lambda y: np.maximum(y, 0)),
     "prelu": (prelu, lambda y, slope: np.where(y > 0, y, slope * y)),
     "silu": (nnx.silu, lambda y: y / (1 + np.exp(-y))),
 }
-"""And each as NumPy has it."""
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("normalised", [normalised, normalised_then_activated])
-@pytest.mark.parametrize("summed", SUMS)
+@pytest.mark.parametrize("normalise", [batch_normalise, batch_normalise_then_activate])
+@pytest.mark.parametrize("channel_sum", CHANNEL_SUMS)
 @pytest.mark.parametrize("shape", [(3, 4, 4, 2), (5, 2)], ids=["maps", "rows"])
 def test_batch_norm_and_its_gradients_equal_the_definition(
-    shape: tuple[int, ...], summed: Sums, normalised: Form, activation: str, monkeypatch: pytest.MonkeyPatch
+    shape: tuple[int, ...], channel_sum: ChannelSum, normalise: Form, activation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(layers, "SUMS", PerPlatform(summed, summed, summed))
-    monkeypatch.setattr(layers, "NORMALISED", PerPlatform(normalised, normalised, normalised))
-    activated, by_numpy = ACTIVATIONS[activation]
-    # one channel varies so little that the epsilon counts
+    monkeypatch.setattr(layers, "CHANNEL_SUM", PerPlatform(channel_sum, channel_sum, channel_sum))
+    monkeypatch.setattr(layers, "BATCH_NORM", PerPlatform(normalise, normalise, normalise))
+    activation_form, by_numpy = ACTIVATIONS[activation]
+    # one channel varies so little that the epsilon matters
     x = normal(*shape) * jnp.array([3.0, 0.003]).reshape((1,) * (len(shape) - 1) + (2,)) + 0.01
     parameters = (jnp.array([1.5, -0.5]), jnp.array([0.1, 0.2]), jnp.array([0.25, -0.5]))
     arrays, direction = (x, *parameters[: 3 if activation == "prelu" else 2]), normal(*shape, seed=1)
@@ -250,7 +251,7 @@ def test_batch_norm_and_its_gradients_equal_the_definition(
     def definition(x: np.ndarray, scale: np.ndarray, bias: np.ndarray, *channels: np.ndarray) -> np.ndarray:
         return by_numpy(numpy_batch_norm(x, scale, bias), *channels)
 
-    y, backward = jax.vjp(lambda x, scale, bias, *of: batch_norm(scale, bias)(x, activated, *of), *arrays)
+    y, backward = jax.vjp(lambda x, scale, bias, *of: batch_norm(scale, bias)(x, activation_form, *of), *arrays)
     arguments = [np.asarray(a, np.float64) for a in arrays]
     np.testing.assert_allclose(y, definition(*arguments), rtol=1e-4, atol=1e-4)
     for i, gradient in enumerate(backward(direction)):
@@ -264,21 +265,23 @@ def test_batch_norm_and_its_gradients_equal_the_definition(
         np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("summed", SUMS)
+@pytest.mark.parametrize("channel_sum", CHANNEL_SUMS)
 @pytest.mark.parametrize(
     "shape",
     [(2, 3, 5, 4, 7), (2, 3, 8, 4, 7), (2, 3, 64, 8, 7), (2, 9, 7)],
     ids=["map", "map of runs", "large map", "rows"],
 )
-def test_sums_of_a_map_and_of_its_squares_of_one_model_and_of_several(shape: tuple[int, ...], summed: Sums) -> None:
+def test_sums_of_a_map_and_of_its_squares_of_one_model_and_of_several(
+    shape: tuple[int, ...], channel_sum: ChannelSum
+) -> None:
     x = normal(*shape) + 1
     exact = np.asarray(x, np.float64)
     axes = tuple(range(len(shape) - 1))
-    for found, expected in zip(summed(x, x**2), (exact, exact**2), strict=True):
+    for found, expected in zip(channel_sum(x, x**2), (exact, exact**2), strict=True):
         np.testing.assert_allclose(found, expected.sum(axes), rtol=1e-5)
-    for found, expected in zip(jax.vmap(summed)(x, x**2), (exact, exact**2), strict=True):
+    for found, expected in zip(jax.vmap(channel_sum)(x, x**2), (exact, exact**2), strict=True):
         np.testing.assert_allclose(found, expected.sum(axes[1:]), rtol=1e-5)
-    for found, power in zip(summed(x, x**2, x**3), (1, 2, 3), strict=True):
+    for found, power in zip(channel_sum(x, x**2, x**3), (1, 2, 3), strict=True):
         np.testing.assert_allclose(found, (exact**power).sum(axes), rtol=1e-5)
 
 
@@ -286,13 +289,13 @@ OVER_DEVICES = """
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 from asdjax.runtime import hardware
-from asdjax.models.ops.sums import sums, sums_in_stages
+from asdjax.models.ops.sums import sum_by_channel, sum_by_channel_in_stages
 for rows in (5, 8):
     x = np.random.default_rng(0).normal(1, 2, (8, rows, 4, 7)).astype(np.float32)
     split = jax.device_put(x, NamedSharding(hardware.data_meshes()[0], PartitionSpec("data")))
-    for summed in (sums, sums_in_stages):
-        for found, of in zip(jax.jit(lambda x: summed(x, x**2))(split), (np.float64(x), np.float64(x) ** 2)):
-            np.testing.assert_allclose(found, of.sum((0, 1, 2)), rtol=1e-5)
+    for channel_sum in (sum_by_channel, sum_by_channel_in_stages):
+        for found, exact in zip(jax.jit(lambda x: channel_sum(x, x**2))(split), (np.float64(x), np.float64(x) ** 2)):
+            np.testing.assert_allclose(found, exact.sum((0, 1, 2)), rtol=1e-5)
 print(len(split.sharding.device_set))
 """
 
@@ -303,8 +306,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 from asdjax.runtime import hardware
 from flax import nnx
 from asdjax.models.ops import convolution, depthwise
-from asdjax.models.ops.normalisation import normalised
-from asdjax.models.ops.sums import sums_in_stages
+from asdjax.models.ops.normalisation import batch_normalise
+from asdjax.models.ops.sums import sum_by_channel_in_stages
 split, whole = (NamedSharding(hardware.data_meshes()[0], PartitionSpec(*axes)) for axes in (["data"], []))
 x = jax.ShapeDtypeStruct((6, 64, 32, 8), jnp.float32, sharding=split)
 for form, shape in (
@@ -316,7 +319,7 @@ for form, shape in (
     gradient = jax.jit(jax.grad(lambda kernel, x: jnp.sum(jnp.square(form(x, kernel, 1)))))
     compiled = gradient.lower(kernel, x).compile().as_text()
     print("all-reduce" in compiled, "all-gather" in compiled)
-norm = lambda scale, x: normalised(x, scale, scale, (), nnx.silu, 1e-5, sums_in_stages)[0]
+norm = lambda scale, x: batch_normalise(x, scale, scale, (), nnx.silu, sum_by_channel_in_stages)[0]
 gradient = jax.jit(jax.grad(lambda scale, x: jnp.sum(jnp.square(norm(scale, x)))))
 compiled = gradient.lower(jax.ShapeDtypeStruct((8,), jnp.float32, sharding=whole), x).compile().as_text()
 print("all-reduce" in compiled, "all-gather" in compiled)
@@ -338,7 +341,7 @@ def test_sums_of_a_batch_that_is_split_over_devices_are_of_all_of_it() -> None:
 def test_the_running_variance_is_numpy_s_over_n_or_as_pytorch_s_over_one_less(
     shape: tuple[int, ...], unbiased: bool
 ) -> None:
-    """The batch is normalised by the biased one either way; of one value there is no other."""
+    """The batch is normalised by the biased variance either way; one value has no unbiased variance."""
     norm, x = batch_norm(jnp.ones(2), jnp.zeros(2)), 3 * normal(*shape)
     norm.unbiased = unbiased
     by_numpy = np.asarray(x, np.float64)
@@ -353,12 +356,12 @@ def test_the_running_variance_is_numpy_s_over_n_or_as_pytorch_s_over_one_less(
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_batch_norm_keeps_nine_tenths_of_its_running_averages_and_evaluates_with_them(activation: str) -> None:
     norm = batch_norm(jnp.array([2.0, 1.0]), jnp.array([0.0, 1.0]))
-    activated, by_numpy = ACTIVATIONS[activation]
+    activation_form, by_numpy = ACTIVATIONS[activation]
     slopes = (jnp.array([0.25, -0.5]),) if activation == "prelu" else ()
     mean, var = np.zeros(2), np.ones(2)
     for step in range(3):
         x = 2 * normal(4, 5, 3, 2, seed=step) + 1
-        norm(x, activated, *slopes)
+        norm(x, activation_form, *slopes)
         mean = 0.9 * mean + 0.1 * np.mean(np.asarray(x), (0, 1, 2))
         var = 0.9 * var + 0.1 * np.var(np.asarray(x), (0, 1, 2))
     norm.eval()
@@ -366,7 +369,7 @@ def test_batch_norm_keeps_nine_tenths_of_its_running_averages_and_evaluates_with
     expected = by_numpy(
         (np.asarray(x) - mean) / np.sqrt(var + 1e-5) * [2.0, 1.0] + [0.0, 1.0], *map(np.asarray, slopes)
     )
-    np.testing.assert_allclose(norm(x, activated, *slopes), expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(norm(x, activation_form, *slopes), expected, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(norm.mean[...], mean, rtol=1e-5)
     np.testing.assert_allclose(norm.var[...], var, rtol=1e-5)
 
@@ -390,26 +393,26 @@ def test_a_unit_with_prelu_uses_its_slopes(evaluating: bool) -> None:
 def test_normalisation_of_a_gpu_of_several_models_at_once_in_half_precision(
     shape: tuple[int, ...], activation: str
 ) -> None:
-    activated, _ = ACTIVATIONS[activation]
+    activation_form, _ = ACTIVATIONS[activation]
     x, direction = (normal(2, *shape, seed=i).astype(jnp.bfloat16).astype(jnp.float32) for i in (0, 1))
     parameters = [normal(2, 3, seed=2) + 2, normal(2, 3, seed=3)]
     if activation == "prelu":
         parameters.append(normal(2, 3, seed=4))
 
-    def of(form: Form, summed: Sums, dtype: DTypeLike) -> list[np.ndarray]:
+    def run(form: Form, channel_sum: ChannelSum, dtype: DTypeLike) -> list[np.ndarray]:
         def one(x: jax.Array, scale: jax.Array, bias: jax.Array, *slopes: jax.Array) -> jax.Array:
-            return form(x, scale, bias, slopes, activated, 1e-5, summed)[0]
+            return form(x, scale, bias, slopes, activation_form, channel_sum)[0]
 
         y, backward = jax.vjp(jax.vmap(one), x.astype(dtype), *parameters)
         return [np.asarray(array, np.float64) for array in (y, *backward(direction.astype(dtype)))]
 
-    half = of(normalised, sums_in_stages, jnp.bfloat16)
-    for found, expected in zip(half, of(normalised_then_activated, sums, jnp.float32), strict=True):
+    half = run(batch_normalise, sum_by_channel_in_stages, jnp.bfloat16)
+    for found, expected in zip(half, run(batch_normalise_then_activate, sum_by_channel, jnp.float32), strict=True):
         np.testing.assert_allclose(found, expected, rtol=0.05, atol=0.05 * np.abs(expected).max())
 
 
 def convolutions() -> list[nnx.Module]:
-    """What has a form for each platform, of two channels or one, with other kernels than zeros."""
+    """Return the layers with a form per platform, of one or two channels, with kernels that are not zero."""
     made = [
         layers.Conv(1, 8, 3, dtype=jnp.float32),
         layers.Conv(2, 8, 1, dtype=jnp.float32),
@@ -494,7 +497,7 @@ def test_each_platform_has_its_own_form(
     ("channels", "width", "expected"), [(64, 1.0, 64), (4, 1.0, 4), (64, 0.125, 8), (24, 0.125, 8), (112, 0.5, 56)]
 )
 def test_widths_are_exact_at_one_and_multiples_of_eight_elsewhere(channels: int, width: float, expected: int) -> None:
-    assert layers.scaled(channels, width) == expected
+    assert layers.scale_width(channels, width) == expected
 
 
 def test_every_layer_computes_in_half_precision() -> None:
