@@ -103,8 +103,7 @@ def test_other_recordings_than_were_trained_on_are_refused_and_no_store_is_touch
     capsys.readouterr()
     assert evaluate(run, f"--config.data.root={changed}") == 2
     assert contents(run) == before
-    told = capsys.readouterr().err
-    assert "task.json: expected the training clips of this fleet as they were, got others: 1 changed" in told
+    assert "1 changed" in capsys.readouterr().err
 
 
 def test_the_report_of_an_earlier_evaluation_is_said_to_be_gone(trained: Path, capsys: pytest.CaptureFixture[str]):
