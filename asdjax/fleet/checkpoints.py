@@ -29,19 +29,19 @@ from asdjax.runtime.progress import log
 #: Named trees of arrays, or of their shapes.
 Trees = Mapping[str, Any]
 
-# Orbax numbers its operations by one counter per process: two saves at once wait for each other's signals until they
-# time out.
+# Orbax numbers its operations by one counter per process. Two saves at once would wait for each other's signals until
+# they time out.
 _orbax_lock = threading.Lock()
 
 logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax also raises the errors that its threads log
 
 
 class Damaged(Exception):
-    """Difference between a saved step and its record: a missing, changed or unexpected file or array."""
+    """Saved step that differs from its record: a file or array is missing, changed or unexpected."""
 
 
 class Replaced(Exception):
-    """Difference between a saved step's model and the expected one: it was trained again since."""
+    """Saved step that holds another model than expected, because it was trained again."""
 
 
 class Start(NamedTuple):
