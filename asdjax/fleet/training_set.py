@@ -23,20 +23,20 @@ FILE = "task.json"
 
 
 class TrainingManifest(NamedTuple):
-    """What task.json holds: classes; clips as `_clips` lists them; settings as `_settings` does, none where the file is
-    of a time before they were kept."""
+    """The content of task.json: classes, clips as `_clips` lists them, settings as `_settings` does, and group size."""
 
     classes: tuple[tuple[str, ...], ...]
     clips: dict[str, str]
     settings: dict[str, Any]
+    variants_per_group: int
 
 
-def save(config: Config, run: Run, recordings: Sequence[Recording]) -> None:
+def save(config: Config, run: Run, recordings: Sequence[Recording], variants_per_group: int) -> None:
     """Write a fleet's task.json: its classes, its training clips, each with its class's number and the SHA-256 of its
-    samples, and the settings that it is trained by."""
+    samples, the settings that it is trained by, and the size of its groups of variants."""
     run.folder.mkdir(parents=True, exist_ok=True)
     digests = {clip.path: recording.sha256 for clip, recording in zip(run.task.clips, recordings, strict=True)}
-    content = TrainingManifest(run.task.classes, _clips(run.task, digests), _settings(config, run))
+    content = TrainingManifest(run.task.classes, _clips(run.task, digests), _settings(config, run), variants_per_group)
     replace_text(run.folder / FILE, json.dumps(add_checksum(content._asdict()), indent=1) + "\n")
 
 
@@ -90,6 +90,12 @@ def require_same_training(config: Config, workdir: Path, runs: Sequence[Run]) ->
         require_same(config, run, digests[run.task.name])
 
 
+def read_group_size(run: Run) -> int | None:
+    """Return the size of a run's groups of variants, decided when it first started; None before that."""
+    file = run.folder / FILE
+    return _read(file).variants_per_group if file.exists() else None
+
+
 def digest_manifest(folder: Path) -> str:
     """Return a digest of the classes and clips in a fleet's task.json."""
     manifest = _read(folder / FILE)
@@ -122,7 +128,9 @@ def _read(file: Path) -> TrainingManifest:
     try:
         content = verify_checksum(file.read_text())
         classes = tuple(tuple(of_class) for of_class in content["classes"])
-        return TrainingManifest(classes, dict(content["clips"]), dict(content.get("settings", {})))
+        return TrainingManifest(
+            classes, dict(content["clips"]), dict(content["settings"]), int(content["variants_per_group"])
+        )
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{file}: expected a record of training clips ({error}); remove it and run asdjax train again, which "
