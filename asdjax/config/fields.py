@@ -88,6 +88,7 @@ def default_config() -> Config:
     config.train.batch_size = 48  # pieces per variant and step, over all devices; report, Table 3
     config.train.precision = "auto"  # auto | float32 | bfloat16; auto: bfloat16 on GPU and TPU; OPEN
     config.train.steps_per_dispatch = 0  # steps per call of the compiled program; 0: 1 on a CPU, else 50
+    config.train.variants_per_group = 0  # variants whose gradients a step computes together; 0: by the device's memory
     config.train.log_every_steps = 50
     config.train.checkpoint_every_steps = 1000  # the last step of a phase is always saved
     config.train.keep = 2  # newest checkpoints kept per phase
@@ -210,6 +211,7 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "optimizer.step_factor": (0, 1),
     "train.holdout_fraction": (0, 0.5),
     "train.steps_per_dispatch": (0, 10_000),
+    "train.variants_per_group": (0, 6),
     "parallel.fleets_per_program": (0, 1000),
     "evaluate.smote_ratio": (0, 10),
     "evaluate.threshold_percentile": (0, 99.99),

@@ -8,9 +8,8 @@ from typing import NamedTuple
 from asdjax.config.fields import Config, list_evaluated_lines
 from asdjax.errors import InputError
 from asdjax.fleet import checkpoints
-from asdjax.fleet.runs import Run
+from asdjax.fleet.runs import PHASE1, Run, list_lines
 from asdjax.runtime.progress import log
-from asdjax.training.phases import PHASE1, list_lines
 
 
 class Planned(NamedTuple):

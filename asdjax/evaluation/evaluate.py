@@ -32,7 +32,6 @@ from asdjax.inference.bank import Scoring
 from asdjax.inference.loaded_evaluation import restored
 from asdjax.runtime.files import locked_folder
 from asdjax.runtime.progress import track
-from asdjax.training import optimizer
 
 
 class EvaluationRequest(NamedTuple):
@@ -139,7 +138,7 @@ def _scored(
     config: Config, run: Run, chosen: Sequence[SelectedCheckpoint], recorded: Mapping[str, RecordedClips], kept: Path
 ) -> Models:
     """Clip scores of a run's clips by machine type, then by model; embeddings and scores are kept in a folder."""
-    spec = fleet_model.make_spec(config, len(run.task.classes), optimizer.GROUPS)
+    spec = fleet_model.make_spec(config, len(run.task.classes))
     bank, test = recorded["bank"].clips, recorded["test"].clips
     models: Models = {machine: {} for machine in run.task.machines}
     for checkpoint in chosen:

@@ -26,22 +26,24 @@ FILE = "task.json"
 class TrainingManifest(NamedTuple):
     """Content of task.json: classes, clips as `_describe_clips` lists them, settings as `_list_settings` does.
 
-    The settings are empty in files written before they were kept.
+    `variants_per_group` is the number of variants whose gradients a step computes together.
     """
 
     classes: tuple[tuple[str, ...], ...]
     clips: dict[str, str]
     settings: dict[str, Any]
+    variants_per_group: int
 
 
-def save(config: Config, run: Run, recordings: Sequence[Recording]) -> None:
-    """Write a fleet's task.json: its classes, its clips and its settings.
+def save(config: Config, run: Run, recordings: Sequence[Recording], variants_per_group: int) -> None:
+    """Write a fleet's task.json: its classes, its clips, its settings and the size of its groups of variants.
 
     Each clip has its class index and the SHA-256 of its samples.
     """
     run.folder.mkdir(parents=True, exist_ok=True)
     digests = {clip.path: recording.sha256 for clip, recording in zip(run.task.clips, recordings, strict=True)}
-    manifest = TrainingManifest(run.task.classes, _describe_clips(run.task, digests), _list_settings(config, run))
+    clips, settings = _describe_clips(run.task, digests), _list_settings(config, run)
+    manifest = TrainingManifest(run.task.classes, clips, settings, variants_per_group)
     replace_text(run.folder / FILE, json.dumps(add_checksum(manifest._asdict()), indent=1) + "\n")
 
 
@@ -94,6 +96,12 @@ def require_same_training(config: Config, workdir: Path, runs: Sequence[Run]) ->
         require_same(config, run, digests[run.task.name])
 
 
+def read_group_size(run: Run) -> int | None:
+    """Return the size of a run's groups of variants, decided when it first started; None before that."""
+    file = run.folder / FILE
+    return _read(file).variants_per_group if file.exists() else None
+
+
 def digest_manifest(folder: Path) -> str:
     """Return a digest of the classes and clips in a fleet's task.json."""
     manifest = _read(folder / FILE)
@@ -126,7 +134,8 @@ def _read(file: Path) -> TrainingManifest:
     try:
         content = verify_checksum(file.read_text())
         classes = tuple(tuple(names) for names in content["classes"])
-        return TrainingManifest(classes, dict(content["clips"]), dict(content.get("settings", {})))
+        clips, settings = dict(content["clips"]), dict(content["settings"])
+        return TrainingManifest(classes, clips, settings, int(content["variants_per_group"]))
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{file}: expected a training-set manifest, got {error}; remove it and run asdjax train again to write it"

@@ -12,7 +12,7 @@ from asdjax.data.clips import Clip, Domain
 from asdjax.errors import InputError
 from asdjax.evaluation import results
 from asdjax.fleet import embed
-from asdjax.fleet.fleet_model import FleetSpec, Model
+from asdjax.fleet.fleet_model import Model, ModelSpec
 from asdjax.inference import ensembles
 from asdjax.inference.anomalous_seconds import Spans, TimedPieces, time_pieces
 from asdjax.inference.bank import Scoring
@@ -30,7 +30,7 @@ class Part(NamedTuple):
     """The members that one checkpoint, `name`, holds."""
 
     name: str
-    spec: FleetSpec
+    spec: ModelSpec
     model: Model
     members: Sequence[Member]
 

@@ -209,7 +209,7 @@ def _weights(part: Part) -> Arrays:
         for kind, of_kind in part.model._asdict().items()
         for variant in part.spec.variants
         for path, leaf in of_kind[variant].items()
-        if path not in fleet_model.OF_HEAD
+        if path not in fleet_model.HEAD_PATHS
     }
 
 
@@ -221,7 +221,7 @@ def _model(part: Part, arrays: Arrays) -> Model:
                 variant: {
                     path: arrays[f"{part.name}/{kind}/{variant}/{path}"]
                     for path in of_kind[variant]
-                    if path not in fleet_model.OF_HEAD
+                    if path not in fleet_model.HEAD_PATHS
                 }
                 for variant in part.spec.variants
             }

@@ -8,6 +8,7 @@ Letters: n clips, q queries, d embedding.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -21,13 +22,12 @@ from asdjax.data.clips import Clip
 from asdjax.errors import InputError
 from asdjax.evaluation import results
 from asdjax.fleet import checkpoints, fleet_model
-from asdjax.fleet.fleet_model import FleetSpec, Model
+from asdjax.fleet.fleet_model import Model, ModelSpec
 from asdjax.inference import stored_embeddings
 from asdjax.inference.backends import Scorer, make_scorer
 from asdjax.inference.bank import Scoring, bank_group, group_clips, make_bank
 from asdjax.inference.ensembles import SCALES, Scale
 from asdjax.inference.stored_embeddings import Checkpointed
-from asdjax.training import optimizer
 
 
 class Member(NamedTuple):
@@ -45,7 +45,7 @@ class Member(NamedTuple):
 class Loaded(NamedTuple):
     """A checkpoint's models, and the spec to embed by those that are asked for."""
 
-    spec: FleetSpec
+    spec: ModelSpec
     model: Model
 
 
@@ -70,9 +70,9 @@ class Checkpoint(NamedTuple):
 
     def load(self) -> Loaded:
         """Read the models; raises InputError where they are gone or damaged, or were trained again since."""
-        spec = fleet_model.make_spec(self.config, self.classes, optimizer.GROUPS)
+        spec = fleet_model.make_spec(self.config, self.classes)
         model = restored(spec, self.workdir / self.name, self.step, self.digest)
-        return Loaded(spec._replace(variants=self.variants), model)
+        return Loaded(replace(spec, variants=self.variants), model)
 
     def is_there(self) -> bool:
         """Return whether the step is still there; raises InputError where another model has taken its place."""
@@ -156,7 +156,7 @@ def open_evaluation(
     return Evaluation(workdir, folder, found, config)
 
 
-def restored(spec: FleetSpec, line: Path, step: int, digest: str) -> Model:
+def restored(spec: ModelSpec, line: Path, step: int, digest: str) -> Model:
     """Return the model of a saved step, to evaluate or score with, on the device.
 
     Raises InputError where it is gone or damaged, or where its model has another digest.

@@ -21,6 +21,9 @@ BACKBONES: dict[str, Callable[..., nnx.Module]] = {
     "efficientnet_b0": EfficientNetB0,
 }
 HEIGHTS = (1024, 512)
+#: The first word of every parameter's path. `late` begins at the backbone's last residual sum, `embedding` is its
+#: embedding layer, `arcface` the class centres.
+PARAMETER_GROUPS = ("early", "late", "embedding", "arcface")
 VARIANTS = tuple(f"{backbone}_{height}" for backbone in BACKBONES for height in HEIGHTS)
 #: Arrays, or their shapes, by path, such as "early/layers/0/conv/kernel". The first word is the group to freeze.
 Arrays = dict[str, Any]

@@ -17,7 +17,7 @@ import numpy as np
 
 from asdjax.features import Spectrogram
 from asdjax.fleet import embed
-from asdjax.fleet.fleet_model import FleetSpec, Model
+from asdjax.fleet.fleet_model import Model, ModelSpec
 
 _EDGES = (0, 1, 2, 3, 4, 6, 8, 12, 16, 20, 24, 28, 32)
 """In thirty-seconds of the highest frequency: at 16 kHz from 250 Hz wide to 1 kHz."""
@@ -42,7 +42,7 @@ def masks(spectrogram: Spectrogram) -> np.ndarray:
     return band[None] == np.arange(len(_EDGES) - 1)[:, None]
 
 
-def swapped(spec: FleetSpec, model: Model, pairs: Sequence[Pair], batch_size: int) -> dict[str, np.ndarray]:
+def swapped(spec: ModelSpec, model: Model, pairs: Sequence[Pair], batch_size: int) -> dict[str, np.ndarray]:
     """Embed each pair's own piece with one band after the other swapped: {variant: (q, n, d) float32}."""
     bands = masks(spec.spectrogram)
     jobs = [(pair, band) for pair in pairs for band in bands]

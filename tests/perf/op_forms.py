@@ -33,7 +33,7 @@ from asdjax.perf.plan import plan
 from asdjax.perf.targets import parse_target
 from asdjax.runtime import hardware
 from asdjax.runtime.per_platform import Form, PerPlatform
-from asdjax.training import step as train_step
+from asdjax.training import step as step_module
 
 USUAL = ("mobilefacenet_512", "resnet50_512", "efficientnet_b0_512")
 PLAIN = "plain"
@@ -156,11 +156,11 @@ def taken(other: Other) -> Iterator[None]:
     with ExitStack() as patches:
         for choice in other.choices:
             patches.enter_context(choice.patch())
-        train_step.steps_of.cache_clear()
+        step_module._compile_steps.cache_clear()
         try:
             yield
         finally:
-            train_step.steps_of.cache_clear()
+            step_module._compile_steps.cache_clear()
 
 
 def measured(members: Sequence[str], options: argparse.Namespace) -> None:

@@ -13,11 +13,11 @@ from flax import nnx
 sys.path.insert(0, "tests/perf")
 import op_forms
 
-from asdjax.fleet.fleet_model import FleetSpec
 from asdjax.models import layers
 from asdjax.models.ops import depthwise, normalisation, sums
 from asdjax.perf import measure
 from asdjax.perf.bench_step import Step
+from asdjax.training.state import TrainSpec
 
 
 def _close(ours, theirs):
@@ -78,7 +78,7 @@ class _Told(Step):
 
     scatters: ClassVar[list[bool]] = []
 
-    def __init__(self, spec: FleetSpec) -> None:
+    def __init__(self, spec: TrainSpec) -> None:
         super().__init__(spec)
         self.scatters.append("select_and_scatter" in self._lowered.as_text())
 

@@ -26,7 +26,6 @@ from asdjax.perf.planned_step import Cost, Estimate
 from asdjax.perf.targets import Target
 from asdjax.perf.workload import make_work
 from asdjax.runtime import hardware, jax_setup
-from asdjax.training import optimizer
 
 CONFIG = str(PROJECT / "configs" / "dcase2021.py")
 CUDA = "jax_cuda13_plugin"
@@ -122,7 +121,7 @@ def parameter_bytes(corpus: Path) -> int:
     """What all-reducing a gradient of every parameter of conftest.TINY takes."""
     config = default_config()
     config.variants, config.width, config.data.root = ("resnet50_512",), 0.125, (str(corpus),)
-    spec = fleet_model.make_spec(config, len(make_work(config).task.classes), optimizer.GROUPS)
+    spec = fleet_model.make_spec(config, len(make_work(config).task.classes))
     return sum(4 * math.prod(a.shape) for a in fleet_model.abstract_model(spec).parameters["resnet50_512"].values())
 
 

@@ -27,7 +27,7 @@ from asdjax.errors import Diverged
 from asdjax.evaluation.baselines.log_mel import BANDS, VECTOR_FRAMES, LogMels
 from asdjax.inference.clip_scores import ClipScores
 from asdjax.runtime.progress import Progress, progress
-from asdjax.training.sampler import make_key
+from asdjax.runtime.random_keys import make_key
 
 NAME = "autoencoder"
 INPUTS = VECTOR_FRAMES * BANDS
