@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import optax
 
-from asdjax.config.fields import Config
+from asdjax.config.training_fields import OptimizerFields
 from asdjax.models.variants import Arrays
 
 GROUPS = ("early", "late", "embedding", "arcface")
@@ -82,7 +82,7 @@ def decayed(parameters: Arrays) -> dict[str, bool]:
     return {path: DECAYS[path.rsplit("/", 1)[-1]] for path in parameters}
 
 
-def learning_rates(settings: Config, peak: float, steps: int) -> np.ndarray:
+def learning_rates(settings: OptimizerFields, peak: float, steps: int) -> np.ndarray:
     """The learning rate of each step of a phase, (steps,) float32; settings: config.optimizer.
 
     It climbs to `peak` in equal parts over the first `warmup_steps`, none of them 0, then stays, or falls along half a
