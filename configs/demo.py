@@ -22,6 +22,6 @@ def get_config() -> Config:
     config.optimizer.warmup_steps = 30
     config.phase1.steps = 200
     config.phase2.steps = 40
-    # scores are higher in the target domain: most of its normal clips are above a threshold shared by both domains
+    # a threshold shared by both domains is below most normal clips of the target domain, whose scores are higher
     config.evaluate.threshold_per = "section_domain"
     return config

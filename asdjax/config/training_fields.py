@@ -100,6 +100,11 @@ class TrainFields(FieldGroup):
     steps_per_dispatch: int = field(
         0, "steps per call of the compiled program; 0: 1 on a CPU, else 50", unit="steps", rule=between(0, 10_000)
     )
+    variants_per_group: int = field(
+        0,
+        "variants whose gradients a step computes together; 0: as many as the device's memory allows",
+        rule=between(0, 6),
+    )
     log_every_steps: int = field(50, "interval of the metric log", unit="steps", rule=COUNT, free_on_resume=True)
     checkpoint_every_steps: int = field(
         1000,
