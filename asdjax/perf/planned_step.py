@@ -26,7 +26,7 @@ from asdjax.perf.collectives import collectives_of
 from asdjax.perf.hlo import Instruction, Program
 from asdjax.perf.targets import Target
 from asdjax.perf.workload import Work
-from asdjax.runtime import hardware, jax_setup
+from asdjax.runtime import hardware, private_cache
 from asdjax.runtime.progress import log
 from asdjax.training import audio_feed, sampler
 from asdjax.training.batches import Audio
@@ -78,14 +78,14 @@ def cost_of(config: Config, work: Work, target: Target) -> Cost:
     call = call_of(config, work, target, mesh)
     steps = cast(jax.stages.Wrapped, compile_steps(call.spec, mesh))
     lowered = steps.lower(*call.arguments)
-    cache = jax_setup.private_cache("plans")
+    cache = private_cache.make_folder("plans")
     file = cache / f"{_digest(lowered.as_text(), target)}.json" if cache else None
     found = _read(file) if file else None
     if found is None:
         log(f"compiling for {target.name}, which may take minutes")
         found = _compiled(lowered, call, target, mesh.size)
         if file:
-            jax_setup.write_private(file, json.dumps(as_json(found)).encode())
+            private_cache.write(file, json.dumps(as_json(found)).encode())
     return found
 
 
@@ -166,7 +166,7 @@ def _digest(program: str, target: Target) -> str:
     """Of what a compiled program depends on, but for the libraries that a GPU's compiler calls."""
     settings = {name: environ.get(name, "") for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")}
     compiler = _version(_COMPILERS[target.platform])
-    return jax_setup.digest_program(target.name, target.kind, compiler, settings, program)
+    return private_cache.digest_program(target.name, target.kind, compiler, settings, program)
 
 
 def _version(package: str) -> str:

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import optax
 
-from asdjax.config.fields import Config
+from asdjax.config.training_fields import OptimizerFields
 from asdjax.models.variants import PARAMETER_GROUPS, Arrays
 
 #: Parameter groups that each fine-tuning strategy trains (report 2.4). In `backbone` the embedding layer trains (OPEN:
@@ -81,7 +81,7 @@ def select_decayed(parameters: Arrays) -> dict[str, bool]:
     return {path: DECAYS[path.rsplit("/", 1)[-1]] for path in parameters}
 
 
-def learning_rates(settings: Config, peak: float, steps: int) -> np.ndarray:
+def learning_rates(settings: OptimizerFields, peak: float, steps: int) -> np.ndarray:
     """Return the learning rate of each step of a phase, (steps,) float32; `settings` is config.optimizer.
 
     The rate climbs to `peak` in equal parts over the first `warmup_steps`, none of them 0. Then it stays, falls along
