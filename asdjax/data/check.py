@@ -1,4 +1,4 @@
-"""Looks at everything under the roots and finds what is wrong with it; nothing is passed over silently."""
+"""Check of a corpus: every clip is read, and everything wrong with the files, names and sections is collected."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,162 +19,142 @@ from asdjax.data.audio import (
     require_channel,
 )
 from asdjax.data.clips import Clip, Corpus, Domain, Label, Split
-from asdjax.data.findings import SEVERITIES, CheckResult, Count, Finding, as_json, format_table
+from asdjax.data.findings import SEVERITIES, CheckResult, Count, Finding
 from asdjax.data.formats.header import AudioHeader
 from asdjax.data.formats.kinds import DVC
-from asdjax.data.layouts import Scan, scan
-from asdjax.data.names import as_wav
+from asdjax.data.layouts import Scan
+from asdjax.data.names import to_wav_name
 from asdjax.data.tasks import make_tasks
 from asdjax.errors import InputError
 from asdjax.runtime.files import sha256_of
 from asdjax.runtime.progress import track
 from asdjax.runtime.threads import map_in_threads
 
-__all__ = ["CheckResult", "Count", "Finding", "as_json", "check_corpus", "format_table"]
-
+#: Range of a clip's samples (full scale 1) up to which it is silent: the noise of a converter without a microphone.
 SILENT_PEAK_TO_PEAK = 2 / 32768
-"""A clip that moves by no more than this (full scale = 1) is the noise of a converter with no microphone."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Demands:
-    """What a clip is held against."""
-
-    how: Decoding
-    least_samples: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Report:
-    """What one file gave: the SHA-256 of its bytes where they were read, and its findings."""
+class _FileReport:
+    """Result for one file: the SHA-256 of its bytes, None if it cannot be read, and its findings."""
 
     digest: str | None
     findings: tuple[Finding, ...]
 
 
-def check_corpus(
-    roots: Sequence[str | Path],
-    layout: str = "auto",
-    machines: Sequence[str] = (),
-    truth: str | Path = "",
-    *,
-    how: Decoding,
-    classes: str,
-    least_samples: int,
-) -> CheckResult:
-    """Look at every clip under `roots`, as `read_corpus` finds them, and collect what is wrong.
+def check_corpus(found: Scan, decoding: Decoding, *, classes: str, least_samples: int) -> CheckResult:
+    """Check every clip of a scan, and collect the findings.
 
-    `least_samples` is the least length, at `how.sample_rate_hz`, that a clip can be trained on or scored by;
-    `classes` is what `tasks_of` would make classes of.
-
-    Raises InputError only where there is no corpus to check: a root, layout or machine type that is not
-    there, a table without the right columns.
+    `classes` is the value of config.data.classes for `make_tasks`. `least_samples` is the length that training and
+    scoring need, at `decoding.sample_rate_hz`.
     """
-    demands = _Demands(how, least_samples)
-    found = scan(roots, layout, machines, truth)
-    reports = _inspect_all(found.clips, demands)
+    reports = _inspect_all(found.clips, decoding, least_samples)
     findings = [finding for report in reports for finding in report.findings]
-    findings += [*_of_names(found), *_of_sections(found), *_of_cells(found), *_of_tasks(found, classes)]
-    findings += _duplicates(found.clips, reports)
+    findings += [
+        *_check_names(found),
+        *_check_sections(found),
+        *_check_test_cells(found),
+        *_check_tasks(found, classes),
+    ]
+    findings += _find_duplicates(found.clips, reports)
     findings.sort(key=lambda finding: (SEVERITIES.index(finding.severity), finding.where))
-    return CheckResult(found.layout, _counts(found.clips), tuple(findings))
+    return CheckResult(found.layout, _count_clips(found.clips), tuple(findings))
 
 
-def _counts(clips: Iterable[Clip]) -> tuple[Count, ...]:
-    # A Counter keeps the order in which it first saw each key: the corpus's.
+def _count_clips(clips: Iterable[Clip]) -> tuple[Count, ...]:
+    # A Counter keeps the order in which it first saw each key, here the corpus's.
     cells: Counter[tuple[str, str, Split, Domain | None, Label | None]] = Counter(
-        (c.machine, c.section, c.split, c.domain, c.label) for c in clips
+        (clip.machine, clip.section, clip.split, clip.domain, clip.label) for clip in clips
     )
-    return tuple(Count(*cell, clips=clips) for cell, clips in cells.items())
+    return tuple(Count(*cell, clips=number) for cell, number in cells.items())
 
 
-def _inspect_all(clips: Sequence[Clip], demands: _Demands) -> list[_Report]:
-    reports = map_in_threads(partial(_inspect, clip, demands) for clip in clips)
+def _inspect_all(clips: Sequence[Clip], decoding: Decoding, least_samples: int) -> list[_FileReport]:
+    reports = map_in_threads(partial(_inspect, clip, decoding, least_samples) for clip in clips)
     return list(track(reports, "check", len(clips), "clip"))
 
 
-def _inspect(clip: Clip, demands: _Demands) -> _Report:
+def _inspect(clip: Clip, decoding: Decoding, least_samples: int) -> _FileReport:
     digest = None
     try:
         header = read_header(clip.path)
-        require_channel(clip.path, header, demands.how.channel)
-        digest = _digest(clip.path)
-        found = (
-            *_of_header(clip, header, demands),
-            *_of_samples(clip, read_samples(clip.path, header), demands.how.channel),
+        require_channel(clip.path, header, decoding.channel)
+        digest = _compute_digest(clip.path)
+        findings = (
+            *_check_header(clip, header, decoding, least_samples),
+            *_check_samples(clip, read_samples(clip.path, header), decoding.channel),
         )
-        return _Report(digest, found)
+        return _FileReport(digest, findings)
     except InputError as error:
-        return _Report(digest, (_refused(clip, error),))
+        return _FileReport(digest, (_to_finding(error, str(clip.path)),))
 
 
-def _digest(path: Path) -> str:
+def _compute_digest(path: Path) -> str:
     try:
         return sha256_of(path)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check the disk") from error
+        raise InputError(f"{path}: expected a readable file, got {error.strerror}; check the disk") from error
 
 
-def _refused(clip: Clip, error: InputError) -> Finding:
-    """Take an InputError about a clip apart again: the file, what was got, what to do."""
-    what, _, remedy = str(error).removeprefix(f"{clip.path}: ").rpartition("; ")
-    return Finding("error", str(clip.path), what, remedy)
+def _to_finding(error: InputError, where: str) -> Finding:
+    """Split the message of an error into the place, the problem and the remedy."""
+    what, _, remedy = str(error).removeprefix(f"{where}: ").rpartition("; ")
+    return Finding("error", where, what, remedy)
 
 
-def _of_header(clip: Clip, header: AudioHeader, demands: _Demands) -> Iterator[Finding]:
-    if different := mismatches(header, demands.how.sample_rate_hz):
-        what = f"{', '.join(different)}; expected mono 16-bit PCM at {demands.how.sample_rate_hz} Hz"
-        if demands.how.on_mismatch == "error":
+def _check_header(clip: Clip, header: AudioHeader, decoding: Decoding, least_samples: int) -> Iterator[Finding]:
+    if different := mismatches(header, decoding.sample_rate_hz):
+        what = f"{', '.join(different)}; expected mono 16-bit PCM at {decoding.sample_rate_hz} Hz"
+        if decoding.on_mismatch == "error":
             yield Finding("error", str(clip.path), what, convert_remedy(header))
         else:
             yield Finding("note", str(clip.path), what, "nothing to do: it is converted")
     for caution in header.cautions:
         yield Finding("warning", str(clip.path), caution.what, caution.remedy)
-    if converted_length(header, demands.how.sample_rate_hz) < demands.least_samples:
-        least_s = demands.least_samples / demands.how.sample_rate_hz
-        what = f"shorter than a piece: expected {least_s:.2f} s or more"
+    if converted_length(header, decoding.sample_rate_hz) < least_samples:
+        what = f"shorter than a piece: expected {least_samples / decoding.sample_rate_hz:.2f} s or more"
         yield Finding("error", str(clip.path), what, "remove it, or lower signal.piece_frames")
 
 
-def _of_samples(clip: Clip, samples: np.ndarray, channel: str) -> Iterator[Finding]:
+def _check_samples(clip: Clip, samples: np.ndarray, channel: str) -> Iterator[Finding]:
     if not np.isfinite(samples).all():
-        what = "holds samples that are NaN or infinite"
+        what = "expected finite samples, got NaN or infinite ones"
         yield Finding("error", str(clip.path), what, "record or export it again")
         return
-    heard = mix_down(samples, channel)
-    if np.ptp(heard) <= SILENT_PEAK_TO_PEAK:
-        yield Finding("warning", str(clip.path), "silent", "remove it, and look at the microphone")
-    if samples.dtype.kind == "f" and (beyond := np.mean(np.abs(heard) > 1)):
-        what = f"{max(100 * beyond, 0.01):.2f} % of its samples lie beyond full scale and are clipped"
+    mono = mix_down(samples, channel)
+    if np.ptp(mono) <= SILENT_PEAK_TO_PEAK:
+        yield Finding("warning", str(clip.path), "silent", "remove it, and check the microphone")
+    if samples.dtype.kind == "f" and (beyond := np.mean(np.abs(mono) > 1)):
+        what = f"{max(100 * beyond, 0.01):.2f} % of its samples are beyond full scale and are clipped"
         yield Finding("warning", str(clip.path), what, "export it again at a lower level")
 
 
-def _of_names(found: Scan) -> Iterator[Finding]:
+def _check_names(found: Scan) -> Iterator[Finding]:
     for where, why in found.unparsed:
         remedy = "correct or remove the line" if found.layout == "manifest" else "rename or remove it"
         yield Finding("error", where, why, remedy)
     for one, other in found.twins:
         where, what = f"{other.place} = {one.place}", "same machine type, section and name"
         yield Finding("error", where, what, "rename or remove one, or leave out one root")
-    yield from _formats_of_one_name(found.clips)
+    yield from _find_format_twins(found.clips)
     for path in found.left_out:
         if path.suffix == ".dvc":
             yield Finding("warning", str(path), DVC.name, DVC.remedy)
         else:
-            yield Finding("note", str(path), "not part of the layout: left out", "nothing to do if it should be")
+            yield Finding("note", str(path), "not part of the layout: left out", "nothing to do if that is intended")
 
 
-def _formats_of_one_name(clips: Iterable[Clip]) -> Iterator[Finding]:
-    """Files that a manifest lists as clips of their own though only their formats differ in name."""
+def _find_format_twins(clips: Iterable[Clip]) -> Iterator[Finding]:
+    """Yield a warning for clips of a manifest whose names differ only in their endings."""
     seen: dict[tuple[str, Path], Clip] = {}
     for clip in clips:
-        first = seen.setdefault((clip.machine, clip.path.parent / as_wav(clip.path.name)), clip)
+        first = seen.setdefault((clip.machine, clip.path.parent / to_wav_name(clip.path.name)), clip)
         if first.name != clip.name:
             what = "the same name in two formats: they count as two clips"
             yield Finding("warning", f"{clip.place} = {first.place}", what, "remove one if it is the same recording")
 
 
-def _of_sections(found: Scan) -> Iterator[Finding]:
+def _check_sections(found: Scan) -> Iterator[Finding]:
     sections = defaultdict(list)
     for clip in found.clips:
         sections[clip.machine, clip.section].append(clip)
@@ -185,51 +165,50 @@ def _of_sections(found: Scan) -> Iterator[Finding]:
             what = "no training clips: its test clips cannot be scored"
             yield Finding("warning", where, what, "add the training data, or leave the section out")
         elif all(clip.domain == "target" for clip in train):
-            what = "no source training clips, only target ones: phase 1 does without this section"
+            what = "no source training clips, only target ones: phase 1 skips this section"
             yield Finding("warning", where, what, "add source training clips, or leave the section out")
         elif not any(clip.domain == "target" for clip in train):
-            yield Finding("note", where, "no target training clips", "phase 2 does without this section")
+            yield Finding("note", where, "no target training clips", "nothing to do: phase 2 skips this section")
 
 
-def _of_tasks(found: Scan, classes: str) -> Iterator[Finding]:
-    """What would stop training though every file is as it should be."""
+def _check_tasks(found: Scan, classes: str) -> Iterator[Finding]:
+    """Yield the error that would stop training although every file is in order."""
     try:
         make_tasks(Corpus(found.layout, found.clips), classes)
     except InputError as error:
-        what, _, remedy = str(error).rpartition("; ")
-        yield Finding("error", "training", what, remedy)
+        yield _to_finding(error, "training")
 
 
-def _of_cells(found: Scan) -> Iterator[Finding]:
-    """Test cells on which no AUC is defined; from 2022 a cell has the anomalies of both domains."""
+def _check_test_cells(found: Scan) -> Iterator[Finding]:
+    """Yield a warning for each test cell without a defined AUC. From 2022 a cell has both domains' anomalies."""
     labels = defaultdict(set)
     for clip in found.clips:
         if clip.split == "test" and clip.label is not None:
             labels[clip.machine, clip.section, clip.domain].add(clip.label)
-    for (machine, section, domain), own in labels.items():
-        both = set().union(*(labels[key] for key in labels if key[:2] == (machine, section)))
-        seen = own | (both & {"anomaly"}) if found.layout == "dcase2022" else own
+    for (machine, section, domain), cell_labels in labels.items():
+        section_labels = set().union(*(labels[key] for key in labels if key[:2] == (machine, section)))
+        seen = cell_labels | (section_labels & {"anomaly"}) if found.layout == "dcase2022" else cell_labels
         if len(seen) == 1:
             where = f"{machine} section {section} {domain or 'no domain'} test"
             what = f"only {next(iter(seen))} clips: AUC and pAUC are undefined"
-            yield Finding("warning", where, what, "add clips of the other class, or read the rest of the table")
+            yield Finding("warning", where, what, "add clips of the other class, or ignore this cell")
 
 
-def _duplicates(clips: Sequence[Clip], reports: Sequence[_Report]) -> Iterator[Finding]:
-    alike = defaultdict(list)
+def _find_duplicates(clips: Sequence[Clip], reports: Sequence[_FileReport]) -> Iterator[Finding]:
+    by_digest = defaultdict(list)
     for clip, report in zip(clips, reports, strict=True):
         if report.digest is not None:
-            alike[report.digest].append(clip)
-    for same in alike.values():
+            by_digest[report.digest].append(clip)
+    for same in by_digest.values():
         seen: dict[tuple[str, str, Split], Clip] = {}
         for clip in same:
             if seen:
-                yield _duplicate(clip, seen.values())
+                yield _make_duplicate_finding(clip, seen.values())
             seen.setdefault((clip.machine, clip.section, clip.split), clip)
 
 
-def _duplicate(clip: Clip, others: Iterable[Clip]) -> Finding:
-    """A clip whose contents others have too, beside the one with which that is worst."""
+def _make_duplicate_finding(clip: Clip, others: Iterable[Clip]) -> Finding:
+    """Return the worst finding about a clip that has the same contents as each of `others`."""
 
     def same_section(other: Clip) -> bool:
         return (other.machine, other.section) == (clip.machine, clip.section)
@@ -237,9 +216,9 @@ def _duplicate(clip: Clip, others: Iterable[Clip]) -> Finding:
     other = min(others, key=lambda other: (other.split == clip.split, same_section(other)))
     where = f"{clip.place} = {other.place}"
     if other.split != clip.split:
-        what = "same contents among training and test clips: its score means nothing"
+        what = "same contents among training and test clips: its score is meaningless"
         return Finding("error", where, what, "remove one")
     if clip.split == "train" and not same_section(other):
-        what = "same contents among the training clips of two sections, which are to be told apart"
-        return Finding("error", where, what, "remove the one that is not where it belongs")
+        what = "same contents among the training clips of two sections, which a model has to distinguish"
+        return Finding("error", where, what, "remove the one in the wrong section")
     return Finding("warning", where, "same contents twice", "remove one")

@@ -1,6 +1,7 @@
-"""The CSV tables that say what clips are: one's own manifest.csv, and a challenge's attributes_NN.csv."""
+"""CSV tables that describe clips: a user's manifest.csv and a challenge's attributes_NN.csv."""
 
 import csv
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -8,25 +9,27 @@ from typing import cast, get_args
 
 from asdjax.data.clips import Clip, Domain, Label, Split
 from asdjax.data.names import NO_ATTRIBUTES, Attributes
-from asdjax.data.rows import csv_rows, decode_text
+from asdjax.data.rows import join_cells, read_csv
 from asdjax.errors import InputError
-from asdjax.runtime.paths import Listings, located
+from asdjax.runtime.paths import Listings, expanded, located
 
 MANIFEST = "manifest.csv"
 COLUMNS = ("path", "machine", "section", "domain", "split", "label", "attributes")
-_NAME_BYTES = 100  # a file's name may have 255, and holds machine, section, seed and more
 REQUIRED = ("path", "machine", "section", "split")
+_NAME_BYTES = 100  # a file name has at most 255 bytes, and contains machine, section, seed and more
 
 
 def read_manifest(root: Path) -> tuple[list[Clip], list[tuple[str, str]]]:
-    """Clips of the rows of `root`/manifest.csv, and (where, why) for every row that makes none.
+    """Read `root`/manifest.csv. Return its clips, and a pair (where, why) for each row that gives no clip.
 
-    An empty domain means source; an empty label of a training clip means normal, of a test clip unknown. Cells that
-    may be empty may be left out at the end of a row. Paths are relative to the table's folder. Raises InputError where
-    the table has not the right columns or cannot be read.
+    Paths are relative to the table's folder; `~` at the beginning is the home folder. An empty domain means source. An
+    empty label means normal for a training clip and unknown for a test clip. Empty cells at the end of a row may be
+    left out.
+
+    Raises InputError if the table has the wrong columns or cannot be read.
     """
     table = root / MANIFEST
-    rows = _rows(table)
+    rows = _read_cells(table)
     _, header = next(rows, (1, []))
     header = [column.lower() for column in header]
     _check_columns(table, header)
@@ -34,118 +37,124 @@ def read_manifest(root: Path) -> tuple[list[Clip], list[tuple[str, str]]]:
     listings: Listings = {}
     for line, row in rows:
         try:
-            clip = _clip(root, header, row)
+            clip = _make_clip(root, header, row)
             clips.append(replace(clip, path=located(clip.path, listings), row=f"{MANIFEST} line {line}"))
-        except ValueError as error:
+        except (ValueError, InputError) as error:
             unparsed.append((f"{table} line {line}", str(error)))
     return clips, unparsed
 
 
 def read_attributes(folder: Path) -> dict[str, Attributes]:
-    """Attributes by clip name from every attributes_NN.csv in a machine type's `folder`.
+    """Read every attributes_NN.csv in a machine type's `folder`. Return attributes by clip name.
 
-    Columns are `file_name,d1p,d1v,d2p,d2v,...`: names and values in turn. Raises InputError where a table
-    cannot be read or has other columns.
+    The columns are `file_name,d1p,d1v,d2p,d2v,...`: names and values alternate. Raises InputError if a table cannot be
+    read or has other columns.
     """
     found: dict[str, Attributes] = {}
-    for table in sorted(p for p in folder.iterdir() if is_attributes_table(p.name)):
-        rows = _rows(table)
+    for table in sorted(path for path in folder.iterdir() if is_attributes_table(path.name)):
+        rows = _read_cells(table)
         _, header = next(rows, (1, []))
         if not header or header[0].lower() != "file_name":
-            found_columns = decode_text(header) or "no columns"
-            raise InputError(
-                f"{table}: expected columns file_name,d1p,d1v,..., got {found_columns}; correct its first line"
-            )
+            got = join_cells(header) or "no columns"
+            raise InputError(f"{table}: expected columns file_name,d1p,d1v,..., got {got}; correct its first line")
         found.update((PurePosixPath(row[0].replace("\\", "/")).name, parse_attributes(row[1:])) for _, row in rows)
     return found
 
 
 def is_attributes_table(name: str) -> bool:
-    """Whether a file called `name` holds a challenge's attributes."""
+    """Return whether a file with this name is a challenge's table of attributes."""
     return name.startswith("attributes_") and name.endswith(".csv")
 
 
-def _rows(table: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield line number and stripped cells of every row that is not blank."""
+def parse_attributes(cells: list[str]) -> Attributes:
+    """Return the attributes in cells of alternating names and values."""
+    pairs = zip(cells[::2], cells[1::2], strict=False)
+    return tuple((name, value) for name, value in pairs if name and name not in NO_ATTRIBUTES)
+
+
+def _read_cells(table: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield the line number and the stripped cells of every row that is not blank."""
     line = 1
     try:
-        for number, row in csv_rows(table):
+        for number, row in read_csv(table):
             line = number + 1
             yield number, [cell.strip() for cell in row]
     except OSError as error:
-        raise InputError(f"{table}: cannot be read ({error.strerror}); check its permissions") from error
+        raise InputError(f"{table}: expected a readable file, got {error.strerror}; check its permissions") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{table}: expected CSV in UTF-8, got {error}; save it again in that form") from error
     except csv.Error as error:
         raise InputError(f"{table} line {line}: expected CSV, got {error}; correct the line, or its quotes") from error
 
 
-def parse_attributes(cells: list[str]) -> Attributes:
-    """Return the attributes of cells that hold names and values in turn."""
-    pairs = zip(cells[::2], cells[1::2], strict=False)
-    return tuple((name, value) for name, value in pairs if name and name not in NO_ATTRIBUTES)
-
-
 def _check_columns(table: Path, header: list[str]) -> None:
     if not header:
         raise InputError(
-            f"{table}: expected columns {','.join(COLUMNS)}, got an empty file; write them and a row a clip"
+            f"{table}: expected columns {','.join(COLUMNS)}, got an empty file; write them, and one row per clip"
         )
     missing = [column for column in REQUIRED if column not in header]
     wrong = [f"none of {', '.join(missing)}"] if missing else []
     wrong += [f"a column {column!r}" for column in header if column not in COLUMNS]
     wrong += [f"{column} twice" for column in dict.fromkeys(header) if header.count(column) > 1]
     if wrong:
-        hint = "; separate its cells by commas" if len(header) < 2 else "; correct its first line"
-        raise InputError(f"{table}: expected columns {','.join(COLUMNS)}, got {', '.join(wrong)}{hint}")
+        remedy = "separate its cells by commas" if len(header) < 2 else "correct its first line"
+        raise InputError(f"{table}: expected columns {','.join(COLUMNS)}, got {', '.join(wrong)}; {remedy}")
 
 
-def _clip(root: Path, header: list[str], row: list[str]) -> Clip:
+def _make_clip(root: Path, header: list[str], row: list[str]) -> Clip:
+    """Return the clip of a row. Raise ValueError or InputError if the row gives none."""
     if len(row) > len(header) or any(column in REQUIRED for column in header[len(row) :]):
-        raise ValueError(f"{len(row)} cells, expected {len(header)}")
+        raise ValueError(f"expected {len(header)} cells, got {len(row)}")
     cells = dict.fromkeys(COLUMNS, "") | dict(zip(header, row, strict=False))
-    split = _one_of("split", cells["split"].lower(), get_args(Split))
-    label = _one_of("label", cells["label"].lower(), ("", *get_args(Label))) or ("normal" if split == "train" else None)
+    split = _check_word("split", cells["split"].lower(), get_args(Split))
+    label = _check_word("label", cells["label"].lower(), ("", *get_args(Label)))
+    label = label or ("normal" if split == "train" else None)
     if split == "train" and label != "normal":
-        raise ValueError("a training clip labelled anomaly: training is on normal clips only")
+        raise ValueError("expected normal training clips only, got one labelled anomaly")
     if not cells["path"]:
-        raise ValueError("an empty path")
+        raise ValueError("expected a path, got an empty cell")
     return Clip(
-        path=root / cells["path"].replace("\\", "/"),
-        machine=_folder_name("machine", cells["machine"]),
-        section=_folder_name("section", cells["section"]),
+        path=_make_path(root, cells["path"].replace("\\", "/")),
+        machine=_check_folder_name("machine", cells["machine"]),
+        section=_check_folder_name("section", cells["section"]),
         split=cast("Split", split),
-        domain=cast("Domain", _one_of("domain", cells["domain"].lower(), ("", *get_args(Domain))) or "source"),
+        domain=cast("Domain", _check_word("domain", cells["domain"].lower(), ("", *get_args(Domain))) or "source"),
         label=cast("Label | None", label),
-        attributes=_manifest_attributes(cells["attributes"]),
+        attributes=_parse_manifest_attributes(cells["attributes"]),
         blind=label is None,
     )
 
 
-def _one_of(column: str, cell: str, allowed: tuple[str, ...]) -> str:
+def _make_path(root: Path, cell: str) -> Path:
+    """Return the path of a cell, with `~` expanded unless a file in `root` has that very name."""
+    path = root / cell
+    return root / expanded(cell) if cell.startswith("~") and not os.path.lexists(path) else path
+
+
+def _check_word(column: str, cell: str, allowed: tuple[str, ...]) -> str:
     if cell not in allowed:
-        raise ValueError(f"{column} {cell!r}, expected {' or '.join(word or 'empty' for word in allowed)}")
+        raise ValueError(f"{column}: expected {' or '.join(word or 'empty' for word in allowed)}, got {cell!r}")
     return cell
 
 
-def _folder_name(column: str, cell: str) -> str:
-    """`cell`, fit for the names of folders and files: machine and section become parts of both."""
+def _check_folder_name(column: str, cell: str) -> str:
+    """Return `cell` if it can be part of a folder's and a file's name, else raise ValueError."""
     if not cell or cell.startswith(".") or any(c in "/\\" or not c.isprintable() for c in cell):
         raise ValueError(
-            f"{column} {cell!r}, expected a name, which begins with no dot and has no slash or control character"
+            f"{column}: expected a name without a dot in front, slashes or control characters, got {cell!r}"
         )
     if len(cell.encode()) > _NAME_BYTES:
-        raise ValueError(f"{column} {cell[:20]!r}..., expected a name of at most {_NAME_BYTES} bytes")
-    if column == "section" and "_" in cell:  # which ends it in the name of a score file
-        raise ValueError(f"section {cell!r}, expected a name without underscores")
+        raise ValueError(f"{column}: expected a name of at most {_NAME_BYTES} bytes, got {cell[:20]!r}...")
+    if column == "section" and "_" in cell:  # an underscore ends the section in the name of a score file
+        raise ValueError(f"section: expected a name without underscores, got {cell!r}")
     return cell
 
 
-def _manifest_attributes(cell: str) -> Attributes:
+def _parse_manifest_attributes(cell: str) -> Attributes:
     pairs = []
     for part in filter(None, (part.strip() for part in cell.split(";"))):
         name, equals, value = part.partition("=")
         if not equals or not name.strip():
-            raise ValueError(f"attributes {cell!r}, expected name=value;name=value")
+            raise ValueError(f"attributes: expected name=value;name=value, got {cell!r}")
         pairs.append((name.strip(), value.strip()))
     return tuple(pairs)

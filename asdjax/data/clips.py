@@ -1,4 +1,4 @@
-"""Clip and Corpus: the one table that every layout yields."""
+"""Table of clips: the same for every layout."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,12 +15,23 @@ Layout = Literal["dcase2020", "dcase2021", "dcase2022", "manifest"]
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """One recording and what its folder, name or table row says of it.
+    """One recording, described by its folder, its name or its row in a table.
 
-    `domain` and `label` are None where nothing says. A `blind` test clip is one of an evaluation set: its name (or
-    table row) tells no label, and a label that it has all the same comes from the organisers' truth. From 2022 on a
-    test clip's domain and attributes stand in its name for judging only: they are no inputs to a score. `row` says
-    where a table lists it, such as "manifest.csv line 3", and is no part of what the clip is.
+    Attributes
+    ----------
+    path, machine, section, split
+        File, machine type, section, and "train" or "test".
+    domain, label
+        None if unknown.
+    attributes
+        Pairs of name and value. From 2022 on, domain and attributes of a test clip are for evaluation only; no score
+        uses them.
+    blind
+        True for a test clip of an evaluation set. Its name or row has no label; the organisers' truth may add one.
+    row
+        Place in a table, such as "manifest.csv line 3". It does not count in comparisons.
+    alias
+        Name in the challenge's tables if it differs from the file's name. It does not count in comparisons.
     """
 
     path: Path
@@ -36,22 +47,19 @@ class Clip:
 
     @property
     def place(self) -> str:
-        """Its path, and where a table lists it, as what."""
+        """Path for messages, with the table row and its contents if there is one."""
         listed = f" ({self.row}: {self.machine} {self.section}, {self.split})" if self.row else ""
         return f"{self.path}{listed}"
 
     @property
     def name(self) -> str:
-        """The base name in composed form, the key by which score files refer to the clip.
-
-        In a challenge's layout it ends in .wav.
-        """
+        """Base name in composed form, the key of the clip in score files. It ends in .wav in a challenge's layout."""
         return composed(self.alias or self.path.name)
 
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """All clips under one or several roots, sorted by machine, split (train first), section, domain, name."""
+    """All clips under one or more roots, sorted by machine type, split (train first), section, domain and name."""
 
     layout: Layout
     clips: tuple[Clip, ...]
@@ -75,7 +83,7 @@ class Corpus:
         split: Split | None = None,
         domain: Domain | None = None,
     ) -> tuple[Clip, ...]:
-        """The clips that agree with every field given, in the corpus's order."""
-        wanted = {"machine": machine, "section": section, "split": split, "domain": domain}
-        given = {field: value for field, value in wanted.items() if value is not None}
-        return tuple(c for c in self.clips if all(getattr(c, f) == v for f, v in given.items()))
+        """Return the clips that match every given field, in the order of the corpus."""
+        fields = {"machine": machine, "section": section, "split": split, "domain": domain}
+        given = {name: value for name, value in fields.items() if value is not None}
+        return tuple(clip for clip in self.clips if all(getattr(clip, name) == value for name, value in given.items()))

@@ -1,4 +1,4 @@
-"""What a check found, and how people (80 columns) and programs (JSON) read it."""
+"""Findings of a check, as text of 80 columns and as JSON."""
 
 import re
 import textwrap
@@ -13,23 +13,22 @@ Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 WIDTH = 80
+#: Number of places that the text names for findings that are alike. The JSON has all.
 EXAMPLES = 3
-"""Places named of findings that are alike; the rest is counted, and is in the JSON."""
 
-_VARIES = re.compile(r"""('[^']*'|"[^"]*"|\d+(?:[.,]\d+)*)""")
-"""What findings that are alike may differ in: numbers, and what is quoted."""
+#: Parts in which findings may differ and still be alike: numbers and quoted text.
+_VARIABLE = re.compile(r"""('[^']*'|"[^"]*"|\d+(?:[.,]\d+)*)""")
 
 _COLUMNS = ("machine type", "section", "split", "domain")
-_NAMES_WIDTH = 32
-"""Characters that machine type and section share."""
+_NAMES_WIDTH = 32  # of machine type and section together
 _LABELS = (("normal", "normal"), ("anomaly", "anomaly"), (None, "unlabelled"))
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something to know about `where`.
+    """Problem at a file, a table row or a section, with a remedy.
 
-    `train` refuses an error; a warning costs quality; a note informs.
+    Training refuses a corpus with an error. A warning costs quality. A note only informs.
     """
 
     severity: Severity
@@ -40,7 +39,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """How many clips have all of these in common; None where nothing says."""
+    """Number of clips with the same machine type, section, split, domain and label (None: unknown)."""
 
     machine: str
     section: str
@@ -52,7 +51,7 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What is there, in the corpus's order, and every finding, errors first."""
+    """Result of a check: the counts in the order of the corpus, and all findings, errors first."""
 
     layout: Layout
     counts: tuple[Count, ...]
@@ -60,11 +59,12 @@ class CheckResult:
 
     @property
     def errors(self) -> tuple[Finding, ...]:
+        """Findings with the severity "error"."""
         return tuple(finding for finding in self.findings if finding.severity == "error")
 
 
 def as_json(result: CheckResult) -> dict[str, Any]:
-    """The whole result in JSON's types; counts of findings by severity under their names."""
+    """Return the whole result in JSON types, with the number of findings of each severity."""
     severities = Counter(finding.severity for finding in result.findings)
     return {
         "layout": result.layout,
@@ -76,29 +76,29 @@ def as_json(result: CheckResult) -> dict[str, Any]:
 
 
 def format_table(result: CheckResult, width: int = WIDTH) -> str:
-    """Counts per machine type, section, split, domain and label, then the findings, alike ones together.
+    """Format the counts per machine type, section, split, domain and label, then the findings.
 
-    No line is longer than 80 characters, and of findings none longer than a narrower terminal's `width`, but for what a
-    long path needs. `as_json` has every finding singly.
+    Findings that are alike share an entry; `as_json` has each one. Lines of the table have at most 80 characters, lines
+    of findings at most `width`. Only a long path may exceed that.
     """
     clips = sum(count.clips for count in result.counts)
-    lines = [f"{result.layout}, {clips} clips", "", *_count_lines(result.counts), ""]
-    return "\n".join([*lines, *_finding_lines(result.findings, min(width, WIDTH)), _summary(result.findings)])
+    lines = [f"{result.layout}, {clips} clips", "", *_format_counts(result.counts), ""]
+    return "\n".join([*lines, *_format_findings(result.findings, min(width, WIDTH)), _format_summary(result.findings)])
 
 
-def _count_lines(counts: Sequence[Count]) -> Iterator[str]:
+def _format_counts(counts: Sequence[Count]) -> Iterator[str]:
     rows: dict[tuple[str, ...], dict[str | None, int]] = defaultdict(dict)
     for count in counts:
         rows[count.machine, count.section, count.split, count.domain or "-"][count.label] = count.clips
     machine, section, *others = (max(map(len, cells)) for cells in zip(_COLUMNS, *rows, strict=True))
     machine = min(machine, max(_NAMES_WIDTH - section, _NAMES_WIDTH // 2))
     widths = [machine, min(section, _NAMES_WIDTH - machine), *others]
-    yield _row(_COLUMNS, widths, [name for _, name in _LABELS])
+    yield _format_row(_COLUMNS, widths, [name for _, name in _LABELS])
     for texts, numbers in rows.items():
-        yield _row(texts, widths, [str(numbers.get(label, 0)) for label, _ in _LABELS])
+        yield _format_row(texts, widths, [str(numbers.get(label, 0)) for label, _ in _LABELS])
 
 
-def _row(texts: Sequence[str], widths: Sequence[int], numbers: Sequence[str]) -> str:
+def _format_row(texts: Sequence[str], widths: Sequence[int], numbers: Sequence[str]) -> str:
     left = [_cut(text, width).ljust(width) for text, width in zip(texts, widths, strict=True)]
     right = [text.rjust(len(name)) for text, (_, name) in zip(numbers, _LABELS, strict=True)]
     return "  ".join([*left, *right])
@@ -108,30 +108,30 @@ def _cut(text: str, width: int) -> str:
     return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
-def _finding_lines(findings: Sequence[Finding], width: int) -> Iterator[str]:
+def _format_findings(findings: Sequence[Finding], width: int) -> Iterator[str]:
     kinds: dict[tuple, list[Finding]] = defaultdict(list)
     for finding in findings:
-        kinds[finding.severity, _wording(finding.what), _wording(finding.remedy)].append(finding)
+        kinds[finding.severity, _constant_parts(finding.what), _constant_parts(finding.remedy)].append(finding)
     for alike in kinds.values():
-        what, remedy = (_in_common(texts) for texts in zip(*((f.what, f.remedy) for f in alike), strict=True))
+        what, remedy = (_merge_texts(texts) for texts in zip(*((f.what, f.remedy) for f in alike), strict=True))
         yield from _wrap(f"{alike[0].severity}: {what}", width, "", "  ")
         yield from _wrap(f"to do: {remedy}", width, "  ", "    ")
         for finding in alike[:EXAMPLES]:
-            own = "" if finding.what == what else f": {finding.what}"
-            yield from _wrap(f"{finding.where}{own}", width, "  - ", "    ")
+            details = "" if finding.what == what else f": {finding.what}"
+            yield from _wrap(f"{finding.where}{details}", width, "  - ", "    ")
         if len(alike) > EXAMPLES:
             yield f"  and {len(alike) - EXAMPLES} more: --json lists all"
         yield ""
 
 
-def _wording(text: str) -> tuple[str, ...]:
-    """All of a text but what varies."""
-    return tuple(_VARIES.split(text)[::2])
+def _constant_parts(text: str) -> tuple[str, ...]:
+    """Return the parts of a text outside numbers and quotes."""
+    return tuple(_VARIABLE.split(text)[::2])
 
 
-def _in_common(texts: Sequence[str]) -> str:
-    """Texts of one wording as one, with … for what differs."""
-    parts = zip(*map(_VARIES.split, texts), strict=True)
+def _merge_texts(texts: Sequence[str]) -> str:
+    """Merge texts with the same constant parts, with … for parts that differ."""
+    parts = zip(*map(_VARIABLE.split, texts), strict=True)
     return "".join(part[0] if len(set(part)) == 1 else "…" for part in parts)
 
 
@@ -147,6 +147,6 @@ def _wrap(text: str, width: int, first: str, rest: str) -> list[str]:
     )
 
 
-def _summary(findings: Sequence[Finding]) -> str:
+def _format_summary(findings: Sequence[Finding]) -> str:
     numbers = {severity: sum(f.severity == severity for f in findings) for severity in SEVERITIES}
     return ", ".join(f"{n} {name}{'' if n == 1 else 's'}" for name, n in numbers.items())

@@ -1,4 +1,4 @@
-"""What the base name of a challenge's recording says; folders above it are never read for meaning."""
+"""Names of the challenge's recordings, parsed by their base name. Folder names carry no meaning beyond their split."""
 
 import re
 from collections.abc import Iterable
@@ -9,14 +9,15 @@ from asdjax.data.clips import Clip, Domain, Label, Layout, Split
 from asdjax.data.formats.kinds import ENDINGS
 from asdjax.runtime.paths import composed
 
+#: Clip folders of a machine type, with their split, and their domain if the folder decides it.
 FOLDERS: dict[str, tuple[Split, Domain | None]] = {
     "train": ("train", None),
     "test": ("test", None),
     "source_test": ("test", "source"),
     "target_test": ("test", "target"),
 }
-"""Folders of a machine type that hold clips: their split, and their domain where the folder settles it."""
 
+#: Examples of valid names, for error messages.
 EXPECTED: dict[Layout, str] = {
     "dcase2020": "train/normal_id_00_00000000.wav, test/{normal,anomaly}_id_00_00000000.wav, test/id_00_00000000.wav",
     "dcase2021": "train/section_00_source_train_normal_0000_<attributes>.wav, "
@@ -28,8 +29,8 @@ EXPECTED: dict[Layout, str] = {
 
 Attributes = tuple[tuple[str, str], ...]
 
+#: Words in a name or table, from 2024 on, for a machine type whose attributes are withheld.
 NO_ATTRIBUTES = ("noAttribute", "noAttributes")
-"""What stands in a name or table, from 2024 on, where a machine type's attributes are not told."""
 
 _ID_NAME = re.compile(r"(?:(?P<label>normal|anomaly)_)?id_(?P<section>\d+)_\d+\.wav", re.ASCII | re.I)
 _SECTION_NAME = re.compile(
@@ -39,14 +40,14 @@ _SECTION_NAME = re.compile(
 )
 
 
-def as_wav(name: str) -> str:
-    """Return what the challenge's tables call a recording: its name, which ends in .wav whatever the format."""
+def to_wav_name(name: str) -> str:
+    """Return the name by which the challenge's tables list a recording: `x.flac` and `x.WAV` become `x.wav`."""
     stem, dot, ending = name.rpartition(".")
-    return f"{stem}.wav" if dot and f".{ending.lower()}" in ENDINGS and ending.lower() != "wav" else name
+    return f"{stem}.wav" if dot and f".{ending.lower()}" in ENDINGS else name
 
 
 class ParsedName(NamedTuple):
-    """What the name of a challenge's recording says; None where it is silent. Words are in lower case."""
+    """Fields of a recording's name, in lower case. A field is None if the name does not have it."""
 
     section: str
     domain: Domain | None
@@ -56,12 +57,12 @@ class ParsedName(NamedTuple):
 
 
 def read_name(name: str, layout: Layout) -> ParsedName | None:
-    """Return what a base name says in a layout, None for one that has not the layout's form.
+    """Parse a base name in a layout. Return None if it does not have the layout's form.
 
-    The one reader of names, for recordings, truth and score files alike: case does not matter, from 2021 on `test` may
-    be left out, and attributes may be empty. Every recording of 2020 is of the source domain.
+    Recordings, truth and score files all use this parser. It ignores case. From 2021 on `test` may be left out, and
+    attributes may be empty. Every recording of 2020 is of the source domain.
     """
-    match = (_ID_NAME if layout == "dcase2020" else _SECTION_NAME).fullmatch(as_wav(composed(name)))
+    match = (_ID_NAME if layout == "dcase2020" else _SECTION_NAME).fullmatch(to_wav_name(composed(name)))
     if match is None:
         return None
     words = {field: value and value.lower() for field, value in match.groupdict().items()}
@@ -75,18 +76,17 @@ def read_name(name: str, layout: Layout) -> ParsedName | None:
 
 
 def has_id_form(name: str) -> bool:
-    """Whether `name` is one of 2020, where sections are machine ids."""
-    return _ID_NAME.fullmatch(as_wav(name)) is not None
+    """Return whether `name` has the form of 2020, in which sections are machine ids."""
+    return _ID_NAME.fullmatch(to_wav_name(name)) is not None
 
 
 def has_section_form(name: str) -> bool:
-    """Whether `name` is one of 2021 or later."""
-    return _SECTION_NAME.fullmatch(as_wav(name)) is not None
+    """Return whether `name` has the form of 2021 and later years."""
+    return _SECTION_NAME.fullmatch(to_wav_name(name)) is not None
 
 
 def guess_layouts(paths: Iterable[str]) -> set[Layout]:
-    """Return the layouts that recordings and attribute tables may have by their names and folders; all of them where
-    neither shows it."""
+    """Return the layouts that fit all paths of recordings and attribute tables; all layouts if no path decides."""
     layouts: set[Layout] = {"dcase2020", "dcase2021", "dcase2022"}
     for path in map(PurePosixPath, paths):
         if has_id_form(path.name):
@@ -94,52 +94,54 @@ def guess_layouts(paths: Iterable[str]) -> set[Layout]:
         elif path.match("attributes_*.csv"):
             layouts &= {"dcase2022"}
         elif has_section_form(path.name):
-            of_folder = {"source_test": "dcase2021", "target_test": "dcase2021", "test": "dcase2022"}
-            layouts &= {of_folder.get(path.parent.name, layout) for layout in ("dcase2021", "dcase2022")}
+            by_folder = {"source_test": "dcase2021", "target_test": "dcase2021", "test": "dcase2022"}
+            layouts &= {by_folder.get(path.parent.name, layout) for layout in ("dcase2021", "dcase2022")}
     return layouts
 
 
 def parse_name(path: Path, *, machine: str, folder: str, layout: Layout) -> Clip | None:
-    """The clip that `path` is by its base name, None where the name has no form that belongs in `folder`.
+    """Make a clip of a recording by its base name. Return None if the name does not belong in `folder`.
 
-    `folder` is a key of FOLDERS. A name that contradicts its folder (a test clip or an anomaly among the
-    training clips, a target clip in source_test) does not belong.
+    `folder` is a key of FOLDERS. A name that contradicts its folder does not belong there: a test clip or an anomaly
+    in train, or a target clip in source_test.
     """
-    said = read_name(path.name, layout)
-    if said is None:
+    parsed = read_name(path.name, layout)
+    if parsed is None:
         return None
-    split, folder_domain = FOLDERS[folder]
-    fits = folder in ("train", "test") if layout == "dcase2020" else _fits(said, folder, split, folder_domain, layout)
-    if not fits or (split == "train" and said.label != "normal"):
+    split = FOLDERS[folder][0]
+    if not _fits_folder(parsed, folder, layout) or (split == "train" and parsed.label != "normal"):
         return None
+    wav_name = to_wav_name(path.name)
     return Clip(
         path=path,
         machine=machine,
-        section=said.section,
+        section=parsed.section,
         split=split,
-        domain=said.domain,
-        label=said.label,
-        attributes=said.attributes,
-        blind=said.label is None,
-        alias="" if as_wav(path.name) == path.name else as_wav(path.name),
+        domain=parsed.domain,
+        label=parsed.label,
+        attributes=parsed.attributes,
+        blind=parsed.label is None,
+        alias="" if wav_name == path.name else wav_name,
     )
 
 
-def _fits(said: ParsedName, folder: str, split: Split, folder_domain: Domain | None, layout: Layout) -> bool:
+def _fits_folder(parsed: ParsedName, folder: str, layout: Layout) -> bool:
+    split, domain = FOLDERS[folder]
+    if layout == "dcase2020":
+        return folder in ("train", "test")
     if split == "train":
-        return said.split == "train" and said.domain is not None
+        return parsed.split == "train" and parsed.domain is not None
     if layout == "dcase2021":
-        return said.split in (None, "test") and folder_domain is not None and said.domain == folder_domain
-    return said.split in (None, "test") and folder == "test"
+        return parsed.split in (None, "test") and domain is not None and parsed.domain == domain
+    return parsed.split in (None, "test") and folder == "test"
 
 
 def split_attributes(tail: str) -> Attributes:
-    """Attributes from the end of a name: `vel_9_loc_A` -> (("vel", "9"), ("loc", "A")).
+    """Split the end of a name into attributes: `vel_9_loc_A` -> (("vel", "9"), ("loc", "A")).
 
-    Names and values alternate from 2022 on. In 2021 a name or value may itself hold underscores
-    (`strength_1_ambient`, `A1Spd28VMic1`): an odd number of parts is kept whole, as the one pair
-    ("attributes", tail), so that clips recorded alike still compare equal. `noAttribute` and an empty tail
-    give ().
+    Names and values alternate from 2022 on. In 2021 a name or value may contain underscores (`strength_1_ambient`,
+    `A1Spd28VMic1`). An odd number of parts is therefore kept as the one pair ("attributes", tail), so that clips with
+    the same attributes compare equal. `noAttribute` and an empty tail give ().
     """
     if not tail or tail in NO_ATTRIBUTES:
         return ()

@@ -1,4 +1,4 @@
-"""Rows of CSV files, as people and spreadsheets save them."""
+"""Rows of CSV files in the forms that people and spreadsheets save."""
 
 import codecs
 import csv
@@ -10,49 +10,50 @@ from typing import TextIO
 from asdjax.data.formats.kinds import ENDINGS
 from asdjax.runtime.paths import composed
 
+#: Characters that may separate cells. The first one is taken if several fit.
 SEPARATORS = ",;\t"
-"""What may lie between cells; the first of them where several would do."""
 
-_DECLARED = "sep="
-"""What begins a spreadsheet's first line that only names the separator."""
+#: Begin of a first line that only names the separator, as some spreadsheets write it.
+_DECLARATION = "sep="
 
 
-def csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield line number and cells of each line of a CSV file that has content.
+def read_csv(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield the line number and the cells of each line of a CSV file that has content.
 
-    Takes UTF-8 and, where a byte-order mark says so, UTF-16; any line ends; commas, semicolons or tabs between cells.
-    Cells come composed (NFC), and empty ones at the end of a line are left out. Raises OSError, UnicodeDecodeError and
-    csv.Error.
+    The file may be UTF-8, or UTF-16 with a byte order mark, with any line ends, and commas, semicolons or tabs between
+    cells. Cells are in composed form (NFC). Empty cells at the end of a line are dropped.
+
+    Raises OSError, UnicodeDecodeError or csv.Error.
     """
     with path.open("rb") as stream:
         begin = stream.read(2)
-    wide = begin in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-    with path.open(encoding="utf-16" if wide else "utf-8-sig", newline="") as text:
-        separator = _separator(text)
+    is_utf16 = begin in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    with path.open(encoding="utf-16" if is_utf16 else "utf-8-sig", newline="") as text:
+        separator = _find_separator(text)
         text.seek(0)
         reader = csv.reader(text, strict=True, delimiter=separator)
         for row in reader:
             while row and not row[-1].strip():
                 row.pop()
-            if row and not (reader.line_num == 1 and _is_declaration(decode_text(row))):
+            if row and not (reader.line_num == 1 and _is_declaration(join_cells(row))):
                 yield reader.line_num, list(map(composed, row))
 
 
-def decode_text(cells: list[str]) -> str:
-    """Return a row in one piece, to show it."""
+def join_cells(cells: list[str]) -> str:
+    """Return a row as one text, for messages."""
     return ",".join(cells)
 
 
 def _is_declaration(line: str) -> bool:
     line = line.strip().lower()
-    return line.startswith(_DECLARED) and len(line) <= len(_DECLARED) + 1
+    return line.startswith(_DECLARATION) and len(line) <= len(_DECLARATION) + 1
 
 
-def _separator(text: TextIO) -> str:
-    """Find the separator by the first line that has several cells: one behind a recording's name, else the first."""
+def _find_separator(text: TextIO) -> str:
+    """Return the separator of the first line with several cells. One after a recording's name has priority."""
     for line in text:
-        if line.strip().lower().startswith(_DECLARED) and line.strip()[len(_DECLARED) :] in (*SEPARATORS, ""):
-            return line.rstrip("\r\n")[len(_DECLARED) :] or SEPARATORS[0]
+        if line.strip().lower().startswith(_DECLARATION) and line.strip()[len(_DECLARATION) :] in (*SEPARATORS, ""):
+            return line.rstrip("\r\n")[len(_DECLARATION) :] or SEPARATORS[0]
         several = {}
         for separator in SEPARATORS:
             with suppress(csv.Error):
@@ -60,6 +61,6 @@ def _separator(text: TextIO) -> str:
                 if len(cells) > 1:
                     several[separator] = cells[0].strip().lower()
         if several:
-            named = (separator for separator, first in several.items() if first.endswith(ENDINGS))
-            return next(named, next(iter(several)))
+            after_name = (separator for separator, first in several.items() if first.endswith(ENDINGS))
+            return next(after_name, next(iter(several)))
     return SEPARATORS[0]

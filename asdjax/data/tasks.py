@@ -1,4 +1,4 @@
-"""What is trained together: a task is one fleet's machine types, classes and training clips."""
+"""Training tasks: the machine types, classes and training clips of each fleet."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -8,14 +8,14 @@ from decimal import Decimal
 from asdjax.data.clips import Clip, Corpus
 from asdjax.errors import InputError
 
+#: Name of the single task in which all machine types share a fleet.
 TOGETHER = "all"
-"""The name of the one task in which all machine types share a fleet."""
 
+#: Names in a work directory that are not tasks.
 RESERVED = ("store", "evaluation", "config.json")
-"""What else a work directory holds besides a folder for each task."""
 
+#: Characters that cannot be in the path of a checkpoint, because Orbax reads them as glob patterns.
 UNSAVABLE = frozenset("*?[")
-"""Not in the path of a checkpoint: Orbax looks for what it has just written by patterns."""
 
 Class = tuple[str, ...]
 
@@ -28,6 +28,7 @@ def _by_attributes(clip: Clip) -> Class:
     return clip.machine, clip.section, ";".join(f"{key}={value}" for key, value in clip.attributes)
 
 
+#: Function that returns a clip's class, for each value of config.data.classes except "auto".
 CLASSES: dict[str, Callable[[Clip], Class]] = {
     "section": _by_section,
     "machine_section": _by_section,
@@ -37,10 +38,20 @@ CLASSES: dict[str, Callable[[Clip], Class]] = {
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One fleet's work: n training clips in k classes.
+    """Training data of one fleet: n clips in k classes.
 
-    class_of_clip[i] is the class of clips[i]; section_of_class[j] numbers the (machine type, section) that
-    classes[j] belongs to.
+    Attributes
+    ----------
+    name, machines
+        Name of the fleet's folder, and its machine types.
+    classes
+        The k classes, sorted: (machine type, section) or (machine type, section, attributes).
+    clips
+        The n training clips.
+    class_of_clip
+        For each clip, the index of its class.
+    section_of_class
+        For each class, the index of its (machine type, section).
     """
 
     name: str
@@ -52,63 +63,71 @@ class Task:
 
     @property
     def source_clips(self) -> int:
-        """Training clips of the source domain: the pieces in an epoch."""
+        """Number of training clips of the source domain, which is the number of pieces in an epoch."""
         return sum(clip.domain != "target" for clip in self.clips)
 
 
 def make_tasks(corpus: Corpus, classes: str) -> tuple[Task, ...]:
-    """The tasks of a corpus.
+    """Divide the training clips of a corpus into tasks.
 
-    `section`: a task per machine type, classes are its sections. `machine_section` and
-    `machine_section_attributes`: one task over all machine types. `auto`: the first where every machine type has
-    two sections or more, else the first of the others that gives two classes.
+    `classes` is "section" for a task per machine type with its sections as classes. It is "machine_section" or
+    "machine_section_attributes" for one task over all machine types. "auto" means "section" if every machine type has
+    at least two sections, else the first of the other two that gives two classes.
 
-    Raises InputError where a task would have fewer than two classes with source clips: there is nothing to tell
-    apart then; and for a machine type whose name a work directory has another use for.
+    Raises InputError if a task has fewer than two classes with source clips, or if a machine type's name cannot be
+    the name of a run's folder.
     """
     clips = _training_clips(corpus)
     if classes == "auto":
-        classes = _choose(clips)
+        classes = _choose_classes(clips)
     if classes == "section":
         machines = sorted({clip.machine for clip in clips})
-        return tuple(_task(machine, [c for c in clips if c.machine == machine], "section") for machine in machines)
-    return (_task(TOGETHER, clips, classes),)
+        return tuple(
+            _make_task(machine, [clip for clip in clips if clip.machine == machine], "section") for machine in machines
+        )
+    return (_make_task(TOGETHER, clips, classes),)
 
 
 def hold_out(task: Task, fraction: float) -> tuple[Task, Task]:
-    """A task with what it trains on, and with what is held out: of each class and domain so many of its clips, rounded
-    down, chosen by their names alone.
+    """Split a task into the clips to train on and the held-out clips.
 
-    Raises InputError where a fraction above 0 is less than a clip everywhere.
+    Of each class and domain, `fraction` of the clips is held out, rounded down. The choice depends only on the clips'
+    names.
+
+    Raises InputError if `fraction` is above 0 but less than one clip of every class and domain.
     """
     cells: dict[tuple[int, bool], list[int]] = {}
-    for i, (clip, klass) in enumerate(zip(task.clips, task.class_of_clip, strict=True)):
-        cells.setdefault((klass, clip.domain == "target"), []).append(i)
-    held = {
+    for i, (clip, class_index) in enumerate(zip(task.clips, task.class_of_clip, strict=True)):
+        cells.setdefault((class_index, clip.domain == "target"), []).append(i)
+    held_out = {
         i
         for cell in cells.values()
-        for i in sorted(cell, key=lambda i: _lot(task.clips[i]))[: _share(fraction, len(cell))]
+        for i in sorted(cell, key=lambda i: _draw_key(task.clips[i]))[: _round_down(fraction, len(cell))]
     }
-    if fraction and not held:
+    if fraction and not held_out:
         raise InputError(
-            f"config.train.holdout_fraction: {fraction} is not one clip of any section of task {task.name}, the "
-            f"largest of which has {max(map(len, cells.values()))}; give more, or 0"
+            f"config.train.holdout_fraction: expected one clip or more of a section of task {task.name}, got "
+            f"{fraction} of {max(map(len, cells.values()))}, the largest; give more, or 0"
         )
-    return _part(task, [i for i in range(len(task.clips)) if i not in held]), _part(task, sorted(held))
+    kept = [i for i in range(len(task.clips)) if i not in held_out]
+    return _select_clips(task, kept), _select_clips(task, sorted(held_out))
 
 
-def _share(fraction: float, number: int) -> int:
-    """So much of a number, rounded down as in decimals: 0.29 of 100 are 29, where floats say 28.999999999999996."""
+def _round_down(fraction: float, number: int) -> int:
+    """Return fraction * number, rounded down. Decimals avoid 0.29 * 100 = 28.999999999999996."""
     return int(Decimal(str(fraction)) * number)
 
 
-def _lot(clip: Clip) -> bytes:
+def _draw_key(clip: Clip) -> bytes:
     return hashlib.sha256("/".join((clip.machine, clip.section, clip.name)).encode()).digest()
 
 
-def _part(task: Task, numbers: Sequence[int]) -> Task:
-    clips, classes = ([of_clip[i] for i in numbers] for of_clip in (task.clips, task.class_of_clip))
-    return replace(task, clips=tuple(clips), class_of_clip=tuple(classes))
+def _select_clips(task: Task, indices: Sequence[int]) -> Task:
+    return replace(
+        task,
+        clips=tuple(task.clips[i] for i in indices),
+        class_of_clip=tuple(task.class_of_clip[i] for i in indices),
+    )
 
 
 def _training_clips(corpus: Corpus) -> list[Clip]:
@@ -119,52 +138,56 @@ def _training_clips(corpus: Corpus) -> list[Clip]:
                 f"{clip.path}: expected normal training clips only, got one labelled anomaly; move it to the test split"
             )
     if not clips:
-        raise InputError("config.data.root: expected training clips, found none; is there a `train` folder?")
+        raise InputError("config.data.root: expected training clips, got none; check that it has a `train` folder")
     return clips
 
 
-def _choose(clips: Sequence[Clip]) -> str:
+def _choose_classes(clips: Sequence[Clip]) -> str:
     sections: dict[str, set[str]] = {}
     for clip in clips:
         sections.setdefault(clip.machine, set()).add(clip.section)
-    if all(len(of_machine) >= 2 for of_machine in sections.values()):
+    if all(len(machine_sections) >= 2 for machine_sections in sections.values()):
         return "section"
     if sum(map(len, sections.values())) >= 2:
         return "machine_section"
     return "machine_section_attributes"
 
 
-def _task(name: str, clips: Sequence[Clip], kind: str) -> Task:
-    if name in RESERVED:
-        raise InputError(
-            f"config.data.root: a machine type cannot be called {name}, which means something else in every work "
-            "directory; rename it"
-        )
-    if UNSAVABLE & set(name):
-        raise InputError(
-            f"config.data.root: a machine type cannot be called {name}: its checkpoints lie in a folder of that name, "
-            "and Orbax, which saves them, takes * ? [ for patterns; rename it"
-        )
-    class_of = CLASSES[kind]
-    classes = sorted({class_of(clip) for clip in clips})
-    sections = sorted({klass[:2] for klass in classes})
+def _make_task(name: str, clips: Sequence[Clip], classes: str) -> Task:
+    _check_name(name)
+    class_of = CLASSES[classes]
     _require_two_classes(name, clips, class_of)
+    names = sorted({class_of(clip) for clip in clips})
+    sections = sorted({class_name[:2] for class_name in names})
     return Task(
         name=name,
         machines=tuple(sorted({clip.machine for clip in clips})),
-        classes=tuple(classes),
+        classes=tuple(names),
         clips=tuple(clips),
-        class_of_clip=tuple(classes.index(class_of(clip)) for clip in clips),
-        section_of_class=tuple(sections.index(klass[:2]) for klass in classes),
+        class_of_clip=tuple(names.index(class_of(clip)) for clip in clips),
+        section_of_class=tuple(sections.index(class_name[:2]) for class_name in names),
     )
+
+
+def _check_name(name: str) -> None:
+    if name in RESERVED:
+        raise InputError(
+            f"config.data.root: a machine type cannot be called {name}: every work directory uses that name for "
+            "something else; rename it"
+        )
+    if UNSAVABLE & set(name):
+        raise InputError(
+            f"config.data.root: a machine type cannot be called {name}: its checkpoints could not be saved, because "
+            "Orbax reads * ? [ as patterns; rename it"
+        )
 
 
 def _require_two_classes(name: str, clips: Sequence[Clip], class_of: Callable[[Clip], Class]) -> None:
     with_source = {class_of(clip) for clip in clips if clip.domain != "target"}
     if len(with_source) < 2:
-        found = ", ".join(" ".join(filter(None, klass)) for klass in sorted(with_source)) or "none"
+        got = ", ".join(" ".join(filter(None, class_name)) for class_name in sorted(with_source)) or "none"
         raise InputError(
-            f"config.data.root: task {name} needs at least two classes with source training clips to tell apart, "
-            f"found {len(with_source)} ({found}); add a second section or machine type, or give the clips "
-            "attributes and set --config.data.classes=machine_section_attributes"
+            f"config.data.root: task {name} needs at least two classes with source training clips, got "
+            f"{len(with_source)} ({got}); add a second section or machine type, or give the clips attributes and set "
+            "--config.data.classes=machine_section_attributes"
         )

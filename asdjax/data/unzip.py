@@ -1,4 +1,4 @@
-"""Archives of recordings unpacked so that no archive, however made, can harm what lies around its folder."""
+"""Safe unpacking of zips with recordings: no zip can write outside its folder or fill the disk."""
 
 import lzma
 import os
@@ -17,12 +17,11 @@ from asdjax.runtime.progress import log, track
 KINDS = (*ENDINGS, ".csv")
 MOST_FILES = 100_000
 MOST_BYTES = 64 * 2**30
+#: Maximum ratio of unpacked to packed size. Recordings have about 2, zip bombs thousands.
 MOST_TIMES = 100
-"""How many times its archive's size the contents may have: recordings come to about twice, a bomb to thousands."""
 
-
-# what zipfile and the decompressors raise for an archive that they cannot read: damage, and also encryption
-# and a compression method or version that zipfile does not know (RuntimeError and its kinds), a folder
+# Exceptions of zipfile and the decompressors for an unreadable archive: damage, a folder, encryption, and an unknown
+# compression method or version (RuntimeError and its subclasses).
 _DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
@@ -34,28 +33,32 @@ _DAMAGE = (
 )
 
 
-def look_into(archive: Path) -> None:
-    """Raise InputError for an archive that `unpack` would refuse: one that is no zip, has names that lead out of the
-    folder, links, the same name twice, too many or too large contents."""
-    with _opened(archive) as content:
-        _members(archive, content)
+def check_archive(archive: Path) -> None:
+    """Raise InputError for an archive that `unpack` would refuse.
+
+    It is refused if it is no zip, has a name that leads out of the folder, a link, the same name twice, too many files,
+    or too large contents.
+    """
+    with _open_zip(archive) as content:
+        _check_members(archive, content)
 
 
-def names_in(archive: Path) -> list[str]:
-    """Return the names of the files in an archive; raises InputError as `look_into`."""
-    with _opened(archive) as content:
-        return [member.filename for member in _members(archive, content)]
+def list_names(archive: Path) -> list[str]:
+    """Return the names of the files in an archive. Raises InputError like `check_archive`."""
+    with _open_zip(archive) as content:
+        return [member.filename for member in _check_members(archive, content)]
 
 
 def unpack(archive: Path, folder: Path) -> None:
     """Unpack the recordings and tables of a zip into a folder.
 
-    A file is under its final name only when it is whole; what is there already, with the same contents, is left.
-    Files of other kinds are left out, and that is said. Raises InputError as `look_into`, before anything is written,
-    and for damage that shows in reading.
+    A file gets its final name when it is complete. Existing files with the same contents are kept. Other kinds of
+    files are left out, and their number is logged.
+
+    Raises InputError like `check_archive` before anything is written, and for damaged contents.
     """
-    with _opened(archive) as content:
-        members = _members(archive, content)
+    with _open_zip(archive) as content:
+        members = _check_members(archive, content)
         wanted = [member for member in members if member.filename.lower().endswith(KINDS)]
         if len(wanted) < len(members):
             other = next(member.filename for member in members if member not in wanted)
@@ -67,23 +70,23 @@ def unpack(archive: Path, folder: Path) -> None:
 
 
 @contextmanager
-def _opened(archive: Path) -> Iterator[zipfile.ZipFile]:
+def _open_zip(archive: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(archive) as content:
             yield content
     except _DAMAGE as error:
-        raise InputError(f"{archive}: expected a zip archive, came {error}; download it again") from error
+        raise InputError(f"{archive}: expected a zip archive, got {error}; download it again") from error
 
 
-def _members(archive: Path, content: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
-    """The files of an archive, once everything about it has been looked at."""
+def _check_members(archive: Path, content: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    """Return the files of an archive. Raise InputError if one must not be unpacked."""
     files = [member for member in content.infolist() if not member.is_dir()]
-    for what in _objections(archive, files):
-        raise InputError(f"{archive}: {what}; nothing was unpacked; get it from another place")
+    for problem in _find_problems(archive, files):
+        raise InputError(f"{archive}: {problem}; nothing was unpacked; get it from another source")
     return files
 
 
-def _objections(archive: Path, files: list[zipfile.ZipInfo]) -> Iterator[str]:
+def _find_problems(archive: Path, files: list[zipfile.ZipInfo]) -> Iterator[str]:
     if len(files) > MOST_FILES:
         yield f"holds {len(files)} files, more than {MOST_FILES}"
     size = sum(member.file_size for member in files)

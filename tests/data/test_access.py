@@ -1,4 +1,4 @@
-"""What several machine types' stores hold together."""
+"""Access to the stores of several machine types."""
 
 import shutil
 from pathlib import Path
@@ -19,10 +19,12 @@ def test_clips_are_looked_up_in_the_stores_of_their_machine_types_only(
     stores = access.open_stores(config, tmp_path, clips, ("fan", "pump"))
     titles, track = [], access.track
     monkeypatch.setattr(
-        access, "track", lambda jobs, title, *of, **how: titles.append(title) or track(jobs, title, *of, **how)
+        access,
+        "track",
+        lambda jobs, title, *args, **options: titles.append(title) or track(jobs, title, *args, **options),
     )
     pumps = clips.select(machine="pump", split="train")
-    for of_clip, recording in zip(pumps, access.read_recordings(stores, pumps), strict=True):
-        assert recording.samples.tobytes() == of_clip.path.read_bytes()[44:]
+    for clip, recording in zip(pumps, access.read_recordings(stores, pumps), strict=True):
+        assert recording.samples.tobytes() == clip.path.read_bytes()[44:]
     assert len(access.read_recordings(stores, list(clips))) == len(clips)
     assert titles == ["verify pump", "verify fan, pump"]

@@ -1,4 +1,4 @@
-"""Damaged files: whatever one says of itself, it is refused in words or read at the length that it has."""
+"""Damaged files: each is refused with a message, or read at its real length."""
 
 import struct
 from collections.abc import Callable
@@ -33,7 +33,7 @@ PACKED = [
     ("OGG", "OPUS", 2),
     ("MP3", "MPEG_LAYER_III", 1),
 ]
-HEADER = 120  # bytes that mutations aim at: every header of PLAIN and the first samples
+HEADER = 120  # bytes to mutate: every header of PLAIN and the first samples
 
 EDITS = st.lists(
     st.tuples(
@@ -72,7 +72,7 @@ def read_or_refusal(path: Path) -> AudioHeader | str:
 
 
 def holds(path: Path, content: bytes) -> None:
-    """See that a file without compression is refused in words, or that all behind its header is read or named."""
+    """Check that an uncompressed file is refused, or that all bytes after its header are read or named."""
     path.write_bytes(content)
     header = read_or_refusal(path)
     if isinstance(header, str):
@@ -94,7 +94,7 @@ def holds(path: Path, content: bytes) -> None:
 
 
 def holds_packed(path: Path, content: bytes, originals: dict[str, list[np.ndarray]]) -> None:
-    """See that a compressed file is refused in words, or that its sound is what was encoded; MP3 has no checksum."""
+    """Check that a compressed file is refused or decoded exactly. MP3 has no checksum to ensure that."""
     path.write_bytes(content)
     header = read_or_refusal(path)
     try:

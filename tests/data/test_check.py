@@ -1,4 +1,4 @@
-"""Check: every kind of bad input by a bad file of that kind, and the table that people read."""
+"""Check: one bad file for each kind of bad input, and the text of the findings."""
 
 import json
 import os
@@ -13,6 +13,7 @@ import soundfile
 from asdjax.data.audio import Decoding, OnMismatch
 from asdjax.data.check import check_corpus
 from asdjax.data.findings import CheckResult, Finding, as_json, format_table
+from asdjax.data.layouts import scan
 from asdjax.errors import InputError
 
 LEAST_SAMPLES = 2000
@@ -21,13 +22,8 @@ LEAST_SAMPLES = 2000
 def checked(
     *roots: Path, on_mismatch: OnMismatch = "error", layout: str = "auto", classes: str = "machine_section_attributes"
 ) -> CheckResult:
-    return check_corpus(
-        roots,
-        layout,
-        classes=classes,
-        least_samples=LEAST_SAMPLES,
-        how=Decoding(16_000, on_mismatch),
-    )
+    decoding = Decoding(16_000, on_mismatch)
+    return check_corpus(scan(roots, layout), decoding, classes=classes, least_samples=LEAST_SAMPLES)
 
 
 def noise(seed: int, samples: int = LEAST_SAMPLES) -> np.ndarray:
@@ -47,7 +43,7 @@ NAMES = [
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A small corpus in which nothing is wrong."""
+    """Write a small corpus without any problem."""
     for seed, name in enumerate(NAMES):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(tmp_path / name, noise(seed), 16_000)
@@ -95,12 +91,12 @@ BAD_FILES = {
 
 @pytest.mark.parametrize("kind", BAD_FILES)
 def test_a_bad_file_gives_one_finding_that_names_it(root: Path, kind: str):
-    spoil, severity, said = BAD_FILES[kind]
+    spoil, severity, problem = BAD_FILES[kind]
     path = root / TRAIN.format(1)
     spoil(path)
     finding = the_finding(checked(root))
     assert (finding.severity, finding.where) == (severity, str(path))
-    assert said in finding.what
+    assert problem in finding.what
     assert finding.remedy
 
 
@@ -120,7 +116,7 @@ def test_samples_beyond_full_scale_are_a_warning_as_conversion_clips_them(root: 
     soundfile.write(path, values, 16_000, "FLOAT")
     warning, note = checked(root, on_mismatch="convert").findings
     assert (warning.severity, warning.where, note.severity) == ("warning", str(path), "note")
-    assert warning.what == "25.00 % of its samples lie beyond full scale and are clipped"
+    assert warning.what == "25.00 % of its samples are beyond full scale and are clipped"
 
 
 def test_what_is_converted_is_a_note_and_is_measured_after_conversion(root: Path):
@@ -155,7 +151,7 @@ def test_files_that_are_read_though_odd_are_warnings_that_name_them(root: Path):
     soundfile.write(path, noise(9), 16_000, format="FLAC", subtype="PCM_16")
     finding = the_finding(checked(root))
     assert (finding.severity, finding.where, finding.remedy) == ("warning", str(path), "rename it")
-    assert finding.what == "named .wav, but FLAC by its content, as which it is read"
+    assert finding.what == "named .wav, but its content is FLAC"
 
 
 def test_lossy_files_are_errors_or_a_warning_and_a_note(root: Path):
@@ -167,7 +163,7 @@ def test_lossy_files_are_errors_or_a_warning_and_a_note(root: Path):
     assert error.what.startswith("Ogg Vorbis, lossy")
     warning, note = checked(root, on_mismatch="convert").findings
     assert (warning.severity, note.severity) == ("warning", "note")
-    assert "leaves out quiet and high sounds, in which faults may show" in warning.what
+    assert "removes quiet and high sounds, which may show faults" in warning.what
 
 
 def test_one_name_in_two_formats_of_a_manifest_is_a_warning(tmp_path: Path):
@@ -239,7 +235,7 @@ def test_what_a_manifest_lists_twice_is_named_by_lines(tmp_path: Path):
     assert found == {
         (
             f"{a} (manifest.csv line 4: fan right, train) = {a} (manifest.csv line 2: fan left, train)",
-            "same contents among the training clips of two sections, which are to be told apart",
+            "same contents among the training clips of two sections, which a model has to distinguish",
         ),
         (
             f"{b} (manifest.csv line 5: fan right, test) = {b} (manifest.csv line 3: fan right, train)",
@@ -335,8 +331,8 @@ def test_findings_that_differ_in_numbers_or_names_only_stand_together(root: Path
     soundfile.write(root / TRAIN.format(1), noise(1), 48_000)
     result = checked(root)
     text = " ".join(format_table(result).split())
-    assert text.count("error: truncated: its header says 4000 bytes of samples, the file holds … ") == 1
-    assert "wav: truncated: its header says 4000 bytes of samples, the file holds 3900" in text
+    assert text.count("error: truncated: expected 4000 bytes of samples by its header, got a file with … ") == 1
+    assert "wav: truncated: expected 4000 bytes of samples by its header, got a file with 3900" in text
     assert text.count("and 3 more: --json lists all") == 1
     assert text.count("error: … Hz; expected mono 16-bit PCM at 16000 Hz") == 1
     assert len({finding["what"] for finding in as_json(result)["findings"]}) == 6 + 2 + 1
@@ -357,8 +353,8 @@ def test_the_table_fits_80_columns_but_for_words_that_do_not(tmp_path: Path):
 def test_a_name_that_is_not_in_utf_8_is_an_error(root: Path):
     odd = root / os.fsdecode(TRAIN.format(11).encode().replace(b".wav", b"\xff.wav"))
     shutil.copy(next((root / "fan" / "train").iterdir()), odd)
-    (found,) = checked(root).errors
-    assert "a name that is not in UTF-8; rename it" in found.what + found.remedy
+    (finding,) = checked(root).errors
+    assert "expected a name in UTF-8, got another encoding" in finding.what
 
 
 def test_findings_fit_a_narrow_terminal(root: Path):

@@ -1,4 +1,4 @@
-"""Downloads against an HTTP server that stands in for Zenodo; hostile and damaged zips."""
+"""Downloads from a local HTTP server in place of Zenodo, and hostile and damaged zips."""
 
 import hashlib
 import json
@@ -36,7 +36,7 @@ def zipped(path: Path, files: dict[str, bytes]) -> bytes:
 
 
 class Zenodo:
-    """Records by number: their files by name; `asked` are the paths that were asked for."""
+    """Fake of Zenodo: files by name for each record number. `requested` collects the requested paths."""
 
     def __init__(self, folder: Path) -> None:
         train = "section_{}_{}_train_normal_{:04d}_x.wav"
@@ -57,7 +57,7 @@ class Zenodo:
         self.md5 = {
             name: hashlib.md5(content).hexdigest() for files in self.records.values() for name, content in files.items()
         }
-        self.asked: list[str] = []
+        self.requested: list[str] = []
         self.cut: set[str] = set()
         self.about: object = {"license": {"id": "made-up-by-nc-1.0"}}
         self.address = ""
@@ -75,8 +75,8 @@ class Zenodo:
         return json.dumps({"files": files, "metadata": self.about}).encode()
 
     @property
-    def files_asked(self) -> list[str]:
-        return [path.rsplit("/", 1)[1] for path in self.asked if path.startswith("/files/")]
+    def requested_files(self) -> list[str]:
+        return [path.rsplit("/", 1)[1] for path in self.requested if path.startswith("/files/")]
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def zenodo(tmp_path: Path) -> Iterator[Zenodo]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            here.asked.append(self.path)
+            here.requested.append(self.path)
             *_, record, name = self.path.split("/")
             known = self.path.startswith("/files/") or int(name) in here.records
             if not known:
@@ -120,7 +120,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """pooch waits a second between attempts."""
+    """Allow one attempt only, because pooch waits a second between attempts."""
     monkeypatch.setattr(module, "ATTEMPTS", 1)
 
 
@@ -139,14 +139,14 @@ def test_a_year_ends_in_folders_that_check_accepts(zenodo: Zenodo, tmp_path: Pat
 
 def test_one_machine_type_and_what_is_here_is_not_downloaded_again(zenodo: Zenodo, tmp_path: Path):
     assert fetched(zenodo, tmp_path / "out", "fan") == 7
-    assert sorted(zenodo.files_asked) == ["dev_data_fan.zip", "eval_data_fan_test.zip", "eval_data_fan_train.zip"]
+    assert sorted(zenodo.requested_files) == ["dev_data_fan.zip", "eval_data_fan_test.zip", "eval_data_fan_train.zip"]
     before = files(tmp_path / "out")
     (tmp_path / "out" / "zips" / "eval_data_fan_test.zip").write_bytes(b"half")
     clip = next((tmp_path / "out" / "dev_data").rglob("*.wav"))
     clip.write_bytes(clip.read_bytes()[:100])
-    zenodo.asked.clear()
+    zenodo.requested.clear()
     assert fetched(zenodo, tmp_path / "out", "fan") == 7
-    assert zenodo.files_asked == ["eval_data_fan_test.zip"]
+    assert zenodo.requested_files == ["eval_data_fan_test.zip"]
     assert files(tmp_path / "out") == before
 
 
@@ -164,16 +164,16 @@ def test_a_cut_connection_leaves_nothing_that_looks_whole(zenodo: Zenodo, tmp_pa
         fetched(zenodo, tmp_path / "out")
     assert [path.name for path in (tmp_path / "out" / "zips").iterdir()] == ["dev_data_fan.zip"]
     zenodo.cut.clear()
-    zenodo.asked.clear()
+    zenodo.requested.clear()
     assert fetched(zenodo, tmp_path / "out") == 8
-    assert "dev_data_fan.zip" not in zenodo.files_asked
+    assert "dev_data_fan.zip" not in zenodo.requested_files
 
 
 def test_a_lost_connection_is_tried_again(zenodo: Zenodo, tmp_path: Path):
     zenodo.cut.add("dev_data_pump.zip")
     threading.Timer(0.5, zenodo.cut.clear).start()
     assert fetched(zenodo, tmp_path / "out", "pump") == 1
-    assert zenodo.files_asked == ["dev_data_pump.zip"] * 2
+    assert zenodo.requested_files == ["dev_data_pump.zip"] * 2
 
 
 def test_unknown_years_and_machine_types_are_refused_with_those_there_are(zenodo: Zenodo, tmp_path: Path):
@@ -207,13 +207,16 @@ def test_a_record_that_cannot_be_reached_or_read_is_named(zenodo: Zenodo, tmp_pa
     ],
 )
 def test_the_names_of_every_year_s_zips(name: str, expected: tuple):
-    (archive,) = module._named([(name, "", "")])
-    assert (archive.folder, archive.machine, archive.part, archive.again) == expected
+    (archive,) = module._parse_archives([(name, "", "")])
+    assert (archive.folder, archive.machine, archive.part, archive.edition) == expected
 
 
 def test_of_a_zip_that_was_published_anew_the_last_counts():
     names = ("eval_data_fan_train_r2.zip", "eval_data_fan_train.zip", "eval_data_fan_test.zip")
-    assert [archive.name for archive in module._named((name, "", "") for name in names)] == [names[0], names[2]]
+    assert [archive.name for archive in module._parse_archives((name, "", "") for name in names)] == [
+        names[0],
+        names[2],
+    ]
 
 
 def test_zips_that_are_here_are_unpacked_without_a_connection(
@@ -226,7 +229,7 @@ def test_zips_that_are_here_are_unpacked_without_a_connection(
             (zips / name).write_bytes(content)
     assert main(["download", "--zips", str(zips), "--out", str(tmp_path / "out"), "--machines", "fan"]) == 0
     assert "7 clips; next: asdjax check" in capsys.readouterr().out
-    assert zenodo.asked == []
+    assert zenodo.requested == []
     assert main(["download", "--zips", str(tmp_path / "made"), "--out", str(tmp_path / "none")]) == 2
     assert "expected zips such as dev_data_fan.zip" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
@@ -263,9 +266,9 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize(("make", "told"), HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.parametrize(("make", "message"), HOSTILE.values(), ids=HOSTILE)
 def test_a_hostile_or_damaged_zip_is_refused_and_nothing_unpacked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], None], told: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], None], message: str
 ):
     monkeypatch.setattr(unzip, "MOST_FILES", 10)
     (tmp_path / "in").mkdir()
@@ -273,7 +276,7 @@ def test_a_hostile_or_damaged_zip_is_refused_and_nothing_unpacked(
     before = files(tmp_path)
     with pytest.raises(InputError) as refusal:
         module.unpack_zips(tmp_path / "out", tmp_path / "in")
-    assert told in str(refusal.value)
+    assert message in str(refusal.value)
     assert str(refusal.value).isprintable()
     assert files(tmp_path) == before
 
@@ -346,13 +349,13 @@ def test_licence_and_size_of_each_record_are_said_before_anything_is_downloaded(
     zenodo: Zenodo, tmp_path: Path, capsys: pytest.CaptureFixture[str], about: object, licence: str, impatient: None
 ):
     zenodo.about = about
-    zenodo.cut.add("dev_data_fan.zip")  # which is the first to be asked for
+    zenodo.cut.add("dev_data_fan.zip")  # the first file to be requested
     with pytest.raises(InputError, match="cannot be downloaded"):
         fetched(zenodo, tmp_path / "out")
-    said = [line for line in capsys.readouterr().err.splitlines() if "licence" in line]
-    assert [licence in line for line in said] == [True] * 3
-    assert [f"records/{record}:" in line for record, line in zip(RECORDS[2021], said, strict=True)] == [True] * 3
-    assert [line.rsplit("; ", 1)[1] for line in said] == ["2 zips, 2.00 GB", "1 zip, 1.00 GB", "1 zip, 1.00 GB"]
+    lines = [line for line in capsys.readouterr().err.splitlines() if "licence" in line]
+    assert [licence in line for line in lines] == [True] * 3
+    assert [f"records/{record}:" in line for record, line in zip(RECORDS[2021], lines, strict=True)] == [True] * 3
+    assert [line.rsplit("; ", 1)[1] for line in lines] == ["2 zips, 2.00 GB", "1 zip, 1.00 GB", "1 zip, 1.00 GB"]
 
 
 COPIES = ("dev_fan (1).zip", "dev_fan(1).zip", "dev_fan - Copy.zip", "dev_fan - Copy (2).zip", "dev_fan - Kopie.zip")
@@ -378,8 +381,8 @@ def test_what_is_passed_over_is_named(tmp_path: Path, capsys: pytest.CaptureFixt
     assert module.unpack_zips(tmp_path / "out", zips) == 1
     (clip,) = files(tmp_path / "out").values()
     assert clip == b"dev_fan.zip"
-    said = capsys.readouterr().err
-    for name, why in (
+    log = capsys.readouterr().err
+    for name, reason in (
         ("dev_gearbox.zip.crdownload", "has not ended"),
         ("dev_pump.zip.part", "has not ended"),
         ("holiday.zip", "not the name"),
@@ -387,8 +390,8 @@ def test_what_is_passed_over_is_named(tmp_path: Path, capsys: pytest.CaptureFixt
         ("dev_fan (1).zip", "second copy"),
         ("dev_valve.zip", "folder"),
     ):
-        assert why in said.split(f"'{name}' (")[1].split(")")[0]
-    assert ".DS_Store" not in said
+        assert reason in log.split(f"'{name}' (")[1].split(")")[0]
+    assert ".DS_Store" not in log
 
 
 def test_a_zip_of_another_year_is_named_and_nothing_unpacked(tmp_path: Path):

@@ -1,4 +1,4 @@
-"""Layouts: real file names of each year, and what is said where they do not fit."""
+"""Layouts: real file names of each year, and the errors for names that do not fit."""
 
 import random
 import shutil
@@ -16,7 +16,7 @@ from asdjax.errors import InputError
 
 
 def touch(root: Path, *names: str) -> Path:
-    """Empty files: layouts look at names only."""
+    """Write empty files. Layouts depend on names only."""
     for name in names:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -24,8 +24,8 @@ def touch(root: Path, *names: str) -> Path:
     return root
 
 
-def only(root: Path, **how: str) -> Clip:
-    (clip,) = read_corpus([root], **how)
+def only(root: Path, **options: str) -> Clip:
+    (clip,) = read_corpus([root], **options)
     return clip
 
 
@@ -70,7 +70,7 @@ def test_names_of_every_year_may_end_as_other_formats_do(
         ("00", "test", "source", "anomaly"),
     ]
     assert [clip.path.name for clip in read] == [f"{Path(name).name}{ending}" for name in (train, test)]
-    # as the challenge's tables have them
+    # the names in the challenge's tables
     assert [clip.name for clip in read] == [f"{Path(name).name}.wav" for name in (train, test)]
 
 
@@ -82,6 +82,16 @@ def test_attributes_of_a_table_are_those_of_clips_in_any_format(tmp_path: Path):
         table.write_text(f"file_name,d1p,d1v\nfan/{names[0]}{ending},vel,9\n")
         (clip,) = read_corpus([root]).select(split="train")
         assert clip.attributes == (("vel", "9"),)
+
+
+@pytest.mark.parametrize(("on_disk", "listed"), [(".WAV", ".wav"), (".WAV", ".WAV"), (".wav", ".WAV")])
+def test_attributes_of_a_table_match_in_any_case_of_the_ending(tmp_path: Path, on_disk: str, listed: str):
+    name = "train/section_00_source_train_normal_0000_noAttribute"
+    root = touch(tmp_path, f"fan/{name}{on_disk}")
+    (root / "fan" / "attributes_00.csv").write_text(f"file_name,d1p,d1v\nfan/{name}{listed},vel,9\n")
+    clip = only(root)
+    assert clip.attributes == (("vel", "9"),)
+    assert (clip.name, clip.path.suffix) == (f"{Path(name).name}.wav", on_disk)
 
 
 def test_one_name_in_two_formats_is_one_clip_too_many(tmp_path: Path):
@@ -221,7 +231,7 @@ YEARS = {
 
 @pytest.mark.parametrize("year", YEARS)
 def test_the_folders_of_every_year_below_parents_of_any_name(tmp_path: Path, year: int):
-    """Development and evaluation data merged; what is no clip is none."""
+    """Development and evaluation data are merged, and other files give no clips."""
     layout, clips, others = YEARS[year]
     parent = tmp_path / "section_07" / "[alt] Prüfstand 1_test"
     touch(parent, *clips, *(name for name in others if name.endswith(".wav")))
@@ -414,7 +424,7 @@ def test_2020_may_number_training_and_test_clips_alike(tmp_path: Path):
 def test_roots_of_two_layouts_are_refused(tmp_path: Path):
     one = touch(tmp_path / "a", "fan/train/normal_id_00_00000000.wav")
     other = touch(tmp_path / "b", "fan/source_test/section_00_source_test_0000.wav")
-    with pytest.raises(InputError, match="expected one layout, came dcase2020"):
+    with pytest.raises(InputError, match="expected one layout, got dcase2020"):
         read_corpus([one, other])
 
 
@@ -423,17 +433,17 @@ def test_roots_that_hold_no_machine_types_say_what_to_do(tmp_path: Path):
     root = touch(tmp_path / "dev_data", clip)
     (tmp_path / "empty").mkdir()
     (tmp_path / "hollow" / "fan" / "train").mkdir(parents=True)
-    for given, said in [
+    for given, message in [
         (tmp_path / "missing", "nothing there"),
-        (root / clip, "came a file"),
+        (root / clip, "got a file"),
         (tmp_path / "empty", "expected folders of machine types"),
-        (tmp_path / "hollow", "expected recordings, came none"),
+        (tmp_path / "hollow", "expected recordings, got none"),
         (tmp_path, f"did you mean {root}"),
-        (root / "fan", f"give the folder around it: {root}"),
+        (root / "fan", f"got the folder of one; give its parent {root}"),
     ]:
         with pytest.raises(InputError) as refused:
             read_corpus([given])
-        assert said in str(refused.value)
+        assert message in str(refused.value)
         assert str(refused.value).startswith(str(given))
     with pytest.raises(InputError, match=r"data\.root"):
         read_corpus([])
@@ -465,32 +475,46 @@ def test_a_manifest_says_everything_itself(tmp_path: Path):
     assert read_corpus([tmp_path], machines=["lathe"]).machines == ("lathe",)
 
 
+def test_a_tilde_in_a_manifest_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    home = touch(tmp_path / "home", "recordings/a.wav")
+    root = touch(tmp_path / "data", "~/b.wav", "~c.wav")
+    monkeypatch.setenv("HOME", str(home))
+    names = ["~/recordings/a.wav", "~/b.wav", "~c.wav", "~no-such-user/d.wav"]
+    rows = "".join(f"{name},press,left,,train\n" for name in names)
+    (root / "manifest.csv").write_text(f"path,machine,section,domain,split\n{rows}")
+    found = scan([root])
+    assert {clip.path for clip in found.clips} == {home / "recordings/a.wav", root / "~/b.wav", root / "~c.wav"}
+    ((where, reason),) = found.unparsed
+    assert where.endswith("manifest.csv line 5")
+    assert "expected a home folder for ~" in reason
+
+
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "message"),
     [
-        ("x.wav,press,left,sauce,train,,", "domain 'sauce'"),
-        ("x.wav,press,left,,dev,,", "split 'dev'"),
-        ("x.wav,press,left,,test,broken,", "label 'broken'"),
-        ("x.wav,press,left,,train,anomaly,", "training clip labelled anomaly"),
-        ("x.wav,../press,left,,train,,", "machine '../press'"),
-        ("x.wav,press,,,train,,", "section ''"),
+        ("x.wav,press,left,sauce,train,,", "domain: expected empty or source or target, got 'sauce'"),
+        ("x.wav,press,left,,dev,,", "split: expected train or test, got 'dev'"),
+        ("x.wav,press,left,,test,broken,", "label: expected empty or normal or anomaly, got 'broken'"),
+        ("x.wav,press,left,,train,anomaly,", "expected normal training clips only, got one labelled anomaly"),
+        ("x.wav,../press,left,,train,,", "control characters, got '../press'"),
+        ("x.wav,press,,,train,,", "section: expected a name"),
         (f"x.wav,{'p' * 101},left,,train,,", "expected a name of at most 100 bytes"),
-        (",press,left,,train,,", "empty path"),
-        ("x.wav,press,left,,train,,loud", "attributes 'loud'"),
-        ("x.wav,press", "2 cells"),
+        (",press,left,,train,,", "expected a path, got an empty cell"),
+        ("x.wav,press,left,,train,,loud", "attributes: expected name=value;name=value, got 'loud'"),
+        ("x.wav,press", "expected 7 cells, got 2"),
     ],
 )
-def test_a_bad_manifest_row_is_named_by_its_line(tmp_path: Path, row: str, said: str):
+def test_a_bad_manifest_row_is_named_by_its_line(tmp_path: Path, row: str, message: str):
     (tmp_path / "manifest.csv").write_text(f"{MANIFEST}{row}\n")
     with pytest.raises(InputError, match=r"manifest\.csv line 7: ") as refused:
         read_corpus([tmp_path])
-    assert said in str(refused.value)
+    assert message in str(refused.value)
     assert len(scan([tmp_path]).clips) == 5
 
 
 def test_manifest_tables_and_roots_that_are_none_are_refused(tmp_path: Path):
     table = tmp_path / "manifest.csv"
-    for content, said in [
+    for content, message in [
         (b"", "got an empty file; write them"),
         (b"path machine section split\n", "; separate its cells by commas"),
         (b"path;machine\n", "got none of section, split; correct its first line"),
@@ -502,7 +526,7 @@ def test_manifest_tables_and_roots_that_are_none_are_refused(tmp_path: Path):
         table.write_bytes(content)
         with pytest.raises(InputError) as refused:
             read_corpus([tmp_path])
-        assert said in str(refused.value)
+        assert message in str(refused.value)
     table.write_text(MANIFEST)
     other = touch(tmp_path / "dev", "fan/train/section_00_source_train_normal_0000_x.wav")
     with pytest.raises(InputError, match=r"expected a file manifest\.csv in it"):

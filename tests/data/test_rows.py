@@ -1,4 +1,4 @@
-"""CSV as spreadsheets and people save it."""
+"""CSV files in the forms that spreadsheets and people save."""
 
 import csv
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from asdjax.data.layouts import read_corpus, scan
-from asdjax.data.rows import csv_rows
+from asdjax.data.rows import read_csv
 from asdjax.evaluation.submission import read
 
 PLAIN = (
@@ -36,28 +36,28 @@ SAVED = {
 }
 
 
-@pytest.mark.parametrize("how", SAVED)
-def test_a_manifest_reads_the_same_however_it_was_saved(tmp_path: Path, how: str):
+@pytest.mark.parametrize("form", SAVED)
+def test_a_manifest_reads_the_same_however_it_was_saved(tmp_path: Path, form: str):
     (tmp_path / "manifest.csv").write_text(PLAIN)
     plain = read_corpus([tmp_path])
-    (tmp_path / "manifest.csv").write_bytes(SAVED[how])
+    (tmp_path / "manifest.csv").write_bytes(SAVED[form])
     assert read_corpus([tmp_path]) == plain
 
 
 @pytest.mark.parametrize(
     ("row", "why"),
     [
-        ("c.wav,pump,3,,train,,,loud", "8 cells, expected 7"),
-        ("c.wav,pump,3", "3 cells, expected 7"),
-        ("c.wav,pump,3,train,train", "domain 'train'"),
-        ("c.wav,pump,3,,train,normal,a=1,b=2", "8 cells, expected 7"),
+        ("c.wav,pump,3,,train,,,loud", "expected 7 cells, got 8"),
+        ("c.wav,pump,3", "expected 7 cells, got 3"),
+        ("c.wav,pump,3,train,train", "domain: expected empty or source or target, got 'train'"),
+        ("c.wav,pump,3,,train,normal,a=1,b=2", "expected 7 cells, got 8"),
     ],
 )
 def test_a_row_that_could_mean_several_things_is_named(tmp_path: Path, row: str, why: str):
     (tmp_path / "manifest.csv").write_text(PLAIN + row)
-    ((where, said),) = scan([tmp_path]).unparsed
+    ((where, reason),) = scan([tmp_path]).unparsed
     assert where.endswith("manifest.csv line 4")
-    assert why in said
+    assert why in reason
 
 
 @pytest.mark.parametrize("saved", ["n1.wav;0.5\nn2.wav;1\n", "n1.wav\t0.5\nn2.wav\t1\n", "n1.wav,0.5,\nn2.wav,1,,\n"])
@@ -75,4 +75,4 @@ def test_score_files_and_truth_of_a_spreadsheet_are_read(tmp_path: Path, saved: 
 def test_a_decimal_comma_is_not_taken_for_a_cell(tmp_path: Path):
     for name in ("a.wav", "a.flac"):
         (tmp_path / "a.csv").write_text(f"{name};0,5\n")
-        assert list(csv_rows(tmp_path / "a.csv")) == [(1, [name, "0,5"])]
+        assert list(read_csv(tmp_path / "a.csv")) == [(1, [name, "0,5"])]

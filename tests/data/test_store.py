@@ -1,4 +1,4 @@
-"""WaveStore: what goes in comes out, a second opening decodes nothing, and a failure leaves all as it was."""
+"""Wave store: samples are exact, a second opening decodes nothing, and a failure changes nothing on disk."""
 
 import errno
 import json
@@ -18,6 +18,7 @@ import pytest
 import soundfile
 
 from asdjax.data import store as store_module
+from asdjax.data import store_index
 from asdjax.data.audio import Decoding, OnMismatch, decode
 from asdjax.data.clips import Clip
 from asdjax.data.layouts import read_corpus
@@ -34,7 +35,7 @@ def clip(path: Path) -> Clip:
 
 
 def record(folder: Path, lengths: Sequence[int]) -> list[Clip]:
-    """Clips of noise, `lengths` in samples."""
+    """Write clips of noise with the given lengths in samples."""
     folder.mkdir(parents=True, exist_ok=True)
     clips = []
     for number, samples in enumerate(lengths):
@@ -63,12 +64,12 @@ def assert_holds(store: WaveStore, clips: Sequence[Clip]) -> None:
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Base names of the files decoded from here on."""
+    """Return a list that collects the base names of files as they are decoded."""
     names = []
 
-    def spy(path: Path, how: Decoding):
+    def spy(path: Path, decoding: Decoding):
         names.append(Path(path).name)
-        return decode(path, how)
+        return decode(path, decoding)
 
     monkeypatch.setattr(store_module, "decode", spy)
     return names
@@ -104,7 +105,7 @@ def test_a_second_opening_decodes_nothing_and_writes_nothing(tmp_path: Path, dec
 
 @pytest.fixture
 def read_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No folder can be written from here on, nor locked as if it could; permissions do not bind root."""
+    """Make every folder read-only, and fail if one is locked. Permissions would not stop root."""
     access = os.access
     monkeypatch.setattr("os.access", lambda path, mode: not mode & os.W_OK and access(path, mode))
     monkeypatch.setattr(store_module, "locked_folder", lambda *_, **__: pytest.fail("locked"))
@@ -118,12 +119,12 @@ def test_a_store_that_may_only_be_read_serves_what_it_holds(
     before = contents(tmp_path)
     decoded.clear()
     request.getfixturevalue("read_only")
-    how = Decoding(RATE_HZ, "error")
-    require_usable(tmp_path / "store", "fan", clips[:2], how)
+    decoding = Decoding(RATE_HZ, "error")
+    require_usable(tmp_path / "store", "fan", clips[:2], decoding)
     assert_holds(opened(tmp_path / "store", clips[:2]), clips[:2])
-    assert set(read_digests(tmp_path / "store", "fan", clips[:2], how)) == {one.path for one in clips[:2]}
+    assert set(read_digests(tmp_path / "store", "fan", clips[:2], decoding)) == {one.path for one in clips[:2]}
     assert decoded == []
-    with pytest.raises(InputError, match=r"fan: expected the sound of .*/2\.wav as it is now.*may only be read; allow"):
+    with pytest.raises(InputError, match=r"fan: expected the samples of .*/2\.wav in its .*read-only store.*; make"):
         opened(tmp_path / "store", clips)
     assert contents(tmp_path) == before
 
@@ -153,9 +154,9 @@ def test_the_bytes_follow_from_the_clips_and_not_from_threads_or_history(
     opened(tmp_path / "grown", clips[::3])
     opened(tmp_path / "grown", clips)
 
-    def late_first(path: Path, how: Decoding):
+    def late_first(path: Path, decoding: Decoding):
         time.sleep(0.02 if path.name in ("0.wav", "7.wav") else 0)
-        return decode(path, how)
+        return decode(path, decoding)
 
     monkeypatch.setattr(store_module, "decode", late_first)
     opened(tmp_path / "uneven", clips)
@@ -171,7 +172,9 @@ def test_a_flipped_bit_is_noticed_when_it_is_looked_for(tmp_path: Path):
     samples.write_bytes(content)
     store = opened(tmp_path / "store", clips)
     store.verify(0)
-    with pytest.raises(InputError, match=r"damaged, what it holds of .*1\.wav.*; remove .*fan to have it built anew"):
+    with pytest.raises(
+        InputError, match=r"expected the decoded samples of .*1\.wav, got damaged ones; remove .*fan to rebuild"
+    ):
         store.verify(1)
 
 
@@ -189,12 +192,12 @@ def test_samples_are_served_without_the_clips_and_without_a_change(tmp_path: Pat
     for one in clips:
         one.path.unlink()
     digests = {clips[1].path: store.digests[1], clips[0].path: store.digests[0]}
-    held = load_samples(tmp_path / "store", clips[0].machine, digests)
-    assert [held[clips[i].path].tolist() for i in (0, 1)] == [store.samples(i).tolist() for i in (0, 1)]
+    loaded = load_samples(tmp_path / "store", clips[0].machine, digests)
+    assert [loaded[clips[i].path].tolist() for i in (0, 1)] == [store.samples(i).tolist() for i in (0, 1)]
     assert contents(tmp_path / "store") == before
-    with pytest.raises(InputError, match=r"expected the sound of .*other\.wav, which it does not hold"):
+    with pytest.raises(InputError, match=r"expected the evaluated samples of .*other\.wav, got a store without it"):
         load_samples(tmp_path / "store", clips[0].machine, {tmp_path / "other.wav": ""})
-    with pytest.raises(InputError, match="which it does not hold"):
+    with pytest.raises(InputError, match="got a store without it"):
         load_samples(tmp_path / "nowhere", clips[0].machine, digests)
     assert not (tmp_path / "nowhere").exists()
 
@@ -204,15 +207,15 @@ def test_samples_that_were_changed_on_disk_are_not_served(tmp_path: Path):
     store = opened(tmp_path / "store", clips)
     (file,) = store.home.glob("samples-*.int16")
     file.write_bytes(b"\xff" + file.read_bytes()[1:])
-    with pytest.raises(InputError, match="is not what was decoded"):
+    with pytest.raises(InputError, match="got damaged ones"):
         load_samples(tmp_path / "store", clips[0].machine, {clips[0].path: store.digests[0]})
 
 
 def test_another_recording_than_was_asked_for_is_not_served(tmp_path: Path):
     clips = record(tmp_path / "clips", [100])
     opened(tmp_path / "store", clips)
-    with pytest.raises(InputError, match=r"\.wav: another recording than the one that was evaluated"):
-        load_samples(tmp_path / "store", clips[0].machine, {clips[0].path: "of another"})
+    with pytest.raises(InputError, match=r"\.wav, got another recording under this path; run asdjax evaluate again"):
+        load_samples(tmp_path / "store", clips[0].machine, {clips[0].path: "another digest"})
 
 
 def test_digests_are_those_of_a_store_that_is_not_built_for_them(tmp_path: Path):
@@ -221,21 +224,23 @@ def test_digests_are_those_of_a_store_that_is_not_built_for_them(tmp_path: Path)
     def digests() -> dict[Path, str]:
         return read_digests(tmp_path / "store", "fan", clips, Decoding(RATE_HZ))
 
-    asked = digests()
+    before_build = digests()
     assert not (tmp_path / "store").exists()
     opened(tmp_path / "store", clips[:1])
     before = contents(tmp_path / "store")
-    assert digests() == asked
+    assert digests() == before_build
     assert contents(tmp_path / "store") == before
-    assert asked == dict(zip((one.path for one in clips), opened(tmp_path / "store", clips).digests, strict=True))
+    assert before_build == dict(
+        zip((one.path for one in clips), opened(tmp_path / "store", clips).digests, strict=True)
+    )
 
 
 def test_samples_are_found_wherever_the_clips_lie_now(tmp_path: Path):
     clips = record(tmp_path / "clips", [100, 200])
     store = opened(tmp_path / "store", clips)
     elsewhere = tmp_path / "elsewhere" / clips[1].path.name
-    held = load_samples(tmp_path / "store", "fan", {elsewhere: store.digests[1]})
-    assert held[elsewhere].tolist() == store.samples(1).tolist()
+    loaded = load_samples(tmp_path / "store", "fan", {elsewhere: store.digests[1]})
+    assert loaded[elsewhere].tolist() == store.samples(1).tolist()
 
 
 def test_conversion_is_what_decode_does(tmp_path: Path, shared_data: Path):
@@ -278,13 +283,13 @@ def test_other_settings_are_refused_and_named(tmp_path: Path):
     clips = record(tmp_path / "wav", [50])
     opened(tmp_path / "store", clips)
     before = contents(tmp_path / "store")
-    for how, said in [
-        ({"on_mismatch": "convert"}, "on_mismatch convert, came a store built with error"),
-        ({"rate_hz": 8000}, "sample_rate_hz 8000, came a store built with 16000"),
+    for changes, expected in [
+        ({"on_mismatch": "convert"}, "on_mismatch convert, got a store built with error"),
+        ({"rate_hz": 8000}, "sample_rate_hz 8000, got a store built with 16000"),
     ]:
         with pytest.raises(InputError) as refused:
-            opened(tmp_path / "store", clips, **how)
-        assert said in str(refused.value)
+            opened(tmp_path / "store", clips, **changes)
+        assert expected in str(refused.value)
         assert f"remove {tmp_path / 'store' / 'fan'}" in str(refused.value)
     assert contents(tmp_path / "store") == before
 
@@ -335,9 +340,9 @@ def test_a_store_of_another_version_is_refused_and_said_to_be(tmp_path: Path):
     clips = record(tmp_path / "wav", [50])
     index = opened(tmp_path / "store", clips).home / "index.json"
     index.write_text(
-        json.dumps(add_checksum({**verify_checksum(index.read_text()), "version": store_module.VERSION + 1}))
+        json.dumps(add_checksum({**verify_checksum(index.read_text()), "version": store_index.VERSION + 1}))
     )
-    with pytest.raises(InputError, match=r"index\.json: expected version 3, came a store built with 4; remove"):
+    with pytest.raises(InputError, match=r"index\.json: expected version 4, got a store built with 5; remove"):
         opened(tmp_path / "store", clips)
 
 
@@ -371,7 +376,7 @@ def test_what_a_killed_build_left_is_ignored_and_goes(tmp_path: Path):
     home.mkdir(parents=True)
     (home / "samples.partial").write_bytes(b"half a clip")
     (home / "index.json.partial").write_bytes(b"{")
-    (home / "samples-0123456789abcdef.int16").write_bytes(b"never named by an index")
+    (home / "samples-0123456789abcdef.int16").write_bytes(b"in no index")
     opened(tmp_path / "killed", clips)
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
 
@@ -411,9 +416,9 @@ from asdjax.data.clips import Clip
 
 decode = store.decode
 
-def slowly(path, how):
+def slowly(path, decoding):
     time.sleep(0.004)
-    return decode(path, how)
+    return decode(path, decoding)
 
 store.decode = slowly
 folder, *paths = sys.argv[1:]
@@ -429,14 +434,14 @@ def whole(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.slow
 def test_a_build_killed_twenty_times_at_random_moments_ends_with_the_same_bytes(tmp_path: Path):
-    """Half of the kills fall into a first build, half into one that adds clips to a store that stands."""
+    """Kill ten first builds, and ten builds that add clips to an existing store."""
     clips = record(tmp_path / "wav", [300 + i for i in range(200)])
     opened(tmp_path / "undisturbed", clips)
     rng, killed = random.Random(0), 0
-    for of_round in (clips[::2], clips):
-        while killed < (10 if of_round is not clips else 20):
-            before = whole(tmp_path / "store") if of_round is clips else {}
-            words = [sys.executable, "-c", BUILD, str(tmp_path / "store"), *(str(one.path) for one in of_round)]
+    for round_clips in (clips[::2], clips):
+        while killed < (10 if round_clips is not clips else 20):
+            before = whole(tmp_path / "store") if round_clips is clips else {}
+            words = [sys.executable, "-c", BUILD, str(tmp_path / "store"), *(str(one.path) for one in round_clips)]
             with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, stderr=subprocess.DEVNULL) as process:
                 assert process.stdout is not None
                 process.stdout.readline()
@@ -445,7 +450,7 @@ def test_a_build_killed_twenty_times_at_random_moments_ends_with_the_same_bytes(
             assert process.returncode == -signal.SIGKILL, "it had ended before it could be killed"
             killed += 1
             assert whole(tmp_path / "store").items() >= before.items()
-        opened(tmp_path / "store", of_round)
+        opened(tmp_path / "store", round_clips)
     assert contents(tmp_path / "store") == contents(tmp_path / "undisturbed")
 
 
@@ -458,9 +463,6 @@ def test_what_is_odd_about_files_is_said_once_a_kind_when_they_are_decoded(
         soundfile.write(clip_.path, samples, RATE_HZ, format="FLAC", subtype="PCM_16")
     opened(tmp_path / "store", clips)
     (line,) = (line for line in capsys.readouterr().err.splitlines() if "warning" in line)
-    assert (
-        line == f"fan: warning: {clips[0].path} (and 1 more): named .wav, but FLAC by its content, as which it is "
-        "read; rename it"
-    )
+    assert line == f"fan: warning: {clips[0].path} (and 1 more): named .wav, but its content is FLAC; rename it"
     opened(tmp_path / "store", clips)
     assert "warning" not in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What is trained together, and told apart."""
+"""Tasks: the machine types and classes of each fleet, and the held-out clips."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -71,17 +71,17 @@ def test_a_section_of_target_clips_only_is_a_class_and_no_part_of_an_epoch() -> 
 
 
 @pytest.mark.parametrize(
-    ("clips", "classes", "found"),
+    ("clips", "classes", "got"),
     [
-        ([clip("fan", "00"), clip("fan", "00")], "auto", "found 1"),
-        ([clip("fan", "00"), clip("fan", "01", "target")], "auto", r"found 1 \(fan 00\)"),
-        ([clip("fan", "00", "target"), clip("fan", "01", "target")], "auto", r"found 0 \(none\)"),
-        ([*TWO_MACHINES, clip("valve", "00")], "section", r"task valve .*found 1 \(valve 00\)"),
+        ([clip("fan", "00"), clip("fan", "00")], "auto", "got 1"),
+        ([clip("fan", "00"), clip("fan", "01", "target")], "auto", r"got 1 \(fan 00\)"),
+        ([clip("fan", "00", "target"), clip("fan", "01", "target")], "auto", r"got 0 \(none\)"),
+        ([*TWO_MACHINES, clip("valve", "00")], "section", r"task valve .*got 1 \(valve 00\)"),
     ],
-    ids=["one section", "one with source clips", "none with source clips", "told to use sections"],
+    ids=["one section", "one with source clips", "none with source clips", "classes by section"],
 )
-def test_fewer_than_two_classes_are_refused_with_what_to_do(clips: list[Clip], classes: str, found: str) -> None:
-    with pytest.raises(InputError, match=rf"{found}.*add a second section or machine type.*attributes"):
+def test_fewer_than_two_classes_are_refused_with_what_to_do(clips: list[Clip], classes: str, got: str) -> None:
+    with pytest.raises(InputError, match=rf"{got}.*add a second section or machine type.*attributes"):
         make_tasks(corpus(*clips), classes)
 
 
@@ -91,12 +91,12 @@ def test_an_anomaly_among_the_training_clips_is_refused_by_its_path() -> None:
 
 
 def test_no_training_clips_are_refused() -> None:
-    with pytest.raises(InputError, match="expected training clips, found none"):
+    with pytest.raises(InputError, match="expected training clips, got none"):
         make_tasks(corpus(clip("fan", "00", split="test")), "auto")
 
 
 def recorded(numbers: dict[tuple[str, str], int], folder: str = "a") -> Task:
-    """A task of so many clips by section and domain, each with a name of its own."""
+    """Make a task with the given number of clips per section and domain."""
     clips = [
         Clip(Path(folder, f"{section}_{domain}_{i:02}.wav"), "fan", section, "train", domain, "normal", ())
         for (section, domain), number in numbers.items()
@@ -111,12 +111,12 @@ NUMBERS = {("00", "source"): 10, ("00", "target"): 3, ("01", "source"): 19, ("01
 
 def test_a_share_of_each_class_and_domain_is_held_out_and_never_trained_on() -> None:
     task = recorded(NUMBERS)
-    trained, held = hold_out(task, 0.2)
-    assert {*trained.clips, *held.clips} == {*task.clips}
-    assert len(trained.clips) + len(held.clips) == len(task.clips)
-    counts = {key: sum((clip.section, clip.domain) == key for clip in held.clips) for key in NUMBERS}
+    trained, held_out = hold_out(task, 0.2)
+    assert {*trained.clips, *held_out.clips} == {*task.clips}
+    assert len(trained.clips) + len(held_out.clips) == len(task.clips)
+    counts = {key: sum((clip.section, clip.domain) == key for clip in held_out.clips) for key in NUMBERS}
     assert counts == {("00", "source"): 2, ("00", "target"): 0, ("01", "source"): 3, ("01", "target"): 1}
-    for part in (trained, held):
+    for part in (trained, held_out):
         assert part.classes == task.classes
         assert [part.classes[k][1] for k in part.class_of_clip] == [clip.section for clip in part.clips]
 
@@ -132,17 +132,19 @@ def test_which_clips_are_held_out_depends_on_their_names_alone() -> None:
 
 
 def test_a_share_is_rounded_down_as_written_in_decimals() -> None:
-    _, held = hold_out(recorded({("00", "source"): 100, ("01", "source"): 50}), 0.29)
-    assert [sum(clip.section == section for clip in held.clips) for section in ("00", "01")] == [29, 14]
+    _, held_out = hold_out(recorded({("00", "source"): 100, ("01", "source"): 50}), 0.29)
+    assert [sum(clip.section == section for clip in held_out.clips) for section in ("00", "01")] == [29, 14]
 
 
 def test_nothing_held_out_is_the_task_itself() -> None:
     task = recorded(NUMBERS)
-    trained, held = hold_out(task, 0.0)
+    trained, held_out = hold_out(task, 0.0)
     assert trained == task
-    assert held.clips == ()
+    assert held_out.clips == ()
 
 
 def test_a_share_of_less_than_a_clip_is_refused() -> None:
-    with pytest.raises(InputError, match=r"fraction: 0.05 is not one clip of any section of task fan.* has 19;"):
+    with pytest.raises(
+        InputError, match=r"fraction: expected one clip or more .* of task fan, got 0.05 of 19, the largest;"
+    ):
         hold_out(recorded(NUMBERS), 0.05)

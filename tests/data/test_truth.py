@@ -1,4 +1,4 @@
-"""The organisers' truth, joined by name to the clips of evaluation sets."""
+"""Truth of the organisers, joined by name to the clips of evaluation sets."""
 
 import csv
 from pathlib import Path
@@ -33,14 +33,24 @@ def test_the_truth_of_2021_joins_unlabelled_clips_by_name(shared_data: Path, tmp
     labels = {
         domain: dict(rows(truth / f"ground_truth_fan_section_03_{domain}_test.csv")) for domain in ("source", "target")
     }
-    names = [f"fan/{domain}_test/{name}" for domain, of_domain in labels.items() for name in of_domain]
+    names = [f"fan/{domain}_test/{name}" for domain, names_to_labels in labels.items() for name in names_to_labels]
     touch(tmp_path, *names, "fan/source_test/section_00_source_test_normal_0000.wav")
     clips = blind_clips([tmp_path], truth=truth)
     assert len(clips) == 400
-    for domain, of_domain in labels.items():
-        for name, label in of_domain.items():
+    for domain, names_to_labels in labels.items():
+        for name, label in names_to_labels.items():
             assert (clips[name].label, clips[name].domain) == (LABELS[label], domain)
     assert all(clip.label is None for clip in blind_clips([tmp_path]).values())
+
+
+@pytest.mark.parametrize(("on_disk", "listed"), [(".WAV", ".wav"), (".WAV", ".WAV"), (".wav", ".WAV")])
+def test_the_truth_joins_names_in_any_case_of_the_ending(tmp_path: Path, on_disk: str, listed: str):
+    touch(tmp_path / "data", f"fan/source_test/section_03_source_test_0000{on_disk}")
+    (tmp_path / "truth").mkdir()
+    file = tmp_path / "truth" / "ground_truth_fan_section_03_source_test.csv"
+    file.write_text(f"section_03_source_test_0000{listed},1\n")
+    (clip,) = read_corpus([tmp_path / "data"], truth=tmp_path / "truth")
+    assert (clip.label, clip.name) == ("anomaly", "section_03_source_test_0000.wav")
 
 
 def test_the_truth_of_2023_tells_label_domain_and_attributes(shared_data: Path, tmp_path: Path):
@@ -80,7 +90,7 @@ TRUTH = "ground_truth_fan_section_03_source_test.csv"
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "told"),
+    ("file", "content", "message"),
     [
         (TRUTH, "section_03_source_test_0001.wav,1\n", f"{TRUTH}: expected a row for section_03_source_test_0000.wav"),
         (TRUTH, "section_03_source_test_0000.wav,2\n", "row 1: expected name,label with 0 or 1, got"),
@@ -94,17 +104,21 @@ TRUTH = "ground_truth_fan_section_03_source_test.csv"
             "fan\nsection_03_source_test_0000.wav,section_03_source_test_normal_0000.wav,1\n",
             "one label",
         ),
-        ("ground_truth_pump_section_03_source_test.csv", "a.wav,1\n", "knows none of the 1 unlabelled clips"),
+        (
+            "ground_truth_pump_section_03_source_test.csv",
+            "a.wav,1\n",
+            "expected labels of the 1 unlabelled clips, got none",
+        ),
         ("eval_data_list.csv", "section_03_source_test_0000.wav,section_03_source_test_normal_0000.wav\n", "before it"),
     ],
 )
-def test_a_truth_that_does_not_fit_is_refused_by_file_and_row(tmp_path: Path, file: str, content: str, told: str):
+def test_a_truth_that_does_not_fit_is_refused_by_file_and_row(tmp_path: Path, file: str, content: str, message: str):
     touch(tmp_path / "data", EVAL)
     (tmp_path / "truth").mkdir()
     (tmp_path / "truth" / file).write_text(content)
     with pytest.raises(InputError) as refusal:
         read_corpus([tmp_path / "data"], truth=tmp_path / "truth")
-    assert told in str(refusal.value)
+    assert message in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
 
@@ -117,13 +131,13 @@ def test_tables_that_contradict_each_other_are_refused(tmp_path: Path):
     ):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / file).write_text(row)
-    with pytest.raises(InputError, match="expected label anomaly, as its name or another table says, got"):
+    with pytest.raises(InputError, match="expected label anomaly, as in its name or another table, got"):
         read_corpus([tmp_path / "data"], truth=tmp_path)
 
 
 def test_a_manifest_has_its_labels_itself(tmp_path: Path):
     (tmp_path / "manifest.csv").write_text("path,machine,section,split\na.wav,m,0,test\n")
-    with pytest.raises(InputError, match=r"config.data.truth: a manifest tells labels itself"):
+    with pytest.raises(InputError, match=r"config.data.truth: expected a challenge's layout, got a manifest"):
         read_corpus([tmp_path], truth=tmp_path)
 
 
@@ -156,26 +170,26 @@ def test_the_truth_of_2022_joins_labels_and_domains(
     truth = shared_data / "official" / "2022" / "eval_truth"
     for machine in ("valve", "ToyCar"):
         file = f"ground_truth_{machine}_section_04_test.csv"
-        labels, domains = (dict(rows(truth / f"ground_truth_{what}" / file)) for what in ("data", "domain"))
+        labels, domains = (dict(rows(truth / f"ground_truth_{fact}" / file)) for fact in ("data", "domain"))
         touch(tmp_path / machine, *(f"{machine}/test/{name}" for name in labels))
         clips = blind_clips([tmp_path / machine], truth=truth)
         assert {name: clip.label for name, clip in clips.items()} == {n: LABELS[label] for n, label in labels.items()}
         assert {clip.domain for clip in clips.values()} == {"source", "target"}
         assert all((clip.domain == "target") == (domains[name] == "1") for name, clip in clips.items())
         assert all(bool(clip.attributes) == (machine == "valve") for clip in clips.values())
-    assert "warning: " in (said := capsys.readouterr().err)
-    assert "left out for ToyCar 03" in said
+    assert "warning: " in (log := capsys.readouterr().err)
+    assert "left out for ToyCar 03" in log
 
 
 def test_the_list_that_is_known_to_be_wrong_is_warned_of(
     shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    """Beside lists of other years, of which those that the layout cannot be are left alone."""
+    """The folder also has lists of years with another layout, which are not read."""
     touch(tmp_path, "ToyCar/test/section_03_0000.wav", "bandsaw/test/section_00_0005.wav")
     clips = blind_clips([tmp_path], truth=shared_data / "official" / "lists")
     assert {clip.label for clip in clips.values()} == {"anomaly"}
-    (said,) = (line for line in capsys.readouterr().err.splitlines() if "warning" in line)
-    assert "eval_data_list_2022.csv: known to be wrong for ToyCar and ToyTrain" in said
+    (warning,) = (line for line in capsys.readouterr().err.splitlines() if "warning" in line)
+    assert "eval_data_list_2022.csv: known to be wrong for ToyCar and ToyTrain" in warning
 
 
 def test_a_list_and_a_table_that_contradict_each_other_are_both_named(tmp_path: Path):

@@ -21,7 +21,8 @@ import soundfile
 from asdjax.data.audio import Decoding
 from asdjax.data.clips import Clip
 from asdjax.data.layouts import read_corpus
-from asdjax.data.store import INDEX, WaveStore, open_store
+from asdjax.data.store import WaveStore, open_store
+from asdjax.data.store_index import INDEX
 
 RATE_HZ = 16_000
 LISTED = 60_000

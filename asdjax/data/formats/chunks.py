@@ -1,4 +1,4 @@
-"""Chunks, of which RIFF, Wave64, AIFF and CAF consist: what follows the samples, and sizes that were left open."""
+"""Chunks, the parts of RIFF, Wave64, AIFF and CAF files: checks of the bytes after the samples."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from asdjax.data.formats.header import Caution, Source
 
 LEFT_OPEN = Caution(
-    "its header leaves open how long it is: read to the end of the file",
-    "nothing to do if it is all there",
+    "its header does not give its length: read to the end of the file",
+    "nothing to do if it is complete",
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A chunk: where its content begins, how long it says that is, and where the next chunk is, in bytes."""
+    """Chunk of a file: its name, the first byte and the claimed length of its content, and the next chunk's byte."""
 
     name: bytes
     at: int
@@ -21,12 +21,12 @@ class Chunk:
     next: int
 
 
-#: Yields the chunks from a byte on, as their own lengths place them.
+#: Function that yields the chunks from a byte on, each placed by the length of the one before it.
 Walk = Callable[[Source, int], Iterator[Chunk]]
 
 
-def only_chunks(source: Source, at: int, walk: Walk) -> bool:
-    """Return whether what follows are whole chunks up to the file's end, or to tags there."""
+def has_only_chunks(source: Source, at: int, walk: Walk) -> bool:
+    """Return whether the file has whole chunks from byte `at` up to its end or to the tags there."""
     end = at
     for chunk in walk(source, at):
         if not all(32 <= byte < 127 for byte in chunk.name) or chunk.at + chunk.length > source.size:
@@ -35,15 +35,15 @@ def only_chunks(source: Source, at: int, walk: Walk) -> bool:
     return end > at and source.untagged_end() <= end + 1
 
 
-def unread(source: Source, end: int, walk: Walk) -> list[Caution]:
-    """Return a caution where bytes behind the samples belong to no chunk: a size that was never brought up to date."""
-    behind = 0 if source.size == end else source.untagged_end() - end
-    if behind < 8 or any(only_chunks(source, at, walk) for at in (end, end + 1)):
+def find_unread(source: Source, end: int, walk: Walk) -> list[Caution]:
+    """Return a caution if the bytes from `end` on are no chunks, as after a size that a recorder did not update."""
+    count = 0 if source.size == end else source.untagged_end() - end
+    if count < 8 or any(has_only_chunks(source, at, walk) for at in (end, end + 1)):
         return []
-    return [left_out(behind)]
+    return [unread_caution(count)]
 
 
-def left_out(count: int) -> Caution:
-    """Return the caution for bytes that may be samples but that the header does not count."""
-    what = f"what follows its samples ({count} B) is no chunk and is left out"
-    return Caution(what, "look whether its header gives the right length")
+def unread_caution(count: int) -> Caution:
+    """Return the caution for bytes after the samples that may be samples, too, but are not in the header's length."""
+    what = f"the {count} B after its samples are no chunk and are left out"
+    return Caution(what, "check whether its header gives the right length")

@@ -1,4 +1,4 @@
-"""AudioHeader: the description of a recording, whichever container holds it, checked against the file's size."""
+"""Headers of recordings: one description for every container, checked against the file's size."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,20 +9,20 @@ from asdjax.errors import InputError
 
 Encoding = Literal["pcm16", "pcm24", "pcm32", "float32", "float64", "mp3", "vorbis", "opus"]
 
-#: Of a sample; the encodings that are missing here are lossy.
+#: Bytes per sample. Encodings that are missing here are lossy.
 BYTES: dict[Encoding, int] = {"pcm16": 2, "pcm24": 3, "pcm32": 4, "float32": 4, "float64": 8}
 
 TO_WAV = "make a WAV of it: ffmpeg -i FILE -c:a pcm_s16le NEW.wav"
 COPY = "copy or record it again"
-TRUE_LENGTH = "copy it again, or where this is all there is, write its true length: ffmpeg -i FILE NEW.wav"
+TRUE_LENGTH = "copy it again, or if the rest is lost, write its true length: ffmpeg -i FILE NEW.wav"
 
-#: Rates outside are damage, and resampling from them could need any amount of memory.
+#: Range of sample rates. Others are taken for damage, because resampling from them could need any amount of memory.
 PLAUSIBLE_RATES_HZ = (1_000, 768_000)
 
 
 @dataclass(frozen=True, slots=True)
 class Caution:
-    """Something about a recording that is read all the same, and what to do about it."""
+    """A defect of a recording that does not prevent reading it, and its remedy."""
 
     what: str
     remedy: str
@@ -33,10 +33,10 @@ class Caution:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AudioHeader:
-    """A recording's form and length.
+    """Form and length of a recording.
 
-    `samples` counts per channel; `data_start` is the byte at which the samples, or the compressed stream, begin. An
-    extensible WAV header is resolved to the encoding that it names.
+    `samples` counts per channel. `data_start` is the byte at which the samples or the compressed stream begin. The
+    encoding of an extensible WAV header is the one that it names.
     """
 
     format: str
@@ -50,13 +50,13 @@ class AudioHeader:
 
     @property
     def lossy(self) -> bool:
-        """Whether the file lacks a part of the sound that was recorded."""
+        """True if the encoding discards a part of the recorded sound."""
         return self.encoding not in BYTES
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """An open file, the byte at which its audio begins, behind tags, and its size in bytes."""
+    """Open file, with the byte at which its audio begins (after tags) and its size in bytes."""
 
     path: Path
     stream: BinaryIO
@@ -68,12 +68,12 @@ class Source:
         self.stream.seek(at)
         return self.stream.read(count)
 
-    def content(self) -> bytes:
-        """Return all bytes from `begin` up to tags at the end."""
+    def read_audio(self) -> bytes:
+        """Return all bytes from `begin` up to the tags at the end."""
         return self.read(self.begin, self.untagged_end() - self.begin)
 
     def untagged_end(self) -> int:
-        """Return the byte at which tags that players append (ID3v1, APE) begin, else the size."""
+        """Return the byte at which tags at the end (ID3v1, APE) begin, or the size if there are none."""
         end = self.size
         if self.read(max(end - 128, 0), 3) == b"TAG":
             end -= 128
@@ -83,14 +83,20 @@ class Source:
             end -= int.from_bytes(footer[12:16], "little") + (32 if has_header else 0)
         return end if end >= self.begin else self.size
 
-    def refusal(self, what: str, remedy: str) -> InputError:
-        """Return the error that names the file, what is wrong with it and what to do."""
+    def error(self, what: str, remedy: str) -> InputError:
+        """Return an error that names the file, the problem and the remedy."""
         return InputError(f"{self.path}: {what}; {remedy}")
+
+    def truncated_error(self, expected: int, got: int) -> InputError:
+        """Return the error for a file with fewer bytes of samples than its header promises."""
+        return self.error(
+            f"truncated: expected {expected} bytes of samples by its header, got a file with {got}", TRUE_LENGTH
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class Format:
-    """The form of samples that lie uncompressed in a file."""
+class SampleFormat:
+    """Form of uncompressed samples in a file."""
 
     name: str
     sample_rate_hz: int
@@ -99,24 +105,24 @@ class Format:
     big_endian: bool = False
 
     @property
-    def frame(self) -> int:
-        """Bytes of one sample of every channel."""
+    def frame_bytes(self) -> int:
+        """Number of bytes for one sample of every channel."""
         return self.channels * BYTES[self.encoding]
 
 
-def uncompressed(
-    source: Source, form: Format, start: int, length: int, cautions: Sequence[Caution] = ()
+def make_header(
+    source: Source, form: SampleFormat, start: int, length: int, cautions: Sequence[Caution] = ()
 ) -> AudioHeader:
-    """Return the header of `length` bytes of samples at byte `start`; a part of a frame at the end is left out.
+    """Return the header for `length` bytes of uncompressed samples from byte `start` on.
 
-    Raises InputError where there is no whole frame, or the format cannot be.
+    A partial frame at the end is left out. Raises InputError if there is no whole frame or the format is implausible.
     """
     require_plausible(source, form.channels, form.sample_rate_hz)
-    samples, rest = divmod(length, form.frame)
+    samples, rest = divmod(length, form.frame_bytes)
     if not samples:
-        raise source.refusal("holds a header and no samples", COPY)
+        raise source.error("holds a header and no samples", COPY)
     if rest:
-        cautions = [*cautions, Caution("ends with a part of a frame, which is left out", "nothing to do")]
+        cautions = [*cautions, Caution("ends with a partial frame, which is left out", "nothing to do")]
     return AudioHeader(
         format=form.name,
         sample_rate_hz=form.sample_rate_hz,
@@ -130,12 +136,9 @@ def uncompressed(
 
 
 def require_plausible(source: Source, channels: int, rate_hz: int) -> None:
-    """Raise InputError for a number of channels or a rate that only damage can explain."""
+    """Raise InputError for zero channels or a sample rate outside PLAUSIBLE_RATES_HZ."""
     low, high = PLAUSIBLE_RATES_HZ
     if channels == 0 or not low <= rate_hz <= high:
-        raise source.refusal(f"damaged header: {channels} channels at {rate_hz} Hz", COPY)
-
-
-def truncated(source: Source, expected: int, got: int) -> InputError:
-    """Return the error for a file with fewer bytes of samples than its header counts."""
-    return source.refusal(f"truncated: its header says {expected} bytes of samples, the file holds {got}", TRUE_LENGTH)
+        raise source.error(
+            f"damaged header: expected channels at {low} to {high} Hz, got {channels} at {rate_hz} Hz", COPY
+        )

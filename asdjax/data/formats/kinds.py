@@ -1,4 +1,4 @@
-"""The kind of a file by its first bytes: recordings that are read, and all others by name, with what to do."""
+"""Kinds of files by their first bytes: formats that are read, and others by name, with a remedy."""
 
 import os
 import re
@@ -8,28 +8,29 @@ from pathlib import Path
 from typing import Literal
 
 from asdjax.data.formats.header import COPY, TO_WAV
+from asdjax.data.formats.mpeg_frame import read_mpeg_frame
 from asdjax.errors import InputError
 
 Reader = Literal["WAV", "W64", "AIFF", "CAF", "FLAC", "OGG", "MP3"]
 
-#: Endings by which a file counts as a recording; formats that are refused are among them, to be refused by name.
+#: Endings of recordings. Formats that cannot be read are included, so that an error names them.
 ENDINGS = (
     *(".wav", ".wave", ".bwf", ".rf64", ".w64", ".flac", ".aif", ".aiff", ".aifc", ".caf", ".mp3", ".ogg", ".oga"),
     *(".opus", ".m4a", ".m4b", ".mp4", ".aac", ".3gp", ".amr", ".webm", ".mka", ".mkv", ".mov", ".avi", ".wma", ".ac3"),
     *(".mp2", ".au", ".snd", ".wv", ".ape", ".alac"),
 )
 
-#: Enough for the marks of every kind, and for two frames of MPEG audio.
+#: Bytes that suffice to recognize every kind, and for two frames of MPEG audio.
 HEAD_BYTES = 8192
-#: Blank bytes in front beyond these are not stepped over: a disk of zeros would take long.
-_MOST_BLANKS = 65_536
+#: Blank bytes in front that are skipped at most, because a file of zeros would take long.
+_MAX_BLANKS = 65_536
 
 W64_RIFF = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
 
 
 @dataclass(frozen=True, slots=True)
 class FileKind:
-    """What a file is, what to do where it is not read, and how it is read where it is."""
+    """Kind of a file: its name, the remedy if it cannot be read, and the reader if it can."""
 
     name: str
     remedy: str = TO_WAV
@@ -37,11 +38,11 @@ class FileKind:
 
 
 EMPTY = FileKind("an empty file", COPY)
-UNKNOWN = FileKind("no known kind of audio", "check the path")  # no byte of it is shown: a path may name a secret
+UNKNOWN = FileKind("no known kind of audio", "check the path")  # an error shows no content: the file may be secret
 _BLANK = FileKind("no known kind of audio: blank bytes only, as a power cut leaves them", COPY)
 _MPEG = FileKind("MPEG video or programme stream")
 _QUICKTIME = FileKind("QuickTime (MOV)")
-_UNPACK = "unpack it, and give what is in it"
+_UNPACK = "unpack it, and give its contents"
 _NO_SOUND = "give the recording itself"
 _ANNEX = FileKind("a git-annex pointer, not the file that it represents", "fetch it with git annex get FILE")
 _LFS = FileKind("a Git LFS pointer, not the file that it represents", "fetch it with git lfs pull")
@@ -89,14 +90,14 @@ _STARTS: dict[bytes, FileKind] = {
     b"\x04\x22\x4d\x18": FileKind("LZ4", _UNPACK),
     b"Rar!": FileKind("a RAR archive", _UNPACK),
     b"\x93NUMPY": FileKind("a NumPy array (.npy)", "write it as a WAV: soundfile.write(NEW, numpy.load(FILE), RATE)"),
-    b"\x89HDF": FileKind("HDF5 or NetCDF", "write what is in it as WAV files"),
-    b"MATLAB": FileKind("a MATLAB file", "write what is in it as WAV files: audiowrite"),
+    b"\x89HDF": FileKind("HDF5 or NetCDF", "write its contents as WAV files"),
+    b"MATLAB": FileKind("a MATLAB file", "write its contents as WAV files: audiowrite"),
     b"%PDF": FileKind("a PDF", _NO_SOUND),
     b"\x89PNG": FileKind("a PNG image", _NO_SOUND),
     b"\xff\xd8\xff": FileKind("a JPEG image", _NO_SOUND),
     b"bplist00": FileKind("a placeholder of iCloud or a property list", "download the file in Finder"),
     b"\x00\x05\x16\x07": FileKind("a Mac's companion file (AppleDouble)", "remove it, and give the file without ._"),
-    b"L\x00\x00\x00\x01\x14\x02\x00": FileKind("a Windows shortcut", "copy the file that it leads to"),
+    b"L\x00\x00\x00\x01\x14\x02\x00": FileKind("a Windows shortcut", "copy the file that it points to"),
     b"version https://git-lfs": _LFS,
     b"version https://hawser": _LFS,
     b"outs:": DVC,
@@ -120,10 +121,10 @@ _TEXT = (b"<", b"{", b"[{", b"outs:", b"md5:", b"version https:")
 
 
 def detect_kind(head: bytes) -> FileKind:
-    """Return the kind of a file, or of the part behind a tag, that begins with these bytes."""
+    """Return the kind of a file, or of the part after a tag, by its first bytes."""
     if not head:
         return EMPTY
-    for test in (_container, _iso_media, _mpeg_audio, _pointer):
+    for test in (_detect_container, _detect_iso_media, _detect_mpeg_audio, _detect_pointer):
         if kind := test(head):
             return kind
     begin = head.removeprefix(b"\xef\xbb\xbf").lstrip()
@@ -132,8 +133,8 @@ def detect_kind(head: bytes) -> FileKind:
     return next((kind for mark, kind in _STARTS.items() if head.startswith(mark)), UNKNOWN)
 
 
-def _container(head: bytes) -> FileKind | None:
-    """Recognise kinds by more than their first bytes."""
+def _detect_container(head: bytes) -> FileKind | None:
+    """Detect kinds by bytes that are not the first ones."""
     if len(head) < 12 and head[:4] in (b"RIFF", b"FORM"):
         return FileKind("a header that is cut off", COPY)
     if head[:4] in (b"RIFF", b"RF64", b"BW64") and head[8:12] == b"WAVE":
@@ -151,97 +152,57 @@ def _container(head: bytes) -> FileKind | None:
     return None
 
 
-def _iso_media(head: bytes) -> FileKind | None:
+def _detect_iso_media(head: bytes) -> FileKind | None:
     if head[4:8] == b"ftyp":
         return next((kind for brand, kind in _BRANDS.items() if head[8:].startswith(brand)), FileKind("MP4"))
     return _QUICKTIME if head[4:8] in (b"moov", b"mdat", b"wide") else None
 
 
-def _mpeg_audio(head: bytes) -> FileKind | None:
-    """Recognise MP3, MP2 and AAC by a frame and, where there are bytes for it, by the frame behind it."""
+def _detect_mpeg_audio(head: bytes) -> FileKind | None:
+    """Detect MP3, MP2 and AAC by a frame, and by the next frame if there are enough bytes."""
     if len(head) >= 7 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0:
         length = (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5
-        behind = head[length : length + 2]
-        return FileKind("AAC") if length > 7 and (len(behind) < 2 or behind[0] == 0xFF) else None
-    frame = mpeg_frame(head[:4])
+        following = head[length : length + 2]
+        return FileKind("AAC") if length > 7 and (len(following) < 2 or following[0] == 0xFF) else None
+    frame = read_mpeg_frame(head[:4])
     if frame is None:
         return None
-    behind = head[frame.length : frame.length + 4]
-    if len(behind) == 4 and mpeg_frame(behind) is None:
+    following = head[frame.length : frame.length + 4]
+    if len(following) == 4 and read_mpeg_frame(following) is None:
         return None
     return FileKind("MP3", reader="MP3") if frame.layer == 3 else FileKind(f"MP{frame.layer} (MPEG audio)")
 
 
-def _pointer(head: bytes) -> FileKind | None:
+def _detect_pointer(head: bytes) -> FileKind | None:
     return _ANNEX if _ANNEX_PATH.match(head) else None
 
 
-@dataclass(frozen=True, slots=True)
-class MpegFrame:
-    """The header of a frame of MPEG audio: lengths in bytes and in samples per channel."""
-
-    layer: int
-    sample_rate_hz: int
-    channels: int
-    length: int
-    samples: int
-    mpeg1: bool
-
-
-_RATES_HZ = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
-_KBIT: dict[tuple[bool, int], tuple[int, ...]] = {
-    (True, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
-    (True, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
-    (True, 3): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
-    (False, 1): (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
-    (False, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
-    (False, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
-}
-
-
-def mpeg_frame(head: bytes) -> MpegFrame | None:
-    """Read the four bytes before a frame (ISO 11172-3, 13818-3); None for others, and for a free bit rate."""
-    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
-        return None
-    version, layer = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3)
-    bit_rate, rate, padding = head[2] >> 4, head[2] >> 2 & 3, head[2] >> 1 & 1
-    if version == 1 or layer == 4 or bit_rate in (0, 15) or rate == 3:
-        return None
-    mpeg1 = version == 3
-    rate_hz, bits = _RATES_HZ[version][rate], 1000 * _KBIT[mpeg1, layer][bit_rate - 1]
-    samples = 384 if layer == 1 else 576 if layer == 3 and not mpeg1 else 1152
-    length = 4 * (12 * bits // rate_hz + padding) if layer == 1 else samples // 8 * bits // rate_hz + padding
-    return MpegFrame(layer, rate_hz, 1 if head[3] >> 6 == 3 else 2, length, samples, mpeg1)
-
-
-def absent(path: Path) -> InputError:
-    """Return the error for a path at which no file can be opened, with what is there in its place."""
+def absent_error(path: Path) -> InputError:
+    """Return the error for a path without a regular file. It names pointers and broken links."""
     if path.is_symlink() and not os.path.exists(path):
         target = str(path.readlink()).replace("\\", "/")
         links: list[tuple[str, FileKind]] = [("annex/objects/", _ANNEX), (".dvc/", DVC), ("dvc/cache", DVC)]
         kind = next((kind for mark, kind in links if mark in target), None)
         if kind:
-            return InputError(
-                f"{path}: expected a recording, got {kind.name} (a link that leads nowhere); {kind.remedy}"
-            )
+            return InputError(f"{path}: expected a recording, got {kind.name} (a broken link); {kind.remedy}")
         return InputError(
             f"{path}: expected a recording, there is no regular file (a broken link); "
-            "put back the file that it leads to, or remove the link"
+            "restore its target, or remove the link"
         )
-    if os.path.isfile(f"{path}.dvc"):  # which no name is too long for
+    if os.path.isfile(f"{path}.dvc"):  # unlike Path.is_file, False for a name that is too long
         return InputError(f"{path}: expected a recording, got {DVC.name}; {DVC.remedy}")
     return InputError(f"{path}: expected a recording, there is no regular file; check the path")
 
 
-def audio_begin(read: Callable[[int, int], bytes]) -> tuple[int, FileKind]:
-    """Return the byte at which a recording begins, and its kind; `read` takes an offset and a count.
+def find_audio(read: Callable[[int, int], bytes]) -> tuple[int, FileKind]:
+    """Return the byte at which a recording begins, and its kind. `read` takes an offset and a count.
 
-    Tags (ID3v2, APE), a byte order mark and blank bytes in front are stepped over; 0 where nothing known follows.
+    Tags (ID3v2, APE), a byte order mark and blank bytes in front are skipped. The byte is 0 if no known kind follows.
     """
     at = tags = blanks = 0
     first = kind = detect_kind(head := read(0, HEAD_BYTES))
-    while kind in (UNKNOWN, EMPTY) and blanks <= _MOST_BLANKS:
-        tag = _tag_bytes(head)
+    while kind in (UNKNOWN, EMPTY) and blanks <= _MAX_BLANKS:
+        tag = _tag_length(head)
         blank = 0 if tag else len(head) - len(head.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n\0"))
         if not tag + blank:
             break
@@ -254,8 +215,8 @@ def audio_begin(read: Callable[[int, int], bytes]) -> tuple[int, FileKind]:
     return 0, _BLANK if blanks and not head.strip(b" \t\r\n\0") else first
 
 
-def _tag_bytes(head: bytes) -> int:
-    """Return the length of an ID3v2 or APE tag at the start, 0 where there is none."""
+def _tag_length(head: bytes) -> int:
+    """Return the length of an ID3v2 or APE tag at the beginning, 0 if there is none."""
     if head[:3] == b"ID3":
         parts = head[6:10] + bytes(10)
         size = sum((parts[i] & 0x7F) << 7 * (3 - i) for i in range(4))

@@ -1,7 +1,6 @@
-"""WAV files: RIFF, its 64-bit kinds (RF64, BW64) and Wave64, with the sizes that recorders leave open.
+"""WAV files: RIFF, its 64-bit forms (RF64, BW64) and Wave64, also with sizes that a recorder did not fill in.
 
-The samples are found here and nowhere else. One parser means that no second one can disagree with it about a damaged
-file.
+This is the only parser of WAV files here, so that no two parsers can disagree about a damaged file.
 """
 
 import re
@@ -9,25 +8,24 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from asdjax.data.formats.chunks import LEFT_OPEN, Chunk, Walk, only_chunks, unread
+from asdjax.data.formats.chunks import LEFT_OPEN, Chunk, Walk, find_unread, has_only_chunks
 from asdjax.data.formats.header import (
     COPY,
     TRUE_LENGTH,
     AudioHeader,
     Caution,
     Encoding,
-    Format,
+    SampleFormat,
     Source,
+    make_header,
     require_plausible,
-    truncated,
-    uncompressed,
 )
 from asdjax.data.formats.kinds import W64_RIFF
 
 _PCM, _FLOAT, _EXTENSIBLE = 0x0001, 0x0003, 0xFFFE
 _SUBFORMAT_TAILS = (
     bytes.fromhex("000000001000800000aa00389b71"),
-    bytes.fromhex("00002107d3118644c8c1ca000000"),  # of ambisonic B format
+    bytes.fromhex("00002107d3118644c8c1ca000000"),  # ambisonic B format
 )
 _ENCODINGS: dict[tuple[int, int], Encoding] = {
     (_PCM, 2): "pcm16",
@@ -54,54 +52,56 @@ _OTHER_CODECS = {
     0xF1AC: "FLAC",
 }
 _WAVE64_TAIL = bytes.fromhex("f3acd3118cd100c04f8edb8a")
-#: From these on a size is no number but a mark that it was left open.
+#: A size of at least this value means that the recorder left the size open.
 _OPEN, _OPEN_64 = 0x7FFFF000, 0x7FFFFFFFFFFFF000
-_BESIDES = (b"LIST", b"fact", b"bext", b"JUNK", b"junk", b"PEAK", b"cue ", b"smpl", b"iXML", b"id3 ")
-_NAMES = (b"data", b"fmt ", *_BESIDES)
-_ANY_OF_BESIDES = re.compile(b"|".join(_BESIDES))
-_MOST_BEHIND = 65_536  # bytes of chunks behind samples whose length is left open
+_OTHER_CHUNKS = (b"LIST", b"fact", b"bext", b"JUNK", b"junk", b"PEAK", b"cue ", b"smpl", b"iXML", b"id3 ")
+_NAMES = (b"data", b"fmt ", *_OTHER_CHUNKS)
+_OTHER_NAME = re.compile(b"|".join(_OTHER_CHUNKS))
+_MAX_TRAILING = 65_536  # bytes of chunks after samples whose length is left open
 
 
 @dataclass(frozen=True, slots=True)
 class _Claims:
-    """Sizes by the header: the byte at which everything ends, and the first of the values that leave a size open.
+    """Sizes in a header.
 
-    `end` is None where the header leaves it open; `walk` steps from chunk to chunk.
+    `end` is the byte at which the file ends by its header, None if the header leaves it open. Sizes from `open_from`
+    on mean that a size was left open. `walk` yields the chunks.
     """
 
     end: int | None
-    open: int
+    open_from: int
     walk: Walk
 
 
 def read_riff(source: Source) -> AudioHeader:
-    """Read the header of RIFF, RF64 or BW64; takes PCM of 16, 24, 32 bits and float of 32, 64 bits."""
+    """Read the header of RIFF, RF64 or BW64 with PCM of 16, 24 or 32 bits or float of 32 or 64 bits."""
     name, size = struct.unpack("<4sI", source.read(source.begin, 8).ljust(8, b"\0"))
-    sizes_64 = _sizes_64(source) if name != b"RIFF" else None
+    sizes_64 = _read_sizes_64(source) if name != b"RIFF" else None
     total, limit = (sizes_64[0], _OPEN_64) if sizes_64 and size == 0xFFFFFFFF else (size, _OPEN)
-    claims = _claims(total, limit, source.begin + 8, _chunks)
-    fmt, data = _find(source, _chunks(source, source.begin + 12))
+    claims = _make_claims(total, limit, source.begin + 8, _walk_chunks)
+    fmt, data = _find_chunks(source, _walk_chunks(source, source.begin + 12))
     length = data.length
     if sizes_64 and length == 0xFFFFFFFF:
-        length, claims = sizes_64[1], replace(claims, open=_OPEN_64)
-    return _header(source, "WAV", fmt, data.at, length, claims)
+        length, claims = sizes_64[1], replace(claims, open_from=_OPEN_64)
+    return _make_wav_header(source, "WAV", fmt, data.at, length, claims)
 
 
 def read_wave64(source: Source) -> AudioHeader:
-    """Read the header of Wave64 (Sony's W64): RIFF with GUIDs for names and sizes of 64 bits."""
+    """Read the header of Wave64 (Sony's W64), which is RIFF with GUIDs as names and sizes of 64 bits."""
     if source.read(source.begin, 40)[24:] != b"wave" + _WAVE64_TAIL:
-        raise source.refusal("damaged: expected Wave64, its header is cut off or changed", COPY)
+        raise source.error("damaged: expected Wave64, its header is cut off or changed", COPY)
     (total,) = struct.unpack("<Q", source.read(source.begin + len(W64_RIFF), 8))
-    fmt, data = _find(source, _chunks_64(source, source.begin + 40))
-    return _header(source, "W64", fmt, data.at, data.length, _claims(total, _OPEN_64, source.begin, _chunks_64))
+    fmt, data = _find_chunks(source, _walk_chunks_64(source, source.begin + 40))
+    claims = _make_claims(total, _OPEN_64, source.begin, _walk_chunks_64)
+    return _make_wav_header(source, "W64", fmt, data.at, data.length, claims)
 
 
-def _claims(total: int, limit: int, base: int, walk: Walk) -> _Claims:
+def _make_claims(total: int, limit: int, base: int, walk: Walk) -> _Claims:
     return _Claims(base + total if 0 < total < limit else None, limit, walk)
 
 
-def _sizes_64(source: Source) -> tuple[int, int] | None:
-    """Return the sizes of everything and of the samples in a ds64 chunk."""
+def _read_sizes_64(source: Source) -> tuple[int, int] | None:
+    """Return the sizes of the file and of its samples from a ds64 chunk, None if there is no such chunk."""
     head = source.read(source.begin + 12, 24)
     if len(head) < 24 or head[:4] != b"ds64":
         return None
@@ -109,10 +109,10 @@ def _sizes_64(source: Source) -> tuple[int, int] | None:
     return total, data
 
 
-def _chunks(source: Source, at: int) -> Iterator[Chunk]:
+def _walk_chunks(source: Source, at: int) -> Iterator[Chunk]:
     while at + 8 <= source.size:
         name, length = struct.unpack("<4sI", source.read(at, 8))
-        if name == bytes(4):  # a disk's zeros, of which there may be gigabytes
+        if name == bytes(4):  # zeros of an unwritten disk, maybe gigabytes
             return
         end = at + 8 + length
         # some writers leave out the byte that pads an odd length
@@ -121,70 +121,70 @@ def _chunks(source: Source, at: int) -> Iterator[Chunk]:
         at = end + padded
 
 
-def _chunks_64(source: Source, at: int) -> Iterator[Chunk]:
+def _walk_chunks_64(source: Source, at: int) -> Iterator[Chunk]:
     while at + 24 <= source.size:
         name, length = struct.unpack("<16sQ", source.read(at, 24))
         end = at + max(length, 24)
         end += -(end - source.begin) % 8
         known = name[4:] == _WAVE64_TAIL
-        own = length if length == 2**64 - 1 else max(length - 24, 0)  # a size that is left open counts no header
-        yield Chunk(name[:4] if known else b"", at + 24, own, end)
+        content = length if length == 2**64 - 1 else max(length - 24, 0)  # an open size excludes the header
+        yield Chunk(name[:4] if known else b"", at + 24, content, end)
         at = end
 
 
-def _find(source: Source, chunks: Iterator[Chunk]) -> tuple[bytes, Chunk]:
-    """Return the content of the format's chunk, and the chunk of the samples."""
+def _find_chunks(source: Source, chunks: Iterator[Chunk]) -> tuple[bytes, Chunk]:
+    """Return the content of the fmt chunk and the data chunk. Raise InputError if one is missing."""
     fmt, data = b"", None
     for chunk in chunks:
         if chunk.name == b"fmt ":
             found = source.read(chunk.at, min(chunk.length, 40))
             if fmt and found[:16] != fmt[:16]:
-                raise source.refusal("damaged: it has two fmt chunks that differ", COPY)
+                raise source.error("damaged: expected one fmt chunk, got two fmt chunks that differ", COPY)
             fmt = fmt or found
         elif chunk.name == b"data":
             data = data or chunk
         if fmt and data:
             return fmt, data
     missing = "a data chunk" if fmt else "a fmt chunk"
-    raise source.refusal(f"truncated or damaged: it lacks {missing}", COPY)
+    raise source.error(f"truncated or damaged: it lacks {missing}", COPY)
 
 
-def _header(source: Source, name: str, fmt: bytes, start: int, claimed: int, claims: _Claims) -> AudioHeader:
-    form, cautions = _format(source, name, fmt, start)
-    length, caution = _length(source, start, claimed, claims)
-    return uncompressed(source, form, start, length, [*cautions, *caution])
+def _make_wav_header(source: Source, name: str, fmt: bytes, start: int, claimed: int, claims: _Claims) -> AudioHeader:
+    form, cautions = _parse_format(source, name, fmt, start)
+    length, length_cautions = _find_length(source, start, claimed, claims)
+    return make_header(source, form, start, length, [*cautions, *length_cautions])
 
 
-def _length(source: Source, start: int, claimed: int, claims: _Claims) -> tuple[int, list[Caution]]:
-    """Return the length of the samples in bytes, by what the header says and what the file holds."""
+def _find_length(source: Source, start: int, claimed: int, claims: _Claims) -> tuple[int, list[Caution]]:
+    """Return the length of the samples in bytes by the header's sizes and the file's size, with cautions."""
     available = source.size - start
     if 0 < claimed <= available:
-        return claimed, unread(source, start + claimed, claims.walk)
-    if claimed == 0 and (available == 0 or only_chunks(source, start, claims.walk)):
-        raise source.refusal("holds a header and no samples", COPY)
+        return claimed, find_unread(source, start + claimed, claims.walk)
+    if claimed == 0 and (available == 0 or has_only_chunks(source, start, claims.walk)):
+        raise source.error("holds a header and no samples", COPY)
     untagged = max(source.untagged_end(), start)
     cut_off = claims.end is not None and claims.end > source.size
     agrees = claims.end in (source.size, untagged)
-    if cut_off and claimed in range(1, claims.open):
-        raise truncated(source, claimed, available)
+    if cut_off and claimed in range(1, claims.open_from):
+        raise source.truncated_error(claimed, available)
     if cut_off:
-        what = f"truncated: its header counts {claims.end} bytes in all, the file holds {source.size}"
-        raise source.refusal(what, TRUE_LENGTH)
-    if claimed and claimed < claims.open and not agrees:
-        raise truncated(source, claimed, available)
-    return _end_of_samples(source, start, untagged, claims.walk) - start, [LEFT_OPEN]
+        what = f"truncated: expected {claims.end} bytes in all by its header, got a file of {source.size}"
+        raise source.error(what, TRUE_LENGTH)
+    if claimed and claimed < claims.open_from and not agrees:
+        raise source.truncated_error(claimed, available)
+    return _find_end(source, start, untagged, claims.walk) - start, [LEFT_OPEN]
 
 
-def _end_of_samples(source: Source, start: int, end: int, walk: Walk) -> int:
-    """Return the byte at which chunks begin that fill the file to its end, `end` where none do."""
-    begin = max(start, end - _MOST_BEHIND)
-    named = (begin + name.start() for name in _ANY_OF_BESIDES.finditer(source.read(begin, end - begin)))
-    return next((at for at in named if only_chunks(source, at, walk)), end)
+def _find_end(source: Source, start: int, end: int, walk: Walk) -> int:
+    """Return the byte at which trailing chunks begin, `end` if there are none."""
+    begin = max(start, end - _MAX_TRAILING)
+    candidates = (begin + name.start() for name in _OTHER_NAME.finditer(source.read(begin, end - begin)))
+    return next((at for at in candidates if has_only_chunks(source, at, walk)), end)
 
 
-def _format(source: Source, name: str, fmt: bytes, start: int) -> tuple[Format, list[Caution]]:
+def _parse_format(source: Source, name: str, fmt: bytes, start: int) -> tuple[SampleFormat, list[Caution]]:
     if len(fmt) < 16:
-        raise source.refusal(f"damaged: its fmt chunk has {len(fmt)} of 16 bytes", COPY)
+        raise source.error(f"damaged: its fmt chunk has {len(fmt)} of 16 bytes", COPY)
     tag, channels, rate_hz, byte_rate, align, bits = struct.unpack_from("<HHIIHH", fmt)
     if tag == _EXTENSIBLE and len(fmt) >= 40 and fmt[26:40] in _SUBFORMAT_TAILS:
         tag = struct.unpack_from("<H", fmt, 24)[0]
@@ -194,24 +194,25 @@ def _format(source: Source, name: str, fmt: bytes, start: int) -> tuple[Format, 
     encoding = _ENCODINGS.get((tag, container)) if bits % 8 == 0 or tag == _PCM else None
     if encoding is None:
         codec = _OTHER_CODECS.get(tag, f"codec 0x{tag:04x}")
-        raise source.refusal(
+        raise source.error(
             f"expected PCM of 16, 24 or 32 bits or float of 32 or 64, got {bits}-bit {codec}",
             "make 16-bit PCM of it: ffmpeg -i FILE -c:a pcm_s16le NEW.wav",
         )
     frame = channels * container
     if align == frame:
-        return Format(name, rate_hz, channels, encoding), []
+        return SampleFormat(name, rate_hz, channels, encoding), []
     if encoding == "pcm24" and align == 4 * channels and byte_rate != rate_hz * frame and _is_padded(source, start):
-        return Format(name, rate_hz, channels, "pcm32"), []
+        return SampleFormat(name, rate_hz, channels, "pcm32"), []
     if align and byte_rate == rate_hz * align:
-        raise source.refusal(
-            f"damaged header: {channels} channels of {bits} bits, but frames of {align} bytes by two of its fields",
+        raise source.error(
+            f"damaged header: expected frames of {frame} bytes for {channels} channels of {bits} bits, got {align} in "
+            "two of its fields",
             COPY,
         )
-    what = f"its header says a block align of {align}, its channels and bits make {frame}"
-    return Format(name, rate_hz, channels, encoding), [Caution(what, "nothing to do if it sounds right")]
+    what = f"its header has a block align of {align}, but its channels and bits need {frame}"
+    return SampleFormat(name, rate_hz, channels, encoding), [Caution(what, "nothing to do if it sounds right")]
 
 
 def _is_padded(source: Source, start: int) -> bool:
-    """Return whether samples are 24 bits in four bytes, the lowest of which is empty, as far as the first show it."""
+    """Return whether the first samples are 24 bits in four bytes, with the lowest byte zero."""
     return not any(source.read(start, 65_536)[::4])

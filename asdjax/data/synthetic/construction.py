@@ -1,9 +1,8 @@
-"""The construction of a synthetic machine: its traits, the faults that move them, and the machine made of them.
+"""Construction of a synthetic machine from its traits, and the faults that change them.
 
-Sections of a machine type share a housing and differ in their traits: teeth, blades, bearing resonances, rates,
-timing, behaviour under load. A fault moves the same traits. This is the structure that the method needs: a model that
-has learned to distinguish the sections has also learned the sounds that a fault changes. Real sections of one machine
-type are related in the same way.
+Sections of a machine type share a housing and differ in their traits: teeth, blades, bearing resonances, rates, timing,
+behaviour under load. A fault changes the same traits. The method needs this structure: a model that distinguishes the
+sections has also learned the sounds that a fault changes. Real sections of a machine type are related in the same way.
 """
 
 import hashlib
@@ -21,7 +20,7 @@ SPECIMEN_SPREAD = 0.06
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault and the traits that it moves, each by a share of its range at severity 1."""
+    """Fault of a machine, and how far it moves each trait at severity 1, as a share of the trait's range."""
 
     name: str
     moves: Mapping[str, float]
@@ -29,7 +28,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class SyntheticMachine:
-    """A machine at work: `speed_hz` turns or cycles a second, which drift by `wander` (a fraction) within a clip."""
+    """Running machine: `speed_hz` turns or cycles a second, which drift by `wander` (a fraction) within a clip."""
 
     speed_hz: float
     wander: float
@@ -41,10 +40,10 @@ class SyntheticMachine:
 
 @dataclass(frozen=True)
 class Construction:
-    """The traits of one specimen of a section, the same for every corpus seed.
+    """Traits of one specimen of a section, the same for every seed of a corpus.
 
-    `moved` gives the share of its range by which a fault has moved a trait. `specimen` names the random deviations of
-    one clip's machine from its section's; None gives the section's own values.
+    `moved` has the share of its range by which a fault moves each trait. `specimen` is the seed of a clip's deviations
+    from its section's traits; None means no deviation.
     """
 
     machine: str
@@ -53,46 +52,47 @@ class Construction:
     specimen: int | None = None
 
     def shared(self, trait: str, low: float, high: float) -> float:
-        """Return a trait in [low, high) that all sections of the machine type share."""
+        """Return a trait in [low, high) that is the same for all sections of the machine type."""
         return low * (high / low) ** _fraction(self.machine, trait)
 
     def between(self, trait: str, low: float, high: float) -> float:
-        """Return a trait of the section, from `low` to `high` in even steps of its logarithm.
+        """Return a trait of the section between `low` and `high`, on a logarithmic scale.
 
-        A specimen's own deviation may lead a little beyond the range.
+        A specimen's deviation may exceed the range a little.
         """
-        return low * (high / low) ** self._place(trait)
+        return low * (high / low) ** self._position(trait)
 
     def linear(self, trait: str, low: float, high: float) -> float:
-        """Return a trait of the section, from `low` to `high` in even steps."""
-        return low + (high - low) * self._place(trait)
+        """Return a trait of the section between `low` and `high`, on a linear scale."""
+        return low + (high - low) * self._position(trait)
 
     def housing_hz(self) -> tuple[float, ...]:
-        """Return the three resonances (Hz) of the housing, which all sections of the machine type share."""
+        """Return the three resonances (Hz) of the housing, which is the same for all sections."""
         return (
             self.shared("housing low", 250, 700),
             self.shared("housing middle", 800, 2000),
             self.shared("housing high", 2300, 5500),
         )
 
-    def _place(self, trait: str) -> float:
-        """Return the place of a trait in its range (0..1). Golden steps keep any number of sections well apart.
+    def _position(self, trait: str) -> float:
+        """Return the position of a trait in its range, 0 to 1.
 
-        A fault stays within the range: it moves a trait towards other sections, never out of their sight.
+        Steps of the golden ratio keep any number of sections apart. A fault moves a trait within the range, towards the
+        values of other sections.
         """
-        place = (_fraction(self.machine, trait) + GOLDEN * self.section) % 1.0
+        position = (_fraction(self.machine, trait) + GOLDEN * self.section) % 1.0
         step = self.moved.get(trait, 0.0)
-        place += step if 0.0 <= place + step < 1.0 else -step
+        position += step if 0.0 <= position + step < 1.0 else -step
         if self.specimen is None:
-            return place
-        rng = np.random.default_rng(_integer(self.specimen, trait))
-        return place + SPECIMEN_SPREAD * float(rng.standard_normal())
+            return position
+        rng = np.random.default_rng(_hash(self.specimen, trait))
+        return position + SPECIMEN_SPREAD * float(rng.standard_normal())
 
 
 def _fraction(*names: object) -> float:
-    """Return a number in [0, 1) that follows from names alone."""
-    return (_integer(*names) >> 224) / 2**32
+    """Return a number in [0, 1) that depends only on the names."""
+    return (_hash(*names) >> 224) / 2**32
 
 
-def _integer(*names: object) -> int:
+def _hash(*names: object) -> int:
     return int.from_bytes(hashlib.sha256("/".join(map(str, names)).encode()).digest())

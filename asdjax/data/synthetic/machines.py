@@ -1,8 +1,8 @@
-"""The seven machine types of DCASE 2021: for each the parts of a section's machine and the faults it can have.
+"""Machines of the seven types of DCASE 2021: the parts and the faults of each.
 
-The numbers are ours and of a plausible size; they model no particular product. Levels, the spread over specimens and
-the size of faults are calibrated: on every machine type simple detectors reach about what they reach on the real
-recordings of DCASE 2021. tests/perf/synthesis_calibration.py measures that.
+The numbers are plausible, but describe no particular product. Levels, the spread over specimens and the size of faults
+are calibrated: on every machine type, simple detectors score about as well as on the real recordings of DCASE 2021
+(tests/perf/synthesis_calibration.py).
 """
 
 from collections.abc import Callable
@@ -10,12 +10,12 @@ from collections.abc import Callable
 from asdjax.data.synthetic.components import Flow, Impacts, Stroke, Sweep, Tones
 from asdjax.data.synthetic.construction import Construction, Fault, SyntheticMachine
 
-#: Share of a fault's full size at severity 0.
+#: Size of a fault at severity 0, as a share of its size at severity 1.
 LEAST_SHARE = 0.5
 
 
-def fan(traits: Construction) -> SyntheticMachine:
-    """Return the fan that has these traits."""
+def make_fan(traits: Construction) -> SyntheticMachine:
+    """Return a fan with these traits."""
     blades = traits.between("blades", 4, 9)
     air_hz, race_hz = traits.between("air", 600, 1900), traits.between("race", 2700, 6400)
     rolling, gusts = traits.between("rolling", 0.3, 1.0), traits.between("gusts", 0.08, 0.3)
@@ -39,8 +39,8 @@ def fan(traits: Construction) -> SyntheticMachine:
     )
 
 
-def gearbox(traits: Construction) -> SyntheticMachine:
-    """Return the gearbox that has these traits."""
+def make_gearbox(traits: Construction) -> SyntheticMachine:
+    """Return a gearbox with these traits."""
     teeth = traits.between("teeth", 14, 28)
     case_hz, race_hz = traits.between("case", 700, 2000), traits.between("race", 2800, 6500)
     rolling, rattle = traits.between("rolling", 0.25, 1.0), traits.between("rattle", 0.1, 0.4)
@@ -73,8 +73,8 @@ def gearbox(traits: Construction) -> SyntheticMachine:
     )
 
 
-def pump(traits: Construction) -> SyntheticMachine:
-    """Return the pump that has these traits."""
+def make_pump(traits: Construction) -> SyntheticMachine:
+    """Return a pump with these traits."""
     vanes = traits.between("vanes", 5, 9)
     water_hz, race_hz = traits.between("water", 800, 2300), traits.between("race", 3000, 6600)
     rolling, surge = traits.between("rolling", 0.3, 0.9), traits.between("surge", 0.06, 0.25)
@@ -99,8 +99,8 @@ def pump(traits: Construction) -> SyntheticMachine:
     )
 
 
-def slider(traits: Construction) -> SyntheticMachine:
-    """Return the slider that has these traits."""
+def make_slider(traits: Construction) -> SyntheticMachine:
+    """Return a slider with these traits."""
     rail_hz, stop_hz = traits.between("rail", 700, 2100), traits.between("stop", 2600, 6400)
     balls, there = traits.between("balls", 220, 520), traits.linear("there", 0.35, 0.65)
     return SyntheticMachine(
@@ -124,8 +124,8 @@ def slider(traits: Construction) -> SyntheticMachine:
     )
 
 
-def valve(traits: Construction) -> SyntheticMachine:
-    """Return the valve that has these traits."""
+def make_valve(traits: Construction) -> SyntheticMachine:
+    """Return a valve with these traits."""
     coil_hz, seat_hz = traits.between("coil", 700, 2100), traits.between("seat", 2700, 6400)
     shut, chatter = traits.linear("shut", 0.25, 0.7), traits.between("chatter", 3, 8)
     return SyntheticMachine(
@@ -148,8 +148,8 @@ def valve(traits: Construction) -> SyntheticMachine:
     )
 
 
-def toy_car(traits: Construction) -> SyntheticMachine:
-    """Return the toy car that has these traits."""
+def make_toy_car(traits: Construction) -> SyntheticMachine:
+    """Return a toy car with these traits."""
     magnets = traits.between("magnets", 3, 7)
     tyre_hz, gear_hz = traits.between("tyre", 700, 2100), traits.between("gear", 2800, 6600)
     axle, sway = traits.between("axle", 0.08, 0.3), traits.between("sway", 0.03, 0.12)
@@ -173,8 +173,8 @@ def toy_car(traits: Construction) -> SyntheticMachine:
     )
 
 
-def toy_train(traits: Construction) -> SyntheticMachine:
-    """Return the toy train that has these traits."""
+def make_toy_train(traits: Construction) -> SyntheticMachine:
+    """Return a toy train with these traits."""
     poles = traits.between("poles", 3, 7)
     rail_hz, wheel_hz = traits.between("rail", 700, 2100), traits.between("wheel", 2700, 6400)
     joints, roll = traits.between("joints", 0.1, 0.4), traits.between("roll", 0.05, 0.2)
@@ -199,23 +199,23 @@ def toy_train(traits: Construction) -> SyntheticMachine:
 
 
 MACHINES: dict[str, Callable[[Construction], SyntheticMachine]] = {
-    "ToyCar": toy_car,
-    "ToyTrain": toy_train,
-    "fan": fan,
-    "gearbox": gearbox,
-    "pump": pump,
-    "slider": slider,
-    "valve": valve,
+    "ToyCar": make_toy_car,
+    "ToyTrain": make_toy_train,
+    "fan": make_fan,
+    "gearbox": make_gearbox,
+    "pump": make_pump,
+    "slider": make_slider,
+    "valve": make_valve,
 }
 
 
-def build(machine: str, section: int, specimen: int | None = None) -> SyntheticMachine:
-    """Return a machine without a fault: a specimen of a section, or for None one with the section's own traits."""
+def build_machine(machine: str, section: int, specimen: int | None = None) -> SyntheticMachine:
+    """Return a machine without a fault: a specimen of a section, or one with the section's own traits for None."""
     return MACHINES[machine](Construction(machine, section, specimen=specimen))
 
 
 def break_machine(machine: str, section: int, specimen: int, fault: Fault, severity: float) -> SyntheticMachine:
-    """Return a specimen of a section with a fault of severity 0 (barely audible) to 1 (plain)."""
+    """Return a specimen of a section with a fault of severity 0 (barely audible) to 1 (obvious)."""
     share = LEAST_SHARE + (1.0 - LEAST_SHARE) * severity
     moved = {trait: share * step for trait, step in fault.moves.items()}
     return MACHINES[machine](Construction(machine, section, moved, specimen))

@@ -1,8 +1,7 @@
-"""Synthetic machines, written out in the DCASE 2021 layout: something to train on where no recordings are.
+"""Synthetic recordings of machines in the DCASE 2021 layout, for tests and demos without real data.
 
-Every clip's random stream is named after the clip, so its bytes depend on nothing else: not on the number of
-workers, nor on what else is made, nor on a run that was killed before. (Bytes are those of one kind of machine:
-another processor or NumPy may round a sample differently.)
+The random stream of each clip is named after the clip. Its bytes therefore depend on nothing else: not on the number of
+threads, the other clips, or an earlier killed run. Another processor or NumPy version may round a sample differently.
 """
 
 import hashlib
@@ -19,25 +18,38 @@ import soundfile
 from numpy.typing import NDArray
 
 from asdjax.data.clips import Domain, Label, Split
-from asdjax.data.synthetic.components import SAMPLE_RATE_HZ, Signal, amplitude, background, housed, placed, shaft, unit
+from asdjax.data.synthetic.components import (
+    SAMPLE_RATE_HZ,
+    Signal,
+    apply_housing,
+    apply_place,
+    make_background,
+    normalize_rms,
+    to_amplitude,
+    turn_shaft,
+)
 from asdjax.data.synthetic.construction import GOLDEN, SyntheticMachine
-from asdjax.data.synthetic.machines import MACHINES, break_machine, build
+from asdjax.data.synthetic.machines import MACHINES, break_machine, build_machine
 from asdjax.errors import InputError
 from asdjax.runtime.files import LOCK, locked_folder, replace_text
 from asdjax.runtime.progress import track
 from asdjax.runtime.threads import map_in_threads
 
-LEAST_SAMPLES = 31 * 512  # from frame 0 to frame 31 of a piece at the report's settings: a shorter clip has none
+LEAST_SAMPLES = 31 * 512  # frames 0 to 31 of a piece with the default signal settings
 MOST_SECTIONS = 100  # file names have two digits
 MARKER = "synthesis.json"
-RECORDING_DB = -44.0  # RMS of a clip re full scale: leaves room for a valve's clicks 38 dB above it
+RECORDING_DB = -44.0  # RMS of a clip relative to full scale: leaves headroom for a valve's clicks, 38 dB louder
 HOUSING_DB = 9.0
 PEAK = 0.95
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What is made of each machine type; `test_clips` normal and as many anomalous ones per section and domain."""
+    """Contents of a synthetic corpus, per machine type.
+
+    `source_clips` and `target_clips` are training clips per section. `test_clips` is the number of normal clips, and of
+    anomalous clips, per section and domain.
+    """
 
     source_clips: int
     test_clips: int
@@ -48,26 +60,30 @@ class Recipe:
 
     @property
     def samples(self) -> int:
-        """Samples of a clip."""
+        """Number of samples in a clip."""
         return round(self.seconds * SAMPLE_RATE_HZ)
 
     def validate(self) -> None:
-        """Raises InputError for what cannot be made or could not be scored."""
+        """Raise InputError if the recipe is impossible, or if its clips are too short to score."""
         if not 1 <= self.sections <= MOST_SECTIONS:
-            raise InputError(f"sections: expected 1 to {MOST_SECTIONS}, got {self.sections}")
+            raise InputError(f"sections: expected 1 to {MOST_SECTIONS}, got {self.sections}; correct it")
         if not (math.isfinite(self.seconds) and self.samples >= LEAST_SAMPLES):
             raise InputError(
-                f"seconds: {self.seconds:g} s is too short for a spectrogram piece; "
-                f"expected at least {LEAST_SAMPLES / SAMPLE_RATE_HZ:.3f} s ({LEAST_SAMPLES} samples)"
+                f"seconds: expected at least {LEAST_SAMPLES / SAMPLE_RATE_HZ:.3f} s ({LEAST_SAMPLES} samples), got "
+                f"{self.seconds:g} s, too short for a spectrogram piece; give more"
             )
         for name, least in {"source_clips": 1, "target_clips": 0, "test_clips": 0}.items():
             if (got := getattr(self, name)) < least:
-                raise InputError(f"{name}: expected at least {least}, got {got}")
+                raise InputError(f"{name}: expected at least {least}, got {got}; give more")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """How a domain is run and recorded: speeds re nominal, loads 0..1, the hall's loudness and colour."""
+    """Operation and recording in a domain.
+
+    `speeds` is a range relative to the nominal speed, `loads` a range within 0 to 1. `snr_db` changes a machine's
+    signal-to-noise ratio, and `slope` is the spectral slope of the hall's noise.
+    """
 
     speeds: tuple[float, float]
     loads: tuple[float, float]
@@ -85,8 +101,8 @@ PLACE_SPREAD_DB = 2.0
 
 
 @dataclass(frozen=True)
-class Job:
-    """One clip to be made; its fields name its random stream."""
+class ClipJob:
+    """One clip to make. Its fields name its random stream."""
 
     machine: str
     section: int
@@ -95,18 +111,18 @@ class Job:
     label: Label
     number: int
 
-    def stream(self, seed: int) -> np.random.Generator:
-        """The clip's own random stream, a pure function of the seed and the clip's names."""
+    def make_generator(self, seed: int) -> np.random.Generator:
+        """Return the clip's own random generator, which depends only on the seed and the clip's fields."""
         names = "/".join(str(name) for name in (seed, *asdict(self).values()))
         return np.random.default_rng(int.from_bytes(hashlib.sha256(names.encode()).digest()))
 
     @property
     def level_db(self) -> float:
-        """RMS of the clip re full scale. Normal and anomalous clips of one number share it: it reveals no fault."""
+        """RMS of the clip relative to full scale. It depends on the number only, so that it reveals no fault."""
         return RECORDING_DB + LEVEL_RANGE_DB * ((GOLDEN * self.number) % 1.0 - 0.5)
 
     def path(self, speed_hz: float, load: float) -> Path:
-        """Return the clip's path in the corpus; a training clip's has its turns a minute and its load in percent."""
+        """Return the clip's path in the corpus. A training clip's name has its turns per minute and load in percent."""
         stem = f"section_{self.section:02d}_{self.domain}_{self.split}_{self.label}_{self.number:04d}"
         if self.split == "test":
             return Path(self.machine, f"{self.domain}_test", f"{stem}.wav")
@@ -114,99 +130,93 @@ class Job:
 
 
 def synthesize(out: Path, recipe: Recipe, *, machines: Sequence[str] = tuple(MACHINES)) -> int:
-    """Write machine types out as 16-bit mono clips at 16 kHz; returns the number of clips.
+    """Write synthetic clips of machine types (16-bit mono, 16 kHz) to a folder. Return their number.
 
-    Run again after a kill, it completes the folder with the same bytes; more machine types may be added to a
-    folder later. A clip under its final name is always whole.
+    Run it again after a kill to complete the folder with the same bytes. Machine types may be added to a folder later.
+    A clip gets its final name when it is complete.
 
-    Raises
-    ------
-    InputError
-        Unknown machine type, impossible recipe, or a folder that holds anything else than clips of this recipe.
-        Nothing has been written then.
+    Raises InputError for an unknown machine type, an impossible recipe, or a folder with other contents. Nothing is
+    written then.
     """
     recipe.validate()
-    check_machines(machines)
-    todo = list(jobs(tuple(dict.fromkeys(machines)), recipe))
+    _check_machines(machines)
+    jobs = list(_list_jobs(tuple(dict.fromkeys(machines)), recipe))
     with locked_folder(out):
-        refuse_others(out, recipe)
-        replace_text(out / MARKER, marker_text(recipe))
-        for folder in {out / job.path(0.0, 0.0).parent for job in todo}:
+        _require_same_recipe(out, recipe)
+        replace_text(out / MARKER, _format_marker(recipe))
+        for folder in {out / job.path(0.0, 0.0).parent for job in jobs}:
             folder.mkdir(parents=True, exist_ok=True)
-        clips = map_in_threads(partial(write_clip, job, out, recipe) for job in todo)
-        for _ in track(clips, "synthesize", len(todo), "clip"):
+        clips = map_in_threads(partial(_write_clip, job, out, recipe) for job in jobs)
+        for _ in track(clips, "synthesize", len(jobs), "clip"):
             pass
-    return len(todo)
+    return len(jobs)
 
 
-def check_machines(machines: Sequence[str]) -> None:
+def _check_machines(machines: Sequence[str]) -> None:
     unknown = sorted(set(machines) - MACHINES.keys())
     if unknown or not machines:
         got = ", ".join(unknown) or "none"
         raise InputError(f"machines: expected some of {', '.join(MACHINES)}; got {got}")
 
 
-def marker_text(recipe: Recipe) -> str:
-    """What lies in a folder of synthetic clips and says how they were made."""
+def _format_marker(recipe: Recipe) -> str:
     return json.dumps(asdict(recipe), indent=1) + "\n"
 
 
-def refuse_others(out: Path, recipe: Recipe) -> None:
-    """See that the folder is empty or was made by the same recipe."""
+def _require_same_recipe(out: Path, recipe: Recipe) -> None:
+    """Raise InputError unless the folder is empty or has clips of the same recipe."""
     marker = out / MARKER
     if marker.is_file():
-        if marker.read_text() != marker_text(recipe):
+        if marker.read_text() != _format_marker(recipe):
             raise InputError(f"{out}: holds clips of another recipe (see {MARKER}); choose another folder")
     elif any(entry.name not in (f"{MARKER}.partial", LOCK) for entry in out.iterdir()):
         raise InputError(f"{out}: is not empty and was not made by asdjax synthesize; choose another folder")
 
 
-def jobs(machines: Sequence[str], recipe: Recipe) -> Iterator[Job]:
-    """Every clip of the corpus."""
+def _list_jobs(machines: Sequence[str], recipe: Recipe) -> Iterator[ClipJob]:
     train_clips: dict[Domain, int] = {"source": recipe.source_clips, "target": recipe.target_clips}
     labels: tuple[Label, ...] = ("normal", "anomaly")
     for machine in machines:
         for section in range(recipe.sections):
             for domain, clips in train_clips.items():
-                yield from (Job(machine, section, domain, "train", "normal", i) for i in range(clips))
+                yield from (ClipJob(machine, section, domain, "train", "normal", i) for i in range(clips))
                 for label in labels:
-                    yield from (Job(machine, section, domain, "test", label, i) for i in range(recipe.test_clips))
+                    yield from (ClipJob(machine, section, domain, "test", label, i) for i in range(recipe.test_clips))
 
 
-def write_clip(job: Job, out: Path, recipe: Recipe) -> None:
-    """Make one clip and put it under its final name when it is whole."""
-    rng, conditions = job.stream(recipe.seed), CONDITIONS[job.domain]
+def _write_clip(job: ClipJob, out: Path, recipe: Recipe) -> None:
+    rng, conditions = job.make_generator(recipe.seed), CONDITIONS[job.domain]
     specimen = int(rng.integers(2**62))
-    machine = build(job.machine, job.section, specimen)
+    machine = build_machine(job.machine, job.section, specimen)
     if job.label == "anomaly":
         fault = machine.faults[rng.integers(len(machine.faults))]
         machine = break_machine(job.machine, job.section, specimen, fault, severity=rng.uniform())
     speed, load = float(rng.uniform(*conditions.speeds)), float(rng.uniform(*conditions.loads))
     final = out / job.path(machine.speed_hz * speed, load)
-    if final.exists():  # written whole, by the same recipe: the same bytes
+    if final.exists():  # complete, and made by the same recipe: it has the same bytes
         return
-    half = final.with_suffix(".part")
-    wave = amplitude(job.level_db) * recording(machine, speed, load, conditions, recipe.samples, rng)
-    soundfile.write(half, to_int16(wave), SAMPLE_RATE_HZ, subtype="PCM_16", format="WAV")
-    os.replace(half, final)
+    partial_file = final.with_suffix(".part")
+    wave = to_amplitude(job.level_db) * _make_recording(machine, speed, load, conditions, recipe.samples, rng)
+    soundfile.write(partial_file, _to_int16(wave), SAMPLE_RATE_HZ, subtype="PCM_16", format="WAV")
+    os.replace(partial_file, final)
 
 
-def recording(
+def _make_recording(
     machine: SyntheticMachine, speed: float, load: float, conditions: Conditions, samples: int, rng: np.random.Generator
 ) -> Signal:
-    """Return the sound (s,) of a machine at work in its hall, RMS 1; `speed` re nominal, `load` 0..1."""
-    turns = shaft(machine.speed_hz * speed, machine.wander, samples, rng)
-    heard = np.zeros(samples, np.float32)
+    """Return the sound (s,) of a machine in its hall, RMS 1. `speed` is relative to nominal, `load` is 0 to 1."""
+    turns = turn_shaft(machine.speed_hz * speed, machine.wander, samples, rng)
+    mix = np.zeros(samples, np.float32)
     for part in machine.parts:
         level_db = part.level_db + part.load_db * (2.0 * load - 1.0) + rng.normal(0.0, part.spread_db)
-        heard += amplitude(level_db) * part.sound(turns, rng)
+        mix += to_amplitude(level_db) * part.make_sound(turns, rng)
     snr_db = machine.snr_db + rng.normal(conditions.snr_db, SNR_SPREAD_DB)
-    hall = amplitude(-snr_db) * background(samples, conditions.slope, rng)
-    let_out = unit(placed(housed(heard, machine.housing_hz, HOUSING_DB), PLACE_SPREAD_DB, rng))
-    return unit(let_out + hall)
+    hall = to_amplitude(-snr_db) * make_background(samples, conditions.slope, rng)
+    emitted = normalize_rms(apply_place(apply_housing(mix, machine.housing_hz, HOUSING_DB), PLACE_SPREAD_DB, rng))
+    return normalize_rms(emitted + hall)
 
 
-def to_int16(wave: Signal) -> NDArray[np.int16]:
-    """(s,) in 16 bit; a clip that would overflow is turned down as a whole, never clipped."""
-    turned_down = min(1.0, PEAK / max(float(np.max(np.abs(wave))), PEAK))
-    return np.rint(wave * (turned_down * 32767.0)).astype(np.int16)
+def _to_int16(wave: Signal) -> NDArray[np.int16]:
+    """Convert to 16 bits, shape (s,). A clip that would overflow is attenuated as a whole instead of clipped."""
+    gain = min(1.0, PEAK / max(float(np.max(np.abs(wave))), PEAK))
+    return np.rint(wave * (gain * 32767.0)).astype(np.int16)

@@ -1,4 +1,4 @@
-"""FLAC, Ogg and MP3: samples as soundfile wrote them, lossy ones only where asked for, no file read short."""
+"""FLAC, Ogg and MP3: exact samples, lossy ones only on request, and no truncated file is accepted."""
 
 from pathlib import Path
 
@@ -93,7 +93,7 @@ def test_flac_may_leave_its_length_open_but_not_end_within_a_frame(tmp_path: Pat
     path = tmp_path / "open.flac"
     path.write_bytes(without_length(content, checksum=checksum))
     np.testing.assert_array_equal(decode(path, STRICT), expected)
-    assert "leaves open how long it is" in str(read_header(path).cautions[0])
+    assert "does not give its length" in str(read_header(path).cautions[0])
     for missing in (1, 10, 1000):
         path.write_bytes(without_length(content, checksum=checksum)[:-missing])
         with pytest.raises(InputError, match="truncated"):
@@ -106,7 +106,7 @@ def test_flac_that_contradicts_its_checksum_is_refused(tmp_path: Path):
     content[30] ^= 1
     path.write_bytes(content)
     assert read_header(path).samples == 8000
-    with pytest.raises(InputError, match="not those that its checksum was made of; copy"):
+    with pytest.raises(InputError, match="do not match its checksum; copy"):
         decode(path, STRICT)
 
 
@@ -120,7 +120,7 @@ def test_flac_behind_a_tag_and_with_one_at_its_end(tmp_path: Path):
 def test_a_wav_that_is_flac_inside_is_read_with_a_caution(tmp_path: Path):
     path = flac(tmp_path / "a.wav")
     np.testing.assert_array_equal(decode(path, STRICT), soundfile.read(path, dtype="int16")[0])
-    assert str(read_header(path).cautions[0]) == "named .wav, but FLAC by its content, as which it is read; rename it"
+    assert str(read_header(path).cautions[0]) == "named .wav, but its content is FLAC; rename it"
 
 
 @pytest.mark.parametrize("name", LOSSY)
@@ -134,9 +134,9 @@ def test_lossy_sound_is_read_only_where_conversion_is_asked_for(tmp_path: Path, 
     assert np.corrcoef(samples, tone()[:, 0])[0, 1] > 0.99
     reference, _ = soundfile.read(path, dtype="float32")
     assert np.abs(samples / 32768 - reference).max() < 2e-5
-    said = " / ".join(map(str, read_header(path).cautions))
-    assert f"{name} is lossy: it leaves out quiet and high sounds, in which faults may show" in said
-    assert ("named .wav" in said) == (ending == ".wav")
+    text = " / ".join(map(str, read_header(path).cautions))
+    assert f"{name} is lossy: it removes quiet and high sounds, which may show faults" in text
+    assert ("named .wav" in text) == (ending == ".wav")
 
 
 @pytest.mark.parametrize("name", LOSSY)
@@ -158,7 +158,7 @@ def test_an_mp3_with_tags_in_front_and_behind(tmp_path: Path):
 
 
 def test_an_mp3_without_a_first_frame_that_counts_the_others_is_read_whole(tmp_path: Path):
-    """libsndfile estimates the length of such a file, here at two thirds, and reads no further."""
+    """Such a file is a trap: libsndfile estimates its length, here as two thirds, and stops there."""
     tagged = lossy(tmp_path / "a.mp3", "MP3")
     whole = tagged.read_bytes()
     first = 288  # bytes of a frame of 64 kbit/s
@@ -186,7 +186,7 @@ def test_damage_within_an_ogg_page_is_refused(tmp_path: Path):
     whole = bytearray(lossy(tmp_path / "a.ogg", "Ogg Vorbis").read_bytes())
     whole[-50] ^= 1
     (tmp_path / "a.ogg").write_bytes(whole)
-    with pytest.raises(InputError, match="does not fit its checksum"):
+    with pytest.raises(InputError, match="does not match its checksum"):
         read_header(tmp_path / "a.ogg")
 
 
@@ -201,7 +201,7 @@ def test_other_codecs_in_ogg_are_named(tmp_path: Path):
 
 
 def crc(page: bytes) -> int:
-    """Ogg's checksum bit by bit, as its specification has it."""
+    """Compute Ogg's checksum bit by bit, as in its specification."""
     value = 0
     for byte in page:
         value ^= byte << 24

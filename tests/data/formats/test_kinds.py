@@ -1,4 +1,4 @@
-"""Files that are no recording: each kind by name, with what to do about it."""
+"""Files that are no recording: an error names each kind and a remedy."""
 
 import bz2
 import gzip
@@ -106,7 +106,7 @@ def test_a_kind_is_named_behind_a_tag_too(tmp_path: Path, front: bytes):
     [
         ("../.git/annex/objects/0a/1b/SHA256E-s64--ab.wav/SHA256E-s64--ab.wav", "git-annex pointer.*git annex get"),
         ("../.dvc/cache/files/md5/0a/1b", "DVC pointer.*dvc pull"),
-        ("../elsewhere/b.wav", "no regular file .a broken link.; put back the file"),
+        ("../elsewhere/b.wav", "no regular file .a broken link.; restore its target"),
     ],
 )
 def test_a_link_that_leads_nowhere_is_named_for_what_left_it(tmp_path: Path, target: str, named: str):

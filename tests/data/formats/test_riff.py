@@ -1,4 +1,4 @@
-"""WAV headers as recorders, streams and power cuts leave them: read to the end, or refused with the right reason."""
+"""WAV headers of recorders, pipes and power cuts: read to the end, or refused with the right reason."""
 
 import struct
 import wave
@@ -72,7 +72,7 @@ def test_a_size_that_is_left_open_means_to_the_end_of_the_file(tmp_path: Path, c
     total += len(before) if total == len(riff(fmt(), data())) - 8 else 0
     path = written(tmp_path, riff(fmt(), before, data(claimed), size=total))
     reads_as(path)
-    assert "leaves open how long it is" in cautions(path)
+    assert "does not give its length" in cautions(path)
 
 
 @pytest.mark.parametrize("case", OPEN)
@@ -83,7 +83,9 @@ def test_chunks_behind_samples_of_an_open_length_are_no_sound(tmp_path: Path, ca
     claimed, total = OPEN[case]
     total += len(behind) if total == len(riff(fmt(), data())) - 8 else 0
     reads_as(written(tmp_path, riff(fmt(), data(claimed), behind, size=total)))
-    within = BODY[:500] + chunk(b"LIST", b"INFOISFT\4\0\0\0abc\0") + BODY[500:]  # a chunk that others do not follow
+    within = (
+        BODY[:500] + chunk(b"LIST", b"INFOISFT\4\0\0\0abc\0") + BODY[500:]
+    )  # a chunk that is not followed by others
     path = written(tmp_path, riff(fmt(), data(0, within), size=0))
     reads_as(path, np.frombuffer(within, "<i2"))
 
@@ -162,7 +164,7 @@ def test_half_a_frame_at_the_end_is_left_out(tmp_path: Path):
     for content in (riff(fmt(), data(content=BODY + b"\1")), riff(fmt(), data(0, BODY + b"\1")[:-1], size=0)):
         path = written(tmp_path, content)
         reads_as(path)
-        assert "ends with a part of a frame" in cautions(path)
+        assert "ends with a partial frame" in cautions(path)
 
 
 def id3v2(content: bytes, *, footer: bool = False) -> bytes:
@@ -221,7 +223,7 @@ def test_two_formats_that_differ_are_refused(tmp_path: Path):
 def test_a_smaller_size_than_is_there_is_taken_and_the_rest_named(tmp_path: Path):
     path = written(tmp_path, riff(fmt(), data(claimed=1000)))
     reads_as(path, VALUES[:500])
-    assert "what follows its samples (1000 B) is no chunk and is left out" in cautions(path)
+    assert "the 1000 B after its samples are no chunk and are left out" in cautions(path)
 
 
 def ds64(total: int, claimed: int) -> bytes:
@@ -242,7 +244,7 @@ def test_rf64_is_read_by_its_sizes_of_64_bits(tmp_path: Path, name: bytes, total
     content = riff(ds64(total, claimed), fmt(), data(0xFFFFFFFF), size=0xFFFFFFFF, name=name)
     path = written(tmp_path, content)
     reads_as(path)
-    assert ("leaves open" in cautions(path)) == left_open
+    assert ("does not give its length" in cautions(path)) == left_open
     if not left_open:
         with pytest.raises(InputError, match="truncated"):
             read_header(written(tmp_path, content[:-2]))
@@ -323,5 +325,5 @@ def test_read_samples_of_a_file_that_shrinks_meanwhile_is_refused(tmp_path: Path
     path = written(tmp_path, riff(fmt(), data()))
     header = read_header(path)
     path.write_bytes(path.read_bytes()[:-2])
-    with pytest.raises(InputError, match="became shorter while it was read"):
+    with pytest.raises(InputError, match="expected 2000 bytes of samples, got 1998: it changed"):
         read_samples(path, header)

@@ -1,4 +1,4 @@
-"""Synthetic machines: reproducible bytes, the layout's names, sound that can be told apart and breaks audibly."""
+"""Synthetic machines: reproducible bytes, names of the layout, distinguishable sections and audible faults."""
 
 import json
 import re
@@ -12,7 +12,7 @@ import soundfile
 from sklearn.metrics import roc_auc_score
 
 from asdjax.data.synthetic.construction import SPECIMEN_SPREAD, Construction
-from asdjax.data.synthetic.machines import MACHINES, break_machine, build
+from asdjax.data.synthetic.machines import MACHINES, break_machine, build_machine
 from asdjax.data.synthetic.synthesis import Recipe, synthesize
 from asdjax.errors import InputError
 from asdjax.runtime import threads
@@ -26,26 +26,26 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def mean_log_spectrum(path: Path) -> np.ndarray:
-    """(f,) mean over frames of the log magnitude."""
+    """Return the mean over frames of the log magnitude, shape (f,)."""
     samples, _ = soundfile.read(path, dtype="float32")
     magnitude = np.abs(librosa.stft(samples, n_fft=2046, hop_length=512, pad_mode="constant"))
     return np.log(np.maximum(magnitude, 1e-6)).mean(axis=1)
 
 
 def spectra(machine: Path, pattern: str) -> np.ndarray:
-    """(n, f) of the clips whose path below the machine type matches, in the order of their names."""
+    """Return the spectra (n, f) of the clips whose path under the machine type matches, sorted by name."""
     return np.stack([mean_log_spectrum(path) for path in sorted(machine.glob(pattern))])
 
 
 def mean_log_mel(path: Path) -> np.ndarray:
-    """(m,) mean over frames of the log power in 128 mel bands."""
+    """Return the mean over frames of the log power in 128 mel bands, shape (128,)."""
     samples, rate = soundfile.read(path, dtype="float32")
     mel = librosa.feature.melspectrogram(y=samples, sr=rate, n_fft=1024, hop_length=512)
     return np.log(mel + 1e-12).mean(axis=1)
 
 
 def crude_auc(machine: Path, section: int, domain: str) -> float:
-    """AUC of the distance to the nearest training clip of the section, by mean log-mel spectrum."""
+    """Compute the AUC of the distance to the section's nearest training clip, by mean log-mel spectrum."""
     train = np.stack([mean_log_mel(path) for path in machine.glob(f"train/section_{section:02d}_*.wav")])
     clips = sorted(machine.glob(f"{domain}_test/section_{section:02d}_*.wav"))
     distances = [np.min(np.linalg.norm(train - mean_log_mel(clip), axis=1)) for clip in clips]
@@ -116,7 +116,7 @@ def test_clips_are_16_bit_mono_at_16_khz_neither_silent_nor_clipped(everything: 
 
 
 def test_sections_can_be_distinguished(fans: Path):
-    """Nearest class mean of held-out clips, the level taken out: a piece is standardised before a model sees it."""
+    """Classify held-out clips by the nearest class mean, without their level, which standardised pieces lack, too."""
     shape = {s: spectra(fans, f"train/section_{s:02d}_source_*.wav").mean(axis=0) for s in range(3)}
     means = np.stack([mean - mean.mean() for mean in shape.values()])
     right = []
@@ -146,7 +146,7 @@ def test_the_level_does_not_reveal_a_fault(fans: Path):
 
 @pytest.mark.parametrize("name", MACHINES)
 def test_sections_share_a_housing_and_differ_in_every_trait_that_a_fault_moves(name: str):
-    sections = [build(name, number) for number in range(6)]
+    sections = [build_machine(name, number) for number in range(6)]
     assert len({machine.housing_hz for machine in sections}) == 1
     assert len({machine.parts for machine in sections}) == len(sections)
     nominal = sections[0]
@@ -156,7 +156,7 @@ def test_sections_share_a_housing_and_differ_in_every_trait_that_a_fault_moves(n
             moved = MACHINES[name](Construction(name, 0, {trait: 0.3}))
             assert moved.parts != nominal.parts
         for severity in (0.0, 1.0):
-            assert break_machine(name, 0, 5, fault, severity).parts != build(name, 0, 5).parts
+            assert break_machine(name, 0, 5, fault, severity).parts != build_machine(name, 0, 5).parts
 
 
 @pytest.mark.parametrize("step", [-0.45, -0.2, 0.2, 0.45])
