@@ -105,8 +105,10 @@ class Decoding(NamedTuple):
     channel: str = MEAN
 
 
-def decode(path: str | Path, how: Decoding) -> np.ndarray:
+def decode(path: str | Path, how: Decoding, header: AudioHeader | None = None) -> np.ndarray:
     """Decode the clip at `path` to int16, shape (s,), at `how.sample_rate_hz`; full scale is 32768.
+
+    Give `header`, from `read_header`, if it was read before: reading it takes time for MP3 and Ogg.
 
     With `on_mismatch="error"` the file has to be lossless and 16-bit mono at that rate. With "convert" channels are
     averaged (`channel` "mean") or one of several is taken ("1" for the first), another rate is resampled (polyphase,
@@ -115,7 +117,7 @@ def decode(path: str | Path, how: Decoding) -> np.ndarray:
     Raises InputError as `read_header` does, for a mismatch, for a channel that is not there, and for samples that are
     NaN or infinite.
     """
-    header = read_header(path)
+    header = header or read_header(path)
     different = mismatches(header, how.sample_rate_hz)
     if different and how.on_mismatch == "error":
         got = ", ".join(different)

@@ -81,11 +81,11 @@ def test_the_auto_encoder_is_trained_once_and_anew_by_other_settings(
 ):
     workdir = Path(shutil.copytree(beside, tmp_path / "run"))
     fits, fit = [], autoencoder.fit
-    monkeypatch.setattr(autoencoder, "fit", lambda *of: fits.append(of) or fit(*of))
+    monkeypatch.setattr(autoencoder, "fit", lambda *args: fits.append(args) or fit(*args))
     evaluate(workdir, *QUICK)
     assert fits == []
     assert contents(workdir / "evaluation") == contents(beside / "evaluation")
-    assert "fan autoencoder: trained before on the same clips by the same settings" in capsys.readouterr().err
+    assert "fan autoencoder: already trained on these clips with these settings" in capsys.readouterr().err
     evaluate(workdir, "--baselines", "--config.baselines.epochs=1")
     assert len(fits) == 1
     scores = Path("evaluation", "dev", "scores", "autoencoder")
