@@ -25,13 +25,13 @@ COUNTS_AT_ONCE = 1 << 20
 Interval = tuple[float, float]
 
 
-def compute_interval(year: int, of_seeds: Sequence[Sequence[ScoredClip]]) -> Interval | None:
+def compute_interval(year: int, per_seed: Sequence[Sequence[ScoredClip]]) -> Interval | None:
     """Return the 95 % interval of the official score, averaged over seeds; None if the score is undefined.
 
     The same resamples are drawn for every seed, so the interval does not include the randomness of training. Equal
     clips give the same interval, in any order.
     """
-    officials = [_resample_official(year, clips) for clips in of_seeds]
+    officials = [_resample_official(year, clips) for clips in per_seed]
     if any(official is None for official in officials):
         return None
     outside = (1 - CONFIDENCE) / 2

@@ -56,15 +56,15 @@ def write(
     systems |= {name: [system] for name, system in joint.items()}
     intervals = _compute_intervals(year, systems)
     split = about.get("split", "dev")
-    rows = [_make_row(name, of_seeds, intervals[name], split) for name, of_seeds in systems.items()]
+    rows = [_make_row(name, per_seed, intervals[name], split) for name, per_seed in systems.items()]
     entries = {
-        name: _make_entry(of_seeds, list(by_seed) if name not in joint else [], intervals[name])
-        for name, of_seeds in systems.items()
+        name: _make_entry(per_seed, list(by_seed) if name not in joint else [], intervals[name])
+        for name, per_seed in systems.items()
     }
     files = {
         name if len(by_seed) == 1 else f"{name}@{seed}": system
-        for seed, of_seed in by_seed.items()
-        for name, system in of_seed.items()
+        for seed, seed_systems in by_seed.items()
+        for name, system in seed_systems.items()
     } | dict(joint)
     with _swept_after_an_error(folder):
         clips = _write_files(folder, year, files, about["config"]["evaluate"]["threshold_per"])
@@ -149,24 +149,24 @@ def _compute_intervals(year: int, systems: Mapping[str, Sequence[System]]) -> di
     }
 
 
-def _make_entry(of_seeds: Sequence[System], seeds: Sequence[int], interval: Interval | None) -> dict[str, Any]:
+def _make_entry(per_seed: Sequence[System], seeds: Sequence[int], interval: Interval | None) -> dict[str, Any]:
     """Return a system's entry of results.json."""
-    first = of_seeds[0]
+    first = per_seed[0]
     entry: dict[str, Any] = {
-        "official": _mean([system.metrics.official for system in of_seeds]),
+        "official": _mean([system.metrics.official for system in per_seed]),
         "interval": interval,
         "selection": first.selection,
         "undefined_cells": first.metrics.undefined,
-        "machines": _average_machines(of_seeds),
-        "cells": [asdict(cell) for cell in _average_cells([system.metrics.cells for system in of_seeds])],
+        "machines": _average_machines(per_seed),
+        "cells": [asdict(cell) for cell in _average_cells([system.metrics.cells for system in per_seed])],
     }
     if len(seeds) <= 1:
         return entry | _make_detector_entry(first, "")
     return entry | {
         "seeds": list(seeds),
-        "spread": _spread([system.metrics.official for system in of_seeds]),
+        "spread": _spread([system.metrics.official for system in per_seed]),
         "by_seed": {
-            seed: _make_detector_entry(system, f"@{seed}") for seed, system in zip(seeds, of_seeds, strict=True)
+            seed: _make_detector_entry(system, f"@{seed}") for seed, system in zip(seeds, per_seed, strict=True)
         },
     }
 
@@ -185,10 +185,10 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return mean(defined) if len(defined) == len(values) else None
 
 
-def _average_cells(of_seeds: Sequence[Sequence[Cell]]) -> list[Cell]:
+def _average_cells(per_seed: Sequence[Sequence[Cell]]) -> list[Cell]:
     return [
         replace(cells[0], **{figure: _mean([getattr(cell, figure) for cell in cells]) for figure in FIGURES + SHARES})
-        for cells in zip(*of_seeds, strict=True)
+        for cells in zip(*per_seed, strict=True)
     ]
 
 
@@ -198,27 +198,27 @@ def _spread(officials: Sequence[float | None]) -> float | None:
     return stdev(defined) if len(defined) == len(officials) else None
 
 
-def _average_machines(of_seeds: Sequence[System]) -> dict[str, dict[str, float | None]]:
+def _average_machines(per_seed: Sequence[System]) -> dict[str, dict[str, float | None]]:
     """Return the entries of the report's Table 2, averaged over seeds."""
-    figures = [machine_figures(system.metrics) for system in of_seeds]
+    figures = [machine_figures(system.metrics) for system in per_seed]
     return {
         machine: {"auc": _mean([f[machine][0] for f in figures]), "pauc": _mean([f[machine][1] for f in figures])}
         for machine in figures[0]
     }
 
 
-def _make_row(name: str, of_seeds: Sequence[System], interval: Interval | None, split: str) -> SystemRow:
-    officials = [system.metrics.official for system in of_seeds]
-    cells = _average_cells([system.metrics.cells for system in of_seeds])
+def _make_row(name: str, per_seed: Sequence[System], interval: Interval | None, split: str) -> SystemRow:
+    officials = [system.metrics.official for system in per_seed]
+    cells = _average_cells([system.metrics.cells for system in per_seed])
     return SystemRow(
         system=name,
-        figures={machine: (mean["auc"], mean["pauc"]) for machine, mean in _average_machines(of_seeds).items()},
+        figures={machine: (mean["auc"], mean["pauc"]) for machine, mean in _average_machines(per_seed).items()},
         official=_mean(officials),
         interval=interval,
-        selection=of_seeds[0].selection,
-        undefined=of_seeds[0].metrics.undefined,
+        selection=per_seed[0].selection,
+        undefined=per_seed[0].metrics.undefined,
         split=split,
-        spread=_spread(officials) if len(of_seeds) > 1 else None,
+        spread=_spread(officials) if len(per_seed) > 1 else None,
         found=mean_share(cells, "found"),
         false_alarms=mean_share(cells, "false_alarms"),
     )

@@ -44,8 +44,9 @@ def write(folder: Path, year: int, clips: Iterable[ScoredClip]) -> None:
     """Write a submission, with rows sorted by name and scores that read back bit-equal.
 
     Each file is written completely or not at all. If clips have no decisions, an older decision file is removed.
-    Raises InputError, before anything is written, for an unknown year, a repeated clip name, a score that is not
-    finite, decisions for only some clips of a file, an unknown domain in 2021, and names that no file can hold.
+    Raises InputError, before anything is written, for an unknown year, a repeated clip name or a score that is not
+    finite. The same holds for decisions on only some clips of a file, an unknown domain in 2021, and names that no file
+    can hold.
     """
     files = _format_files(year, clips)
     folder.mkdir(parents=True, exist_ok=True)
@@ -91,8 +92,8 @@ def read(folder: Path, year: int, truth: Path | None = None) -> list[ScoredClip]
     With `truth`, a folder as in `truth.read_truth`, its clips and the submission's must be the same. Names and truth
     must agree, and from 2022 on they must give the domain.
 
-    Raises InputError for an unknown year, a folder without score files or with files of another year, and for every
-    header row and every missing, repeated, foreign, unreadable or non-numeric row. It names file, row and content.
+    Raises InputError for an unknown year, and for a folder without score files or with files of another year. It also
+    does for a header, and for a missing, repeated, foreign, unreadable or non-numeric row, with file, row and content.
     """
     scores = with_listed_names(read_tables(folder, _SCORES, year))
     decisions = with_listed_names(read_tables(folder, _DECISIONS, year))

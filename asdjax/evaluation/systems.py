@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from asdjax.config.fields import Config
 from asdjax.data.clips import Clip
@@ -42,8 +43,7 @@ class System:
     members: Members
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Definition:
+class _Definition(NamedTuple):
     """The models of a system and how they were selected."""
 
     selection: str
@@ -66,7 +66,7 @@ def build_systems(
     _require_scores(models, test_clips)
     _log_missing_scores(models)
     definitions = {
-        name: _Definition(selection=ensembles.NO_SELECTION, members=dict.fromkeys(models, (name,)))
+        name: _Definition(ensembles.NO_SELECTION, dict.fromkeys(models, (name,)))
         for name in _list_common_models(models)
     }
     ranking = {machine: _rank_by_metrics(year, by_model) for machine, by_model in models.items()}
@@ -83,7 +83,7 @@ def build_systems(
     elif not missing:
         definitions |= _define_best_held_out(models, held_out)
     everything: Members = {machine: tuple(names) for machine, names in models.items()}
-    definitions[ensembles.ALL] = _Definition(selection=ensembles.NO_SELECTION, members=everything)
+    definitions[ensembles.ALL] = _Definition(ensembles.NO_SELECTION, everything)
     systems = {name: _build(config, year, models, test_clips, one) for name, one in definitions.items()}
     if config.evaluate.ensemble == "score":  # z-scores and ranks never follow a gamma distribution
         _log_empirical(systems[ensembles.ALL].thresholds)
@@ -93,13 +93,13 @@ def build_systems(
 def build_baselines(config: Config, year: int, baselines: ModelScores, test_clips: Sequence[Clip]) -> dict[str, System]:
     """Build a system for each baseline. Baselines enter no ensemble.
 
-    A baseline that cannot score a clip, or has no training score for a threshold, is left out and logged, because the
-    results of the fleet do not depend on it.
+    A baseline that cannot score a clip, or has no training score for a threshold, is left out and logged. The results
+    of the fleet do not depend on it.
     """
     systems = {}
     for name in _list_common_models(baselines):
         alone: ModelScores = {machine: {name: by_model[name]} for machine, by_model in baselines.items()}
-        definition = _Definition(selection=ensembles.NO_SELECTION, members=dict.fromkeys(alone, (name,)))
+        definition = _Definition(ensembles.NO_SELECTION, dict.fromkeys(alone, (name,)))
         try:
             _require_scores(alone, test_clips)
             systems[name] = _build(config, year, alone, test_clips, definition)
@@ -121,7 +121,7 @@ def build_joint_systems(
     _require_scores(models, test_clips)
     _log_missing_scores(models)
     members: Members = {machine: tuple(names) for machine, names in models.items()}
-    definition = _Definition(selection=ensembles.NO_SELECTION, members=members)
+    definition = _Definition(ensembles.NO_SELECTION, members)
     return {ensembles.ALL_SEEDS: _build(config, year, models, test_clips, definition)}
 
 
@@ -160,9 +160,7 @@ def _define_best(
     ranking: Mapping[str, Sequence[str]], numbers: Mapping[str, int], selection: str
 ) -> dict[str, _Definition]:
     return {
-        name: _Definition(
-            selection=selection, members={machine: tuple(ranked[:number]) for machine, ranked in ranking.items()}
-        )
+        name: _Definition(selection, {machine: tuple(ranked[:number]) for machine, ranked in ranking.items()})
         for name, number in numbers.items()
     }
 

@@ -22,16 +22,8 @@ BLOCK = 128
 # Clip numbers that equal no clip: of a query without clips, and of a padding row.
 _NO_CLIP, _PADDING_CLIP = -1, -2
 
-
-# Arrays are of numpy outside a jitted function and of JAX inside.
+# An array of numpy outside a jitted function and of JAX inside.
 _Array = Any
-
-
-class _QueryChunk(NamedTuple):
-    """A padded chunk of queries (q, d) and their clips (q, 2)."""
-
-    vectors: _Array
-    clips: _Array | None
 
 
 class _BankChunk(NamedTuple):
@@ -68,18 +60,18 @@ def mean_distance(
     begins = range(0, len(queries), size)
     best = [jnp.full((size, k), jnp.inf) for _ in begins]
     for i in range(0, len(bank), step):
-        vectors, clips, chunk_spacing = jax.device_put(
-            (
+        bank_chunk = jax.device_put(
+            _BankChunk(
                 _pad(bank[i : i + step], step, 0.0),
                 None if bank_clips is None else _pad(bank_clips[i : i + step], step, _PADDING_CLIP),
                 None if spacing is None else _pad(spacing[i : i + step], step, 1.0),
+                min(step, len(bank) - i),
             )
         )
-        bank_chunk = _BankChunk(vectors, clips, chunk_spacing, min(step, len(bank) - i))
         for j, begin in enumerate(begins):
             rows = slice(begin, begin + size)
             own = None if query_clips is None else _pad(query_clips[rows], size, _NO_CLIP)
-            best[j] = _merge(best[j], _QueryChunk(_pad(queries[rows], size, 0.0), own), bank_chunk, k=k)
+            best[j] = _merge(best[j], _pad(queries[rows], size, 0.0), own, bank_chunk, k=k)
         jax.block_until_ready(best)  # otherwise the chunks of a large bank queue up in memory
     return np.concatenate([np.asarray(_mean(chunk)) for chunk in best])[: len(queries)]
 
@@ -97,14 +89,14 @@ def _pad(rows: np.ndarray, length: int, value: float) -> np.ndarray:
 
 
 @functools.partial(jax.jit, static_argnames="k")
-def _merge(best: jax.Array, queries: _QueryChunk, bank: _BankChunk, *, k: int) -> jax.Array:
+def _merge(best: _Array, queries: _Array, query_clips: _Array | None, bank: _BankChunk, *, k: int) -> jax.Array:
     """Merge the k smallest distances so far (q, k) with those to another chunk of the bank: -> (q, k)."""
-    distances = 1 - jnp.matmul(queries.vectors, bank.vectors.T, precision=jax.lax.Precision.HIGHEST)
+    distances = 1 - jnp.matmul(queries, bank.vectors.T, precision=jax.lax.Precision.HIGHEST)
     if bank.spacing is not None:
         distances = distances / bank.spacing[None]
     excluded = (jnp.arange(len(bank.vectors)) >= bank.rows)[None]
-    if queries.clips is not None and bank.clips is not None:
-        for own, other in itertools.product(queries.clips.T, bank.clips.T):
+    if query_clips is not None and bank.clips is not None:
+        for own, other in itertools.product(query_clips.T, bank.clips.T):
             excluded = excluded | (own[:, None] == other[None])
     distances = jnp.where(excluded, jnp.inf, distances)
     distances = jax.lax.optimization_barrier(distances)  # otherwise a CPU recomputes them for each use

@@ -51,7 +51,7 @@ def score_all(
 def from_stdin(words: Iterable[str]) -> Iterator[str]:
     """Yield the given paths, and in the place of `-` the paths on standard input, one per line, as they arrive.
 
-    Paths are bytes to the system and are not decoded by the locale or PYTHONIOENCODING, so a name in another encoding
+    Paths are bytes to the system: neither the locale nor PYTHONIOENCODING decodes them. Thus a name in another encoding
     does not stop the others. Paths separated by NUL (find -print0) are all read before the first is yielded.
     """
     for word in words:

@@ -2,9 +2,11 @@
 
 `<evaluation>/embeddings/<run>/<line>/` belongs to one checkpoint. It has two parts: `bank/` for the training clips and
 `test/` for the test clips. `clips.json` lists the clips of both parts with the SHA-256 of their samples, the SHA-256 of
-every file in the parts, and its own. Each part holds, for every variant, `<variant>.npy`, the embeddings of all pieces
-(p, 128) float32, and `<variant>_scores.npy`, the score of each clip (n,) float64, NaN without a score. `clip.npy` (p,)
-holds the number of each piece's clip.
+every file in the parts, and its own. Each part holds these files:
+
+- `<variant>.npy`: the embeddings of all pieces, (p, 128) float32;
+- `<variant>_scores.npy`: the score of each clip, (n,) float64, NaN without a score;
+- `clip.npy`: the number of each piece's clip, (p,).
 """
 
 import json

@@ -112,9 +112,9 @@ def find_threshold(clip: Clip | ScoredClip, thresholds: Thresholds, per: str) ->
 def fit(training_scores: Sequence[float], percentile: float) -> Threshold:
     """Fit a gamma distribution to training scores and return its percentile, as the challenge's baselines do.
 
-    Unlike theirs, the location is fixed at 0, because fitting it as well is unstable. Where no gamma distribution
-    fits (almost equal scores, or one that is not positive), the percentile of the scores themselves is used, with the
-    rule EMPIRICAL. Raises ValueError without scores.
+    Unlike theirs, the location is fixed at 0, because fitting it as well is unstable. No gamma distribution fits almost
+    equal scores, or a score that is not positive. The percentile of the scores themselves is then used, with the rule
+    EMPIRICAL. Raises ValueError without scores.
     """
     scores = np.asarray(training_scores, np.float64)
     if len(scores) == 0:
@@ -126,8 +126,8 @@ def fit(training_scores: Sequence[float], percentile: float) -> Threshold:
 def fit_scaled(few: Sequence[float], others: Sequence[float], percentile: float) -> Threshold:
     """Predict the percentile of a domain's next score from its few scores and the section's other domain.
 
-    The domain has the gamma shape of `others` and a scale of its own. A gamma variable divided by the mean of n others
-    of the same scale follows the distribution F(2 shape, 2 n shape), which accounts for the uncertainty of n clips.
+    The domain has the gamma shape of `others` and a scale of its own. The ratio of a gamma variable to the mean of n
+    others of the same scale follows F(2 shape, 2 n shape). This accounts for the uncertainty of a scale from n clips.
     Where no gamma distribution fits, the percentile of `others` is shifted by the difference of the means.
     """
     reference, own = np.asarray(others, np.float64), np.asarray(few, np.float64)

@@ -76,8 +76,8 @@ def test_blocks_of_any_size_draw_the_same(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_more_clips_or_more_seeds_narrow_it():
-    def width(*of_seeds: list[ScoredClip]) -> float:
-        low, high = bootstrap.compute_interval(2021, of_seeds) or (0.0, 0.0)
+    def width(*per_seed: list[ScoredClip]) -> float:
+        low, high = bootstrap.compute_interval(2021, per_seed) or (0.0, 0.0)
         return high - low
 
     assert width(drawn(0, 120)) < 0.7 * width(drawn(0, 30))

@@ -48,6 +48,8 @@ def test_results_and_score_files(trained_once: Path, corpus: Path):
     got = results(trained_once)
     assert (got["year"], got["split"]) == (2021, "dev")
     assert got["checkpoints"] == {"fan/phase2_full": 3}
+    assert got["config"]["evaluate"]["threshold_per"] == "machine"
+    assert "settings" not in got  # config has them
     assert list(got["systems"]) == [*VARIANTS, *ENSEMBLES, *SIMPLE]
     for name, system in got["systems"].items():
         assert system["selection"] == ("labelled test" if name in ENSEMBLES[:3] else "none")

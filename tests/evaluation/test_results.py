@@ -109,8 +109,8 @@ def test_several_seeds_give_means_with_their_spread_and_interval(tmp_path: Path)
     aucs = [[cell.auc for cell in of["all_mean"].metrics.cells] for of in by_seed.values()]
     assert [cell["auc"] for cell in entry["cells"]] == pytest.approx(np.mean(np.array(aucs, float), axis=0))
     for share in ("false_alarms", "found"):
-        of_seeds = [[getattr(cell, share) for cell in of["all_mean"].metrics.cells] for of in by_seed.values()]
-        assert [cell[share] for cell in entry["cells"]] == pytest.approx(np.mean(np.array(of_seeds), axis=0))
+        shares = [[getattr(cell, share) for cell in of["all_mean"].metrics.cells] for of in by_seed.values()]
+        assert [cell[share] for cell in entry["cells"]] == pytest.approx(np.mean(np.array(shares), axis=0))
     assert {path.name for path in (tmp_path / "scores").iterdir()} == {f"all_mean@{seed}" for seed in (3, 4, 5)}
 
 
@@ -308,10 +308,10 @@ def test_the_table_fits_the_terminal_and_loses_nothing(width: int):
 
 
 def test_the_table_has_means_over_cells_of_faults_found_and_false_alarms(tmp_path: Path):
-    of_seeds = {seed: {"all_mean": system(seed)} for seed in (3, 4)}
-    (mean,) = results.write(tmp_path, 2021, of_seeds, ABOUT).rows
+    by_seed = {seed: {"all_mean": system(seed)} for seed in (3, 4)}
+    (mean,) = results.write(tmp_path, 2021, by_seed, ABOUT).rows
     cells = written(tmp_path)["systems"]["all_mean"]["cells"]
-    decided = [clip for of in of_seeds.values() for clip in of["all_mean"].clips]
+    decided = [clip for of in by_seed.values() for clip in of["all_mean"].clips]
     for share, label in ((mean.found, "anomaly"), (mean.false_alarms, "normal")):
         assert share == pytest.approx(np.mean([clip.decision for clip in decided if clip.label == label]))
     assert mean.found == pytest.approx(np.mean([cell["found"] for cell in cells]))

@@ -192,12 +192,12 @@ def test_bytes_that_are_no_text_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("written", [2020, 2021, 2022])
-@pytest.mark.parametrize("asked", [2020, 2021, 2022])
-def test_another_years_files_are_told_apart(tmp_path: Path, written: int, asked: int) -> None:
+@pytest.mark.parametrize("read_as", [2020, 2021, 2022])
+def test_another_years_files_are_told_apart(tmp_path: Path, written: int, read_as: int) -> None:
     submission(tmp_path, written)
-    if written != asked:
+    if written != read_as:
         with pytest.raises(InputError, match=f"got one of {written}; check --year"):
-            read(tmp_path, asked)
+            read(tmp_path, read_as)
 
 
 def test_no_score_files(tmp_path: Path) -> None:

@@ -110,9 +110,9 @@ def test_labelled_clips_rank_models_for_unlabelled_ones():
     models: ModelScores = {
         machine: {
             name: ClipScores(of.train, {**of.test, **{c: 10.0 for c in unlabelled if c.machine == machine}})
-            for name, of in of_machine.items()
+            for name, of in by_model.items()
         }
-        for machine, of_machine in MODELS.items()
+        for machine, by_model in MODELS.items()
     }
     got = evaluated(models, unlabelled)
     assert got["top3_mean"].members == evaluated()["top3_mean"].members
@@ -264,15 +264,17 @@ def test_a_domain_of_few_training_clips_is_decided_by_a_threshold_of_its_own():
         for d, number, scale in (("source", 50, 1), ("target", 3, 5))
         for i in range(number)
     }
-    asked = [
+    test_clips = [
         Clip(Path(f"{d}_{label}_{i}.wav"), "fan", "00", "test", d, label)
         for d in ("source", "target")
         for label in ("normal", "anomaly")
         for i in range(200)
     ]
-    test = {c: float((5 if c.domain == "target" else 1) * rng.gamma(9) * (1 + (c.label == "anomaly"))) for c in asked}
-    by_domain = build_baselines(config, 2021, {"fan": {"one": ClipScores(train, test)}}, asked)["one"]
-    whole = build_baselines(default_config(), 2021, {"fan": {"one": ClipScores(train, test)}}, asked)["one"]
+    test = {
+        c: float((5 if c.domain == "target" else 1) * rng.gamma(9) * (1 + (c.label == "anomaly"))) for c in test_clips
+    }
+    by_domain = build_baselines(config, 2021, {"fan": {"one": ClipScores(train, test)}}, test_clips)["one"]
+    whole = build_baselines(default_config(), 2021, {"fan": {"one": ClipScores(train, test)}}, test_clips)["one"]
     source, target = by_domain.metrics.cells
     assert source.false_alarms == pytest.approx(0.1, abs=0.07)
     assert target.false_alarms is not None

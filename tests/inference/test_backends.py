@@ -147,9 +147,9 @@ def test_as_many_prototypes_as_source_pieces_are_these_pieces(prototypes: int):
 def test_of_either_domain_the_nearer_counts(backend: str):
     how, bank = settings(backend, bank="either_domain"), usual(7, clips=20, target_clips=8)
     parts = [Bank(*(field[bank.target == target] for field in bank)) for target in (False, True)]
-    of_parts = np.stack([ORACLES[backend](QUERIES, part, how) for part in parts])
-    assert 0 < np.sum(of_parts[0] < of_parts[1]) < len(QUERIES)  # each domain is the nearer one for some queries
-    np.testing.assert_allclose(make_scorer(bank, how)(QUERIES), of_parts.min(axis=0), **CLOSE)
+    part_scores = np.stack([ORACLES[backend](QUERIES, part, how) for part in parts])
+    assert 0 < np.sum(part_scores[0] < part_scores[1]) < len(QUERIES)  # each domain is the nearer one for some queries
+    np.testing.assert_allclose(make_scorer(bank, how)(QUERIES), part_scores.min(axis=0), **CLOSE)
 
 
 @EVERY

@@ -17,9 +17,11 @@ from conftest import train_tiny
 from asdjax.cli.main import main
 from asdjax.config import loading
 from asdjax.config.fields import default_config
+from asdjax.data import audio
+from asdjax.data.clips import Clip
 from asdjax.inference import detector as detectors
 from asdjax.inference.anomalous_seconds import time_pieces
-from asdjax.inference.detector import Detector, open_detector
+from asdjax.inference.detector import Detector, LoadedSystem, open_detector
 from asdjax.inference.loaded_evaluation import open_evaluation
 from asdjax.inference.score_clips import score_all
 
@@ -309,6 +311,44 @@ def test_a_missing_domain_is_mentioned_only_where_a_section_has_several(
     evaluation: Any = SimpleNamespace(folder=None, results=None)
     assert open_detector(evaluation, None, "fan", "00", None) == ("00", None)
     assert ("no --domain" in capsys.readouterr().err) == logged
+
+
+@pytest.mark.parametrize("evaluate", [{}, {"threshold_per": "section_domain"}, {"bank": "same_domain"}], ids=str)
+def test_a_section_of_one_domain_has_one_detector_and_is_exported_once(evaluate: dict[str, str]):
+    config = default_config()
+    config.evaluate.update(evaluate)
+    clips = [
+        Clip(Path("a.wav"), machine, section, "train", domain, "normal")
+        for machine, section, domain in (
+            *(("fan", "00", domain) for domain in ("source", "target", "source")),
+            ("fan", "01", "source"),
+            ("pump", "01", "target"),
+        )
+    ]
+    checkpoint: Any = SimpleNamespace(kept=SimpleNamespace(bank=SimpleNamespace(clips=clips)))
+    loaded: Any = None
+    system = LoadedSystem(
+        config=config, machine="fan", scale="score", thresholds={}, checkpoints=[(checkpoint, loaded)]
+    )
+    domains = [("00", "source"), ("00", "target")]
+    expected = {
+        "": [("00", None), ("01", None)],
+        "threshold_per": [("00", None), *domains, ("01", None)],
+        "bank": [*domains, ("01", "source")],
+    }
+    assert sorted(system.places, key=str) == sorted(expected["".join(evaluate)], key=str)
+
+
+def test_the_header_of_a_clip_is_read_once(
+    detector: Detector, trained_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Reading it takes time for MP3 and Ogg, whose length is found by decoding."""
+    soundfile.write(tmp_path / "a.ogg", noise(2), RATE, format="OGG", subtype="VORBIS")
+    reads, read = [], audio._READERS["OGG"]
+    monkeypatch.setitem(audio._READERS, "OGG", lambda source: reads.append(source.path) or read(source))
+    config = loading.read(trained_once, {"data.on_mismatch": "convert"}, ("data",))
+    assert score_all(config, detector, [str(tmp_path / "a.ogg")], True, lambda line: True) == 0
+    assert len(reads) == 1
 
 
 def test_a_domain_is_asked_for_where_banks_go_by_it(trained: Path, corpus: Path, capsys: pytest.CaptureFixture[str]):
