@@ -42,7 +42,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 
     jax_setup.prepare()
     request = EvaluationRequest(
-        options.split, partial(checkpoint_selection.trained, step=options.step), options.baselines
+        options.split, partial(checkpoint_selection.select_trained, step=options.step), options.baselines
     )
     evaluations = (
         watch(options.workdir, request, options.overrides)

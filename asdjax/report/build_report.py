@@ -5,8 +5,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from asdjax import features
-from asdjax.evaluation import results
 from asdjax.evaluation.results_table import as_range, percent
+from asdjax.inference.stored_results import require_unchanged
 from asdjax.report import cards, clip_selection, curves, explain, page, report_inputs, report_tables, sections
 from asdjax.report.explain import Explanation
 from asdjax.report.figures import Picture
@@ -41,7 +41,7 @@ def report(
     # 3. Pictures, tables, sentences.
     content = page.html(_page(read, explained))
     # 4. One file, if it still is of the evaluation that lies there.
-    results.require_same(read.folder, read.results)
+    require_unchanged(read.folder, read.results)
     replace_text(read.folder / FILE, content)
     return read.folder / FILE
 
@@ -79,7 +79,7 @@ def _page(read: ReportInputs, explained: list[Explanation]) -> Page:
         limits=report_tables.limits(read),
         groups=page.groups([(one.chosen.group, card) for one, card in zip(explained, shown, strict=True)]),
         training=_training(read),
-        settings=[(f"evaluate.{name}", _text(value)) for name, value in read.results["settings"].items()],
+        settings=[(f"evaluate.{name}", _text(value)) for name, value in read.results["config"]["evaluate"].items()],
         seed_note=_seed_note(read),
     )
 

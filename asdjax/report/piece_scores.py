@@ -11,7 +11,7 @@ import numpy as np
 from asdjax.config.fields import Config
 from asdjax.data.clips import Clip
 from asdjax.inference.bank import bank_group
-from asdjax.inference.ensembles import averaged
+from asdjax.inference.ensembles import choose_scale
 from asdjax.inference.loaded_evaluation import Member
 from asdjax.inference.stored_embeddings import Checkpointed, Embedded
 from asdjax.report.report_inputs import ReportedFleet
@@ -81,7 +81,7 @@ class Models:
     def _members_for(self, clip: Clip) -> dict[ModelKey, Member]:
         group = bank_group(clip, self.config.evaluate.bank)
         if group not in self._members:
-            ensemble = averaged(self.config, len(self.keys))
+            ensemble = choose_scale(self.config, len(self.keys))
             self._members[group] = {
                 ModelKey(line, member.variant): member
                 for line, checkpoint in self.fleet.checkpoints.items()

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from asdjax.config.fields import Config
-from asdjax.evaluation import clip_table, results
+from asdjax.evaluation import clip_table
 from asdjax.evaluation.clip_table import ClipRow
 from asdjax.fleet import metric_log
 from asdjax.inference.ensembles import ALL
 from asdjax.inference.loaded_evaluation import Checkpoint, Evaluation, open_evaluation
+from asdjax.inference.stored_results import select_seed
 from asdjax.runtime.progress import log
 
 HEADLINE = ALL
@@ -60,7 +61,7 @@ class ReportInputs(NamedTuple):
     @property
     def detector(self) -> Mapping[str, Any]:
         """The headline system's thresholds and members in results.json, of the seed that is shown."""
-        return results.of_seed(self.results["systems"][HEADLINE], self.seed)
+        return select_seed(self.results["systems"][HEADLINE], self.seed)
 
     def fleet_of(self, machine: str) -> ReportedFleet:
         """The run that a machine type belongs to."""
@@ -77,7 +78,7 @@ def read(workdir: Path, split: str | None, overrides: Mapping[str, str]) -> Repo
     seeds = tuple(system.get("seeds", evaluation.config.seed))
     name = HEADLINE if len(seeds) == 1 else f"{HEADLINE}@{seeds[0]}"
     rows = clip_table.read(evaluation.folder / "clips" / f"{name}.csv", evaluation.results["clips"][name])
-    fleets = _fleets(evaluation, results.of_seed(system, seeds[0])["members"])
+    fleets = _fleets(evaluation, select_seed(system, seeds[0])["members"])
     return ReportInputs(evaluation.folder, evaluation.results, evaluation.config, seeds, seeds[0], rows, fleets)
 
 

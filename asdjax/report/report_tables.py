@@ -58,16 +58,16 @@ def system_rows(results: Mapping[str, Any]) -> list[SystemRow]:
     """The systems of results.json as rows of the report's Table 2."""
     return [
         SystemRow(
-            name,
-            {machine: (figures["auc"], figures["pauc"]) for machine, figures in system["machines"].items()},
-            system["official"],
-            None if system["interval"] is None else tuple(system["interval"]),
-            system["selection"],
-            system["undefined_cells"],
-            results["split"],
-            system.get("spread"),
-            mean_share(_cells(system), "found"),
-            mean_share(_cells(system), "false_alarms"),
+            system=name,
+            figures={machine: (figures["auc"], figures["pauc"]) for machine, figures in system["machines"].items()},
+            official=system["official"],
+            interval=None if system["interval"] is None else tuple(system["interval"]),
+            selection=system["selection"],
+            undefined=system["undefined_cells"],
+            split=results["split"],
+            spread=system.get("spread"),
+            found=mean_share(_cells(system), "found"),
+            false_alarms=mean_share(_cells(system), "false_alarms"),
         )
         for name, system in results["systems"].items()
     ]

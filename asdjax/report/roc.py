@@ -7,7 +7,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
-from asdjax.evaluation.metrics import MAX_FALSE_POSITIVE_RATE, ScoredClip, judgeable, split_parts
+from asdjax.evaluation.metrics import MAX_FALSE_POSITIVE_RATE, has_both_classes, split_parts
+from asdjax.inference.scored_clip import ScoredClip
 from asdjax.report.figures import COLOURS, ORANGE, TRAINING, Picture, label, legend_below, picture
 
 
@@ -24,7 +25,7 @@ def curves(year: int, clips: Sequence[ScoredClip]) -> list[Curve]:
     """The curves whose areas are a machine type's AUCs, as the year joins clips to cells; none of cells without."""
     found = []
     for part in split_parts(year, clips):
-        if judgeable(part.ranked):
+        if has_both_classes(part.ranked):
             truth = [clip.label == "anomaly" for clip in part.ranked]
             false_alarms, caught, _ = roc_curve(truth, [clip.score for clip in part.ranked])
             found.append(Curve(part.ranked[0].section, part.domain, false_alarms, caught))

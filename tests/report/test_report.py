@@ -210,7 +210,7 @@ def refusal(workdir: Path, capsys: pytest.CaptureFixture[str], *words: str) -> s
 @pytest.mark.parametrize("words", [[], ["--split", "dev"], ["--split", "eval"]])
 def test_without_an_evaluation_it_says_what_to_do(words: list[str], trained: Path, capsys: pytest.CaptureFixture[str]):
     shutil.rmtree(trained / "evaluation")
-    assert "nothing was evaluated yet; run asdjax evaluate --workdir" in refusal(trained, capsys, *words)
+    assert "expected an evaluation, got none; run asdjax evaluate --workdir" in refusal(trained, capsys, *words)
 
 
 @pytest.mark.parametrize("field", ["evaluate.k", "baselines.epochs", "data.root"])

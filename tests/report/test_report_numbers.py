@@ -16,9 +16,9 @@ from sklearn.metrics import auc, roc_auc_score, roc_curve
 from asdjax import features
 from asdjax.data.clips import Domain
 from asdjax.evaluation.clip_table import ClipRow
-from asdjax.evaluation.metrics import ScoredClip
 from asdjax.inference import anomalous_seconds
 from asdjax.inference.loaded_evaluation import Loaded
+from asdjax.inference.scored_clip import ScoredClip
 from asdjax.report import (
     cards,
     clip_selection,
@@ -248,7 +248,7 @@ def test_training_clips_that_are_all_the_same_have_a_map(read: ReportInputs):
     vectors = np.ones_like(same.pieces.vectors[KEY.variant]) / 128**0.5
     pieces = same.pieces._replace(vectors={KEY.variant: vectors})
     kept = checkpoint.kept._replace(bank=same._replace(pieces=pieces))
-    models.fleet = read.fleets[0]._replace(checkpoints={KEY.line: checkpoint._replace(kept=kept)})
+    models.fleet = read.fleets[0]._replace(checkpoints={KEY.line: replace(checkpoint, kept=kept)})
     shown = embedding_map.make_map(models, KEY, "fan", models.test_clips)
     assert shown.variance == (0, 0)
     assert embedding_map.embedding_map("fan", KEY.variant, shown).alt.startswith("Map of embeddings of fan")
