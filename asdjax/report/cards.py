@@ -109,7 +109,7 @@ def _describe_bands(explanation: Explanation) -> str:
     bands = explanation.bands
     strong = _find_strong(explanation)
     if not strong.any():
-        return "No single frequency band stands out: replacing any one by normal sound hardly lowers the score."
+        return "No single frequency band matters: replacing any one by normal sound hardly lowers the score."
     best = int(np.argmax(bands.decrease))
     return (
         f"The frequencies that matter most: {format_bands(bands.edges_hz, np.flatnonzero(strong).tolist())}. "

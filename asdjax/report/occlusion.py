@@ -1,7 +1,7 @@
 """Occlusion: the contribution of each frequency band to a score (Zeiler and Fergus 2014, section 4.2).
 
-One band of a clip's pieces is replaced by the same band of the nearest normal clip, at the same time in the clip, and
-the models embed the pieces again. The decrease of the score is the contribution of the band. Unlike a gradient, it
+One band of a clip's pieces is replaced by the same band of the nearest normal clip, at the same time in the clip. The
+models embed the pieces again. The decrease of the score is the contribution of the band. Unlike a gradient, it
 holds for large changes, works with every backend, and has the unit of the score. Normal sound replaces the band because
 the models have not been trained on silence.
 

@@ -16,19 +16,9 @@ from asdjax.cli.main import main
 from asdjax.errors import Diverged, InputError, Stopped
 
 COMMANDS = (
-    "demo",
-    "synthesize",
-    "download",
-    "check",
-    "plan",
-    "train",
-    "evaluate",
-    "score",
-    "report",
-    "export",
-    "metrics",
-    "bench",
-)
+    "demo", "synthesize", "download", "check", "plan", "train",
+    "evaluate", "score", "report", "export", "metrics", "bench",
+)  # fmt: skip
 
 
 def failing(error: BaseException, monkeypatch: pytest.MonkeyPatch, *words: str) -> int:

@@ -1,23 +1,18 @@
-"""Numbers of a report, compared with independent computations."""
+"""Numbers of a trained run's report, compared with independent computations."""
 
 import csv
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
-from scipy.signal import stft
 from sklearn.metrics import auc, roc_auc_score, roc_curve
 
 from asdjax import features
-from asdjax.data.clips import Domain
 from asdjax.evaluation.clip_table import ClipRow
-from asdjax.evaluation.metrics import ScoredClip
-from asdjax.inference import anomalous_seconds
 from asdjax.inference.loaded_evaluation import Loaded
 from asdjax.report import (
     cards,
@@ -25,13 +20,10 @@ from asdjax.report import (
     curves,
     embedding_map,
     explain,
-    histograms,
     occlusion,
-    players,
     report_inputs,
     report_tables,
     roc,
-    spectrogram_picture,
 )
 from asdjax.report.explain import Explanation
 from asdjax.report.figures import ANOMALY
@@ -54,14 +46,18 @@ def explained(read: ReportInputs, trained_once: Path) -> list[Explanation]:
     return explain.explain(trained_once, read.config, read.fleets[0], clip_selection.choose_clips(read.rows, 2))
 
 
-def load_stored(trained_once: Path, part: str, name: str) -> Any:
-    return np.load(trained_once / "evaluation" / "dev" / "embeddings" / "fan" / "phase2_full" / part / f"{name}.npy")
+class Stored:
+    """Embeddings of the trained run as the evaluation stored them, with the clip of each piece."""
 
+    def __init__(self, trained_once: Path) -> None:
+        folder = trained_once / "evaluation" / "dev" / "embeddings" / "fan" / "phase2_full"
+        self.test, self.bank = (np.load(folder / part / f"{KEY.variant}.npy") for part in ("test", "bank"))
+        self.test_clip, self.bank_clip = (np.load(folder / part / "clip.npy") for part in ("test", "bank"))
+        self.clips: dict[str, list[dict]] = json.loads((folder / "clips.json").read_text())
 
-def clips_of(trained_once: Path) -> dict[str, list[dict]]:
-    return json.loads(
-        (trained_once / "evaluation" / "dev" / "embeddings" / "fan" / "phase2_full" / "clips.json").read_text()
-    )
+    def pieces_of(self, row: ClipRow) -> np.ndarray:
+        (number,) = [i for i, entry in enumerate(self.clips["test"]) if Path(entry["path"]).name == row.clip.name]
+        return self.test[self.test_clip == number].astype(np.float64)
 
 
 def test_the_curves_drawn_are_scikit_learns(read: ReportInputs, trained_once: Path):
@@ -84,15 +80,12 @@ def test_the_curves_drawn_are_scikit_learns(read: ReportInputs, trained_once: Pa
 def test_pieces_and_anomalous_seconds_are_those_computed_by_hand(
     read: ReportInputs, explained: list[Explanation], trained_once: Path
 ):
-    vectors, clip = load_stored(trained_once, "test", KEY.variant), load_stored(trained_once, "test", "clip")
-    bank, bank_clip = load_stored(trained_once, "bank", KEY.variant), load_stored(trained_once, "bank", "clip")
-    listed = clips_of(trained_once)
+    stored = Stored(trained_once)
     assert len(explained) == 6
     for one in explained:
         row = one.chosen.row
-        (number,) = [i for i, entry in enumerate(listed["test"]) if Path(entry["path"]).name == row.clip.name]
-        same = [i for i, entry in enumerate(listed["bank"]) if entry["section"] == row.clip.section]
-        cosine = vectors[clip == number].astype(np.float64) @ bank[np.isin(bank_clip, same)].astype(np.float64).T
+        same = [i for i, entry in enumerate(stored.clips["bank"]) if entry["section"] == row.clip.section]
+        cosine = stored.pieces_of(row) @ stored.bank[np.isin(stored.bank_clip, same)].astype(np.float64).T
         scores = 1 - np.sort(cosine, axis=1)[:, -10:].mean(axis=1)
         assert one.pieces.score == pytest.approx(scores, abs=1e-6)
         assert one.pieces.score.mean() == pytest.approx(row.clip.score, abs=1e-6)
@@ -107,17 +100,13 @@ def test_pieces_and_anomalous_seconds_are_those_computed_by_hand(
 
 
 def test_the_nearest_normal_clip_has_the_nearest_mean_embedding(explained: list[Explanation], trained_once: Path):
-    vectors, clip = load_stored(trained_once, "test", KEY.variant), load_stored(trained_once, "test", "clip")
-    bank, bank_clip = load_stored(trained_once, "bank", KEY.variant), load_stored(trained_once, "bank", "clip")
-    listed = clips_of(trained_once)
+    stored = Stored(trained_once)
     for one in explained:
-        row = one.chosen.row
-        (number,) = [i for i, entry in enumerate(listed["test"]) if Path(entry["path"]).name == row.clip.name]
-        own = vectors[clip == number].mean(axis=0)
+        own = stored.pieces_of(one.chosen.row).mean(axis=0)
         cosines = {}
-        for i, entry in enumerate(listed["bank"]):
-            if entry["section"] == row.clip.section:
-                other = bank[bank_clip == i].mean(axis=0)
+        for i, entry in enumerate(stored.clips["bank"]):
+            if entry["section"] == one.chosen.row.clip.section:
+                other = stored.bank[stored.bank_clip == i].mean(axis=0)
                 cosines[Path(entry["path"]).name] = own @ other / np.linalg.norm(own) / np.linalg.norm(other)
         assert one.neighbour.name == max(cosines, key=cosines.__getitem__)
         assert one.cosine == pytest.approx(max(cosines.values()), abs=1e-5)
@@ -168,72 +157,6 @@ def test_swapping_like_for_like_gives_what_the_evaluation_has_kept(read: ReportI
     assert again == pytest.approx(np.repeat(vectors[:1], len(again), axis=0), abs=1e-5)
 
 
-def test_levels_are_those_of_scipy_and_a_full_scale_sine_is_at_0_db():
-    time = np.arange(32_000) / 16_000
-    sine = (32_767 * np.sin(2 * np.pi * 1000 * time)).astype(np.int16)
-    shown = spectrogram_picture.compute_levels(sine, SETTINGS)
-    row = int(np.searchsorted(shown.edges_hz, 1000) - 1)
-    assert shown.decibels.shape == (spectrogram_picture.ROWS, 63)
-    assert abs(int(np.argmax(shown.decibels[:, 30])) - row) <= 1
-    assert shown.decibels[:, 30].max() == pytest.approx(0, abs=2)
-    noise = np.random.default_rng(0).integers(-9000, 9000, 20_480).astype(np.int16)
-    levels = spectrogram_picture.compute_levels(noise, SETTINGS)
-    hertz, _, values = stft(noise / 32768, 16_000, "hann", nperseg=2046, noverlap=2046 - 512)
-    decibels = 20 * np.log10(2 * np.abs(values))  # scipy divides by the window's sum
-    for low, high, row in zip(levels.edges_hz[:-1], levels.edges_hz[1:], levels.decibels, strict=True):
-        inside = (hertz >= low + 4) & (hertz < high - 4)  # half a bin from the edges, where rounding has no effect
-        if inside.sum() > 2:
-            assert np.all(row >= decibels[inside, :41].max(axis=0) - 1e-6)
-            around = (hertz > low - 8) & (hertz < high + 8)
-            assert np.all(row <= decibels[around, :41].max(axis=0) + 1e-6)
-
-
-def test_a_long_clip_is_a_small_picture():
-    shown = spectrogram_picture.compute_levels(np.zeros(16_000 * 120, np.int16), SETTINGS)
-    assert shown.decibels.shape[1] <= spectrogram_picture.COLUMNS
-    assert shown.seconds == 120
-
-
-def row(machine: str, label: str | None, score: float, split: str = "test") -> ClipRow:
-    clip = ScoredClip(f"{machine}_{label}_{score}.wav", machine, "00", "source", label, score, score > 1)  # pyright: ignore
-    return ClipRow(split, clip, 1.0)
-
-
-@pytest.mark.parametrize(("domain", "outlined"), [("source", 1), (None, 3)])
-def test_training_clips_are_outlined_beside_test_clips_of_any_domain(domain: Domain | None, outlined: int):
-    """In evaluation sets from 2022 on, the domain is known for training clips only."""
-    train = [row("fan", "normal", score, "train") for score in (0.1, 0.5, 0.9)]
-    train[1:] = [one._replace(clip=replace(one.clip, domain="target")) for one in train[1:]]
-    test = [row("fan", None, score) for score in (0.2, 0.6)]
-    figure = Figure()
-    histograms.plot_histograms(figure, [*train, *(one._replace(clip=replace(one.clip, domain=domain)) for one in test)])
-    (axes,) = figure.axes
-    assert "training (scaled)" in axes.get_legend_handles_labels()[1]
-    outline = next(patch for patch in axes.patches if patch.get_label() == "training (scaled)")
-    heights = outline.get_path().vertices[:, 1]
-    assert heights.max() == pytest.approx(2 / outlined)
-
-
-def test_clips_are_chosen_by_margin_across_machine_types_each_once():
-    rows = [row("fan", "normal", 0.9, "train"), row("fan", "normal", 1.1, "train")]  # deviation 0.1
-    rows += [row("pump", "normal", 0.0, "train"), row("pump", "normal", 2.0, "train")]  # deviation 1
-    rows += [row("fan", "anomaly", 1.5), row("pump", "anomaly", 3.0), row("pump", "normal", 2.0)]
-    rows += [row("fan", "normal", 1.2), row("fan", "anomaly", 0.5), row("pump", "normal", 0.0)]
-    chosen = [
-        (one.group, one.row.clip.machine, one.row.clip.score, one.margin)
-        for one in clip_selection.choose_clips(rows, 2)
-    ]
-    assert chosen == [
-        (clip_selection.MOST_ANOMALOUS, "fan", 1.5, pytest.approx(5)),
-        (clip_selection.MOST_ANOMALOUS, "pump", 3.0, pytest.approx(2)),
-        (clip_selection.HIGHEST_NORMAL, "fan", 1.2, pytest.approx(2)),
-        (clip_selection.HIGHEST_NORMAL, "pump", 2.0, pytest.approx(1)),
-        (clip_selection.LOWEST_ANOMALY, "fan", 0.5, pytest.approx(-5)),
-    ]
-    assert clip_selection.choose_clips([row("fan", None, 2.0), *rows[:2]], 3)[0].group == clip_selection.MOST_ANOMALOUS
-    assert clip_selection.choose_clips(rows, 0) == []
-
-
 def test_curves_are_those_of_the_journal_and_thinned_by_means(trained_once: Path, read: ReportInputs):
     logged = [json.loads(line) for line in (trained_once / "fan" / "metrics.jsonl").read_text().splitlines()]
     expected = [row["loss"][KEY.variant] for row in logged if row["phase"] == "phase1" and "loss" in row]
@@ -265,8 +188,8 @@ def test_training_clips_that_are_all_the_same_have_a_map(read: ReportInputs):
     [
         ((1,), "rank", "the score of the one model"),
         ((6,), "zscore", "the mean of the z-scores by training scores of the 6"),
-    ]
-    + [((2, 6), "score", "the mean of the scores of the 2 to 6 models")],
+        ((2, 6), "score", "the mean of the scores of the 2 to 6 models"),
+    ],
 )
 def test_the_headline_says_what_is_averaged(numbers: tuple[int, ...], how: str, expected: str, read: ReportInputs):
     config = read.config.copy_and_resolve_references()
@@ -275,21 +198,6 @@ def test_the_headline_says_what_is_averaged(numbers: tuple[int, ...], how: str, 
     members = {f"machine {i}": ["model"] * number for i, number in enumerate(numbers)}
     found = {**read.results, "systems": {"all_mean": {**system, "members": members}}}
     assert f"all_mean, {expected}" in report_tables.write_headline(replace(read, config=config, results=found))
-
-
-def test_players_share_a_budget_and_play_the_strangest_part():
-    assert players.share_budget(2, 16_000) == 16_000 * 20
-    assert 0.99 * players.BUDGET_BYTES < players.share_budget(18, 16_000) * 18 * 8 / 3 <= players.BUDGET_BYTES
-    assert players.share_budget(1000, 16_000) * 1000 * 8 / 3 <= players.BUDGET_BYTES
-    assert players.choose_excerpt(100, 200, 50) == (0, 100)
-    assert players.choose_excerpt(1000, 100, 500) == (450, 550)
-    assert players.choose_excerpt(1000, 100, 10) == (0, 100)
-    assert players.choose_excerpt(1000, 100, 990) == (900, 1000)
-
-
-def test_spans_are_joined_where_they_touch_or_overlap():
-    assert anomalous_seconds.join_spans([(0.0, 1.0), (1.0, 2.0), (1.5, 3.0), (4.0, 5.0)]) == [(0.0, 3.0), (4.0, 5.0)]
-    assert anomalous_seconds.join_spans([]) == []
 
 
 def test_the_bands_that_are_named_are_those_that_are_coloured(explained: list[Explanation]):
