@@ -1,10 +1,10 @@
 """The report's Table 2 for a run: harmonic means of AUC and pAUC by machine type, in percent."""
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from asdjax.inference.ensembles import HELD_OUT, LABELLED_TEST
+from asdjax.runtime import text_table
 
 _OFFICIAL, _INTERVAL, _FOUND, _FALSE_ALARMS = "official", "95 % interval", "found", "false alarms"
 _OVERALL = 4  # columns, the last, that are over all machine types
@@ -51,35 +51,9 @@ def as_markdown(rows: Sequence[SystemRow]) -> str:
 
 
 def as_text(rows: Sequence[SystemRow], width: int = 80) -> str:
-    """The table for a terminal of so many characters; machine types that do not fit go below one another."""
-    table = _texts(rows)
-    widths = [max(len(texts[i]) for texts in table) for i in range(len(table[0]))]
-    blocks = []
-    for columns in _blocks(widths, width):
-        for texts in table:
-            cells = [f"{texts[i]:<{widths[i]}}" if i == 0 else f"{texts[i]:>{widths[i]}}" for i in columns]
-            blocks.append("  ".join(cells).rstrip())
-        blocks.append("")
-    below = [line for note in notes(rows) for line in textwrap.wrap(note, max(width, 20), subsequent_indent="  ")]
-    return "\n".join([*blocks, *below])
-
-
-def _blocks(widths: Sequence[int], width: int) -> list[list[int]]:
-    """Split columns into groups that fit, the system's name leading each; those over all machine types stay together.
-
-    These go below one another only where they do not fit beside the name alone.
-    """
-    blocks, used = [[0]], widths[0]
-    overall = len(widths) - _OVERALL
-    room_for_overall = sum(2 + needed for needed in widths[overall:])
-    for i, needed in enumerate(widths[1:], start=1):
-        split = i == overall and used + room_for_overall > width >= widths[0] + room_for_overall
-        if len(blocks[-1]) > 1 and (split or used + 2 + needed > width):
-            blocks.append([0])
-            used = widths[0]
-        blocks[-1].append(i)
-        used += 2 + needed
-    return blocks
+    """Return the table for a terminal of `width` characters. Machine types that do not fit continue below."""
+    table = text_table.format_table(_texts(rows), width, together=_OVERALL)
+    return f"{table}\n\n{text_table.format_notes(notes(rows), width)}"
 
 
 def _texts(rows: Sequence[SystemRow]) -> list[list[str]]:

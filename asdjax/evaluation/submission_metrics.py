@@ -20,9 +20,10 @@ from asdjax.evaluation.metrics import (
 )
 from asdjax.evaluation.results_table import as_range, percent
 from asdjax.evaluation.submission import read
+from asdjax.runtime import text_table
 
 _TITLES = ("AUC", "pAUC", "precision", "recall", "F1")
-_COLUMN = 10  # characters of a figure's column
+_LEAST_LABEL = 17  # characters of the first column, which hold the names of the means
 
 
 class FolderMetrics(NamedTuple):
@@ -49,44 +50,41 @@ def as_json(judged: FolderMetrics) -> dict[str, Any]:
 
 
 def format_table(judged: FolderMetrics, width: int = 80) -> str:
-    """The judgement in percent with two decimals, for a terminal of `width` characters (70 at least).
+    """Return the metrics in percent with two decimals, as text for a terminal of `width` characters.
 
-    Per machine type a row for each section and domain and the two means, then the means over all machine
-    types and the official score. `-` is undefined; a last line counts the cells where AUC or pAUC is.
+    Each machine type has a row for each section and domain, and its two means. The means over all machine types and
+    the official score follow. `-` is undefined; the last line counts the cells with an undefined AUC or pAUC.
     """
-    room = min(max(width, 70), 90) - _COLUMN * len(FIGURES)
-    return "\n".join(_lines(judged, room)) + "\n"
+    table = text_table.format_table(list(_rows(judged)), width, label=_LEAST_LABEL)
+    return f"{table}\n\n{text_table.format_notes(_notes(judged), width)}\n"
 
 
-def _lines(judged: FolderMetrics, room: int) -> Iterator[str]:
-    """`room`: characters for what a row is called."""
+def _rows(judged: FolderMetrics) -> Iterator[list[str]]:
     judgement = judged.judgement
     means = machine_means(judgement)
     for machine, cells in groupby(judgement.cells, key=lambda cell: cell.machine):
-        yield _row(machine, _TITLES, room)
-        yield from (_figures_row(f"  {cell.section} {cell.domain or '-'}", cell, room) for cell in cells)
-        yield from _mean_rows(means[machine], room)
-        yield ""
-    yield _row("all machine types", _TITLES, room)
-    yield from _mean_rows(overall_means(judgement), room)
-    yield ""
+        yield [machine, *_TITLES]
+        yield from (_row(f"  {cell.section} {cell.domain or '-'}", cell) for cell in cells)
+        yield from _mean_rows(means[machine])
+        yield []
+    yield ["all machine types", *_TITLES]
+    yield from _mean_rows(overall_means(judgement))
+
+
+def _mean_rows(means: Means) -> Iterator[list[str]]:
+    yield _row("  arithmetic mean", means.arithmetic)
+    yield _row("  harmonic mean", means.harmonic)
+
+
+def _row(label: str, figures: Cell | Figures) -> list[str]:
+    return [label, *(percent(getattr(figures, figure)) for figure in FIGURES)]
+
+
+def _notes(judged: FolderMetrics) -> Iterator[str]:
+    judgement = judged.judgement
     mean = "arithmetic" if judgement.year == 2020 else "harmonic"
     yield f"official score {judgement.year}: {percent(judgement.official)} ({mean} mean of all AUC and pAUC)"
     if judged.interval:
         yield f"95 % interval over test clips: {as_range(judged.interval)} ({bootstrap.RESAMPLES} bootstrap resamples)"
     if judgement.undefined:
         yield f"undefined (-), in no mean: {judgement.undefined} of {len(judgement.cells)} cells lack a class or labels"
-
-
-def _mean_rows(means: Means, room: int) -> Iterator[str]:
-    yield _figures_row("  arithmetic mean", means.arithmetic, room)
-    yield _figures_row("  harmonic mean", means.harmonic, room)
-
-
-def _figures_row(title: str, figures: Cell | Figures, room: int) -> str:
-    return _row(title, [percent(getattr(figures, figure)) for figure in FIGURES], room)
-
-
-def _row(title: str, texts: list[str] | tuple[str, ...], room: int) -> str:
-    title = title if len(title) < room else f"{title[: room - 2]}…"
-    return f"{title:<{room}}" + "".join(f"{text:>{_COLUMN}}" for text in texts)
