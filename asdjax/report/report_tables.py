@@ -92,16 +92,16 @@ def make_systems_table(inputs: ReportInputs) -> ReportTable:
 def _list_system_rows(results: Mapping[str, Any]) -> list[SystemRow]:
     return [
         SystemRow(
-            name,
-            {machine: (figures["auc"], figures["pauc"]) for machine, figures in system["machines"].items()},
-            system["official"],
-            None if system["interval"] is None else tuple(system["interval"]),
-            system["selection"],
-            system["undefined_cells"],
-            results["split"],
-            system.get("spread"),
-            mean_share(_list_cells(system), "found"),
-            mean_share(_list_cells(system), "false_alarms"),
+            system=name,
+            figures={machine: (figures["auc"], figures["pauc"]) for machine, figures in system["machines"].items()},
+            official=system["official"],
+            interval=None if system["interval"] is None else tuple(system["interval"]),
+            selection=system["selection"],
+            undefined=system["undefined_cells"],
+            split=results["split"],
+            spread=system.get("spread"),
+            found=mean_share(_list_cells(system), "found"),
+            false_alarms=mean_share(_list_cells(system), "false_alarms"),
         )
         for name, system in results["systems"].items()
     ]
