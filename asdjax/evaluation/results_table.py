@@ -1,10 +1,10 @@
 """The table of systems: the report's Table 2 (harmonic means of AUC and pAUC by machine type) and overall figures."""
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from asdjax.inference.ensembles import HELD_OUT, LABELLED_TEST
+from asdjax.runtime import text_table
 
 _OFFICIAL, _INTERVAL, _FOUND, _FALSE_ALARMS = "official", "95 % interval", "found", "false alarms"
 _OVERALL = 4  # last columns, which are over all machine types
@@ -54,35 +54,9 @@ def as_markdown(rows: Sequence[SystemRow]) -> str:
 
 
 def as_text(rows: Sequence[SystemRow], width: int = 80) -> str:
-    """Format the table for a terminal of `width` characters. Columns that do not fit follow in further blocks."""
-    table = _format_cells(rows)
-    widths = [max(len(texts[i]) for texts in table) for i in range(len(table[0]))]
-    blocks = []
-    for columns in _split_columns(widths, width):
-        for texts in table:
-            cells = [f"{texts[i]:<{widths[i]}}" if i == 0 else f"{texts[i]:>{widths[i]}}" for i in columns]
-            blocks.append("  ".join(cells).rstrip())
-        blocks.append("")
-    below = [line for note in notes(rows) for line in textwrap.wrap(note, max(width, 20), subsequent_indent="  ")]
-    return "\n".join([*blocks, *below])
-
-
-def _split_columns(widths: Sequence[int], width: int) -> list[list[int]]:
-    """Split columns into blocks that fit the width, each beginning with the system's name.
-
-    The columns over all machine types stay in one block if they fit into one.
-    """
-    blocks, used = [[0]], widths[0]
-    overall = len(widths) - _OVERALL
-    overall_width = sum(2 + needed for needed in widths[overall:])
-    for i, needed in enumerate(widths[1:], start=1):
-        split = i == overall and used + overall_width > width >= widths[0] + overall_width
-        if len(blocks[-1]) > 1 and (split or used + 2 + needed > width):
-            blocks.append([0])
-            used = widths[0]
-        blocks[-1].append(i)
-        used += 2 + needed
-    return blocks
+    """Return the table for a terminal of `width` characters. Machine types that do not fit continue below."""
+    table = text_table.format_table(_format_cells(rows), width, together=_OVERALL)
+    return f"{table}\n\n{text_table.format_notes(notes(rows), width)}"
 
 
 def _format_cells(rows: Sequence[SystemRow]) -> list[list[str]]:

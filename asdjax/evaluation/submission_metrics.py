@@ -20,9 +20,10 @@ from asdjax.evaluation.metrics import (
 )
 from asdjax.evaluation.results_table import as_range, percent
 from asdjax.evaluation.submission import read
+from asdjax.runtime import text_table
 
 _TITLES = ("AUC", "pAUC", "precision", "recall", "F1")
-_COLUMN = 10  # characters per column of figures
+_LEAST_LABEL = 17  # characters of the first column, which hold the names of the means
 
 
 class FolderMetrics(NamedTuple):
@@ -49,43 +50,41 @@ def as_json(folder: FolderMetrics) -> dict[str, Any]:
 
 
 def format_table(folder: FolderMetrics, width: int = 80) -> str:
-    """Format the metrics in percent with two decimals, for a terminal of `width` characters (70 at least).
+    """Return the metrics in percent with two decimals, as text for a terminal of `width` characters.
 
-    Each machine type has a row for each section and domain and for the two means. Then follow the means over all
-    machine types and the official score. `-` is undefined; a last line counts the cells without AUC or pAUC.
+    Each machine type has a row for each section and domain, and its two means. The means over all machine types and
+    the official score follow. `-` is undefined; the last line counts the cells with an undefined AUC or pAUC.
     """
-    title_width = min(max(width, 70), 90) - _COLUMN * len(FIGURES)
-    return "\n".join(_format_lines(folder, title_width)) + "\n"
+    table = text_table.format_table(list(_rows(folder)), width, label=_LEAST_LABEL)
+    return f"{table}\n\n{text_table.format_notes(_notes(folder), width)}\n"
 
 
-def _format_lines(folder: FolderMetrics, title_width: int) -> Iterator[str]:
+def _rows(folder: FolderMetrics) -> Iterator[list[str]]:
     metrics = folder.metrics
     means = machine_means(metrics)
     for machine, cells in groupby(metrics.cells, key=lambda cell: cell.machine):
-        yield _format_row(machine, _TITLES, title_width)
-        yield from (_format_figures(f"  {cell.section} {cell.domain or '-'}", cell, title_width) for cell in cells)
-        yield from _format_means(means[machine], title_width)
-        yield ""
-    yield _format_row("all machine types", _TITLES, title_width)
-    yield from _format_means(overall_means(metrics), title_width)
-    yield ""
+        yield [machine, *_TITLES]
+        yield from (_row(f"  {cell.section} {cell.domain or '-'}", cell) for cell in cells)
+        yield from _mean_rows(means[machine])
+        yield []
+    yield ["all machine types", *_TITLES]
+    yield from _mean_rows(overall_means(metrics))
+
+
+def _mean_rows(means: Means) -> Iterator[list[str]]:
+    yield _row("  arithmetic mean", means.arithmetic)
+    yield _row("  harmonic mean", means.harmonic)
+
+
+def _row(label: str, figures: Cell | Figures) -> list[str]:
+    return [label, *(percent(getattr(figures, figure)) for figure in FIGURES)]
+
+
+def _notes(folder: FolderMetrics) -> Iterator[str]:
+    metrics = folder.metrics
     mean = "arithmetic" if metrics.year == 2020 else "harmonic"
     yield f"official score {metrics.year}: {percent(metrics.official)} ({mean} mean of all AUC and pAUC)"
     if folder.interval:
         yield f"95 % interval over test clips: {as_range(folder.interval)} ({bootstrap.RESAMPLES} bootstrap resamples)"
     if metrics.undefined:
         yield f"undefined (-), in no mean: {metrics.undefined} of {len(metrics.cells)} cells lack a class or labels"
-
-
-def _format_means(means: Means, title_width: int) -> Iterator[str]:
-    yield _format_figures("  arithmetic mean", means.arithmetic, title_width)
-    yield _format_figures("  harmonic mean", means.harmonic, title_width)
-
-
-def _format_figures(title: str, figures: Cell | Figures, title_width: int) -> str:
-    return _format_row(title, [percent(getattr(figures, figure)) for figure in FIGURES], title_width)
-
-
-def _format_row(title: str, texts: list[str] | tuple[str, ...], title_width: int) -> str:
-    title = title if len(title) < title_width else f"{title[: title_width - 2]}…"
-    return f"{title:<{title_width}}" + "".join(f"{text:>{_COLUMN}}" for text in texts)

@@ -180,7 +180,7 @@ def test_how_baselines_are_trained_cannot_be_told_without_them(
     words: list[str], trained: Path, capsys: pytest.CaptureFixture[str]
 ):
     line = refusal(trained, capsys, *words, "--config.baselines.epochs=3")
-    assert "--config.baselines.epochs: expected --baselines beside it" in line
+    assert "--config.baselines.epochs: expected --baselines with it" in line
 
 
 def test_a_training_that_was_ended_early_is_judged_and_it_is_said(trained: Path, capsys: pytest.CaptureFixture[str]):
