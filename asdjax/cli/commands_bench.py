@@ -57,13 +57,13 @@ def _add_train(parts: Any) -> None:
     )
     _add_against(parser)
     parser.add_argument(
-        "--fleets-per-program", metavar="N", help="so many machine types in one program too, beside one alone"
+        "--fleets-per-program", metavar="N", help="measure N fleets in one program too, in turn with one"
     )
     parser.add_argument(
         "--profile",
         type=console.path,
         metavar="DIR",
-        help="trace each program of one machine type into DIR, and say where its time goes",
+        help="trace each program of one fleet into DIR, and print where its time goes; needs a clone of the repository",
     )
 
 
@@ -72,7 +72,11 @@ def _add_batch(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_against(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--against", choices=("torch",), help="PyTorch in turn with it, under $TORCH_PYTHON")
+    parser.add_argument(
+        "--against",
+        choices=("torch",),
+        help="compare with PyTorch under $TORCH_PYTHON; needs a clone of the repository",
+    )
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -84,19 +88,26 @@ def _train(options: argparse.Namespace) -> int:
     if unknown or not chosen:
         raise InputError(f"--variants: expected any of {', '.join(every)}, got {', '.join(unknown) or 'none'}")
     batches = _batches(options)
-    stacked = _number("--fleets-per-program", options.stacked, least=2, most=1000) if options.stacked is not None else 1
+    fleets = 1
+    if options.fleets_per_program is not None:
+        fleets = _number("--fleets-per-program", options.fleets_per_program, least=2, most=1000)
     if options.profile:
         _require_folder(options.profile)
 
     def measure(repeats: int | None) -> Iterator[dict[str, Any]]:
         from asdjax.perf import bench_train
 
-        against_torch = options.against == "torch"
-        return bench_train.bench(
-            bench_train.BenchRequest(chosen, batches, against_torch, repeats, stacked, options.profile)
+        request = bench_train.BenchRequest(
+            subjects=chosen,
+            batches=batches,
+            against_torch=options.against == "torch",
+            repeats=repeats,
+            fleets_per_program=fleets,
+            traces=options.profile,
         )
+        return bench_train.bench(request)
 
-    return _report(options, measure, bench_table.of_training)
+    return _report(options, measure, bench_table.format_training)
 
 
 def _signal(options: argparse.Namespace) -> int:
@@ -107,7 +118,7 @@ def _signal(options: argparse.Namespace) -> int:
 
         yield bench_features.bench(batches, options.against == "torch", repeats)
 
-    return _report(options, measure, bench_table.of_signal)
+    return _report(options, measure, bench_table.format_signal)
 
 
 def _knn(options: argparse.Namespace) -> int:
@@ -116,7 +127,7 @@ def _knn(options: argparse.Namespace) -> int:
 
         yield bench_knn.bench(repeats)
 
-    return _report(options, measure, bench_table.of_knn)
+    return _report(options, measure, bench_table.format_knn)
 
 
 def _store(options: argparse.Namespace) -> int:
@@ -125,7 +136,7 @@ def _store(options: argparse.Namespace) -> int:
 
         yield bench_store.bench(repeats)
 
-    return _report(options, measure, bench_table.of_store)
+    return _report(options, measure, bench_table.format_store)
 
 
 def _report(options: argparse.Namespace, measure: Measure, as_text: AsText) -> int:

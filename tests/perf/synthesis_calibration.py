@@ -3,9 +3,9 @@
     uv run python tests/perf/synthesis_calibration.py [--machines fan,pump] [--seeds 1,2] [--source-clips N]
         [--test-clips N] [--epochs N]
 
-Each line has one machine type and corpus seed. Figures are official scores of 2021 in %; `level` calls loud clips
-anomalous, `level distance` those far from the median level of their section. The aim for every machine type: both
-levels 50 +- 5, mean_log_mel 55 to 66, auto-encoder 52 to 66, about what they reach on the recordings of DCASE 2021.
+Each line has one machine type and corpus seed. Figures are official scores of 2021 in %. `level` scores a clip by its
+level, `level distance` by the distance from its section's median level. The aim for every machine type is what they
+reach on the recordings of DCASE 2021: both levels 50 +- 5, mean_log_mel 55 to 66, auto-encoder 52 to 66.
 """
 
 import argparse
@@ -39,9 +39,9 @@ def official_scores(machine: str, recipe: Recipe, epochs: int) -> dict[str, floa
     scored = {"level": levels, "level distance": _level_distances(train, levels)}
     scored["mean_log_mel"] = mean_log_mel.score_clips([*train], _mean_frames(train), [*test], _mean_frames(test)).test
     if epochs:
-        heard, asked = (log_mels([*of.values()], SAMPLE_RATE_HZ, "log-mels") for of in (train, test))
-        learned = autoencoder.fit(heard, Training(epochs, 512, 1e-3, 0, machine, SAMPLE_RATE_HZ))
-        scored["autoencoder"] = autoencoder.score_clips(learned, [*train], heard, [*test], asked).test
+        train_frames, test_frames = (log_mels([*of.values()], SAMPLE_RATE_HZ, "log-mels") for of in (train, test))
+        model = autoencoder.fit(train_frames, Training(epochs, 512, 1e-3, 0, machine, SAMPLE_RATE_HZ))
+        scored["autoencoder"] = autoencoder.score_clips(model, [*train], train_frames, [*test], test_frames).test
     return {name: _official(scores) for name, scores in scored.items()}
 
 

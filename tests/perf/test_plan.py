@@ -1,4 +1,4 @@
-"""`asdjax plan`: what it refuses, and its figures against what is known otherwise."""
+"""`asdjax plan`: its errors, and its figures compared with known ones."""
 
 import json
 import math
@@ -19,10 +19,10 @@ from asdjax.config.fields import Config, default_config
 from asdjax.errors import InputError
 from asdjax.fleet import fleet_model
 from asdjax.perf import gpu_targets, hlo, plan, planned_step
-from asdjax.perf.collectives import collectives_of
+from asdjax.perf.collectives import count_collectives
 from asdjax.perf.datasheets import Datasheet, find_datasheet
-from asdjax.perf.plan_table import of_plan
-from asdjax.perf.planned_step import Cost, Estimate
+from asdjax.perf.plan_table import format_plan
+from asdjax.perf.planned_step import CycleEstimate, StepCost
 from asdjax.perf.targets import Target
 from asdjax.perf.workload import make_work
 from asdjax.runtime import hardware, jax_setup
@@ -33,8 +33,8 @@ CUDA = "jax_cuda13_plugin"
 PLAN = "import sys; from asdjax.cli.main import main; sys.exit(main(['plan', *sys.argv[1:]]))"
 
 
-def planned(devices: str, corpus: Path, out: Path, **changes: str) -> tuple[dict[str, Any], str]:
-    """What `asdjax plan` writes as JSON, and what it says, in a process whose devices are its own."""
+def run_plan(devices: str, corpus: Path, out: Path, **changes: str) -> tuple[dict[str, Any], str]:
+    """Run `asdjax plan` in a process with devices of its own; return its JSON and its standard error."""
     words = ["--config", CONFIG, "--devices", devices, "--json", str(out), *overrides(corpus, **changes)]
     ran = python(PLAN, *words)
     assert ran.returncode == 0, ran.stderr
@@ -55,7 +55,7 @@ def test_names_of_no_devices_are_refused_in_one_line(devices: str, capsys: pytes
 
 def test_more_parts_of_a_processor_than_can_be_made_are_refused(capsys: pytest.CaptureFixture[str]):
     assert main(["plan", "--config", CONFIG, "--devices", "cpu:99999"]) == 2
-    assert "--devices cpu:99999: expected at most 1024" in capsys.readouterr().err
+    assert "--devices: expected at most cpu:1024, got cpu:99999" in capsys.readouterr().err
 
 
 def test_gpus_that_are_not_here_are_refused(capsys: pytest.CaptureFixture[str]):
@@ -63,7 +63,7 @@ def test_gpus_that_are_not_here_are_refused(capsys: pytest.CaptureFixture[str]):
         pytest.skip("there is a GPU here")
     assert main(["plan", "--config", CONFIG, "--devices", "gpu:2"]) == 2
     said = capsys.readouterr().err
-    assert "--devices gpu:2: expected so many GPUs in this machine, got 0; for GPUs that are not here give" in said
+    assert "--devices gpu:2: expected 2 GPUs in this machine, got 0; for GPUs of other machines use h200:N" in said
 
 
 def test_the_command_begins_no_device_before_the_plan_has_chosen_its_own():
@@ -87,7 +87,7 @@ def test_gpus_that_are_not_here_without_the_plugin_are_refused():
 def test_a_gpu_that_is_not_here_has_a_data_sheet_and_the_part_of_its_memory_that_jax_takes(name: str):
     sheet = find_datasheet(gpu_targets.GPUS[name].kind)
     assert sheet is not None
-    assert gpu_targets.memory_bytes(sheet) == 0.75 * sheet.memory_bytes
+    assert gpu_targets.estimate_memory(sheet) == 0.75 * sheet.memory_bytes
 
 
 @pytest.mark.parametrize("devices", ["v5e:3x5", "v9z:2x2", "tpu7x:2x2x1"])
@@ -101,25 +101,25 @@ def test_a_tpu_that_does_not_exist_or_without_libtpu_is_refused(devices: str):
 @pytest.mark.usefixtures("quickly_compiled")
 def test_a_step_over_eight_devices_has_an_eighth_on_each_and_reduces_every_gradient(corpus: Path, tmp_path: Path):
     changes = {"train__batch_size": "8"}
-    alone, said = planned("cpu:1", corpus, tmp_path / "1.json", **changes)
+    alone, said = run_plan("cpu:1", corpus, tmp_path / "1.json", **changes)
     assert "compiling for cpu:1" in said
-    shared, _ = planned("cpu:8", corpus, tmp_path / "8.json", **changes)
+    shared, _ = run_plan("cpu:8", corpus, tmp_path / "8.json", **changes)
     assert alone["step"]["collectives"] == {}
     assert alone["step"]["bytes_sent"] == 0
     assert shared["fleet"]["batch_per_device"] == 1
     assert shared["step"]["flops"] == alone["step"]["flops"] / 8
     assert shared["step"]["temporaries_bytes"] < alone["step"]["temporaries_bytes"]
-    assert (alone["fleet"]["precision"], alone["step"]["waiting_bytes"]) == ("float32", 0)
+    assert (alone["fleet"]["precision"], alone["step"]["prefetched_bytes"]) == ("float32", 0)
     unmet = 2 * (3 * 2 * 64 * 64) * 4  # two of three columns of two kernels of the last stage, on maps of one column
-    gradients = parameter_bytes(corpus) - unmet
+    gradients = count_parameter_bytes(corpus) - unmet
     assert gradients <= shared["step"]["bytes_sent"] / (2 * 7 / 8) < 2 * gradients
     assert alone["memory"]["fits"] is None
     assert alone["roofline"] is alone["estimate"] is None
-    assert all(len(line) <= 80 for line in of_plan(shared).splitlines())
+    assert all(len(line) <= 80 for line in format_plan(shared).splitlines())
 
 
-def parameter_bytes(corpus: Path) -> int:
-    """What all-reducing a gradient of every parameter of conftest.TINY takes."""
+def count_parameter_bytes(corpus: Path) -> int:
+    """Return the bytes of all parameters of conftest.TINY, which are those of its gradients."""
     config = default_config()
     config.variants, config.width, config.data.root = ("resnet50_512",), 0.125, (str(corpus),)
     spec = fleet_model.make_spec(config, len(make_work(config).task.classes), optimizer.GROUPS)
@@ -128,7 +128,7 @@ def parameter_bytes(corpus: Path) -> int:
 
 def test_what_does_not_exist_yet_is_planned_at_the_size_of_2021():
     work = make_work(default_config())
-    assert work.origin == "data is not here: planned for clips as many and as long as in 2021"
+    assert work.origin == "data not found: assumes the number and length of 2021's clips"
     assert (len(work.task.classes), len(work.task.clips), set(work.lengths)) == (6, 6018, {160_000})
     # 250 epochs of 6,000 source clips at a batch of 48, and 5,000 steps on the target domain, of seven machine types
     assert work.kinds == (7 * ((250 * 6000 // 48, 5000),),)
@@ -144,15 +144,15 @@ def test_clips_are_counted_as_they_lie_there(corpus: Path):
 
 
 SHEET = Datasheet(flops_per_s=1e12, bytes_per_s=1e11, memory_bytes=1e9, interconnect_bytes_per_s=1e10, cycles_per_s=1e9)
-COST = Cost(
-    2e9, 1e9, 1234, 400_000_000, 500_000_000, 1_000_000, 10_000_000, {"all-reduce": 3}, 1e7, Estimate(3e6, 5e8), 60
+COST = StepCost(
+    2e9, 1e9, 1234, 400_000_000, 500_000_000, 1_000_000, 10_000_000, {"all-reduce": 3}, 1e7, CycleEstimate(3e6, 5e8), 60
 )
 DEVICES = [SimpleNamespace(process_index=host) for host in (0, 0, 1, 1)]
 TARGET = Target("tpu:4", "tpu", DEVICES, "a TPU", SHEET, 1e9)
 
 
 def test_the_roofline_by_hand():
-    roofline = plan.roofline_of(COST, TARGET, steps=100)
+    roofline = plan.compute_roofline(COST, TARGET, steps=100)
     assert roofline is not None
     np.testing.assert_allclose(
         [
@@ -162,50 +162,50 @@ def test_the_roofline_by_hand():
         [2e-3, 1e-2, 1e-3, 1e-2, 1, 0.1],
     )
     run_s = pytest.approx(0.3)
-    assert plan.estimate_of(COST, TARGET, steps=100) == {"step_s": 3e-3, "bytes_without": 5e8, "run_s": run_s}
-    assert plan.estimate_of(COST._replace(estimate=Estimate(0, 1e9)), TARGET, steps=100) is None
-    assert plan.memory_of(COST, TARGET) == {"needed_bytes": 911_000_000, "there_bytes": 1e9, "fits": True}
+    assert plan.compute_estimate(COST, TARGET, steps=100) == {"step_s": 3e-3, "bytes_without": 5e8, "run_s": run_s}
+    assert plan.compute_estimate(COST._replace(estimate=CycleEstimate(0, 1e9)), TARGET, steps=100) is None
+    assert plan.compare_memory(COST, TARGET) == {"needed_bytes": 911_000_000, "available_bytes": 1e9, "fits": True}
 
 
 @pytest.mark.parametrize(
-    ("sizes", "rows", "steps"),
+    ("sizes", "device_groups", "steps"),
     [((1, 1), 1, 26), ((1, 1), 2, 15), ((2, 1), 1, 20), ((2, 1), 2, 12), ((3, 1), 1, 19), ((4, 1), 1, 14)],
 )
-def test_a_stack_goes_on_until_its_longest_fleet_is_done(sizes: tuple[int, int], rows: int, steps: int):
-    """In each of its phases. Four fleets are of a kind; in two rows, unstacked, the first takes 5 + 1 and then 4 + 1
-    steps, the second 1 + 2, 7 and 4 + 1."""
+def test_a_stack_goes_on_until_its_longest_fleet_is_done(sizes: tuple[int, int], device_groups: int, steps: int):
+    # Four fleets share a kind. With one fleet per program and two device groups, the first group takes 5 + 1 and then
+    # 4 + 1 steps, the second 1 + 2, 7 and 4 + 1.
     work = make_work(default_config())._replace(kinds=(((5, 1), (1, 2), (7, 0), (4, 1)), ((4, 1),)))
-    assert work.steps_in_turn(sizes, rows) == steps
+    assert work.consecutive_steps(sizes, device_groups) == steps
 
 
 def test_each_kind_of_fleets_is_stacked_as_training_would(monkeypatch: pytest.MonkeyPatch):
-    """At most seven of eight are two stacks of four, of seven one."""
+    # at most seven per program: eight fleets are two programs of four, seven are one
     monkeypatch.setattr(plan, "parse_target", lambda _: TARGET)
-    monkeypatch.setattr(plan, "cost_of", lambda *_: COST)
+    monkeypatch.setattr(plan, "find_cost", lambda *_: COST)
     config = default_config()
     config.parallel.fleets_per_program = 7
     work = make_work(config)._replace(kinds=(8 * ((5,),), 7 * ((3,),)))
     monkeypatch.setattr(plan, "make_work", lambda _: work)
     found = plan.plan(config, "any")
-    assert found["fleet"]["stacked"] == 7
+    assert found["fleet"]["fleets_per_program"] == 7
     assert found["roofline"]["run_s"] == pytest.approx(found["roofline"]["step_s"] * (5 + 5 + 3))
 
 
 def test_a_plan_stacks_what_training_would(corpus: Path, monkeypatch: pytest.MonkeyPatch):
-    """On a GPU, unasked, what fits; fleets of unequal classes are no stack."""
-    planned = []
+    # by default as many as fit on a GPU; fleets with other classes share no program
+    sizes = []
     monkeypatch.setattr(plan, "parse_target", lambda _: TARGET._replace(platform="gpu", memory_bytes=100e9))
-    monkeypatch.setattr(plan, "cost_of", lambda config, *_: planned.append(config.parallel.fleets_per_program) or COST)
+    monkeypatch.setattr(plan, "find_cost", lambda config, *_: sizes.append(config.parallel.fleets_per_program) or COST)
     config = default_config()
     config.data.root, config.seed = (str(corpus),), (1, 2, 3)
-    assert plan.plan(config, "any")["fleet"]["stacked"] == planned[-1] == 3
+    assert plan.plan(config, "any")["fleet"]["fleets_per_program"] == sizes[-1] == 3
     assert config.parallel.fleets_per_program == 0
     work = make_work(config)
     ((fleet_steps, *_),) = work.kinds
     monkeypatch.setattr(plan, "make_work", lambda _: work._replace(kinds=((fleet_steps,) * 2, (fleet_steps,))))
     found = plan.plan(config, "any")
-    assert found["fleet"]["stacked"] == planned[-1] == 2
-    assert "fleets    3, 2 in one program, the largest of" in of_plan(found)
+    assert found["fleet"]["fleets_per_program"] == sizes[-1] == 2
+    assert "fleets    3 in all, 2 per program; " in format_plan(found)
     np.testing.assert_allclose(found["roofline"]["run_s"], found["roofline"]["step_s"] * 2 * work.steps / 3)
 
 
@@ -213,12 +213,15 @@ def test_what_does_not_fit_is_told_and_is_exit_code_2(
     corpus: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setattr(plan, "parse_target", lambda _: TARGET._replace(memory_bytes=5e8))
-    monkeypatch.setattr(plan, "cost_of", lambda *_: COST)
+    monkeypatch.setattr(plan, "find_cost", lambda *_: COST)
     assert main(["plan", "--config", CONFIG, "--devices", "any", *overrides(corpus)]) == 2
     said = " ".join(capsys.readouterr().out.split())
-    assert "JAX can have 0.47: DOES NOT FIT" in said
-    assert "1 GB to and from memory in 1,234 operations on each device, 3 all-reduce: 0.01 GB sent" in said
-    assert "in bfloat16; in 2 hosts, while asdjax train runs in one" in said
+    assert "0.47 GiB available to JAX: DOES NOT FIT" in said
+    assert (
+        "1 GB of memory traffic in 1,234 operations on each device; between devices 3 all-reduce, 0.01 GB sent by"
+        in said
+    )
+    assert "bfloat16; they are in 2 hosts, but asdjax train uses one host" in said
 
 
 def test_json_that_cannot_be_written_is_refused_before_anything_is_compiled(
@@ -232,8 +235,8 @@ def test_json_that_cannot_be_written_is_refused_before_anything_is_compiled(
 
 @pytest.fixture
 def in_processor(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Config, Target]:
-    """A tiny configuration, and this processor as if it were a TPU without a data sheet."""
-    monkeypatch.setattr(jax.config, "update", lambda *_: None)  # the compilation cache is for all tests
+    """Return a tiny configuration, and this processor as a target that claims to be a TPU without a data sheet."""
+    monkeypatch.setattr(jax.config, "update", lambda *_: None)  # keeps the compilation cache that all tests share
     config = loading.load(CONFIG, dict(word.removeprefix("--config.").split("=") for word in overrides(corpus)))
     config.parallel.fleets_per_program = 1
     return config, Target("as-tpu", "tpu", jax.devices()[:1], "TPU v9", None, None)
@@ -250,8 +253,8 @@ ENTRY %main (x: f32[128]) -> f32[128] {
 
 
 def test_the_compiler_s_estimate_and_what_it_leaves_out():
-    compiled = hlo.parsed(ESTIMATED)
-    assert planned_step.estimated(compiled, list(hlo.executed(compiled))) == Estimate(
+    compiled = hlo.parse_program(ESTIMATED)
+    assert planned_step.sum_estimates(compiled, list(hlo.iterate_executed(compiled))) == CycleEstimate(
         cycles=42, bytes_without=2 * 4 * 128
     )
 
@@ -260,7 +263,9 @@ def test_the_step_is_planned_as_it_would_run_on_its_platform(in_processor: tuple
     config, target = in_processor
     config.data.resident = "device"
     with hardware.compiling_for("tpu"):
-        call = planned_step.call_of(config, make_work(config), target, hardware.data_meshes(devices=target.devices)[0])
+        call = planned_step.make_call(
+            config, make_work(config), target, hardware.data_meshes(devices=target.devices)[0]
+        )
     assert (call.spec.precision, call.spec.steps_per_dispatch) == ("bfloat16", 50)
     assert isinstance(call.arguments[1], features.Waves)
 
@@ -268,18 +273,18 @@ def test_the_step_is_planned_as_it_would_run_on_its_platform(in_processor: tuple
 def test_crops_that_wait_on_the_device_are_counted(in_processor: tuple[Config, Target]):
     config, target = in_processor
     config.data.resident = "host"
-    call = planned_step.call_of(config, make_work(config), target, hardware.data_meshes(devices=target.devices)[0])
+    call = planned_step.make_call(config, make_work(config), target, hardware.data_meshes(devices=target.devices)[0])
     audio = call.arguments[1]
     assert isinstance(audio, features.Crops)
     assert call.spec.steps_per_dispatch == len(audio.samples) == 1
     # two dispatches of one step, one variant, two clips a piece, four pieces, int16
-    assert call.waiting_bytes(1) == 2 * 2 * 4 * call.spec.spectrogram.piece_samples * 2
+    assert call.prefetched_bytes(1) == 2 * 2 * 4 * call.spec.spectrogram.piece_samples * 2
 
 
 def test_a_device_whose_memory_is_not_known_needs_the_user_s_word(in_processor: tuple[Config, Target]):
     config, target = in_processor
-    with pytest.raises(InputError, match=r"config\.data\.resident: expected device or host, as the memory of TPU v9"):
-        planned_step.cost_of(config, make_work(config), target)
+    with pytest.raises(InputError, match=r"config\.data\.resident: expected device or host, because the memory of TPU"):
+        planned_step.find_cost(config, make_work(config), target)
 
 
 def test_what_the_compiler_refuses_is_told_in_one_line(
@@ -293,9 +298,9 @@ def test_what_the_compiler_refuses_is_told_in_one_line(
     monkeypatch.setattr(jax.stages.Lowered, "compile", refuse)
     monkeypatch.setattr(jax_setup, "private_cache", lambda _: None)
     with pytest.raises(
-        InputError, match=r"--devices as-tpu: .* smaller config\.train\.batch_size .* memory in memory space"
+        InputError, match=r"--devices as-tpu: .* memory in memory space .* smaller config\.train\.batch_size"
     ):
-        planned_step.cost_of(config, make_work(config), target)
+        planned_step.find_cost(config, make_work(config), target)
 
 
 @pytest.mark.usefixtures("quickly_compiled")
@@ -306,8 +311,8 @@ def test_what_was_found_is_kept_and_found_anew_where_it_is_damaged(
     config, target = in_processor
     config.data.resident, config.width = "host", SHALLOW
 
-    def found() -> tuple[Cost, bool]:
-        cost = planned_step.cost_of(config, make_work(config), target)
+    def found() -> tuple[StepCost, bool]:
+        cost = planned_step.find_cost(config, make_work(config), target)
         return cost, "compiling for as-tpu" in capfd.readouterr().err
 
     with shallow_networks():
@@ -316,9 +321,9 @@ def test_what_was_found_is_kept_and_found_anew_where_it_is_damaged(
         assert found() == (first, False)
         (file,) = (tmp_path / "asdjax" / "plans").iterdir()
         file.write_bytes(file.read_bytes()[:40])
-        anew, compiled = found()
+        again, compiled = found()
     assert compiled
-    assert anew._replace(compile_s=0) == first._replace(compile_s=0)
+    assert again._replace(compile_s=0) == first._replace(compile_s=0)
 
 
 def test_a_plan_is_kept_whatever_else_compiles_here(
@@ -326,12 +331,12 @@ def test_a_plan_is_kept_whatever_else_compiles_here(
 ):
     _, target = in_processor
     installed = {"libtpu": "1", "jax-cuda13-pjrt": "1"}
-    monkeypatch.setattr(planned_step, "_version", lambda package: installed.get(package, ""))
-    first = planned_step._digest("HLO", target)
+    monkeypatch.setattr(planned_step, "_find_version", lambda package: installed.get(package, ""))
+    first = planned_step._compute_digest("HLO", target)
     installed["jax-cuda13-pjrt"] = "2"
-    assert planned_step._digest("HLO", target) == first
+    assert planned_step._compute_digest("HLO", target) == first
     installed["libtpu"] = "2"
-    assert planned_step._digest("HLO", target) != first
+    assert planned_step._compute_digest("HLO", target) != first
 
 
 HLO = """
@@ -359,8 +364,8 @@ ENTRY %main (a: f32[64]) -> f32[64] {
 
 
 def test_collectives_by_hand():
-    dispatch = hlo.parsed(HLO)
-    found = collectives_of(dispatch, hlo.executed(dispatch, "%turn"), devices=4)
+    dispatch = hlo.parse_program(HLO)
+    found = count_collectives(dispatch, hlo.iterate_executed(dispatch, "%turn"), devices=4)
     assert found.numbers == {"all-reduce": 1, "all-gather": 2, "reduce-scatter": 1, "collective-permute": 1}
     reduced, gathered, scattered, permuted = 4 * (64 + 9 * 64 * 64), 2 * (16 * 8 + 16 + 32), 4 * 10, 4 * 5
     assert found.bytes_sent == 0.75 * (2 * reduced + gathered + 4 * scattered) + permuted
@@ -378,8 +383,8 @@ def test_data_sheets_are_found_by_the_kind_of_device(kind: str, memory: float | 
 def test_a_tpu_that_is_not_here(corpus: Path, tmp_path: Path):
     if not find_spec("libtpu"):
         pytest.skip("needs the package libtpu (asdjax[tpu])")
-    found, _ = planned("v5e:1x1", corpus, tmp_path / "plan.json")
-    assert found["memory"] == {**found["memory"], "there_bytes": 16 * 2**30, "fits": True}
+    found, _ = run_plan("v5e:1x1", corpus, tmp_path / "plan.json")
+    assert found["memory"] == {**found["memory"], "available_bytes": 16 * 2**30, "fits": True}
     assert found["fleet"]["precision"] == "bfloat16"
     assert found["roofline"]["step_s"] > 0
     assert found["estimate"]["step_s"] > found["roofline"]["arithmetic_s"]
@@ -389,8 +394,8 @@ def test_a_tpu_that_is_not_here(corpus: Path, tmp_path: Path):
 def test_gpus_that_are_not_here(corpus: Path, tmp_path: Path):
     if not find_spec(CUDA):
         pytest.skip("needs JAX's plugin for CUDA (asdjax[cuda])")
-    found, _ = planned("h200:2", corpus, tmp_path / "plan.json")
-    assert found["memory"] == {**found["memory"], "there_bytes": 0.75 * 141e9, "fits": True}
+    found, _ = run_plan("h200:2", corpus, tmp_path / "plan.json")
+    assert found["memory"] == {**found["memory"], "available_bytes": 0.75 * 141e9, "fits": True}
     assert (found["fleet"]["precision"], found["fleet"]["batch_per_device"]) == ("bfloat16", 2)
     assert found["step"]["collectives"].keys() >= {"all-reduce"}
     assert found["roofline"]["step_s"] > 0
