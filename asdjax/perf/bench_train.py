@@ -29,7 +29,7 @@ class BenchRequest:
     """Measurements to make.
 
     subjects: variants by name, and FLEET for all six in one program. batches: empty for the default ones. repeats: None
-    for as many as time allows. fleets_per_program: if above one, a program of so many fleets is measured too, in turn
+    for as many as time allows. fleets_per_program: if above one, a program of as many fleets is measured too, in turn
     with one fleet. traces: folder for a trace of each program, None for no traces. width: 1 for full-size networks.
     """
 

@@ -5,8 +5,9 @@ scratch memory is left out. A program compiled on the GPU may move slightly more
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from string import Template
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 
@@ -20,7 +21,8 @@ MAX_PER_HOST = 8
 _DEFAULT_MEMORY_SHARE = 0.75
 
 
-class Gpu(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class Gpu:
     """A GPU by NVIDIA's data sheets and architecture white papers.
 
     kind: JAX's name. lanes: float32 units of a multiprocessor. cache_mib: second-level cache. shared_kib: shared memory
@@ -36,11 +38,28 @@ class Gpu(NamedTuple):
     shared_kib: tuple[int, int]
 
 
+_HOPPER: Any = {
+    "capability": (9, 0),
+    "multiprocessors": 132,
+    "lanes": 128,
+    "clock_ghz": 1.98,
+    "cache_mib": 50,
+    "shared_kib": (228, 227),
+}
+
 # By their names in `--devices`; all are SXM modules.
 GPUS = {
-    "h200": Gpu("NVIDIA H200", (9, 0), 132, 128, 1.98, 50, (228, 227)),
-    "h100": Gpu("NVIDIA H100 80GB HBM3", (9, 0), 132, 128, 1.98, 50, (228, 227)),
-    "a100": Gpu("NVIDIA A100-SXM4-80GB", (8, 0), 108, 64, 1.41, 40, (164, 163)),
+    "h200": Gpu(kind="NVIDIA H200", **_HOPPER),
+    "h100": Gpu(kind="NVIDIA H100 80GB HBM3", **_HOPPER),
+    "a100": Gpu(
+        kind="NVIDIA A100-SXM4-80GB",
+        capability=(8, 0),
+        multiprocessors=108,
+        lanes=64,
+        clock_ghz=1.41,
+        cache_mib=40,
+        shared_kib=(164, 163),
+    ),
 }
 
 # XLA's GpuTargetConfigProto. CUDA 13 and cuDNN 9.10 are assumed where the program would run.

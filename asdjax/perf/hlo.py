@@ -91,7 +91,7 @@ def parse_program(text: str) -> Program:
             current.append(_parse_instruction(found))
     by_name = {instruction.name: instruction for lines in computations.values() for instruction in lines}
     module = _MODULE.search(text)
-    return Program(module[1] if module else "", computations, entry, by_name)
+    return Program(name=module[1] if module else "", computations=computations, entry=entry, instructions=by_name)
 
 
 def iterate_executed(program: Program, computation: str | None = None) -> Iterator[Instruction]:
@@ -136,7 +136,15 @@ def _parse_instruction(found: re.Match[str]) -> Instruction:
     names = (operands,) if found["kind"] == "parameter" else tuple(_NAME.findall(operands))
     kind = found["kind"].removesuffix("-start")
     results = parse_arrays(_result_shape(found["kind"], found["shape"], settings))
-    return Instruction(found["name"], kind, results, names, tuple(called), settings, bool(found["root"]))
+    return Instruction(
+        name=found["name"],
+        kind=kind,
+        results=results,
+        operands=names,
+        called=tuple(called),
+        settings=settings,
+        root=bool(found["root"]),
+    )
 
 
 def _result_shape(kind: str, shape: str, settings: str) -> str:

@@ -1,11 +1,12 @@
 """`asdjax plan`: memory, FLOPs, bytes, roofline and the compiler's estimate, without running a step."""
 
 import copy
+from dataclasses import asdict
 from typing import Any
 
 from asdjax.config.fields import Config
 from asdjax.fleet import fleet_model
-from asdjax.perf.planned_step import StepCost, find_cost, to_json
+from asdjax.perf.planned_step import StepCost, find_cost
 from asdjax.perf.targets import Target, parse_target
 from asdjax.perf.workload import make_work
 from asdjax.runtime import hardware
@@ -47,7 +48,7 @@ def plan(config: Config, devices: str) -> dict[str, Any]:
             "fleets": work.fleets,
             "steps": work.steps,
         },
-        "step": to_json(cost),
+        "step": asdict(cost),
         "memory": compare_memory(cost, target),
         "roofline": compute_roofline(cost, target, steps),
         "estimate": compute_estimate(cost, target, steps),
@@ -90,8 +91,8 @@ def compute_estimate(cost: StepCost, target: Target, steps: int) -> dict[str, An
 
     `bytes_without` are moved by operations without an estimate, such as transfers that overlap others.
     """
-    cycles, bytes_without = cost.estimate
-    if not cycles or target.sheet is None or target.sheet.cycles_per_s is None:
+    estimate = cost.estimate
+    if not estimate.cycles or target.sheet is None or target.sheet.cycles_per_s is None:
         return None
-    step = cycles / target.sheet.cycles_per_s
-    return {"step_s": step, "bytes_without": bytes_without, "run_s": step * steps}
+    step = estimate.cycles / target.sheet.cycles_per_s
+    return {"step_s": step, "bytes_without": estimate.bytes_without, "run_s": step * steps}

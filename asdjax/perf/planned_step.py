@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from os import environ
 from pathlib import Path
@@ -35,14 +36,16 @@ from asdjax.training.step import DispatchArgs
 _COMPILERS = {"cpu": "jaxlib", "gpu": "jax-cuda13-pjrt", "tpu": "libtpu"}
 
 
-class CycleEstimate(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class CycleEstimate:
     """A TPU compiler's estimate in cycles, and the bytes moved by operations without one."""
 
     cycles: float
     bytes_without: float
 
 
-class StepCost(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class StepCost:
     """One device's share of a step.
 
     flops: by XLA's count. bytes_accessed: read from the device's memory and written to it. operations: those that move
@@ -95,13 +98,8 @@ def find_cost(config: Config, work: Work, target: Target) -> StepCost:
         log(f"compiling for {target.name}, which may take minutes")
         cost = _compile(lowered, call, target, mesh.size)
         if file:
-            jax_setup.write_private(file, json.dumps(to_json(cost)).encode())
+            jax_setup.write_private(file, json.dumps(asdict(cost)).encode())
     return cost
-
-
-def to_json(cost: StepCost) -> dict[str, Any]:
-    """Return every field by name."""
-    return cost._asdict() | {"estimate": cost.estimate._asdict()}
 
 
 def _read_cost(file: Path) -> StepCost | None:
@@ -117,7 +115,7 @@ def sum_estimates(program: Program, lines: Sequence[Instruction]) -> CycleEstima
     """Return the estimate of instructions that run one after another."""
     cycles = sum(hlo.read_cycles(line) or 0 for line in lines)
     without = [line for line in lines if hlo.read_cycles(line) is None]
-    return CycleEstimate(cycles, traffic.sum_bytes(program, without))
+    return CycleEstimate(cycles=cycles, bytes_without=traffic.sum_bytes(program, without))
 
 
 def make_call(config: Config, work: Work, target: Target, mesh: Mesh) -> StepCall:

@@ -3,7 +3,8 @@
 import os
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 
@@ -30,7 +31,8 @@ _TPU_SETTINGS = {
 }
 
 
-class Target(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class Target:
     """Devices to plan for. `name` is the user's, `kind` JAX's; sheet and memory_bytes are of one device, if known."""
 
     name: str
@@ -64,15 +66,16 @@ def parse_target(name: str) -> Target:
     if kind == "cpu":
         return _make_target(name, "cpu", _make_cpus(int(size)))
     if kind == "gpu":
-        return _make_target(name, "gpu", _find_gpus(int(size)))._replace(memory_bytes=hardware.memory_limit())
+        return replace(_make_target(name, "gpu", _find_gpus(int(size))), memory_bytes=hardware.memory_limit())
     target = _make_target(name, "gpu", gpu_targets.describe_gpus(kind, int(size)))
-    return target._replace(memory_bytes=gpu_targets.estimate_memory(target.sheet) if target.sheet else None)
+    return replace(target, memory_bytes=gpu_targets.estimate_memory(target.sheet) if target.sheet else None)
 
 
 def _make_target(name: str, platform: str, devices: Sequence[Any]) -> Target:
     kind = devices[0].device_kind
     sheet = datasheets.find_datasheet(kind)
-    return Target(name, platform, devices, kind, sheet, sheet.memory_bytes if sheet else None)
+    memory_bytes = sheet.memory_bytes if sheet else None
+    return Target(name=name, platform=platform, devices=devices, kind=kind, sheet=sheet, memory_bytes=memory_bytes)
 
 
 def _describe_tpus(name: str) -> Sequence[Any]:

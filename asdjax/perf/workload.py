@@ -75,7 +75,7 @@ def make_work(config: Config) -> Work:
         kinds.setdefault(group_key(config, task), []).extend(seeds)
     folders = ", ".join(config.data.root)
     origin = f"{folders} not found: assumes the number and length of 2021's clips" if assumed else folders
-    return Work(origin, trained, lengths, tuple(map(tuple, kinds.values())))
+    return Work(origin=origin, task=trained, lengths=lengths, kinds=tuple(map(tuple, kinds.values())))
 
 
 def _make_corpus_like_2021(config: Config) -> Corpus:

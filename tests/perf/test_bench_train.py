@@ -199,7 +199,7 @@ def test_a_counterpart_that_cannot_read_clips_is_refused_before_anything_is_meas
     script = tmp_path / "torch_training.py"
     script.write_text(FAKE.replace('"librosa": True', '"librosa": False'))
     monkeypatch.setattr(torch_peer, "SCRIPT", script)
-    with pytest.raises(InputError, match=f"expected librosa beside torch .* {sys.executable} -m pip install librosa"):
+    with pytest.raises(InputError, match=f"expected librosa next to torch .* {sys.executable} -m pip install librosa"):
         next(bench_train.bench(make_request(batches=(BATCH,), against_torch=True)))
     # all six in one program are not compared with a DataLoader
     monkeypatch.setattr(bench_train, "_measure_subject", lambda *_: iter(()))
