@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import jax
 from jax.stages import Compiled
 
 from asdjax.errors import InputError
@@ -73,8 +72,8 @@ def read_program(compiled: Compiled) -> Program:
     text = compiled.as_text()
     if not text:
         raise InputError(
-            f"JAX backend {jax.default_backend()}: expected the compiled program as text, got none; choose another "
-            "backend with JAX_PLATFORMS"
+            "compiled program: expected its text (HLO) from this JAX backend, got none; choose another backend with "
+            "JAX_PLATFORMS"
         )
     return parse_program(text)
 

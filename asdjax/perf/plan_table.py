@@ -60,9 +60,9 @@ def _memory(plan: dict[str, Any]) -> str:
 def _step(plan: dict[str, Any]) -> str:
     step = plan["step"]
     kinds = ", ".join(f"{number} {kind}" for kind, number in step["collectives"].items())
-    between = f"; between devices {kinds}, {step['bytes_sent'] / 1e9:.3g} GB sent by each" if kinds else ""
+    between = f"; between devices {kinds}, {_bytes(step['bytes_sent'])} sent by each" if kinds else ""
     return (
-        f"{step['flops'] / 1e12:.4g} TFLOP and {step['bytes_accessed'] / 1e9:.4g} GB of memory traffic in "
+        f"{_flops(step['flops'])} and {_bytes(step['bytes_accessed'])} of memory traffic in "
         f"{step['operations']:,} operations on each device{between}; compiled in {step['compile_s']:.0f} s"
     )
 
@@ -81,8 +81,16 @@ def _roofline(plan: dict[str, Any]) -> str:
 def _estimate(estimate: dict[str, float]) -> str:
     return (
         f"{_ms(estimate['step_s'])} a step by the compiler, {_hours(estimate)} for all steps; operations "
-        f"that move {estimate['bytes_without'] / 1e9:.3g} GB have no estimate and are left out"
+        f"that move {_bytes(estimate['bytes_without'])} have no estimate and are left out"
     )
+
+
+def _flops(number: float) -> str:
+    return f"{number / 1e12:.4g} TFLOP" if number >= 1e12 else f"{number / 1e9:.4g} GFLOP"
+
+
+def _bytes(number: float) -> str:
+    return f"{number / 1e9:.4g} GB" if number >= 1e9 else f"{number / 1e6:.4g} MB"
 
 
 def _hours(times: dict[str, float]) -> str:

@@ -1,7 +1,7 @@
 """Bytes that a compiled program reads from a device's memory and writes to it.
 
-XLA's own count is not used because it counts a TPU's vector memory as memory, counts a gather inside a fusion as a
-reading of the whole array (here all audio), and leaves out calls to cuDNN and cuBLAS.
+XLA's own count is not used, for three reasons. It counts a TPU's vector memory as memory. It counts a gather inside a
+fusion as a reading of the whole array, here all audio. It leaves out calls to cuDNN and cuBLAS.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
