@@ -39,7 +39,7 @@ def _variants(names: list[str]) -> str:
 def _fleets(plan: dict[str, Any]) -> str:
     work, runs = plan["work"], plan["fleet"]["fleets_per_program"]
     return (
-        f"{work['fleets']} in all, {runs} per program; {work['steps']:,} steps in all; the largest has "
+        f"{work['fleets']} in all, {runs} per program; {work['steps']:,} steps in all; the largest fleet has "
         f"{work['clips']:,} clips in {work['classes']} classes ({work['origin']})"
     )
 
@@ -74,7 +74,7 @@ def _roofline(plan: dict[str, Any]) -> str:
     return (
         f"at least {_ms(roofline['step_s'])} a step: the longest of {_ms(roofline['arithmetic_s'])} arithmetic, "
         f"{_ms(roofline['memory_s'])} memory and {_ms(roofline['collectives_s'])} between devices "
-        f"({100 * roofline['collectives_share']:.1f} % of it); at least {_hours(roofline)} for all steps"
+        f"({100 * roofline['collectives_share']:.1f} % of the step); at least {_hours(roofline)} for all steps"
     )
 
 
