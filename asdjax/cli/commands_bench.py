@@ -61,13 +61,13 @@ def _add_train(parts: Any) -> None:
     )
     _add_against(parser)
     parser.add_argument(
-        "--fleets-per-program", metavar="N", help="also train N machine types in one program, and compare with one"
+        "--fleets-per-program", metavar="N", help="measure N fleets in one program too, in turn with one"
     )
     parser.add_argument(
         "--profile",
         type=console.parse_path,
         metavar="DIR",
-        help="write a trace of each program into DIR, and print which operations take the time",
+        help="trace each program of one fleet into DIR, and print where its time goes; needs a clone of the repository",
     )
 
 
@@ -77,7 +77,9 @@ def _add_batch(parser: argparse.ArgumentParser) -> None:
 
 def _add_against(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--against", choices=("torch",), help="also measure PyTorch, run by the interpreter in $TORCH_PYTHON"
+        "--against",
+        choices=("torch",),
+        help="compare with PyTorch under $TORCH_PYTHON; needs a clone of the repository",
     )
 
 
@@ -100,12 +102,17 @@ def _train(options: argparse.Namespace) -> int:
     def measure(repeats: int | None) -> Iterator[dict[str, Any]]:
         from asdjax.perf import bench_train
 
-        against_torch = options.against == "torch"
-        return bench_train.bench(
-            bench_train.BenchRequest(subjects, batches, against_torch, repeats, fleets, options.profile)
+        request = bench_train.BenchRequest(
+            subjects=subjects,
+            batches=batches,
+            against_torch=options.against == "torch",
+            repeats=repeats,
+            fleets_per_program=fleets,
+            traces=options.profile,
         )
+        return bench_train.bench(request)
 
-    return _measure(options, measure, bench_table.of_training)
+    return _measure(options, measure, bench_table.format_training)
 
 
 def _signal(options: argparse.Namespace) -> int:
@@ -118,7 +125,7 @@ def _signal(options: argparse.Namespace) -> int:
 
         yield bench_features.bench(batches, options.against == "torch", repeats)
 
-    return _measure(options, measure, bench_table.of_signal)
+    return _measure(options, measure, bench_table.format_signal)
 
 
 def _knn(options: argparse.Namespace) -> int:
@@ -129,7 +136,7 @@ def _knn(options: argparse.Namespace) -> int:
 
         yield bench_knn.bench(repeats)
 
-    return _measure(options, measure, bench_table.of_knn)
+    return _measure(options, measure, bench_table.format_knn)
 
 
 def _store(options: argparse.Namespace) -> int:
@@ -140,7 +147,7 @@ def _store(options: argparse.Namespace) -> int:
 
         yield bench_store.bench(repeats)
 
-    return _measure(options, measure, bench_table.of_store)
+    return _measure(options, measure, bench_table.format_store)
 
 
 def _measure(options: argparse.Namespace, measure: Measure, format_record: FormatRecord) -> int:

@@ -35,12 +35,12 @@ def _plan(options: argparse.Namespace) -> int:
     config = loading.load(options.config, options.overrides)
 
     from asdjax.perf.plan import plan
-    from asdjax.perf.plan_table import of_plan
+    from asdjax.perf.plan_table import format_plan
     from asdjax.runtime import jax_setup
 
     jax_setup.pin_numbers()  # must not look for devices: that starts JAX, and the plan still has to choose the platform
     found = plan(config, options.devices)
-    console.write(of_plan(found))
+    console.write(format_plan(found))
     if options.json:
         console.write_json(options.json, found)
     return BAD_INPUT if found["memory"]["fits"] is False else DONE

@@ -1,4 +1,4 @@
-"""What every record holds besides its figures: device, versions, and what other programs did meanwhile."""
+"""The common part of every benchmark result: device, versions, and the load by other programs."""
 
 import os
 from typing import Any, Self
@@ -9,16 +9,16 @@ from asdjax.perf.torch_peer import TorchPeer
 
 
 class BenchRecord(dict[str, Any]):
-    """{"device", "versions"}, to add figures to: made when measuring begins."""
+    """Benchmark result {"device", "versions"}, to which figures are added. Make it when measuring begins."""
 
     def __init__(self, peer: TorchPeer | None = None) -> None:
-        super().__init__(device=device_limits.describe(), versions=device_limits.versions())
+        super().__init__(device=device_limits.describe_device(), versions=device_limits.list_versions())
         self._work = OtherWork([os.getpid(), *([peer.pid] if peer else [])])
         if peer:
             self["device"]["torch"] = peer.about
             self["versions"]["torch"] = peer.about["torch"]
 
-    def so_far(self) -> Self:
-        """Itself, with what other programs took of the cores, and this one of the device's memory, until now."""
-        self["device"] |= {"memory_peak_bytes": device_limits.memory_peak(), "others_share": self._work.share()}
+    def refresh(self) -> Self:
+        """Update the peak of the device's memory and other programs' share of the cores; return the record."""
+        self["device"] |= {"memory_peak_bytes": device_limits.read_memory_peak(), "others_share": self._work.share()}
         return self

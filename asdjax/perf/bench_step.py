@@ -1,13 +1,10 @@
-"""The trainer's own compiled step on synthetic audio, ready to be timed.
-
-Letters: m tasks in a stack, v variants, b batch.
-"""
+"""The trainer's compiled step on synthetic audio, ready to be timed. m runs in one program, v variants, b batch."""
 
 import functools
 import math
 from collections.abc import Mapping, Sequence
 from time import perf_counter
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,21 +21,21 @@ from asdjax.training.audio_feed import make_waves
 from asdjax.training.batches import Audio
 from asdjax.training.group_size import choose_group_size
 from asdjax.training.state import TrainSpec, init_state, make_train_spec, stack_states
-from asdjax.training.step import DispatchArgs, compile_steps
+from asdjax.training.step import DispatchArgs
 
+# The sections of one machine type, and clips of 10 s: 61 MB, more than a cache holds.
 CLASSES, CLIPS, CLIP_SAMPLES = 6, 192, 160_000
-"""One machine type's sections, and so many clips of 10 s: 61 MB, more than a cache holds."""
 
 
 @functools.cache
-def clips() -> list[np.ndarray]:
-    """Noise, int16 (s,) each."""
+def make_clips() -> list[np.ndarray]:
+    """Return CLIPS clips of noise, each int16 (CLIP_SAMPLES,)."""
     noise = np.random.default_rng(0).integers(-3000, 3000, (CLIPS, CLIP_SAMPLES), np.int16)
     return list(noise)
 
 
 def make_bench_config(variants: Sequence[str], batch: int, width: float) -> Config:
-    """The report's settings for these variants, of no recordings in particular."""
+    """Return the report's settings for these variants, without recordings."""
     config = default_config()
     config.data.root = ()
     config.variants, config.train.batch_size, config.width = tuple(variants), batch, width
@@ -46,114 +43,112 @@ def make_bench_config(variants: Sequence[str], batch: int, width: float) -> Conf
     return config
 
 
-def make_bench_spec(
-    variants: Sequence[str], batch: int, width: float, *, fleets: int = 1, variants_per_group: int = 0
-) -> TrainSpec:
-    """Return the report's settings for some variants; a group size of 0 is chosen by the device's memory."""
+def make_bench_spec(variants: Sequence[str], batch: int, width: float, fleets: int = 1) -> TrainSpec:
+    """Return the spec of `make_bench_config` for CLASSES classes and a program of some fleets."""
     config = make_bench_config(variants, batch, width)
-    config.train.variants_per_group = variants_per_group
     return make_train_spec(config, CLASSES, PARAMETER_GROUPS, choose_group_size(config, 1, fleets))
 
 
 class StepInputs(NamedTuple):
-    """What a step is given besides its state and turn, of all tasks of a stack: plan and keys (m, v)."""
+    """A step's arguments besides its state and dispatch, for all runs of a program: table and keys (m, v)."""
 
     mesh: Mesh
     audio: Audio
-    plan: sampler.SamplingTable
+    table: sampler.SamplingTable
     keys: jax.Array
 
 
-def make_inputs(spec: TrainSpec, tasks: int = 1) -> StepInputs:
-    """The clips on the device, each task's own, and what is drawn from them."""
+def make_inputs(spec: TrainSpec, runs: int = 1) -> StepInputs:
+    """Put the clips on the device, a copy for each run, with their sampling tables and keys."""
     mesh = hardware.data_meshes(len(jax.devices()))[0]
     frames = spec.model.spectrogram.frames(CLIP_SAMPLES)
     class_of_clip = np.repeat(np.arange(CLASSES), CLIPS // CLASSES)
-    plan = sampler.make_table(class_of_clip.tolist(), [False] * CLIPS, [frames] * CLIPS, list(range(CLASSES)))
-    keys = jnp.stack([sampler.make_keys(0, f"bench {i}", spec.variants, "phase1") for i in range(tasks)])
-    waves = make_waves(clips() * tasks)
-    return StepInputs(mesh, *hardware.replicated((waves, sampler.stack_tables([plan] * tasks), keys), mesh))
+    table = sampler.make_table(class_of_clip.tolist(), [False] * CLIPS, [frames] * CLIPS, list(range(CLASSES)))
+    keys = jnp.stack([sampler.make_keys(0, f"bench {i}", spec.variants, "phase1") for i in range(runs)])
+    waves = make_waves(make_clips() * runs)
+    return StepInputs(mesh, *hardware.replicated((waves, sampler.stack_tables([table] * runs), keys), mesh))
 
 
 class SignalStage:
     """The first part of a step: draw, cut, mix, transform, standardise."""
 
     def __init__(self, spec: TrainSpec, inputs: StepInputs) -> None:
-        plan, keys = jax.tree.map(lambda leaf: leaf[0], (inputs.plan, inputs.keys))
-        make = jax.jit(functools.partial(_pieces, spec))
-        self._make = functools.partial(make, inputs.audio, plan, keys)
+        table, keys = jax.tree.map(lambda leaf: leaf[0], (inputs.table, inputs.keys))
+        make = jax.jit(functools.partial(_make_pieces, spec))
+        self._make = functools.partial(make, inputs.audio, table, keys)
 
     def run(self, steps: int) -> float:
-        """Seconds of so many steps' pieces. On a CPU each step's are waited for: JAX would begin the next beside them,
-        as it cannot in training."""
+        """Make the pieces of `steps` steps; return the seconds.
+
+        On a CPU each step is waited for. JAX would otherwise run several at once, which training cannot.
+        """
         begun, wait = perf_counter(), not hardware.on_accelerator()
-        made = None
+        pieces = None
         for i in range(steps):
-            made = self._make(jnp.int32(i))
+            pieces = self._make(jnp.int32(i))
             if wait:
-                jax.block_until_ready(made)
-        jax.block_until_ready(made)
+                jax.block_until_ready(pieces)
+        jax.block_until_ready(pieces)
         return perf_counter() - begun
 
 
-def _pieces(
-    spec: TrainSpec, audio: Audio, plan: sampler.SamplingTable, keys: jax.Array, step: jax.Array
+def _make_pieces(
+    spec: TrainSpec, audio: Audio, table: sampler.SamplingTable, keys: jax.Array, step: jax.Array
 ) -> dict[str, jax.Array]:
-    return batches.make_pieces(spec, audio, batches.draw_batches(spec, plan, keys, step))
+    return batches.make_pieces(spec, audio, batches.draw_batches(spec, table, keys, step))
 
 
-class Step:
-    """A fleet's program in training, or several tasks' fleets stacked in one: as many steps as are asked for, on one
-    device.
+class BenchStep:
+    """The program that trains one fleet, or several, compiled for one device.
 
-    `flops` and `traffic` are of a step, as training/counts.py and compiled/traffic.py have them: on a CPU without most
-    of the gradients of depthwise kernels, whose rows are looped over.
+    `flops` and `traffic` (bytes) are for one step, by perf/step_costs.py and perf/traffic.py. On a CPU they leave out
+    most of the gradients of depthwise kernels, whose loop over rows is counted once.
     """
 
-    def __init__(self, spec: TrainSpec, tasks: int = 1) -> None:
-        hardware.processor()  # that counts FLOPs: not found missing only after minutes of compiling
-        self.spec, self.tasks, self._inputs = spec, tasks, make_inputs(spec, tasks)
-        self._done, self._rate = 0, default_config().optimizer.learning_rate
-        state = stack_states([init_state(spec, initial_model(spec.model, 0, "bench"))] * tasks)
+    def __init__(self, spec: TrainSpec, runs: int = 1) -> None:
+        hardware.processor()  # needed to count FLOPs: fails here rather than after minutes of compiling
+        self.spec, self.runs, self._inputs = spec, runs, make_inputs(spec, runs)
+        self._steps_done, self._rate = 0, default_config().optimizer.learning_rate
+        state = stack_states(
+            [init_state(spec, initial_model(spec.model, 0, "bench"))] * runs
+        )
         self._state = hardware.replicated(state, self._inputs.mesh)
         begun = perf_counter()
-        steps = cast(jax.stages.Wrapped, compile_steps(spec, self._inputs.mesh))
-        arguments = (self._state, *self._inputs[1:], self._turn(1))
-        self._lowered = steps.lower(*arguments)
-        self._program = self._lowered.compile()
+        arguments = (self._state, *self._inputs[1:], self._make_dispatch(1))
+        self._lowered = step_costs.lower_step(spec, self._inputs.mesh, arguments)
+        self._compiled = self._lowered.compile()
         self.compile_s = perf_counter() - begun
-        self.flops = step_costs.flops_of(spec, arguments)
-        program = hlo.program_of(self._program)
-        self.traffic = traffic.bytes_moved(program, traffic.of_step(program, spec.steps_per_dispatch))
-        self.memory = step_costs.memory_of(self._program)
+        self.flops = step_costs.count_flops(spec, arguments)
+        program = hlo.read_program(self._compiled)
+        self.traffic = traffic.sum_bytes(program, traffic.select_step(program, spec.steps_per_dispatch))
+        self.memory = step_costs.read_memory(self._compiled)
         self.signal = SignalStage(spec, self._inputs)
 
-    def _turn(self, steps: int) -> DispatchArgs:
+    def _make_dispatch(self, steps: int) -> DispatchArgs:
         size = self.spec.steps_per_dispatch
-        first = jnp.full(self.tasks, self._done, jnp.int32)
-        return DispatchArgs(
-            jnp.int32(steps), first, first + steps, jnp.full((self.tasks, size), self._rate, jnp.float32)
-        )
+        first = jnp.full(self.runs, self._steps_done, jnp.int32)
+        rates = jnp.full((self.runs, size), self._rate, jnp.float32)
+        return DispatchArgs(jnp.int32(steps), first, first + steps, rates)
 
     def recompile(self, options: Mapping[str, str | bool]) -> hlo.Program:
-        """With these options of XLA's; what runs from here on."""
-        self._program = self._lowered.compile(compiler_options=dict(options))
-        return hlo.program_of(self._program)
+        """Compile again with these XLA options, for all later runs; return the program."""
+        self._compiled = self._lowered.compile(compiler_options=dict(options))
+        return hlo.read_program(self._compiled)
 
     def run(self, steps: int) -> float:
-        """Seconds of so many training steps; the host waits for the last one only."""
+        """Run `steps` training steps, waiting for the last only; return the seconds."""
         begun = perf_counter()
         left = steps
         while left:
             now = min(left, self.spec.steps_per_dispatch)
-            turn = self._turn(now)
-            self._state, _ = self._program(self._state, *self._inputs[1:], turn)
-            self._done, left = self._done + now, left - now
+            dispatch = self._make_dispatch(now)
+            self._state, _ = self._compiled(self._state, *self._inputs[1:], dispatch)
+            self._steps_done, left = self._steps_done + now, left - now
         jax.block_until_ready(self._state)
         return perf_counter() - begun
 
-    def parameters(self) -> dict[str, int]:
-        """Of each backbone, the head left out."""
+    def count_parameters(self) -> dict[str, int]:
+        """Return the number of parameters of each backbone, without its head."""
         return {
             variant: sum(math.prod(leaf.shape) for leaf in declare(self.spec.model, variant).parameters.values())
             for variant in self.spec.variants

@@ -1,4 +1,4 @@
-"""`asdjax bench store`: decoding into a store and cutting crops from it, against librosa and soundfile."""
+"""`asdjax bench store`: decoding into a store and cutting crops from it, compared with librosa and soundfile."""
 
 import functools
 import tempfile
@@ -21,7 +21,7 @@ from asdjax.data.layouts import read_corpus
 from asdjax.data.store import WaveStore, open_store
 from asdjax.features import make_spectrogram
 from asdjax.perf.bench_record import BenchRecord
-from asdjax.perf.measure import Way, clocked, in_turn, rate, ratio
+from asdjax.perf.measure import TimedRun, compute_rate, compute_ratio, time_calls, time_in_turns
 from asdjax.runtime.progress import log
 from asdjax.runtime.threads import cores, map_in_threads
 
@@ -31,7 +31,7 @@ OURS, CROPS = f"store build, {ALL_CORES}", f"crops from the store, {ALL_CORES}"
 
 
 class StoreSize(NamedTuple):
-    """Clips written, seconds of each, crops cut from them."""
+    """Number of clips, seconds of each, and number of crops cut from them."""
 
     clips: int = 1_000
     seconds: int = 10
@@ -42,40 +42,40 @@ FULL = StoreSize()
 
 
 def bench(repeats: int | None, size: StoreSize = FULL) -> dict[str, Any]:
-    """Everything that the JSON holds: clips a second of each way to read them, ours over it, and crops a second.
+    """Return the benchmark result: clips per second of each way to read them, and crops per second.
 
-    Rivals run in one thread, as they do by themselves, and on all cores, as ours does.
+    Rivals run in one thread, which is their default, and on all cores, as ours does.
     """
     with tempfile.TemporaryDirectory() as folder:
         log(f"writing {size.clips:,} clips of {size.seconds} s to {folder}")
         root = Path(folder)
-        clips = _corpus(root, size)
+        clips = _write_corpus(root, size)
         paths = [clip.path for clip in clips]
         log("reading them in turn")
         record = BenchRecord()
-        with redirect_stderr(StringIO()), _stored(root, clips) as store:  # of their progress
-            times = in_turn(
+        with redirect_stderr(StringIO()), _new_store(root, clips) as store:  # hides progress bars
+            times = time_in_turns(
                 {
-                    OURS: clocked(lambda: _built(root, clips)),
-                    **_rivals("librosa.load", functools.partial(librosa.load, sr=None), paths),
-                    **_rivals("soundfile.read", functools.partial(soundfile.read, dtype="int16"), paths),
-                    **_rivals("reading the bytes", Path.read_bytes, paths),
-                    "store opened again": clocked(lambda: _opened(store.home.parent, clips)),
+                    OURS: time_calls(lambda: _build_store(root, clips)),
+                    **_make_rivals("librosa.load", functools.partial(librosa.load, sr=None), paths),
+                    **_make_rivals("soundfile.read", functools.partial(soundfile.read, dtype="int16"), paths),
+                    **_make_rivals("reading the bytes", Path.read_bytes, paths),
+                    "store opened again": time_calls(lambda: _open_store(store.home.parent, clips)),
                 },
                 repeats,
             )
-            crops = in_turn({CROPS: _crops(store, size)}, repeats)[CROPS]
+            crops = time_in_turns({CROPS: _make_crop_run(store, size)}, repeats)[CROPS]
             record["size"] = size._asdict()
             record["clips"] = {
-                name: {**rate(timing, size.clips), "ratio": ratio(times[OURS], timing)}
+                name: {**compute_rate(timing, size.clips), "ratio": compute_ratio(times[OURS], timing)}
                 for name, timing in times.items()
             }
-            record["crops"] = {CROPS: rate(crops, size.crops)}
-        return record.so_far()
+            record["crops"] = {CROPS: compute_rate(crops, size.crops)}
+        return record.refresh()
 
 
-def _corpus(root: Path, size: StoreSize) -> tuple[Clip, ...]:
-    """One machine type in the layout of 2021, of noise."""
+def _write_corpus(root: Path, size: StoreSize) -> tuple[Clip, ...]:
+    """Write noise as one machine type in the layout of 2021."""
     rate_hz = default_config().signal.sample_rate_hz
     samples = size.seconds * rate_hz
     folder = root / "corpus" / MACHINE / "train"
@@ -88,23 +88,23 @@ def _corpus(root: Path, size: StoreSize) -> tuple[Clip, ...]:
 
 
 @contextmanager
-def _stored(root: Path, clips: tuple[Clip, ...]) -> Iterator[WaveStore]:
+def _new_store(root: Path, clips: tuple[Clip, ...]) -> Iterator[WaveStore]:
+    """Build a store in a new folder, which is removed afterwards."""
     with tempfile.TemporaryDirectory(dir=root) as folder:
-        yield _opened(Path(folder), clips)
+        yield _open_store(Path(folder), clips)
 
 
-def _built(root: Path, clips: tuple[Clip, ...]) -> None:
-    """In a new folder each time."""
-    with _stored(root, clips):
+def _build_store(root: Path, clips: tuple[Clip, ...]) -> None:
+    with _new_store(root, clips):
         pass
 
 
-def _opened(folder: Path, clips: tuple[Clip, ...]) -> WaveStore:
+def _open_store(folder: Path, clips: tuple[Clip, ...]) -> WaveStore:
     return open_store(folder, MACHINE, clips, Decoding(default_config().signal.sample_rate_hz))
 
 
-def _rivals(name: str, read: Callable[[Path], object], paths: Sequence[Path]) -> dict[str, Way]:
-    """One thread, and as many as there are cores; what is read is let go of at once, as a store's clips are."""
+def _make_rivals(name: str, read: Callable[[Path], object], paths: Sequence[Path]) -> dict[str, TimedRun]:
+    """Return timed runs that read all paths in one thread and on all cores, keeping nothing in memory."""
 
     def one_by_one() -> None:
         for path in paths:
@@ -114,11 +114,11 @@ def _rivals(name: str, read: Callable[[Path], object], paths: Sequence[Path]) ->
         for _ in map_in_threads(functools.partial(read, path) for path in paths):
             pass
 
-    return {name: clocked(one_by_one), f"{name}, {ALL_CORES}": clocked(on_all_cores)}
+    return {name: time_calls(one_by_one), f"{name}, {ALL_CORES}": time_calls(on_all_cores)}
 
 
-def _crops(store: WaveStore, size: StoreSize) -> Way:
-    """Crops from the memory map by all cores, each copied into a batch."""
+def _make_crop_run(store: WaveStore, size: StoreSize) -> TimedRun:
+    """Return a timed run that cuts crops from the memory map on all cores and copies each into a batch."""
     spectrogram = make_spectrogram(default_config())
     samples = [store.samples(i) for i in range(len(store))]
     generator = np.random.default_rng(0)
@@ -137,4 +137,4 @@ def _crops(store: WaveStore, size: StoreSize) -> Way:
         with ThreadPoolExecutor(workers) as pool:
             list(pool.map(cut, range(workers)))
 
-    return clocked(run)
+    return time_calls(run)

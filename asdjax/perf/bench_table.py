@@ -1,160 +1,111 @@
-"""What a bench found, as a table for people: at most 80 columns, no colours, the same when piped."""
+"""Benchmark results as text of at most 80 columns, without colours."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from asdjax.runtime.text_table import format_table
 
-QUIET = 0.05
-"""Of all cores, what other programs may take without spoiling the figures."""
+# Other programs' share of all cores above which figures are not reliable.
+MAX_OTHERS_SHARE = 0.05
 
-LONGEST_SHOWN, LONGEST_NAME = 10, 28
-"""Operations of a profile that are printed, and characters of their names."""
+# Operations of a profile that are printed, and characters of their names.
+MAX_OPERATIONS, MAX_NAME = 10, 28
 
-RATIO_OF_TURNS = "ratio: the median over turns, not always that of the rates."
-RATIO_OF_UNLIKE = "ratio: asdjax's pieces/s over the row's rate, at librosa's over whole clips."
+RATIO_OF_TURNS = "ratio: the median over turns, which may differ from the ratio of the rates."
+RATIO_OF_UNLIKE = "ratio: asdjax's pieces/s over the row's rate, which for librosa is whole clips."
 
 
-def of_training(record: dict[str, Any]) -> str:
-    """A line a variant and batch."""
+def _format_rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return format_table([head, *rows])
+
+
+def format_training(record: dict[str, Any]) -> str:
+    """Format a result of `bench train`: tables of training, embedding, DataLoader and profiles."""
     named = {**record["variants"], **({"fleet": record["fleet"]} if record["fleet"] else {})}
-    head = ["variant", "b", "per s", "ms/step", "+-%", "FLOP%", "GB/s", "GiB", "build", "sig%", "ratio"]
-    rows = [
-        _training_row(name, batch, of_batch)
+    batches = [
+        (name, batch, batch_figures)
         for name, figures in named.items()
-        for batch, of_batch in figures["batches"].items()
+        for batch, batch_figures in figures["batches"].items()
     ]
-    embed_head = ["embedding", "pieces/s", "clips/s", "torch pieces/s", "ratio"]
-    embed_rows = [_embed_row(name, figures["embed"]) for name, figures in named.items()]
-    loader_head = ["training", "b", "asdjax per s", "torch with a DataLoader per s"]
+    several = [(name, batch, of["fleets_per_program"]) for name, batch, of in batches if "fleets_per_program" in of]
     loader_rows = [_loader_row(name, figures) for name, figures in named.items() if "torch_loader" in figures]
-    stacked_head = ["stacked", "b", "types", "per s", "ms/step", "GiB", "build", "ratio to one"]
-    stacked_rows = [
-        _stacked_row(name, batch, of_batch["stacked"])
-        for name, figures in named.items()
-        for batch, of_batch in figures["batches"].items()
-        if "stacked" in of_batch
-    ]
-    tables = [format_table([head, *rows], gap=1)]
+    head = ["variant", "b", "per s", "ms/step", "+-%", "FLOP%", "GB/s", "GiB", "build", "sig%", "ratio"]
+    tables = [format_table([head, *[_training_row(*batch) for batch in batches]], gap=1)]
     if record["fleet"]:
-        tables.append(_hours(record["fleet"]))
-    if stacked_rows:
-        tables.append(format_table([stacked_head, *stacked_rows]))
-    tables.append(format_table([embed_head, *embed_rows]))
+        tables.append(_format_hours(record["fleet"]))
+    if several:
+        head = ["fleets in one program", "b", "fleets", "per s", "ms/step", "GiB", "build", "ratio to one"]
+        tables.append(format_table([head, *[_several_fleets_row(*row) for row in several]], gap=1))
+    head = ["embedding", "pieces/s", "clips/s", "torch pieces/s", "ratio"]
+    tables.append(_format_rows(head, [_embed_row(name, figures["embed"]) for name, figures in named.items()]))
     if loader_rows:
-        tables.append(format_table([loader_head, *loader_rows]))
-    if stacked_rows or any("ratio" in figures for figures in named.values()):
+        tables.append(_format_rows(["training", "b", "asdjax per s", "torch with a DataLoader per s"], loader_rows))
+    if several or any("ratio" in figures for figures in named.values()):
         tables.append(RATIO_OF_TURNS)
     profiles = [
-        _profile(f"{name}, batch {batch}", of_batch["profile"])
-        for name, figures in named.items()
-        for batch, of_batch in figures["batches"].items()
-        if "profile" in of_batch
+        _format_profile(f"{name}, batch {batch}", of["profile"]) for name, batch, of in batches if "profile" in of
     ]
-    return _page(record, *tables, *profiles)
+    return _format_page(record, *tables, *profiles)
 
 
-def _hours(fleet: dict[str, Any]) -> str:
-    """Of the whole method, at the largest batch."""
-    stacked = f", {fleet['stacked']['run_h']:,.1f} h stacked" if "stacked" in fleet else ""
-    return (
-        f"2021's seven machine types, 42 models, phase 1 and one strategy, batch {fleet['batch']}:\n"
-        f"{fleet['run_h']:,.1f} h{stacked}"
-    )
-
-
-def _stacked_row(name: str, batch: str, figures: dict[str, Any]) -> list[str]:
-    return [
-        name,
-        batch,
-        str(figures["machine_types"]),
-        f"{figures['samples_per_s']:.4g}",
-        f"{figures['ms_per_step']:.4g}",
-        _gib(figures),
-        f"{figures['compile_s']:.0f}",
-        f"{figures['ratio']:.2f}",
-    ]
-
-
-def _profile(what: str, profile: dict[str, Any]) -> str:
-    """A line a part, a kind, an operation, of the time that operations took."""
-    in_all = sum(of["ms"] for of in profile["parts"].values())
-    groups = [
-        format_table([[head, "ms", "%", "GB/s"], *([name, *_share(of, in_all)] for name, of in profile[key].items())])
-        for head, key in (("part", "parts"), ("kind", "kinds"))
-    ]
-    longest = [
-        [of["name"].removeprefix("%")[:LONGEST_NAME], *_share(of, in_all), of["kind"]]
-        for of in profile["operations"][:LONGEST_SHOWN]
-    ]
-    head = (
-        f"{what}: {profile['ms_per_step']:.4g} ms a step traced, {profile['idle_ms']:.3g} of them idle;\n"
-        f"its operations, some beside others, {in_all:.4g} ms"
-    )
-    return "\n\n".join([head, *groups, format_table([["operation", "ms", "%", "GB/s", "kind"], *longest])])
-
-
-def _share(of: dict[str, Any], in_all: float) -> list[str]:
-    """Milliseconds, per cent of all operations', bytes a second."""
-    rate = of["bytes"] / (1e6 * of["ms"]) if of["ms"] else 0.0
-    return [f"{of['ms']:.4g}", f"{100 * of['ms'] / in_all:.1f}", f"{rate:.3g}"]
-
-
-def _gib(figures: dict[str, Any]) -> str:
-    return f"{sum(figures['memory_bytes'].values()) / 2**30:.2f}"
-
-
-def of_signal(record: dict[str, Any]) -> str:
-    """A line a batch and rival, each in its unit: pieces, or librosa's whole clips."""
+def format_signal(record: dict[str, Any]) -> str:
+    """Format a result of `bench signal`: a row for each batch and rival."""
     tables = [
-        format_table(
-            [
-                [f"batch {batch}", "unit", "rate", "least", "most", "ratio"],
-                *([name, of["unit"], *_rate_cells(of)] for name, of in rates.items()),
-            ]
+        _format_rows(
+            [f"batch {batch}", "unit", "rate", "least", "most", "ratio"],
+            [[name, figures["unit"], *_rate_cells(figures)] for name, figures in rates.items()],
         )
         for batch, rates in record["batches"].items()
     ]
-    return _page(record, *tables, RATIO_OF_UNLIKE)
+    return _format_page(record, *tables, RATIO_OF_UNLIKE)
 
 
-def of_knn(record: dict[str, Any]) -> str:
-    """A line a way to find neighbours."""
-    return _page(
-        record, rates_table("{queries} queries in {bank}".format(**record["size"]), "queries/s", record["ways"])
-    )
+def format_knn(record: dict[str, Any]) -> str:
+    """Format a result of `bench knn`: a row for each way to find neighbours."""
+    title = "{queries} queries in {bank}".format(**record["size"])
+    return _format_page(record, format_rates(title, "queries/s", record["ways"]))
 
 
-def of_store(record: dict[str, Any]) -> str:
-    """A line a way to read clips, and one of the crops."""
+def format_store(record: dict[str, Any]) -> str:
+    """Format a result of `bench store`: a row for each way to read clips, and one for the crops."""
     clips = "{clips} clips of {seconds} s".format(**record["size"])
     crops = "{crops} crops".format(**record["size"])
-    return _page(record, rates_table(clips, "clips/s", record["clips"]), rates_table(crops, "crops/s", record["crops"]))
+    tables = format_rates(clips, "clips/s", record["clips"]), format_rates(crops, "crops/s", record["crops"])
+    return _format_page(record, *tables)
 
 
-def rates_table(what: str, unit: str, rates: dict[str, dict[str, Any]]) -> str:
-    """Rates by name, as measure.rate has them, with ours over each."""
-    rows = [[name, *_rate_cells(of)] for name, of in rates.items()]
-    return format_table([[what, unit, "least", "most", "ratio"], *rows])
+def format_rates(title: str, unit: str, rates: dict[str, dict[str, Any]]) -> str:
+    """Format rates of `measure.compute_rate` by name, with the ratio of ours to each."""
+    rows = [[name, *_rate_cells(figures)] for name, figures in rates.items()]
+    return _format_rows([title, unit, "least", "most", "ratio"], rows)
 
 
-def _rate_cells(of: dict[str, Any]) -> list[str]:
-    """The rate, its least and most, and ours over it."""
-    rates = [of["per_s"], *of["per_s_spread"]]
-    return [*(f"{rate:,.0f}" for rate in rates), _or_dash(of.get("ratio"), ".2f")]
+def _format_hours(fleet: dict[str, Any]) -> str:
+    hours = f"{fleet['run_h']:,.1f} h with one fleet per program"
+    if several := fleet.get("fleets_per_program"):
+        hours += f", {several['run_h']:,.1f} h with {several['fleets']}"
+    return f"2021's seven machine types, 42 models, phase 1 and one strategy, batch {fleet['batch']}:\n{hours}"
 
 
-def _page(record: dict[str, Any], *tables: str) -> str:
-    return "\n\n".join([_about(record), *tables, *_warning(record)])
-
-
-def _warning(record: dict[str, Any]) -> list[str]:
-    share = record["device"]["others_share"]
-    if share is None or share < QUIET:
-        return []
-    return [
-        f"Other programs took {100 * share:.0f} % of the cores meanwhile: no figure here counts, those\n"
-        "of PyTorch least, whose threads wait for each other. Repeat it when quiet."
+def _format_profile(title: str, profile: dict[str, Any]) -> str:
+    """Format tables of the time that operations took: by part, by kind, and the longest ones."""
+    total_ms = sum(figures["ms"] for figures in profile["parts"].values())
+    groups = [
+        _format_rows(
+            [head, "ms", "%", "GB/s"],
+            [[name, *_share_cells(figures, total_ms)] for name, figures in profile[key].items()],
+        )
+        for head, key in (("part", "parts"), ("kind", "kinds"))
     ]
+    longest = [
+        [operation["name"].removeprefix("%")[:MAX_NAME], *_share_cells(operation, total_ms), operation["kind"]]
+        for operation in profile["operations"][:MAX_OPERATIONS]
+    ]
+    head = (
+        f"{title}: {profile['ms_per_step']:.4g} ms a traced step, {profile['idle_ms']:.3g} of them idle;\n"
+        f"its operations, some of which overlap, {total_ms:.4g} ms"
+    )
+    return "\n\n".join([head, *groups, _format_rows(["operation", "ms", "%", "GB/s", "kind"], longest)])
 
 
 def _training_row(name: str, batch: str, figures: dict[str, Any]) -> list[str]:
@@ -167,10 +118,23 @@ def _training_row(name: str, batch: str, figures: dict[str, Any]) -> list[str]:
         f"{100 * (most - least) / 2 / figures['ms_per_step']:.0f}",
         f"{100 * figures['flops_utilisation']:.0f}",
         f"{figures['bandwidth_bytes_per_s'] / 1e9:.1f}",
-        _gib(figures),
+        _format_gib(figures),
         f"{figures['compile_s']:.0f}",
         f"{100 * figures['signal_share']:.1f}",
-        _or_dash(figures.get("ratio"), ".2f"),
+        _format_or_dash(figures.get("ratio"), ".2f"),
+    ]
+
+
+def _several_fleets_row(name: str, batch: str, figures: dict[str, Any]) -> list[str]:
+    return [
+        name,
+        batch,
+        str(figures["fleets"]),
+        f"{figures['samples_per_s']:.4g}",
+        f"{figures['ms_per_step']:.4g}",
+        _format_gib(figures),
+        f"{figures['compile_s']:.0f}",
+        f"{figures['ratio']:.2f}",
     ]
 
 
@@ -179,27 +143,58 @@ def _embed_row(name: str, figures: dict[str, Any]) -> list[str]:
         name,
         f"{figures['pieces_per_s']:.4g}",
         f"{figures['clips_per_s']:.4g}",
-        _or_dash(figures.get("torch_pieces_per_s"), ".4g"),
-        _or_dash(figures.get("ratio"), ".2f"),
+        _format_or_dash(figures.get("torch_pieces_per_s"), ".4g"),
+        _format_or_dash(figures.get("ratio"), ".2f"),
     ]
 
 
 def _loader_row(name: str, figures: dict[str, Any]) -> list[str]:
-    """Eager PyTorch that reads and transforms whole clips, beside ours at the same batch."""
+    """Return our rate, and that of eager PyTorch reading and transforming whole clips, at the same batch."""
     theirs = figures["torch_loader"]
     ours = figures["batches"][str(theirs["batch"])]
     return [name, str(theirs["batch"]), f"{ours['samples_per_s']:.4g}", f"{theirs['samples_per_s']:.4g}"]
 
 
-def _or_dash(value: float | None, how: str) -> str:
+def _share_cells(figures: dict[str, Any], total_ms: float) -> list[str]:
+    """Return milliseconds, percent of all operations, and GB/s."""
+    rate = figures["bytes"] / (1e6 * figures["ms"]) if figures["ms"] else 0.0
+    return [f"{figures['ms']:.4g}", f"{100 * figures['ms'] / total_ms:.1f}", f"{rate:.3g}"]
+
+
+def _rate_cells(figures: dict[str, Any]) -> list[str]:
+    """Return the rate, the least and the most, and the ratio of ours to it."""
+    rates = [figures["per_s"], *figures["per_s_spread"]]
+    return [*(f"{rate:,.0f}" for rate in rates), _format_or_dash(figures.get("ratio"), ".2f")]
+
+
+def _format_gib(figures: dict[str, Any]) -> str:
+    return f"{sum(figures['memory_bytes'].values()) / 2**30:.2f}"
+
+
+def _format_or_dash(value: float | None, how: str) -> str:
     return "-" if value is None else format(value, how)
 
 
-def _about(record: dict[str, Any]) -> str:
+def _format_page(record: dict[str, Any], *tables: str) -> str:
+    return "\n\n".join([_format_about(record), *tables, *_format_warning(record)])
+
+
+def _format_about(record: dict[str, Any]) -> str:
     device, versions = record["device"], record["versions"]
     packages = ", ".join(f"{name} {versions[name]}" for name in ("jax", "torch") if name in versions)
     first = f"{device['kind']}, {device['cores']} cores, {packages}"
     if "flops_per_s" not in device:
         return first
-    at_most = f"{device['flops_per_s'] / 1e9:.4g} GFLOP/s and {device['bytes_per_s'] / 1e9:.4g} GB/s"
-    return f"{first}\n{at_most} at most ({device['source']})"
+    peak = f"{device['flops_per_s'] / 1e9:.4g} GFLOP/s and {device['bytes_per_s'] / 1e9:.4g} GB/s"
+    return f"{first}\npeak {peak} ({device['source']})"
+
+
+def _format_warning(record: dict[str, Any]) -> list[str]:
+    share = record["device"]["others_share"]
+    if share is None or share < MAX_OTHERS_SHARE:
+        return []
+    return [
+        f"Other programs took {100 * share:.0f} % of the cores meanwhile, so these figures are not\n"
+        "reliable, least of all PyTorch's, whose threads wait for each other. Repeat the\n"
+        "measurement on a quiet machine."
+    ]

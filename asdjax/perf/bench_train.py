@@ -1,17 +1,18 @@
-"""`asdjax bench train`: each variant alone and all six in one program, at full width, and PyTorch's beside them."""
+"""`asdjax bench train`: each variant alone and all six in one program, compared with PyTorch on request."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from asdjax.config.fields import VARIANTS, Config
 from asdjax.errors import InputError
-from asdjax.perf import bench_embed, device_limits, step_profile, torch_peer
+from asdjax.perf import bench_embed, clone_tools, device_limits, torch_peer
 from asdjax.perf.bench_record import BenchRecord
-from asdjax.perf.bench_step import Step, make_bench_config, make_bench_spec
+from asdjax.perf.bench_step import BenchStep, make_bench_config, make_bench_spec
 from asdjax.perf.device_limits import Peak
-from asdjax.perf.measure import LEAST_REPEATS, RepeatTiming, in_turn, ratio
-from asdjax.perf.torch_loader import loader_rate, require_loader
+from asdjax.perf.measure import MIN_REPEATS, RepeatTiming, compute_ratio, time_in_turns
 from asdjax.perf.torch_peer import TorchPeer
 from asdjax.perf.workload import make_work
 from asdjax.runtime import hardware
@@ -23,213 +24,230 @@ FLEET = "fleet"
 OURS = "asdjax"
 
 
-class BenchRequest(NamedTuple):
-    """What to measure: variants by name, `fleet` for all six in one program; batches, where empty the usual ones;
-    turns, where None as many as time allows; how many machine types to stack in one program, beside one alone; and the
-    folder for traces of the programs, None for none."""
+@dataclass(frozen=True, kw_only=True)
+class BenchRequest:
+    """Measurements to make.
+
+    subjects: variants by name, and FLEET for all six in one program. batches: empty for the default ones. repeats: None
+    for as many as time allows. fleets_per_program: if above one, a program of as many fleets is measured too, in turn
+    with one fleet. traces: folder for a trace of each program, None for no traces. width: 1 for full-size networks.
+    """
 
     subjects: tuple[str, ...]
-    batches: tuple[int, ...]
-    against_torch: bool
-    repeats: int | None
-    stacked: int = 1
+    batches: tuple[int, ...] = ()
+    against_torch: bool = False
+    repeats: int | None = None
+    fleets_per_program: int = 1
     traces: Path | None = None
     width: float = 1.0
 
 
-def bench(request: BenchRequest) -> Iterator[dict[str, Any]]:
-    """Everything that the JSON holds, each time that it has grown, as minutes lie between; in the end it is `complete`.
-
-    Raises InputError where the PyTorch counterpart or a profile is asked for and cannot be had.
-    """
-    precision = make_bench_spec(VARIANTS, 1, request.width).model.precision
-    if request.traces:
-        step_profile.require_traceable()
-    with torch_peer.wanted(request.against_torch, cores()) as peer:
-        if peer and set(request.subjects) != {FLEET}:
-            require_loader(peer)
-        record = BenchRecord(peer)
-        log("measuring what the device could do at most")
-        peak = device_limits.peak(precision)
-        record["device"] |= {"precision": precision, **peak._asdict()}
-        record |= {"complete": False, "variants": {}, FLEET: None}
-        for name in request.subjects:
-            members = VARIANTS if name == FLEET else (name,)
-            figures: dict[str, Any] = {}
-            if name == FLEET:
-                record[FLEET] = figures
-            else:
-                record["variants"][name] = figures
-            for _ in _measured(Subject(name, members, request, peer, peak), figures):
-                yield record.so_far()
-        record["complete"] = True
-        yield record.so_far()
-
-
-class Subject(NamedTuple):
-    """One program, and what it is measured with."""
+@dataclass(frozen=True, kw_only=True)
+class BenchSubject:
+    """One program to measure: its name and variants, and what it is measured with."""
 
     name: str
-    members: tuple[str, ...]
+    variants: tuple[str, ...]
     request: BenchRequest
     peer: TorchPeer | None
     peak: Peak
 
 
-class Case(NamedTuple):
-    """A subject's step at a batch, compiled, and the seconds that its signal stage takes alone."""
+@dataclass(frozen=True, kw_only=True)
+class BenchCase:
+    """A subject's compiled step at one batch size, and the seconds of its signal stage alone."""
 
-    subject: Subject
+    subject: BenchSubject
     batch: int
-    step: Step
+    step: BenchStep
     signal_s: float
 
 
-def _batches(asked: tuple[int, ...], of_fleet: bool) -> tuple[int, ...]:
-    """On a CPU all six take their smallest batch only: at 48 one of their steps takes a quarter of a minute."""
+def bench(request: BenchRequest) -> Iterator[dict[str, Any]]:
+    """Yield the benchmark result each time that it has grown, since minutes pass in between.
+
+    Its "complete" is True in the last. Raises InputError, before anything is measured, if the PyTorch counterpart or a
+    profile is requested but not available.
+    """
+    precision = make_bench_spec(VARIANTS, 1, request.width).model.precision
+    if request.traces:
+        clone_tools.load_tool("step_profile", "--profile").require_traceable()
+    with torch_peer.start(cores()) if request.against_torch else nullcontext() as peer:
+        if peer and set(request.subjects) != {FLEET}:
+            clone_tools.load_tool("torch_loader", "--against torch").require_librosa(peer)
+        record = BenchRecord(peer)
+        log("measuring the peak rates of the device")
+        peak = device_limits.find_peak(precision)
+        record["device"] |= {"precision": precision, **peak._asdict()}
+        record |= {"complete": False, "variants": {}, FLEET: None}
+        for name in request.subjects:
+            variants = VARIANTS if name == FLEET else (name,)
+            figures: dict[str, Any] = {}
+            if name == FLEET:
+                record[FLEET] = figures
+            else:
+                record["variants"][name] = figures
+            subject = BenchSubject(name=name, variants=variants, request=request, peer=peer, peak=peak)
+            for _ in _measure_subject(subject, figures):
+                yield record.refresh()
+        record["complete"] = True
+        yield record.refresh()
+
+
+def _choose_batches(subject: BenchSubject) -> tuple[int, ...]:
+    """Return the batch sizes. On a CPU all six take the smallest only, because larger ones take long."""
     if hardware.on_accelerator():
-        return asked or (48,)
-    batches = asked or (8, 48)
-    return (min(batches),) if of_fleet else batches
+        return subject.request.batches or (48,)
+    batches = subject.request.batches or (8, 48)
+    return (min(batches),) if subject.name == FLEET else batches
 
 
-def _measured(subject: Subject, figures: dict[str, Any]) -> Iterator[None]:
-    """Fill in the figures of a program: of its largest batch, and by batch; `ratio` is the worst of all batches."""
-    _, members, request, peer, _ = subject
-    batches = _batches(request.batches, of_fleet=subject.name == FLEET)
+def _measure_subject(subject: BenchSubject, figures: dict[str, Any]) -> Iterator[None]:
+    """Fill in a program's figures: by batch, and those of the largest batch.
+
+    Its `ratio` is the lowest of all batches.
+    """
+    request, peer = subject.request, subject.peer
+    batches = _choose_batches(subject)
     by_batch = figures["batches"] = {str(batch): {} for batch in batches}
     for batch in batches:
-        yield from _batch(subject, batch, by_batch[str(batch)])
+        yield from _measure_batch(subject, batch, by_batch[str(batch)])
     largest = max(batches)
     figures |= {"batch": largest, **by_batch[str(largest)]}
     if peer:
-        figures["ratio"] = min(of_batch["ratio"] for of_batch in by_batch.values())
+        figures["ratio"] = min(batch_figures["ratio"] for batch_figures in by_batch.values())
     log(f"{subject.name}: embedding")
-    figures["embed"] = bench_embed.measure(
-        make_bench_spec(members, largest, request.width).model, peer, request.repeats
-    )
+    spec = make_bench_spec(subject.variants, largest, request.width)
+    figures["embed"] = bench_embed.measure_embedding(spec.model, peer, request.repeats)
     yield
-    if peer and len(members) == 1:
+    if peer and len(subject.variants) == 1:
         log(f"{subject.name}: PyTorch with a DataLoader")
-        figures["torch_loader"] = loader_rate(peer, members[0], min(batches), request.repeats)
+        torch_loader = clone_tools.load_tool("torch_loader", "--against torch")
+        figures["torch_loader"] = torch_loader.measure_loader(peer, subject.name, min(batches), request.repeats)
         yield
 
 
-def _batch(subject: Subject, batch: int, figures: dict[str, Any]) -> Iterator[None]:
-    """Beside the first of PyTorch's ways, then stacked, then beside its others, which may take minutes to compile."""
-    name, members, request, peer, _ = subject
-    log(f"{name}, batch {batch}: compiling, then measuring")
-    step = Step(make_bench_spec(members, batch, request.width))
-    signal = in_turn({"signal": step.signal.run}, request.repeats or LEAST_REPEATS)["signal"]
-    case = Case(subject, batch, step, signal.median)
-    measured = _against(case, peer, figures) if peer else _alone(case, figures)
+def _measure_batch(subject: BenchSubject, batch: int, figures: dict[str, Any]) -> Iterator[None]:
+    """Fill in the figures of one batch size.
+
+    PyTorch's compiled ways are last but for the profile, because they may take minutes to compile.
+    """
+    name, request = f"{subject.name}, batch {batch}", subject.request
+    log(f"{name}: compiling, then measuring")
+    step = BenchStep(make_bench_spec(subject.variants, batch, request.width))
+    signal = time_in_turns({"signal": step.signal.run}, request.repeats or MIN_REPEATS)["signal"]
+    case = BenchCase(subject=subject, batch=batch, step=step, signal_s=signal.median)
+    measured = _compare_with_torch(case, subject.peer, figures) if subject.peer else _measure_alone(case, figures)
     next(measured)
     yield
-    if request.stacked > 1:
-        log(f"{name}, batch {batch}, {request.stacked} machine types stacked: compiling, then measuring")
-        figures["stacked"] = _stacked(step, members, batch, request)
+    if request.fleets_per_program > 1:
+        log(f"{name}, {request.fleets_per_program} fleets in one program: compiling, then measuring")
+        figures["fleets_per_program"] = _measure_several_fleets(case)
         yield
     yield from measured
     if request.traces:
-        log(f"{name}, batch {batch}: compiling again, then tracing")
-        figures["profile"] = step_profile.of(step, request.traces / name / str(batch))
+        log(f"{name}: compiling again, then tracing")
+        step_profile = clone_tools.load_tool("step_profile", "--profile")
+        figures["profile"] = step_profile.trace_step(step, request.traces / subject.name / str(batch))
         yield
 
 
-def _alone(case: Case, figures: dict[str, Any]) -> Iterator[None]:
-    figures |= _figures(case, in_turn({OURS: case.step.run}, case.subject.request.repeats)[OURS])
+def _measure_alone(case: BenchCase, figures: dict[str, Any]) -> Iterator[None]:
+    figures |= _make_figures(case, time_in_turns({OURS: case.step.run}, case.subject.request.repeats)[OURS])
     yield
 
 
-def _run_h(config: Config, figures: dict[str, Any]) -> float:
-    """Hours of phase 1 and one strategy of 2021's seven machine types, at this rate."""
-    work = make_work(config)
-    sizes = [split_evenly(len(fleets), config.parallel.fleets_per_program) for fleets in work.kinds]
-    return work.steps_in_turn(sizes, rows=1) * figures["ms_per_step"] / 3.6e6
-
-
-def _stacked(alone: Step, members: Sequence[str], batch: int, request: BenchRequest) -> dict[str, Any]:
-    """Several machine types in one program, in turn with one, whose time in these turns is `alone`; `ratio` is of their
-    samples a second."""
-    step = Step(alone.spec, request.stacked)
-    samples = request.stacked * batch * len(members)
-    times = in_turn({"alone": alone.run, "stacked": step.run}, request.repeats)
-    figures = {
-        "machine_types": request.stacked,
-        "samples_per_s": times["stacked"].per_second(samples),
-        **_spread_ms(times["stacked"]),
-        "bytes_per_step": step.traffic,
-        "bandwidth_bytes_per_s": step.traffic / times["stacked"].median,
-        "memory_bytes": _memory(step),
-        "compile_s": step.compile_s,
-        "alone": _spread_ms(times["alone"]),
-        "ratio": request.stacked * ratio(times["stacked"], times["alone"]),
-    }
-    config = make_bench_config(members, batch, request.width)
-    config.parallel.fleets_per_program = request.stacked
-    return {**figures, "run_h": _run_h(config, figures)}
-
-
-def _against(case: Case, peer: TorchPeer, figures: dict[str, Any]) -> Iterator[None]:
-    """Ours in turn with each of PyTorch's ways; `ratio` is to the fastest of them."""
-    subject, batch, step, _ = case
-    members, request = subject.members, subject.request
+def _compare_with_torch(case: BenchCase, peer: TorchPeer, figures: dict[str, Any]) -> Iterator[None]:
+    """Measure ours in turn with each of PyTorch's ways; `ratio` is to the fastest of them."""
+    variants, request = case.subject.variants, case.subject.request
     ours: list[float] = []
     theirs: dict[str, dict[str, Any]] = {}
     for way in peer.about["ways"]:
-        prepared = peer.ask("prepare", variants=list(members), batch=batch, way=way)
-        _require_same_size(step, prepared["parameters"], request.width)
-        times = in_turn({OURS: step.run, way: peer.way("train")}, request.repeats)
+        prepared = peer.request("prepare", variants=list(variants), batch=case.batch, way=way)
+        _require_same_size(case.step, prepared["parameters"], request.width)
+        times = time_in_turns({OURS: case.step.run, way: peer.time("train")}, request.repeats)
         ours += times[OURS].seconds
         theirs[way] = {
-            "samples_per_s": times[way].per_second(batch * len(members)),
-            **_spread_ms(times[way]),
-            "ratio": ratio(times[OURS], times[way]),
+            "samples_per_s": times[way].per_second(case.batch * len(variants)),
+            **_make_spread(times[way]),
+            "ratio": compute_ratio(times[OURS], times[way]),
         }
-        least = min(of_way["ratio"] for of_way in theirs.values())
-        figures |= {**_figures(case, RepeatTiming(tuple(ours))), "ratio": least, "torch": theirs}
+        lowest = min(way_figures["ratio"] for way_figures in theirs.values())
+        figures |= {**_make_figures(case, RepeatTiming(tuple(ours))), "ratio": lowest, "torch": theirs}
         yield
 
 
-def _require_same_size(step: Step, theirs: dict[str, int], width: float) -> None:
-    """Raises InputError where PyTorch's models are not ours."""
-    for variant, ours in step.parameters().items():
+def _require_same_size(step: BenchStep, theirs: dict[str, int], width: float) -> None:
+    """Raise InputError if PyTorch's models have other numbers of parameters than ours."""
+    for variant, ours in step.count_parameters().items():
         if width == 1 and theirs[variant] != ours:
             raise InputError(
-                f"--against torch: expected {variant} with {ours} parameters, as here, came {theirs[variant]}; see "
-                "that tests/perf is of the same commit as the package"
+                f"--against torch: expected {variant} with {ours} parameters as in asdjax, got {theirs[variant]}; use "
+                "tests/perf of the same commit as the package"
             )
 
 
-def _figures(case: Case, timing: RepeatTiming) -> dict[str, Any]:
-    subject, batch, step, signal_s = case
-    flops_per_s = step.flops / timing.median
+def _measure_several_fleets(case: BenchCase) -> dict[str, Any]:
+    """Measure several fleets in one program in turn with one fleet.
+
+    `one_fleet` has the latter's times in these turns, `ratio` is of their samples per second.
+    """
+    request, variants = case.subject.request, case.subject.variants
+    fleets = request.fleets_per_program
+    step = BenchStep(case.step.spec, fleets)
+    times = time_in_turns({"one": case.step.run, "several": step.run}, request.repeats)
+    figures = {
+        "fleets": fleets,
+        "samples_per_s": times["several"].per_second(fleets * case.batch * len(variants)),
+        **_make_spread(times["several"]),
+        "bytes_per_step": step.traffic,
+        "bandwidth_bytes_per_s": step.traffic / times["several"].median,
+        "memory_bytes": _make_memory(step),
+        "compile_s": step.compile_s,
+        "one_fleet": _make_spread(times["one"]),
+        "ratio": fleets * compute_ratio(times["several"], times["one"]),
+    }
+    config = make_bench_config(variants, case.batch, request.width)
+    config.parallel.fleets_per_program = fleets
+    return {**figures, "run_h": _estimate_hours(config, figures)}
+
+
+def _make_figures(case: BenchCase, timing: RepeatTiming) -> dict[str, Any]:
+    step, subject = case.step, case.subject
     bytes_per_s = step.traffic / timing.median
     figures = {
-        "samples_per_s": timing.per_second(batch * len(subject.members)),
-        **_spread_ms(timing),
+        "samples_per_s": timing.per_second(case.batch * len(subject.variants)),
+        **_make_spread(timing),
         "repeats": len(timing.seconds),
         "steps_per_dispatch": step.spec.steps_per_dispatch,
         "flops_per_step": step.flops,
-        "flops_utilisation": flops_per_s / subject.peak.flops_per_s,
+        "flops_utilisation": step.flops / timing.median / subject.peak.flops_per_s,
         "bytes_per_step": step.traffic,
         "bandwidth_bytes_per_s": bytes_per_s,
         "bandwidth_utilisation": bytes_per_s / subject.peak.bytes_per_s,
-        "memory_bytes": _memory(step),
+        "memory_bytes": _make_memory(step),
         "compile_s": step.compile_s,
-        "signal_share": signal_s / timing.median,
+        "signal_share": case.signal_s / timing.median,
     }
-    return {**figures, "run_h": _run_h(make_bench_config(subject.members, batch, subject.request.width), figures)}
+    config = make_bench_config(subject.variants, case.batch, subject.request.width)
+    return {**figures, "run_h": _estimate_hours(config, figures)}
 
 
-def _memory(step: Step) -> dict[str, int]:
-    """Bytes on the device, code left out."""
+def _make_memory(step: BenchStep) -> dict[str, int]:
+    """Return the bytes on the device, code left out."""
     return {"arguments": step.memory.arguments, "temporaries": step.memory.temporaries}
 
 
-def _spread_ms(timing: RepeatTiming) -> dict[str, Any]:
-    """Milliseconds a step: the median, and the least and the most."""
+def _make_spread(timing: RepeatTiming) -> dict[str, Any]:
+    """Return milliseconds per step: the median, and [least, most]."""
     return {
         "ms_per_step": 1e3 * timing.median,
         "ms_per_step_spread": [1e3 * min(timing.seconds), 1e3 * max(timing.seconds)],
     }
+
+
+def _estimate_hours(config: Config, figures: dict[str, Any]) -> float:
+    """Return the hours of phase 1 and one strategy of 2021's seven machine types at this rate."""
+    work = make_work(config)
+    sizes = [split_evenly(len(fleets), config.parallel.fleets_per_program) for fleets in work.kinds]
+    return work.consecutive_steps(sizes, device_groups=1) * figures["ms_per_step"] / 3.6e6

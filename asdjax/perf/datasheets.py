@@ -1,11 +1,15 @@
-"""What devices can do at most, by their makers' data sheets."""
+"""Peak rates of devices by their makers' data sheets."""
 
 from typing import NamedTuple
 
 
 class Datasheet(NamedTuple):
-    """Dense bfloat16 FLOP/s; bytes/s and bytes of the device's memory; bytes/s that one device sends to others; of TPUs
-    cycles/s, as FLOP/s over twice the cells of the matrix units."""
+    """Peak figures of one device.
+
+    flops_per_s: dense bfloat16. bytes_per_s, memory_bytes: of the device's memory. interconnect_bytes_per_s: one
+    direction, all links to other devices together. cycles_per_s: TPUs only, FLOP/s over twice the cells of the matrix
+    units.
+    """
 
     flops_per_s: float
     bytes_per_s: float
@@ -14,6 +18,8 @@ class Datasheet(NamedTuple):
     cycles_per_s: float | None = None
 
 
+# Keyed by the end of the device kind. Sources: NVIDIA's and Google Cloud's data sheets. The interconnect is NVLink, or
+# PCIe where there is none; for a TPU its inter-chip links.
 _DATASHEETS = {
     "H200": Datasheet(989.4e12, 4.8e12, 141e9, 450e9),
     "H100 80GB HBM3": Datasheet(989.4e12, 3.35e12, 80e9, 450e9),
@@ -28,10 +34,8 @@ _DATASHEETS = {
     "TPU v5": Datasheet(459e12, 2.765e12, 95 * 2**30, 600e9, 459e12 / (2 * 8 * 128**2)),
     "TPU v6 lite": Datasheet(918e12, 1.64e12, 32 * 2**30, 400e9, 918e12 / (2 * 4 * 256**2)),
 }
-"""By the end of the device kind: NVIDIA's and Google Cloud's data sheets. Between devices: one direction, all links of
-a device together (NVLink, else PCIe; a TPU's inter-chip links)."""
 
 
 def find_datasheet(kind: str) -> Datasheet | None:
-    """The data sheet of a `jax.Device.device_kind`, where one is known."""
+    """Return the data sheet of a `jax.Device.device_kind`; None if there is none here."""
     return next((sheet for name, sheet in _DATASHEETS.items() if kind.endswith(name)), None)

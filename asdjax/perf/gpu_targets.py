@@ -1,45 +1,68 @@
-"""NVIDIA's GPUs described to XLA, which compiles for them where there is none.
+"""Descriptions of NVIDIA's GPUs, for which XLA then compiles without the GPU.
 
-Nothing is tuned then, as that is done by trying: calls to cuBLAS, and to cuDNN where there are any, are defaults. So
-cuDNN's scratch memory is left out, and a program compiled on the GPU may move a little more or less.
+Such programs are not autotuned, because that needs the GPU: calls to cuBLAS and cuDNN take their defaults. cuDNN's
+scratch memory is left out. A program compiled on the GPU may move slightly more or fewer bytes.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from string import Template
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 
 from asdjax.errors import InputError, reason_of
 from asdjax.perf.datasheets import Datasheet, find_datasheet
 
-MOST_OF_A_HOST = 8
-"""Which NVLink joins."""
+# GPUs in one host, joined by NVLink.
+MAX_PER_HOST = 8
 
-_JAX_TAKES = 0.75
-"""Of a GPU's memory, unless it is told otherwise."""
+# JAX's default share of a GPU's memory (XLA_PYTHON_CLIENT_MEM_FRACTION).
+_DEFAULT_MEMORY_SHARE = 0.75
 
 
-class Gpu(NamedTuple):
-    """What JAX calls it; its compute capability, multiprocessors, float32 lanes of each, clock, second-level cache, and
-    shared memory of a multiprocessor and of a block: NVIDIA's data sheets and architecture white papers."""
+@dataclass(frozen=True, kw_only=True)
+class Gpu:
+    """A GPU by NVIDIA's data sheets and architecture white papers.
+
+    kind: JAX's name. lanes: float32 units of a multiprocessor. cache_mib: second-level cache. shared_kib: shared memory
+    of a multiprocessor and of a block.
+    """
 
     kind: str
     capability: tuple[int, int]
-    processors: int
+    multiprocessors: int
     lanes: int
     clock_ghz: float
     cache_mib: int
     shared_kib: tuple[int, int]
 
 
-GPUS = {
-    "h200": Gpu("NVIDIA H200", (9, 0), 132, 128, 1.98, 50, (228, 227)),
-    "h100": Gpu("NVIDIA H100 80GB HBM3", (9, 0), 132, 128, 1.98, 50, (228, 227)),
-    "a100": Gpu("NVIDIA A100-SXM4-80GB", (8, 0), 108, 64, 1.41, 40, (164, 163)),
+_HOPPER: Any = {
+    "capability": (9, 0),
+    "multiprocessors": 132,
+    "lanes": 128,
+    "clock_ghz": 1.98,
+    "cache_mib": 50,
+    "shared_kib": (228, 227),
 }
-"""By the name in `--devices`; all as SXM modules."""
 
+# By their names in `--devices`; all are SXM modules.
+GPUS = {
+    "h200": Gpu(kind="NVIDIA H200", **_HOPPER),
+    "h100": Gpu(kind="NVIDIA H100 80GB HBM3", **_HOPPER),
+    "a100": Gpu(
+        kind="NVIDIA A100-SXM4-80GB",
+        capability=(8, 0),
+        multiprocessors=108,
+        lanes=64,
+        clock_ghz=1.41,
+        cache_mib=40,
+        shared_kib=(164, 163),
+    ),
+}
+
+# XLA's GpuTargetConfigProto. CUDA 13 and cuDNN 9.10 are assumed where the program would run.
 _DESCRIPTION = Template("""
 platform_name: "CUDA"
 device_description_str: "$kind"
@@ -48,14 +71,14 @@ dnn_version_info { major: 9 minor: 10 }
 gpu_device_info {
   name: "$kind"
   cuda_compute_capability { major: $major minor: $minor }
-  core_count: $processors
+  core_count: $multiprocessors
   fpus_per_core: $lanes
   clock_rate_ghz: $clock_ghz
   memory_bandwidth: $bytes_per_s
   device_memory_size: $memory_bytes
   l2_cache_size: $cache_bytes
   shared_memory_per_core: $shared_bytes
-  shared_memory_per_block_optin: $shared_bytes_of_block
+  shared_memory_per_block_optin: $block_shared_bytes
   shared_memory_per_block: 49152
   registers_per_core_limit: 65536
   registers_per_block_limit: 65536
@@ -75,47 +98,50 @@ gpu_device_info {
   dnn_version: "9.10.0"
 }
 """)
-"""XLA's `GpuTargetConfigProto`: CUDA 13 and cuDNN 9.10 are taken to be where the program would run."""
 
 
-def devices_of(name: str, number: int) -> Sequence[Any]:
-    """So many of them in one host, to compile for.
+def describe_gpus(name: str, number: int) -> Sequence[Any]:
+    """Return devices to compile for: `number` GPUs of GPUS[name] in one host.
 
-    Raises InputError where JAX's plugin for CUDA is not here, or does not work.
+    Raises InputError if JAX's plugin for CUDA is missing or does not work.
     """
     from jax.experimental import topologies
 
     jax.config.update("jax_platforms", "cpu")
-    described = _described(GPUS[name])
+    description = _describe_target(GPUS[name])
     try:
-        return topologies.get_topology_desc(platform="cuda", target_config=described, topology=f"1x1x{number}").devices
+        shape = f"1x1x{number}"
+        return topologies.get_topology_desc(platform="cuda", target_config=description, topology=shape).devices
     except (RuntimeError, ValueError) as error:  # from JAX, without the plugin, and from one of another version
         raise InputError(
-            f"--devices {name}:{number}: expected JAX's plugin for CUDA in working order, which compiles for GPUs that "
-            f"are not here (install asdjax[cuda]); JAX said: {reason_of(error)}"
+            f"--devices {name}:{number}: expected JAX's plugin for CUDA, which compiles for GPUs of other machines, "
+            f"got: {reason_of(error)}; install asdjax[cuda]"
         ) from error
 
 
-def memory_bytes(sheet: Datasheet) -> float:
-    """What JAX would ask such a GPU for, by the data sheet's round figure, a few percent below the driver's."""
-    return _JAX_TAKES * sheet.memory_bytes
+def estimate_memory(sheet: Datasheet) -> float:
+    """Return the bytes that JAX would reserve on such a GPU.
+
+    The data sheet's memory, from which they are computed, is a few percent below the driver's.
+    """
+    return _DEFAULT_MEMORY_SHARE * sheet.memory_bytes
 
 
-def _described(gpu: Gpu) -> str:
+def _describe_target(gpu: Gpu) -> str:
     sheet = find_datasheet(gpu.kind)
     assert sheet is not None
     major, minor = gpu.capability
-    shared, shared_of_block = gpu.shared_kib
+    shared, block_shared = gpu.shared_kib
     return _DESCRIPTION.substitute(
         kind=gpu.kind,
         major=major,
         minor=minor,
-        processors=gpu.processors,
+        multiprocessors=gpu.multiprocessors,
         lanes=gpu.lanes,
         clock_ghz=gpu.clock_ghz,
         bytes_per_s=round(sheet.bytes_per_s),
         memory_bytes=round(sheet.memory_bytes),
         cache_bytes=gpu.cache_mib * 2**20,
         shared_bytes=shared * 2**10,
-        shared_bytes_of_block=shared_of_block * 2**10,
+        block_shared_bytes=block_shared * 2**10,
     )

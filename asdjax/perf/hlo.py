@@ -1,4 +1,4 @@
-"""Compiled programs as XLA writes them out: what runs, on which arrays."""
+"""A reader of the text (HLO) that XLA writes of a compiled program: its instructions and their arrays."""
 
 import math
 import re
@@ -29,18 +29,22 @@ _RUNS_OTHERS = ("while", "call", "conditional", "async")
 
 
 class Array(NamedTuple):
-    """Bytes of an array's values; of the place where it lies, padded to whole tiles; whether that is in the device's
-    memory, not in one that the processor has for itself, such as a TPU's vector memory."""
+    """Size of an array: bytes of its values, and bytes with padding to whole tiles.
+
+    in_memory: False for arrays in a processor's own memory, such as a TPU's vector memory.
+    """
 
     bytes: float
-    place_bytes: float
+    padded_bytes: float
     in_memory: bool
 
 
 class Instruction(NamedTuple):
-    """One line of a computation: what it makes, by names the instructions that it takes from and the computations that
-    it calls; of a parameter the operand is its number. What only begins is of the kind that it begins: `copy-start` of
-    `copy`."""
+    """One line of a computation.
+
+    kind: without `-start`, so `copy-start` is a `copy`. operands: names of instructions; for a parameter its number.
+    called: names of computations. settings: the rest of the line.
+    """
 
     name: str
     kind: str
@@ -52,7 +56,7 @@ class Instruction(NamedTuple):
 
 
 class Program(NamedTuple):
-    """Its own name, computations by name, the first to run, and all their instructions by name."""
+    """A compiled module: its name, computations by name, the entry's name, and all instructions by name."""
 
     name: str
     computations: dict[str, list[Instruction]]
@@ -60,22 +64,22 @@ class Program(NamedTuple):
     instructions: dict[str, Instruction]
 
 
-def program_of(compiled: Compiled) -> Program:
-    """What XLA made of a jitted function.
+def read_program(compiled: Compiled) -> Program:
+    """Read the program that XLA compiled.
 
-    Raises InputError where it does not show it.
+    Raises InputError if the backend does not give it as text.
     """
     text = compiled.as_text()
     if not text:
         raise InputError(
-            "expected the compiled program as text, from which its bytes are counted, came none; this JAX backend does "
-            "not show it, so give another (JAX_PLATFORMS)"
+            "compiled program: expected its text (HLO) from this JAX backend, got none; choose another backend with "
+            "JAX_PLATFORMS"
         )
-    return parsed(text)
+    return parse_program(text)
 
 
-def parsed(text: str) -> Program:
-    """The program that HLO text holds."""
+def parse_program(text: str) -> Program:
+    """Parse HLO text."""
     computations: dict[str, list[Instruction]] = {}
     entry, current = "", []
     for line in text.splitlines():
@@ -83,65 +87,83 @@ def parsed(text: str) -> Program:
             current = computations.setdefault(begun["name"], [])
             entry = begun["name"] if begun["entry"] else entry
         elif found := _INSTRUCTION.match(line):
-            current.append(_instruction(found))
+            current.append(_parse_instruction(found))
     by_name = {instruction.name: instruction for lines in computations.values() for instruction in lines}
     module = _MODULE.search(text)
-    return Program(module[1] if module else "", computations, entry, by_name)
+    return Program(name=module[1] if module else "", computations=computations, entry=entry, instructions=by_name)
 
 
-def executed(program: Program, computation: str | None = None) -> Iterator[Instruction]:
-    """What runs as an operation of its own: fusions whole, loops in one turn, conditionals in all their branches."""
+def iterate_executed(program: Program, computation: str | None = None) -> Iterator[Instruction]:
+    """Yield the instructions that run as operations of their own, from the entry unless a computation is named.
+
+    A fusion is one operation. Loops are followed once, conditionals into all branches.
+    """
     for instruction in program.computations[computation or program.entry]:
         if instruction.kind in _RUNS_OTHERS and instruction.called:
             for called in instruction.called:
-                yield from executed(program, called)
-        elif not instruction.kind.endswith(("-done", "-update")):  # of what has begun before
+                yield from iterate_executed(program, called)
+        elif not instruction.kind.endswith(("-done", "-update")):  # counted where it started
             yield instruction
 
 
-def cycles(instruction: Instruction) -> float | None:
-    """By the estimate that a TPU's compiler writes beside most operations, though not beside transfers between memories
-    and a max pool's gradient; None where there is none, for which it also writes the largest int64."""
+def read_cycles(instruction: Instruction) -> float | None:
+    """Return the cycles that a TPU's compiler estimates for an operation; None without an estimate.
+
+    There is none for transfers between memories and for a max pool's gradient. The largest int64 also means none.
+    """
     found = _CYCLES.search(instruction.settings)
     return float(found[1]) if found and int(found[1]) < _NO_ESTIMATE else None
 
 
-def source(instruction: Instruction) -> str:
-    """The function and scopes that it was traced in, such as `jit(run)/resnet50_512/jvp()/add`; empty where the
-    compiler made it of its own accord. A fusion has one of those of what is in it."""
+def read_source(instruction: Instruction) -> str:
+    """Return the function and scopes of the traced code, such as `jit(run)/resnet50_512/jvp()/add`.
+
+    It is empty for instructions that the compiler added. A fusion has the source of one of its instructions.
+    """
     found = _SOURCE.search(instruction.settings)
     return found[1] if found else ""
 
 
-def arrays(shape: str) -> tuple[Array, ...]:
-    """Of a shape such as `(f32[64]{0:T(128)S(1)}, u8[1024]{0})`."""
-    return tuple(map(_array, _ARRAY.finditer(shape)))
+def parse_arrays(shape: str) -> tuple[Array, ...]:
+    """Parse a shape such as `(f32[64]{0:T(128)S(1)}, u8[1024]{0})`."""
+    return tuple(map(_parse_array, _ARRAY.finditer(shape)))
 
 
-def _instruction(found: re.Match[str]) -> Instruction:
-    operands, settings = _split(found["rest"])
+def _parse_instruction(found: re.Match[str]) -> Instruction:
+    operands, settings = _split_operands(found["rest"])
     called = [name for names in _CALLED.findall(settings) for name in _NAME.findall(names)]
     names = (operands,) if found["kind"] == "parameter" else tuple(_NAME.findall(operands))
     kind = found["kind"].removesuffix("-start")
-    results = arrays(_results(found["kind"], found["shape"], settings))
-    return Instruction(found["name"], kind, results, names, tuple(called), settings, bool(found["root"]))
+    results = parse_arrays(_result_shape(found["kind"], found["shape"], settings))
+    return Instruction(
+        name=found["name"],
+        kind=kind,
+        results=results,
+        operands=names,
+        called=tuple(called),
+        settings=settings,
+        root=bool(found["root"]),
+    )
 
 
-def _results(kind: str, shape: str, settings: str) -> str:
-    """The part of a shape that an instruction makes: what begins something names also what it takes, and contexts; a
-    call to one of NVIDIA's libraries names its scratch memory last."""
+def _result_shape(kind: str, shape: str, settings: str) -> str:
+    """Return the part of a shape that an instruction computes.
+
+    The shape of a `-start` also has its operands and contexts. That of a call to NVIDIA's libraries ends with scratch
+    memory.
+    """
     if kind == "copy-start":
-        return _elements(shape)[0]
+        return _split_tuple(shape)[0]
     if kind.endswith("-start") and kind != "all-reduce-start":
-        return _elements(shape)[1]
+        return _split_tuple(shape)[1]
     if kind == "custom-call" and _LIBRARY in settings and shape.startswith("("):
-        *made, last = _elements(shape)
-        return ",".join(made if _SCRATCH.fullmatch(last) else [*made, last])
+        *results, last = _split_tuple(shape)
+        return ",".join(results if _SCRATCH.fullmatch(last) else [*results, last])
     return shape
 
 
-def _elements(shape: str) -> list[str]:
-    """Of a tuple's shape its elements' shapes."""
+def _split_tuple(shape: str) -> list[str]:
+    """Return the shapes of a tuple's elements."""
     depth, elements = 0, [""]
     for character in shape[1:-1]:
         depth += {"(": 1, "{": 1, "[": 1, ")": -1, "}": -1, "]": -1}.get(character, 0)
@@ -152,9 +174,8 @@ def _elements(shape: str) -> list[str]:
     return [re.sub(r"^\s*(/\*.*?\*/)?", "", element) for element in elements]
 
 
-def _split(rest: str) -> tuple[str, str]:
-    """What stands before the parenthesis that closes the operands, and what after; shapes among them may have their
-    own."""
+def _split_operands(rest: str) -> tuple[str, str]:
+    """Split at the parenthesis that closes the operands, whose shapes may hold parentheses too."""
     depth = 1
     for at, character in enumerate(rest):
         depth += {"(": 1, ")": -1}.get(character, 0)
@@ -163,13 +184,13 @@ def _split(rest: str) -> tuple[str, str]:
     return rest, ""
 
 
-def _array(found: re.Match[str]) -> Array:
+def _parse_array(found: re.Match[str]) -> Array:
     size = [int(n) for n in found["size"].split(",") if n]
     values = math.prod(size)
     order, _, placing = (found["layout"] or "").partition(":")
     tile, space = _TILE.search(placing), _SPACE.search(placing)
     if tile and size:
-        # a tile covers the fastest axes, its last number the fastest
+        # a tile covers the fastest axes; its last number belongs to the fastest
         axes = [int(n) for n in order.split(",")]
         for axis, n in zip(axes, reversed(tile[1].split(",")), strict=False):
             size[axis] = -(-size[axis] // int(n)) * int(n)

@@ -1,84 +1,83 @@
-"""Time, measured: warm-up apart, several repeats, rivals in turn so that drift of the machine hits all alike."""
+"""Timing of code: warm-up not counted, several repeats, rivals in turn so that machine drift affects all alike."""
 
 from collections.abc import Callable, Mapping
 from statistics import median
 from time import perf_counter
 from typing import Any, NamedTuple
 
-LEAST_REPEATS = 3
-MOST_REPEATS = 20
-SECONDS_IN_ALL = 6.0
-SECONDS_A_TURN = 1.0
+MIN_REPEATS = 3
+MAX_REPEATS = 20
+#: Without a given number of repeats, turns continue until all together took this long.
+MIN_TOTAL_SECONDS = 6.0
+SECONDS_PER_TURN = 1.0
 
-Way = Callable[[int], float]
-"""Runs something so many times; returns the seconds that took."""
+#: Runs something the given number of times and returns the seconds that this took.
+TimedRun = Callable[[int], float]
 
 
 class RepeatTiming(NamedTuple):
-    """Seconds of one run, one value a repeat."""
+    """Seconds of one run, one value per repeat."""
 
     seconds: tuple[float, ...]
 
     @property
     def median(self) -> float:
-        """The repeat in the middle."""
+        """Return the median over repeats."""
         return median(self.seconds)
 
-    def per_second(self, things: float) -> float:
-        """Rate of a run that gets so many things done."""
-        return things / self.median
+    def per_second(self, items: float) -> float:
+        """Return the rate of a run that processes this many items."""
+        return items / self.median
 
 
-def in_turn(ways: Mapping[str, Way], repeats: int | None = None) -> dict[str, RepeatTiming]:
-    """Each way's time, all taking turns.
+def time_in_turns(runs: Mapping[str, TimedRun], repeats: int | None = None) -> dict[str, RepeatTiming]:
+    """Time each run, all taking turns.
 
-    A turn is as many runs as take SECONDS_A_TURN, after one or two that do not count: while another's turn lasted,
-    caches were lost, and on a virtual machine the host took freed memory back, whose first touch costs a second a GB.
-    Without `repeats` there are LEAST_REPEATS turns, and more as long as all turns together have not taken
-    SECONDS_IN_ALL.
+    A turn repeats its run for SECONDS_PER_TURN. One or two uncounted runs come first: during the rivals' turns caches
+    were lost and a virtual machine's host may have reclaimed freed memory. Without `repeats` there are MIN_REPEATS
+    turns, and more until all together took MIN_TOTAL_SECONDS.
     """
-    runs = {name: _runs_a_turn(way) for name, way in ways.items()}
-    taken: dict[str, list[float]] = {name: [] for name in ways}
+    counts = {name: _count_runs_per_turn(run) for name, run in runs.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
     begun = perf_counter()
-    while not _enough(len(next(iter(taken.values()))), perf_counter() - begun, repeats):
-        for name, way in ways.items():
-            way(min(2, runs[name]))
-            taken[name].append(way(runs[name]) / runs[name])
-    return {name: RepeatTiming(tuple(seconds)) for name, seconds in taken.items()}
+    while not _is_enough(len(next(iter(seconds.values()))), perf_counter() - begun, repeats):
+        for name, run in runs.items():
+            run(min(2, counts[name]))
+            seconds[name].append(run(counts[name]) / counts[name])
+    return {name: RepeatTiming(tuple(values)) for name, values in seconds.items()}
 
 
-def _runs_a_turn(way: Way) -> int:
-    """By the second run, as the first also sets up."""
-    way(1)
-    return max(1, round(SECONDS_A_TURN / max(way(1), 1e-6)))
+def _count_runs_per_turn(run: TimedRun) -> int:
+    run(1)  # also sets up, so the second run is timed
+    return max(1, round(SECONDS_PER_TURN / max(run(1), 1e-6)))
 
 
-def _enough(turns: int, seconds: float, repeats: int | None) -> bool:
+def _is_enough(turns: int, seconds: float, repeats: int | None) -> bool:
     if repeats:
         return turns >= repeats
-    return turns >= MOST_REPEATS or (turns >= LEAST_REPEATS and seconds >= SECONDS_IN_ALL)
+    return turns >= MAX_REPEATS or (turns >= MIN_REPEATS and seconds >= MIN_TOTAL_SECONDS)
 
 
-def clocked(run: Callable[[], object]) -> Way:
-    """A way that runs a function which has finished when it returns."""
+def time_calls(function: Callable[[], object]) -> TimedRun:
+    """Return a timed run of a function whose work is finished when it returns."""
 
-    def way(times: int) -> float:
+    def run(times: int) -> float:
         begun = perf_counter()
         for _ in range(times):
-            run()
+            function()
         return perf_counter() - begun
 
-    return way
+    return run
 
 
-def ratio(ours: RepeatTiming, theirs: RepeatTiming) -> float:
-    """How many times as fast ours is: the median over repeats of each pair of turns, which saw the same machine."""
+def compute_ratio(ours: RepeatTiming, theirs: RepeatTiming) -> float:
+    """Return how many times as fast ours is: the median over repeats of paired turns, which saw the same machine."""
     return median(their / our for our, their in zip(ours.seconds, theirs.seconds, strict=True))
 
 
-def rate(timing: RepeatTiming, things: float) -> dict[str, Any]:
-    """Things a second of a run that gets so many done: the median, and the least and the most."""
+def compute_rate(timing: RepeatTiming, items: float) -> dict[str, Any]:
+    """Return items per second of a run that processes `items`: the median, and [least, most]."""
     return {
-        "per_s": timing.per_second(things),
-        "per_s_spread": [things / max(timing.seconds), things / min(timing.seconds)],
+        "per_s": timing.per_second(items),
+        "per_s_spread": [items / max(timing.seconds), items / min(timing.seconds)],
     }

@@ -1,4 +1,4 @@
-"""How much of the cores other programs took while something was measured: what spoils a measurement unseen."""
+"""The share of the cores that other programs took during a measurement."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,35 +7,38 @@ from asdjax.runtime.threads import cores
 
 
 class OtherWork:
-    """Counts from when it is made."""
+    """A counter of other programs' processor time since it was made."""
 
     def __init__(self, own: Sequence[int]) -> None:
-        """own: the processes whose work is measured, with the children that they have waited for."""
+        """Begin to count.
+
+        own: ids of the measured processes; children that they have waited for are included.
+        """
         self._own = own
-        self._begun = self._now()
+        self._begun = self._read_ticks()
 
     def share(self) -> float | None:
-        """Of all cores since then, 0 to 1; None where Linux does not tell."""
-        now = self._now()
+        """Return other programs' share of all cores since then, 0 to 1; None if Linux does not report it."""
+        now = self._read_ticks()
         if self._begun is None or now is None:
             return None
-        all_ticks, busy, own = (after - before for before, after in zip(self._begun, now, strict=True))
-        return min(max((busy - own) / all_ticks, 0.0), 1.0) if all_ticks else None
+        total, busy, own = (after - before for before, after in zip(self._begun, now, strict=True))
+        return min(max((busy - own) / total, 0.0), 1.0) if total else None
 
-    def _now(self) -> tuple[int, int, int] | None:
-        """Clock ticks of all cores, those they were busy, and those that were ours."""
+    def _read_ticks(self) -> tuple[int, int, int] | None:
+        """Return clock ticks: of all cores, busy ones, and those of our own processes."""
         try:
             lines = Path("/proc/stat").read_text().splitlines()
             if sum(line.startswith("cpu") for line in lines) - 1 != cores():
-                return None  # of a larger machine than this process may use
+                return None  # counts cores that this process may not use
             ticks = [int(word) for word in lines[0].split()[1:9]]
             idle = ticks[3] + ticks[4]
-            return sum(ticks), sum(ticks) - idle, sum(map(_ticks_of, self._own))
+            return sum(ticks), sum(ticks) - idle, sum(map(_read_process_ticks, self._own))
         except (OSError, ValueError, IndexError):
             return None
 
 
-def _ticks_of(process: int) -> int:
-    """utime, stime, cutime and cstime (proc_pid_stat(5))."""
+def _read_process_ticks(process: int) -> int:
+    """Return utime + stime + cutime + cstime (proc_pid_stat(5))."""
     after_name = Path("/proc", str(process), "stat").read_text().rpartition(")")[2].split()
     return sum(map(int, after_name[11:15]))

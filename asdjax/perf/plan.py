@@ -1,11 +1,12 @@
-"""`asdjax plan`: memory, FLOPs, bytes, roofline and the compiler's estimate, before anybody pays for a training."""
+"""`asdjax plan`: memory, FLOPs, bytes, roofline and the compiler's estimate, without running a step."""
 
 import copy
+from dataclasses import asdict
 from typing import Any
 
 from asdjax.config.fields import Config
 from asdjax.fleet import fleet_model
-from asdjax.perf.planned_step import Cost, as_json, cost_of
+from asdjax.perf.planned_step import StepCost, find_cost
 from asdjax.perf.targets import Target, parse_target
 from asdjax.perf.workload import make_work
 from asdjax.runtime import hardware
@@ -14,20 +15,21 @@ from asdjax.training.grouping import fleets_per_program
 
 
 def plan(config: Config, devices: str) -> dict[str, Any]:
-    """Everything that the JSON holds, for devices such as `v5e:4x4`.
+    """Return the plan as JSON, for devices such as `v5e:4x4`.
 
-    Raises InputError where they cannot be planned for here, and where the compiler refuses the step.
+    Raises InputError for unknown devices, without their compiler, and if it refuses the step.
     """
     target = parse_target(devices)
     work = make_work(config)
-    devices_of_row = len(target.devices) // config.parallel.device_groups
     config = copy.deepcopy(config)
+    device_groups = config.parallel.device_groups
+    group_devices = len(target.devices) // device_groups
     with hardware.compiling_for(target.platform, target.memory_bytes):
         audio = audio_bytes(work.lengths)
-        sizes = [fleets_per_program(config, len(fleets), max(1, devices_of_row), audio) for fleets in work.kinds]
+        sizes = [fleets_per_program(config, len(fleets), max(1, group_devices), audio) for fleets in work.kinds]
         config.parallel.fleets_per_program = max(sizes)
-        cost, precision = cost_of(config, work, target), fleet_model.choose_precision(config)
-    in_turn = work.steps_in_turn(sizes, config.parallel.device_groups)
+        cost, precision = find_cost(config, work, target), fleet_model.choose_precision(config)
+    steps = work.consecutive_steps(sizes, device_groups)
     return {
         "devices": {"name": target.name, "kind": target.kind, "number": len(target.devices), "hosts": target.hosts},
         "fleet": {
@@ -35,9 +37,9 @@ def plan(config: Config, devices: str) -> dict[str, Any]:
             "width": config.width,
             "precision": precision,
             "batch_size": config.train.batch_size,
-            "batch_per_device": config.train.batch_size // devices_of_row,
-            "stacked": config.parallel.fleets_per_program,
-            "tasks_at_once": config.parallel.device_groups,
+            "batch_per_device": config.train.batch_size // group_devices,
+            "fleets_per_program": config.parallel.fleets_per_program,
+            "device_groups": device_groups,
         },
         "work": {
             "origin": work.origin,
@@ -46,26 +48,26 @@ def plan(config: Config, devices: str) -> dict[str, Any]:
             "fleets": work.fleets,
             "steps": work.steps,
         },
-        "step": as_json(cost),
-        "memory": memory_of(cost, target),
-        "roofline": roofline_of(cost, target, in_turn),
-        "estimate": estimate_of(cost, target, in_turn),
+        "step": asdict(cost),
+        "memory": compare_memory(cost, target),
+        "roofline": compute_roofline(cost, target, steps),
+        "estimate": compute_estimate(cost, target, steps),
     }
 
 
-def memory_of(cost: Cost, target: Target) -> dict[str, Any]:
-    """Bytes that one device holds, has, and whether that is enough; the last two None where it is not known."""
-    needed = cost.arguments_bytes + cost.temporaries_bytes + cost.code_bytes + cost.waiting_bytes
-    there = target.memory_bytes
-    return {"needed_bytes": needed, "there_bytes": there, "fits": None if there is None else needed <= there}
+def compare_memory(cost: StepCost, target: Target) -> dict[str, Any]:
+    """Return the bytes that one device needs and has, and whether they suffice; None where its memory is unknown."""
+    needed = cost.arguments_bytes + cost.temporaries_bytes + cost.code_bytes + cost.prefetched_bytes
+    available = target.memory_bytes
+    fits = None if available is None else needed <= available
+    return {"needed_bytes": needed, "available_bytes": available, "fits": fits}
 
 
-def roofline_of(cost: Cost, target: Target, steps: int) -> dict[str, Any] | None:
-    """Seconds of a step at least, by the roofline (Williams et al. 2009): arithmetic in bfloat16, memory traffic, and
-    what devices tell each other, its latency left out, each at its peak and all beside each other. None without a data
-    sheet.
+def compute_roofline(cost: StepCost, target: Target, steps: int) -> dict[str, Any] | None:
+    """Return the least seconds of a step by the roofline (Williams et al. 2009); None without a data sheet.
 
-    `run_s` is of so many steps in turn, each taken for one of the largest stack that trains all groups.
+    Arithmetic in bfloat16, memory traffic and communication between devices (without latency) run at their peak rates
+    and overlap fully. `run_s` is for `steps` consecutive steps of the largest program.
     """
     sheet = target.sheet
     if sheet is None:
@@ -84,11 +86,13 @@ def roofline_of(cost: Cost, target: Target, steps: int) -> dict[str, Any] | None
     }
 
 
-def estimate_of(cost: Cost, target: Target, steps: int) -> dict[str, Any] | None:
-    """Seconds of a step, and of all, by the compiler's own estimate of operations' cycles, one after another; and bytes
-    that move in operations without one, such as transfers that run beside others. None where no operation has one."""
-    cycles, bytes_without = cost.estimate
-    if not cycles or target.sheet is None or target.sheet.cycles_per_s is None:
+def compute_estimate(cost: StepCost, target: Target, steps: int) -> dict[str, Any] | None:
+    """Return seconds by the compiler's estimate of each operation, one after another; None without any estimate.
+
+    `bytes_without` are moved by operations without an estimate, such as transfers that overlap others.
+    """
+    estimate = cost.estimate
+    if not estimate.cycles or target.sheet is None or target.sheet.cycles_per_s is None:
         return None
-    step = cycles / target.sheet.cycles_per_s
-    return {"step_s": step, "bytes_without": bytes_without, "run_s": step * steps}
+    step = estimate.cycles / target.sheet.cycles_per_s
+    return {"step_s": step, "bytes_without": estimate.bytes_without, "run_s": step * steps}

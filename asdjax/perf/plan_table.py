@@ -1,17 +1,17 @@
-"""A plan, as text for people: at most 80 columns."""
+"""A plan as text of at most 80 columns."""
 
 from typing import Any
 
 from asdjax.runtime.text_table import format_fields
 
 
-def of_plan(plan: dict[str, Any]) -> str:
-    """A line a subject."""
+def format_plan(plan: dict[str, Any]) -> str:
+    """Format a plan, a paragraph per subject."""
     lines = [
         ("devices", _devices(plan)),
         ("fleets", _fleets(plan)),
         ("memory", _memory(plan)),
-        ("a step", _step(plan)),
+        ("step", _step(plan)),
         ("roofline", _roofline(plan)),
         *([("estimate", _estimate(plan["estimate"]))] if plan["estimate"] else []),
     ]
@@ -21,10 +21,11 @@ def of_plan(plan: dict[str, Any]) -> str:
 def _devices(plan: dict[str, Any]) -> str:
     devices, fleet = plan["devices"], plan["fleet"]
     hosts = devices["hosts"]
-    beyond = f"; in {hosts} hosts, while asdjax train runs in one" if hosts > 1 else ""
+    warning = f"; they are in {hosts} hosts, but asdjax train uses one host" if hosts > 1 else ""
+    groups = f", in {fleet['device_groups']} groups" if fleet["device_groups"] > 1 else ""
     return (
-        f"{devices['number']} {devices['kind']} ({devices['name']}); batch {fleet['batch_size']} of "
-        f"{_variants(fleet['variants'])}, {fleet['batch_per_device']} on a device, in {fleet['precision']}{beyond}"
+        f"{devices['number']} x {devices['kind']} ({devices['name']}){groups}; batch of {fleet['batch_size']} pieces "
+        f"for {_variants(fleet['variants'])}, {fleet['batch_per_device']} on each device; {fleet['precision']}{warning}"
     )
 
 
@@ -33,32 +34,32 @@ def _variants(names: list[str]) -> str:
 
 
 def _fleets(plan: dict[str, Any]) -> str:
-    work, stacked = plan["work"], plan["fleet"]["stacked"]
-    together = f", {stacked} in one program" if stacked > 1 else ""
+    work, runs = plan["work"], plan["fleet"]["fleets_per_program"]
     return (
-        f"{work['fleets']}{together}, the largest of {work['clips']:,} clips in {work['classes']} classes; "
-        f"{work['steps']:,} steps in all ({work['origin']})"
+        f"{work['fleets']} in all, {runs} per program; {work['steps']:,} steps in all; the largest fleet has "
+        f"{work['clips']:,} clips in {work['classes']} classes ({work['origin']})"
     )
 
 
 def _memory(plan: dict[str, Any]) -> str:
     step, memory = plan["step"], plan["memory"]
     needed = (
-        f"{_gib(memory['needed_bytes'])} GiB on each device: audio, parameters and velocity "
-        f"{_gib(step['arguments_bytes'])}, temporaries {_gib(step['temporaries_bytes'])}, code "
-        f"{_gib(step['code_bytes'])}, crops that wait {_gib(step['waiting_bytes'])}"
+        f"{_gib(memory['needed_bytes'])} GiB needed on each device: {_gib(step['arguments_bytes'])} audio, parameters "
+        f"and velocity, {_gib(step['temporaries_bytes'])} temporaries, {_gib(step['code_bytes'])} code, "
+        f"{_gib(step['prefetched_bytes'])} prefetched crops"
     )
     if memory["fits"] is None:
-        return f"{needed}; how much it has is not known"
-    return f"{needed}; JAX can have {_gib(memory['there_bytes'])}: {'fits' if memory['fits'] else 'DOES NOT FIT'}"
+        return f"{needed}; the device's memory is unknown"
+    fits = "fits" if memory["fits"] else "DOES NOT FIT"
+    return f"{needed}; {_gib(memory['available_bytes'])} GiB available to JAX: {fits}"
 
 
 def _step(plan: dict[str, Any]) -> str:
     step = plan["step"]
-    told = ", ".join(f"{number} {kind}" for kind, number in step["collectives"].items())
-    between = f", {told}: {step['bytes_sent'] / 1e9:.3g} GB sent" if told else ""
+    kinds = ", ".join(f"{number} {kind}" for kind, number in step["collectives"].items())
+    between = f"; between devices {kinds}, {_bytes(step['bytes_sent'])} sent by each" if kinds else ""
     return (
-        f"{step['flops'] / 1e12:.4g} TFLOP and {step['bytes_accessed'] / 1e9:.4g} GB to and from memory in "
+        f"{_flops(step['flops'])} and {_bytes(step['bytes_accessed'])} of memory traffic in "
         f"{step['operations']:,} operations on each device{between}; compiled in {step['compile_s']:.0f} s"
     )
 
@@ -66,20 +67,31 @@ def _step(plan: dict[str, Any]) -> str:
 def _roofline(plan: dict[str, Any]) -> str:
     roofline = plan["roofline"]
     if roofline is None:
-        return "not known, without a data sheet of the device; asdjax bench train measures it"
+        return "unknown without a data sheet of the device; asdjax bench train measures the time of a step"
     return (
-        f"{_ms(roofline['step_s'])} a step: arithmetic {_ms(roofline['arithmetic_s'])} beside memory "
-        f"{_ms(roofline['memory_s'])} and {_ms(roofline['collectives_s'])} between devices "
-        f"({100 * roofline['collectives_share']:.1f} %); {roofline['run_s'] / 3600:.3g} h for all steps"
+        f"at least {_ms(roofline['step_s'])} a step: the longest of {_ms(roofline['arithmetic_s'])} arithmetic, "
+        f"{_ms(roofline['memory_s'])} memory and {_ms(roofline['collectives_s'])} between devices "
+        f"({100 * roofline['collectives_share']:.1f} % of the step); at least {_hours(roofline)} for all steps"
     )
 
 
 def _estimate(estimate: dict[str, float]) -> str:
-    moved = f"{estimate['bytes_without'] / 1e9:.3g} GB"
     return (
-        f"{_ms(estimate['step_s'])} a step by the compiler, {estimate['run_s'] / 3600:.3g} h for all steps, without "
-        f"what it estimates no time for, which moves {moved}"
+        f"{_ms(estimate['step_s'])} a step by the compiler, {_hours(estimate)} for all steps; operations "
+        f"that move {_bytes(estimate['bytes_without'])} have no estimate and are left out"
     )
+
+
+def _flops(number: float) -> str:
+    return f"{number / 1e12:.4g} TFLOP" if number >= 1e12 else f"{number / 1e9:.4g} GFLOP"
+
+
+def _bytes(number: float) -> str:
+    return f"{number / 1e9:.4g} GB" if number >= 1e9 else f"{number / 1e6:.4g} MB"
+
+
+def _hours(times: dict[str, float]) -> str:
+    return f"{times['run_s'] / 3600:.3g} h"
 
 
 def _gib(number: float) -> str:

@@ -1,40 +1,43 @@
-"""What a training step costs, by XLA's counts: FLOPs and memory. A loop inside the step has one turn."""
+"""FLOPs and memory of a training step by XLA's counts, which count a loop inside the step once."""
 
 from typing import Any, NamedTuple, cast
 
 import jax
-from jax.stages import Compiled, Wrapped
+from jax.sharding import Mesh
+from jax.stages import Compiled, Lowered, Wrapped
 
 from asdjax.runtime import hardware
 from asdjax.training.state import TrainSpec
 from asdjax.training.step import compile_steps
 
 
-class Memory(NamedTuple):
-    """Bytes on each device: what goes in and comes out (audio, parameters, velocity), what the step needs besides, its
-    code."""
+class StepMemory(NamedTuple):
+    """Bytes on each device: arguments and results (audio, parameters, velocity), temporaries, code."""
 
     arguments: int
     temporaries: int
     code: int
 
 
-def flops_of(spec: TrainSpec, arguments: Any) -> float:
-    """FLOPs of a step on all devices together, `arguments` being what it is called with, or the shapes of that.
+def lower_step(spec: TrainSpec, mesh: Mesh, arguments: Any) -> Lowered:
+    """Lower the training step as training would; `arguments` are arrays or their shapes."""
+    return cast(Wrapped, compile_steps(spec, mesh)).lower(*arguments)
 
-    Of the program as it is lowered for a processor, in the forms that are chosen for the platform: programs for GPUs
-    hold calls to libraries, whose FLOPs are not counted, and lowered for GPU and TPU none are. A TPU's have the STFT's
-    matrix products in them, 0.27 GFLOP a piece, each of which takes it several passes in bfloat16; a GPU's the zeros of
-    the bands that its convolutions are laid out in.
+
+def count_flops(spec: TrainSpec, arguments: Any) -> float:
+    """Return the FLOPs of a step on all devices together; `arguments` are arrays or their shapes.
+
+    They are counted in the program lowered for the processor with the forms of the current platform, because XLA counts
+    none for GPU and TPU. A TPU's count includes the STFT's matrix products (0.27 GFLOP a piece, each several passes in
+    bfloat16), a GPU's the zeros of its banded convolutions.
     """
     mesh = hardware.data_meshes(devices=[hardware.processor()])[0]
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), arguments)
-    steps = cast(Wrapped, compile_steps(spec, mesh))
-    return cast(dict[str, float], steps.lower(*shapes).cost_analysis())["flops"]
+    return cast(dict[str, float], lower_step(spec, mesh, shapes).cost_analysis())["flops"]
 
 
-def memory_of(program: Compiled) -> Memory:
-    """What a compiled step takes."""
+def read_memory(program: Compiled) -> StepMemory:
+    """Return the memory that a compiled step takes."""
     analysis: Any = program.memory_analysis()
-    held = analysis.argument_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
-    return Memory(held, analysis.temp_size_in_bytes, analysis.generated_code_size_in_bytes)
+    arguments = analysis.argument_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+    return StepMemory(arguments, analysis.temp_size_in_bytes, analysis.generated_code_size_in_bytes)

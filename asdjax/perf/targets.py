@@ -1,9 +1,10 @@
-"""Devices to plan for, which need not be here: `v5e:4x4`, `h200:8`, `gpu:8`, `cpu:8`."""
+"""Devices to plan for, which this machine need not have: `v5e:4x4`, `h200:8`, `gpu:8`, `cpu:8`."""
 
 import os
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 
@@ -16,22 +17,23 @@ _FORM = re.compile(r"(?P<kind>[a-z][a-z0-9]*):(?P<size>[1-9]\d*(x[1-9]\d*)*)")
 _TPU = re.compile(r"v\d{1,2}[a-z]*|tpu\w+")
 _EXPECTED = (
     "expected a TPU's generation and shape (v5e:4x4, v5p:2x2x1, v6e:2x2), one to "
-    f"{gpu_targets.MOST_OF_A_HOST} of {', '.join(gpu_targets.GPUS)} (h200:8), gpu:N for GPUs of this machine or cpu:N"
+    f"{gpu_targets.MAX_PER_HOST} of {', '.join(gpu_targets.GPUS)} (h200:8), gpu:N for GPUs of this machine or cpu:N"
 )
-_MOST_PARTS = 1024
-"""Of a processor: more take JAX minutes to make."""
+# JAX takes minutes to make more CPU devices.
+_MAX_CPU_DEVICES = 1024
 _TPU_SETTINGS = {
-    "TPU_SKIP_MDS_QUERY": "1",  # nobody to ask which TPU this is
+    "TPU_SKIP_MDS_QUERY": "1",  # there is no metadata server to query
     "TPU_WORKER_HOSTNAMES": "localhost",
-    "TPU_ACCELERATOR_TYPE": "v5litepod-1",  # asked for, and of no effect on what is compiled
-    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # several plans at once, or one beside a training
+    "TPU_ACCELERATOR_TYPE": "v5litepod-1",  # required, but without effect on the compiled program
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # for several plans at once, or a plan during a training
     "TPU_STDERR_LOG_LEVEL": "3",
     "TPU_MIN_LOG_LEVEL": "3",
 }
 
 
-class Target(NamedTuple):
-    """Devices by the name they were asked for; the data sheet of one and the bytes of its memory, where known."""
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """Devices to plan for. `name` is the user's, `kind` JAX's; sheet and memory_bytes are of one device, if known."""
 
     name: str
     platform: str
@@ -42,14 +44,14 @@ class Target(NamedTuple):
 
     @property
     def hosts(self) -> int:
-        """Computers that the devices are in."""
+        """Return the number of computers that hold the devices."""
         return len({device.process_index for device in self.devices})
 
 
 def parse_target(name: str) -> Target:
-    """The devices called so; to be asked before JAX has begun anything else.
+    """Return the named devices. Call it before JAX has initialised any device.
 
-    Raises InputError for names that nothing answers to, and where what compiles for them is not here.
+    Raises InputError for unknown names, and if the compiler for the devices is not installed.
     """
     form = _FORM.fullmatch(name)
     if form is None:
@@ -57,59 +59,59 @@ def parse_target(name: str) -> Target:
     kind, size = form["kind"], form["size"]
     if _TPU.fullmatch(kind):
         jax.config.update("jax_platforms", "cpu")
-        return _target(name, "tpu", _tpu(name))
+        return _make_target(name, "tpu", _describe_tpus(name))
     known = kind in ("cpu", "gpu", *gpu_targets.GPUS)
-    if not known or "x" in size or (kind in gpu_targets.GPUS and int(size) > gpu_targets.MOST_OF_A_HOST):
+    if not known or "x" in size or (kind in gpu_targets.GPUS and int(size) > gpu_targets.MAX_PER_HOST):
         raise InputError(f"--devices: {_EXPECTED}, got {name!r}")
     if kind == "cpu":
-        return _target(name, "cpu", _cpu(int(size)))
+        return _make_target(name, "cpu", _make_cpus(int(size)))
     if kind == "gpu":
-        return _target(name, "gpu", _gpu(int(size)))._replace(memory_bytes=hardware.memory_limit())
-    absent = _target(name, "gpu", gpu_targets.devices_of(kind, int(size)))
-    return absent._replace(memory_bytes=gpu_targets.memory_bytes(absent.sheet) if absent.sheet else None)
+        return replace(_make_target(name, "gpu", _find_gpus(int(size))), memory_bytes=hardware.memory_limit())
+    target = _make_target(name, "gpu", gpu_targets.describe_gpus(kind, int(size)))
+    return replace(target, memory_bytes=gpu_targets.estimate_memory(target.sheet) if target.sheet else None)
 
 
-def _target(name: str, platform: str, devices: Sequence[Any]) -> Target:
-    """With the memory that the data sheet tells."""
+def _make_target(name: str, platform: str, devices: Sequence[Any]) -> Target:
     kind = devices[0].device_kind
     sheet = datasheets.find_datasheet(kind)
-    return Target(name, platform, devices, kind, sheet, sheet.memory_bytes if sheet else None)
+    memory_bytes = sheet.memory_bytes if sheet else None
+    return Target(name=name, platform=platform, devices=devices, kind=kind, sheet=sheet, memory_bytes=memory_bytes)
 
 
-def _tpu(name: str) -> Sequence[Any]:
-    """Of a slice of that shape, by libtpu, which compiles without one."""
+def _describe_tpus(name: str) -> Sequence[Any]:
+    """Return the devices of a slice, for which libtpu compiles without a TPU."""
     from jax.experimental import topologies
 
     for setting, value in _TPU_SETTINGS.items():
         os.environ.setdefault(setting, value)
     try:
         return topologies.get_topology_desc(platform="tpu", topology_name=name).devices
-    # from JAX and libtpu, for a name or shape that no TPU has, or no libtpu
+    # from JAX and libtpu: unknown name or shape, or no libtpu
     except (RuntimeError, ValueError, ModuleNotFoundError) as error:
         raise InputError(
-            f"--devices {name}: {_EXPECTED}, and for a TPU libtpu (install asdjax[tpu]); it said: {reason_of(error)}"
+            f"--devices {name}: {_EXPECTED}, and libtpu for a TPU, got: {reason_of(error)}; correct the name or "
+            "install asdjax[tpu]"
         ) from error
 
 
-def _cpu(number: int) -> Sequence[Any]:
-    """So many parts of this machine's processor."""
-    if number > _MOST_PARTS:
-        raise InputError(f"--devices cpu:{number}: expected at most {_MOST_PARTS}")
+def _make_cpus(number: int) -> Sequence[Any]:
+    if number > _MAX_CPU_DEVICES:
+        raise InputError(f"--devices: expected at most cpu:{_MAX_CPU_DEVICES}, got cpu:{number}")
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", number)
     return jax.devices()
 
 
-def _gpu(number: int) -> Sequence[Any]:
-    """Return GPUs of this machine."""
+def _find_gpus(number: int) -> Sequence[Any]:
     jax_setup.require_device()
     try:
-        here = jax.devices("gpu")
+        gpus = jax.devices("gpu")
     except RuntimeError:
-        here = []
-    if len(here) < number:
+        gpus = []
+    if len(gpus) < number:
+        names = ", ".join(f"{name}:N" for name in gpu_targets.GPUS)
         raise InputError(
-            f"--devices gpu:{number}: expected so many GPUs in this machine, got {len(here)}; for GPUs that are not "
-            f"here give {', '.join(f'{name}:N' for name in gpu_targets.GPUS)}"
+            f"--devices gpu:{number}: expected {number} GPUs in this machine, got {len(gpus)}; for GPUs of other "
+            f"machines use {names}"
         )
-    return here[:number]
+    return gpus[:number]

@@ -1,4 +1,4 @@
-"""What a configuration would train: its machine types, how much audio each has, and for how many steps."""
+"""The amount of training that a configuration asks for: fleets, clips, their lengths, and steps."""
 
 import heapq
 from collections.abc import Sequence
@@ -14,18 +14,21 @@ from asdjax.data.tasks import Task, hold_out, make_tasks
 from asdjax.fleet.runs import list_lines
 from asdjax.training.grouping import group_key
 
+# A machine type of 2021, development and additional training set together: training clips per section.
 _SECTIONS, _SECONDS = 6, 10
 _CLIPS: dict[Domain, int] = {"source": 1000, "target": 3}
-"""Of a machine type of 2021, development and additional training set together: clips of a section."""
 
-
+#: Steps of one fleet, by phase.
 Steps = tuple[int, ...]
-"""Of a fleet, by phase."""
 
 
 class Work(NamedTuple):
-    """Where it is from; one task, the one with the most classes and clips, without what is held out; its clips' lengths
-    in samples; and of each kind of fleets that may train in one program, all seeds', the steps of each."""
+    """Training that a configuration asks for.
+
+    origin: folders of the recordings, or a note that 2021's were assumed. task: the one with the most classes and
+    clips, without held-out clips. lengths: samples of each of its clips. kinds: for each group of fleets that may share
+    a program, all seeds', the steps of each fleet.
+    """
 
     origin: str
     task: Task
@@ -34,31 +37,33 @@ class Work(NamedTuple):
 
     @property
     def fleets(self) -> int:
-        """Every task with every seed."""
+        """Return the number of fleets: tasks times seeds."""
         return sum(map(len, self.kinds))
 
     @property
     def steps(self) -> int:
-        """Of all fleets together."""
+        """Return the steps of all fleets together."""
         return sum(sum(steps) for fleets in self.kinds for steps in fleets)
 
-    def steps_in_turn(self, sizes: Sequence[int], rows: int) -> int:
-        """How many steps follow one another until all is trained, in stacks of a size for each kind, on so many rows of
-        devices: a stack's phase goes on until the last of its fleets is done, and a row that is done takes the next.
+    def consecutive_steps(self, sizes: Sequence[int], device_groups: int) -> int:
+        """Return how many steps run one after another until everything is trained.
+
+        sizes: fleets per program, for each kind. A program's phase ends when the last of its fleets has finished it. A
+        group of devices that has finished a program takes the next.
         """
-        taken = [0] * rows
+        steps_of_group = [0] * device_groups
         for fleets, size in zip(self.kinds, sizes, strict=True):
             for i in range(0, len(fleets), size):
                 steps = sum(map(max, zip(*fleets[i : i + size], strict=True)))
-                heapq.heapreplace(taken, taken[0] + steps)
-        return max(taken)
+                heapq.heapreplace(steps_of_group, steps_of_group[0] + steps)
+        return max(steps_of_group)
 
 
 def make_work(config: Config) -> Work:
-    """What `config.data.root` holds, or where no such folder is here, what 2021's seven machine types held."""
+    """Return the work for the recordings in `config.data.root`, or for 2021's seven machine types without them."""
     roots = [Path(root) for root in config.data.root]
     assumed = not any(root.exists() for root in roots)
-    corpus = _like_2021(config) if assumed else open_corpus(config)
+    corpus = _make_corpus_like_2021(config) if assumed else open_corpus(config)
     tasks = make_tasks(corpus, config.data.classes)
     largest = max(tasks, key=lambda task: (len(task.classes), len(task.clips)))
     trained, _ = hold_out(largest, config.train.holdout_fraction)
@@ -66,18 +71,14 @@ def make_work(config: Config) -> Work:
     lengths = [rate * _SECONDS if assumed else converted_length(read_header(clip.path), rate) for clip in trained.clips]
     kinds: dict[tuple, list[Steps]] = {}
     for task in tasks:
-        of_seeds = len(config.seed) * [tuple(list_lines(config, task).values())]
-        kinds.setdefault(group_key(config, task), []).extend(of_seeds)
-    absent = f"{', '.join(config.data.root)} is not here: planned for clips as many and as long as in 2021"
-    return Work(
-        absent if assumed else ", ".join(config.data.root),
-        trained,
-        lengths,
-        tuple(map(tuple, kinds.values())),
-    )
+        seeds = len(config.seed) * [tuple(list_lines(config, task).values())]
+        kinds.setdefault(group_key(config, task), []).extend(seeds)
+    folders = ", ".join(config.data.root)
+    origin = f"{folders} not found: assumes the number and length of 2021's clips" if assumed else folders
+    return Work(origin=origin, task=trained, lengths=lengths, kinds=tuple(map(tuple, kinds.values())))
 
 
-def _like_2021(config: Config) -> Corpus:
+def _make_corpus_like_2021(config: Config) -> Corpus:
     machines = config.data.machines or tuple(MACHINES)
     clips = [
         Clip(Path(f"{domain}_{i}.wav"), machine, f"{section:02}", "train", domain, "normal")

@@ -1,11 +1,11 @@
-"""Each operation's other forms, one at a time in a whole training step beside those that the package chooses.
+"""Compare each operation's other forms with the chosen one, one at a time, in a whole training step.
 
-uv run python tests/perf/op_forms.py --batch 8                       measured here, on a GPU or CPU: minutes
+uv run python tests/perf/op_forms.py --batch 8                       measured on this GPU or CPU: minutes
 uv run --extra tpu python tests/perf/op_forms.py --devices v5e:1x1   by the compiler's estimate for a TPU: hours
-uv run --extra cuda python tests/perf/op_forms.py --devices h200:1   by what a GPU's program moves: an hour
+uv run --extra cuda python tests/perf/op_forms.py --devices h200:1   by the memory traffic of a GPU's program: an hour
 
-What the choices of models/layers.py and signal.py rest on, and what to run on a platform where they are not measured.
-`plain` is all operations at once as the compiler's own, the normalisation left to autodiff.
+The choices of models/layers.py and features.py rest on it. Run it on a platform where they were not measured. `plain`
+takes the compiler's own form of all operations at once, and autodiff for the normalisation.
 """
 
 import argparse
@@ -25,10 +25,10 @@ from asdjax.errors import InputError
 from asdjax.models import layers
 from asdjax.models.ops import convolution, depthwise, normalisation, pooling, sums
 from asdjax.models.ops.normalisation import Activation, Parameters
-from asdjax.models.ops.sums import ChannelSum
-from asdjax.perf.bench_step import Step, make_bench_config, make_bench_spec
+from asdjax.models.ops.sums import Sums
+from asdjax.perf.bench_step import BenchStep, make_bench_config, make_bench_spec
 from asdjax.perf.bench_train import FLEET
-from asdjax.perf.measure import in_turn, ratio
+from asdjax.perf.measure import compute_ratio, time_in_turns
 from asdjax.perf.plan import plan
 from asdjax.perf.targets import parse_target
 from asdjax.runtime import hardware
@@ -40,7 +40,7 @@ PLAIN = "plain"
 
 
 class Choice(NamedTuple):
-    """A form of an operation, and where the package looks it up."""
+    """One form of an operation, and the module attribute in which the package keeps its choice."""
 
     operation: str
     module: Any
@@ -48,13 +48,13 @@ class Choice(NamedTuple):
     form: Any
 
     def patch(self) -> Any:
-        """A context in which every platform takes it."""
+        """Return a context in which every platform uses this form."""
         by_platform = isinstance(getattr(self.module, self.name), PerPlatform)
         everywhere = PerPlatform(self.form, self.form, self.form) if by_platform else self.form
         return mock.patch.object(self.module, self.name, everywhere)
 
     def is_chosen(self, platform: str) -> bool:
-        """Whether the package takes it there anyway."""
+        """Return True if it is the package's choice on that platform."""
         chosen = getattr(self.module, self.name)
         if isinstance(chosen, PerPlatform):
             chosen = getattr(chosen, platform)
@@ -67,94 +67,96 @@ def by_autodiff(
     bias: jax.Array,
     parameters: Parameters,
     activation: Activation,
-    _: ChannelSum,
+    epsilon: float,
+    _: Sums,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """As normalisation.batch_normalise, by the definition."""
+    """Compute normalisation.normalised by its definition, with derivatives by autodiff."""
     wide = x.astype(jnp.float32)
     axes = tuple(range(x.ndim - 1))
     mean, var = jnp.mean(wide, axes, keepdims=True), jnp.var(wide, axes, keepdims=True)
     scale, bias, *parameters = (normalisation.per_channel(array, x) for array in (scale, bias, *parameters))
-    y = activation((wide - mean) * jax.lax.rsqrt(var + normalisation.EPSILON) * scale + bias, *parameters)
+    y = activation((wide - mean) * jax.lax.rsqrt(var + epsilon) * scale + bias, *parameters)
     return y.astype(x.dtype), *jax.lax.stop_gradient((mean.ravel(), var.ravel()))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
-def shifted_products_but_kernels(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """As depthwise.shifted_products, the kernel's gradient the compiler's own."""
+def shifted_products_own_kernel_gradient(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """Compute depthwise.shifted_products with the compiler's own gradient of the kernel."""
     return depthwise.shifted_products(x, kernel, stride)
 
 
-def _but_kernels_forward(x: jax.Array, kernel: jax.Array, stride: int) -> tuple[jax.Array, Any]:
+def _own_kernel_gradient_forward(x: jax.Array, kernel: jax.Array, stride: int) -> tuple[jax.Array, Any]:
     return depthwise.shifted_products(x, kernel, stride), (x, kernel)
 
 
-def _but_kernels_backward(stride: int, saved: Any, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _own_kernel_gradient_backward(stride: int, saved: Any, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
-    (to_x,) = jax.vjp(lambda x: depthwise.shifted_products(x, kernel, stride), x)[1](gradient)
-    (to_kernel,) = jax.vjp(lambda kernel: depthwise.grouped_conv(x, kernel, stride), kernel)[1](gradient)
-    return to_x, to_kernel
+    (x_gradient,) = jax.vjp(lambda x: depthwise.shifted_products(x, kernel, stride), x)[1](gradient)
+    (kernel_gradient,) = jax.vjp(lambda kernel: depthwise.grouped_conv(x, kernel, stride), kernel)[1](gradient)
+    return x_gradient, kernel_gradient
 
 
-shifted_products_but_kernels.defvjp(_but_kernels_forward, _but_kernels_backward)
+shifted_products_own_kernel_gradient.defvjp(_own_kernel_gradient_forward, _own_kernel_gradient_backward)
 
+# By their names in models/layers.py; the compiler's own form first.
 IN_LAYERS: dict[str, tuple[Form, ...]] = {
     "POINTWISE": (convolution.conv, convolution.pointwise_conv, convolution.pointwise_conv_in_parts),
-    "ONE_CHANNEL": (
+    "OF_ONE_CHANNEL": (
         convolution.conv,
-        convolution.conv_rows_as_channels,
-        convolution.conv_with_tapwise_gradient,
+        convolution.conv_of_rows,
+        convolution.tapped_conv,
         convolution.banded_product,
     ),
-    "DENSE": (convolution.conv, convolution.conv_with_tapwise_gradient, convolution.banded_product),
+    "DENSE": (convolution.conv, convolution.tapped_conv, convolution.banded_product),
     "DEPTHWISE": (
         depthwise.grouped_conv,
         depthwise.shifted_products,
-        shifted_products_but_kernels,
+        shifted_products_own_kernel_gradient,
         depthwise.padded_shifts,
     ),
-    "BATCH_NORM": (by_autodiff, normalisation.batch_normalise_then_activate, normalisation.batch_normalise),
+    "NORMALISED": (by_autodiff, normalisation.normalised_then_activated, normalisation.normalised),
     "MAX_POOL": (pooling.max_pool, pooling.max_pool_by_axes),
-    "CHANNEL_SUM": (sums.sum_by_channel, sums.sum_by_channel_in_stages),
+    "SUMS": (sums.sums, sums.sums_in_stages),
 }
-"""By their names in models/layers.py; the compiler's own first."""
+
+# Operations that a backbone does not have.
 ABSENT = {
     "mobilefacenet": ("dense", "max_pool"),
     "resnet50": ("depthwise",),
     "efficientnet_b0": ("dense", "max_pool"),
 }
-"""What a backbone has not."""
 CHOICES = (
     *(Choice(name.lower(), layers, name, form) for name, forms in IN_LAYERS.items() for form in forms),
-    Choice("stft", features, "MAGNITUDES", features.fft_magnitudes),
-    Choice("stft", features, "MAGNITUDES", features.matmul_magnitudes),
+    Choice("stft", features, "MAGNITUDES", features.by_fft),
+    Choice("stft", features, "MAGNITUDES", features.by_products),
 )
 OPERATIONS = (*dict.fromkeys(choice.operation for choice in CHOICES), PLAIN)
 
 
-class Other(NamedTuple):
-    """What to take instead of what the package chooses."""
+class Alternative(NamedTuple):
+    """Forms to use instead of the package's choices."""
 
     operation: str
     form: str
     choices: tuple[Choice, ...]
 
 
-def others(members: Sequence[str], platform: str, operations: Sequence[str]) -> Iterator[Other]:
-    """All that these variants have on that platform."""
-    absent = set.intersection(*(set(ABSENT[variant.rpartition("_")[0]]) for variant in members))
+def list_alternatives(variants: Sequence[str], platform: str, operations: Sequence[str]) -> Iterator[Alternative]:
+    """Yield the alternatives for operations of these variants on that platform."""
+    absent = set.intersection(*(set(ABSENT[variant.rpartition("_")[0]]) for variant in variants))
     for choice in CHOICES:
         if choice.operation in operations and choice.operation not in absent and not choice.is_chosen(platform):
-            yield Other(choice.operation, choice.form.__name__, (choice,))
+            yield Alternative(choice.operation, choice.form.__name__, (choice,))
     if PLAIN in operations:
         first = {choice.operation: choice for choice in reversed(CHOICES)}
-        yield Other(PLAIN, "", tuple(first.values()))
+        yield Alternative(PLAIN, "", tuple(first.values()))
 
 
 @contextmanager
-def taken(other: Other) -> Iterator[None]:
-    """Within it what is traced has the other form."""
+def use(alternative: Alternative) -> Iterator[None]:
+    """Trace programs with the alternative within this context."""
     with ExitStack() as patches:
-        for choice in other.choices:
+        for choice in alternative.choices:
             patches.enter_context(choice.patch())
         step_module._compile_steps.cache_clear()
         try:
@@ -163,56 +165,55 @@ def taken(other: Other) -> Iterator[None]:
             step_module._compile_steps.cache_clear()
 
 
-def measured(members: Sequence[str], options: argparse.Namespace) -> None:
-    """Here, each in turn with what is chosen; its speed over that one's."""
-    spec = make_bench_spec(members, options.batch, options.width)
-    chosen = Step(spec)
-    tell("as chosen", 1e3 * in_turn({"chosen": chosen.run})["chosen"].median)
-    for other in others(members, hardware.platform(), options.operations):
-        with taken(other):
-            step = Step(spec)
-        times = in_turn({"chosen": chosen.run, "other": step.run})
-        tell(
-            name_of(other),
-            1e3 * times["other"].median,
-            f"{ratio(times['other'], times['chosen']):6.2f} x as fast as the chosen one in turn with it",
-        )
+def measure_here(variants: Sequence[str], options: argparse.Namespace) -> None:
+    """Print the time of each alternative on this machine, and its speed relative to the choices, in turn with it."""
+    spec = make_bench_spec(variants, options.batch, options.width)
+    chosen = BenchStep(spec)
+    print_line("as chosen", 1e3 * time_in_turns({"chosen": chosen.run})["chosen"].median)
+    for alternative in list_alternatives(variants, hardware.platform(), options.operations):
+        with use(alternative):
+            step = BenchStep(spec)
+        times = time_in_turns({"chosen": chosen.run, "alternative": step.run})
+        ratio = compute_ratio(times["alternative"], times["chosen"])
+        seconds = times["alternative"].median
+        print_line(make_name(alternative), 1e3 * seconds, f"{ratio:6.2f} x as fast as the chosen one in turn with it")
 
 
-def planned(members: Sequence[str], options: argparse.Namespace) -> None:
-    """For devices that need not be here: the compiler's estimate, where it makes one, else at least how long memory
-    takes; and what moves to and from memory."""
-    config = make_bench_config(members, options.batch, options.width)
+def plan_elsewhere(variants: Sequence[str], options: argparse.Namespace) -> None:
+    """Print the planned time of each alternative on --devices, its memory traffic and operations.
 
-    def told(name: str) -> None:
-        made = plan(config, options.devices)
-        step, least = made["step"], made["roofline"]["memory_s"]
-        seconds = made["estimate"]["step_s"] if made["estimate"] else least
-        tell(name, 1e3 * seconds, f"{step['bytes_accessed'] / 1e9:7.2f} GB {step['operations']:6,} operations")
+    The time is the compiler's estimate, or without one the least time that the memory traffic takes.
+    """
+    config = make_bench_config(variants, options.batch, options.width)
 
-    told("as chosen")
-    for other in others(members, parse_target(options.devices).platform, options.operations):
-        with taken(other):
-            told(name_of(other))
+    def print_plan(name: str) -> None:
+        planned = plan(config, options.devices)
+        step, memory_s = planned["step"], planned["roofline"]["memory_s"]
+        seconds = planned["estimate"]["step_s"] if planned["estimate"] else memory_s
+        print_line(name, 1e3 * seconds, f"{step['bytes_accessed'] / 1e9:7.2f} GB {step['operations']:6,} operations")
 
-
-def name_of(other: Other) -> str:
-    return f"{other.operation}: {other.form}" if other.form else other.operation
+    print_plan("as chosen")
+    for alternative in list_alternatives(variants, parse_target(options.devices).platform, options.operations):
+        with use(alternative):
+            print_plan(make_name(alternative))
 
 
-def tell(name: str, step_ms: float, more: str = "") -> None:
+def make_name(alternative: Alternative) -> str:
+    """Return the operation and its form."""
+    return f"{alternative.operation}: {alternative.form}" if alternative.form else alternative.operation
+
+
+def print_line(name: str, step_ms: float, more: str = "") -> None:
+    """Print a line of the table."""
     print(f"  {name:48}{step_ms:9.2f} ms a step {more}".rstrip(), flush=True)
 
 
 def main() -> None:
+    """Parse the command line and print a table for each variant."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--devices", metavar="D", help="to plan for: v5e:1x1, h200:1, ...")
-    parser.add_argument(
-        "--variants", type=console.parse_names, default=USUAL, help=f"any of the six, and {FLEET} for all"
-    )
-    parser.add_argument(
-        "--operations", type=console.parse_names, default=OPERATIONS, help=f"of {', '.join(OPERATIONS)}"
-    )
+    parser.add_argument("--variants", type=console.names, default=USUAL, help=f"any of the six, and {FLEET} for all")
+    parser.add_argument("--operations", type=console.names, default=OPERATIONS, help=f"of {', '.join(OPERATIONS)}")
     parser.add_argument("--batch", type=int, default=48)
     parser.add_argument("--width", type=float, default=1.0)
     options = parser.parse_args()
@@ -226,8 +227,8 @@ def main() -> None:
         parser.error(str(error))
     for name in options.variants:
         print(name)
-        members = VARIANTS if name == FLEET else (name,)
-        (planned if options.devices else measured)(members, options)
+        variants = VARIANTS if name == FLEET else (name,)
+        (plan_elsewhere if options.devices else measure_here)(variants, options)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How fast a large corpus is listed and its store opened (`asdjax bench store` has decoding and cutting).
+"""Measure how fast a large corpus is listed and its store opened. `asdjax bench store` measures decoding and cutting.
 
     uv run python tests/perf/store_speed.py
 
@@ -25,20 +25,21 @@ from asdjax.data.store import WaveStore, open_store
 from asdjax.data.store_index import INDEX
 
 RATE_HZ = 16_000
-LISTED = 60_000
+CLIPS, CLIP_SAMPLES = 60_000, 32
 
 
-def write_corpus(root: Path, clips: int, samples: int) -> None:
-    """One machine type in the layout of 2021."""
+def write_corpus(root: Path) -> None:
+    """Write one machine type in the layout of 2021."""
     folder = root / "fan" / "train"
     folder.mkdir(parents=True)
-    noise = np.random.default_rng(0).integers(-3000, 3000, samples + clips, dtype=np.int16)
-    for i in range(clips):
+    noise = np.random.default_rng(0).integers(-3000, 3000, CLIP_SAMPLES + CLIPS, dtype=np.int16)
+    for i in range(CLIPS):
         name = f"section_{i % 6:02d}_source_train_normal_{i:05d}_v_1.wav"
-        soundfile.write(folder / name, noise[i : i + samples], RATE_HZ)
+        soundfile.write(folder / name, noise[i : i + CLIP_SAMPLES], RATE_HZ)
 
 
-def seconds(run: Callable[[], object], repeats: int = 3) -> float:
+def time_median(run: Callable[[], object], repeats: int = 3) -> float:
+    """Return the median of the seconds that `run` takes."""
     times = []
     for _ in range(repeats):
         begun = perf_counter()
@@ -47,26 +48,29 @@ def seconds(run: Callable[[], object], repeats: int = 3) -> float:
     return median(times)
 
 
-def opened(folder: Path, clips: tuple[Clip, ...]) -> WaveStore:
+def open_clips(folder: Path, clips: tuple[Clip, ...]) -> WaveStore:
+    """Open the store of the clips, building it the first time."""
     return open_store(folder, "fan", clips, Decoding(RATE_HZ))
 
 
-def list_and_open(root: Path) -> dict[str, float]:
-    """A corpus of many very short clips: seconds to list it, and to open its store once built; peak memory."""
-    write_corpus(root / "many", LISTED, 32)
-    listing = seconds(lambda: read_corpus([root / "many"]), 1)
-    clips = read_corpus([root / "many"]).clips
-    opened(root / "many store", clips)
-    index_mb = (root / "many store" / "fan" / INDEX).stat().st_size / 2**20
-    opening = seconds(lambda: opened(root / "many store", clips))
+def measure(root: Path) -> dict[str, float]:
+    """Return the seconds to list a corpus and to open its built store, the index's size and the peak of memory."""
+    corpus, store = root / "many", root / "many store"
+    write_corpus(corpus)
+    listing = time_median(lambda: read_corpus([corpus]), 1)
+    clips = read_corpus([corpus]).clips
+    open_clips(store, clips)
+    index_mb = (store / "fan" / INDEX).stat().st_size / 2**20
+    opening = time_median(lambda: open_clips(store, clips))
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"list_s": listing, "open_s": opening, "index_mb": index_mb, "peak_memory_mb": peak_mb}
 
 
 def main() -> None:
+    """Measure in a temporary folder and print the figures as JSON."""
     with tempfile.TemporaryDirectory() as folder, redirect_stderr(StringIO()):  # progress is not measured
-        many = {f"{LISTED} clips, {what}": round(value, 2) for what, value in list_and_open(Path(folder)).items()}
-        print(json.dumps(many, indent=1))
+        figures = {f"{CLIPS} clips, {name}": round(value, 2) for name, value in measure(Path(folder)).items()}
+        print(json.dumps(figures, indent=1))
 
 
 if __name__ == "__main__":

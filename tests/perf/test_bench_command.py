@@ -1,6 +1,7 @@
-"""`asdjax bench`: what it refuses, and the parts that compare whole libraries, at sizes of a second."""
+"""`asdjax bench`: its errors, and its comparisons with libraries at sizes of a second."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from asdjax.cli.main import main
-from asdjax.perf import bench_features, bench_knn, bench_store, bench_table, measure, torch_peer
+from asdjax.perf import bench_features, bench_knn, bench_store, bench_table, clone_tools, measure, torch_peer
 
 
 @pytest.mark.parametrize(
@@ -30,8 +31,11 @@ from asdjax.perf import bench_features, bench_knn, bench_store, bench_table, mea
         (["train", "--profile", "/dev/null"], "--profile /dev/null: File exists; choose another folder"),
         (["train", "--profile", "x" * 300], "File name too long; choose shorter names"),
         (["knn", "--json", "."], "--json .: cannot be written"),
-        (["knn", "--json", "-"], "--json -: expected a file name, got -; use /dev/stdout to print"),
-        (["train", "--against", "torch"], "expected in TORCH_PYTHON the path of a Python interpreter that has torch"),
+        (["knn", "--json", "-"], "--json -: expected a file's name; /dev/stdout prints it"),
+        (
+            ["train", "--against", "torch"],
+            "expected TORCH_PYTHON to be the path of a Python interpreter",
+        ),
         (["signal", "--against", "torch"], "it is not set"),
     ],
 )
@@ -59,19 +63,38 @@ def test_an_interpreter_that_is_none_and_a_package_without_the_counterpart_are_r
         monkeypatch.setenv(torch_peer.INTERPRETER, name)
         assert main(["bench", "train", "--against", "torch"]) == 2
         (line,) = capsys.readouterr().err.splitlines()
-        assert f"a Python interpreter that has torch, came {name} ({fault}); make one by" in line
+        assert f"a Python interpreter that has torch, got {name} ({fault}); make one by" in line
     monkeypatch.setattr(torch_peer, "SCRIPT", tmp_path / "torch_training.py")
     assert main(["bench", "train", "--against", "torch"]) == 2
-    assert "run asdjax from a clone of the repository" in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "--against torch: expected torch_training.py in tests/perf of a clone of the repository" in line
+
+
+def test_a_profile_needs_a_clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setattr(clone_tools, "FOLDER", tmp_path)
+    assert main(["bench", "train", "--profile", str(tmp_path / "traces")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(
+        "asdjax bench: --profile: expected step_profile.py in tests/perf of a clone of the repository"
+    )
+    assert line.endswith("run asdjax from a clone, or leave out --profile")
+
+
+def test_the_package_measures_without_a_clone():
+    tools = Path(__file__).parent
+    names = {path.stem for path in tools.glob("*.py")}
+    imported = re.compile(r"^\s*(?:from|import) (\w+)", re.MULTILINE)
+    for module in Path(bench_store.__file__).parent.glob("*.py"):
+        assert not names & set(imported.findall(module.read_text())), module
 
 
 @pytest.fixture(autouse=True)
 def _short_turns(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(measure, "SECONDS_A_TURN", 0.01)
+    monkeypatch.setattr(measure, "SECONDS_PER_TURN", 0.01)
 
 
 def require_rates(rates: dict[str, dict[str, Any]], ours: str) -> None:
-    """Each rate lies in its spread, and ours is as fast as ours."""
+    """Assert that each rate is within its spread, and that our own ratio is 1."""
     for figures in rates.values():
         least, most = figures["per_s_spread"]
         assert 0 < least <= figures["per_s"] <= most
@@ -82,14 +105,14 @@ def test_knn_finds_what_its_rivals_find():
     record = bench_knn.bench(1, bench_knn.KnnSize(queries=50, bank=400, k=3))
     require_rates(record["ways"], bench_knn.OURS)
     assert {"asdjax", "scikit-learn, cosine", "scikit-learn, sqeuclidean"} <= set(record["ways"])
-    assert "50 queries in 400" in bench_table.of_knn(record)
+    assert "50 queries in 400" in bench_table.format_knn(record)
 
 
 def test_store_reads_clips_and_cuts_crops():
     record = bench_store.bench(1, bench_store.StoreSize(clips=6, seconds=2, crops=50))
     require_rates(record["clips"], bench_store.OURS)
     require_rates(record["crops"], bench_store.CROPS)
-    printed = bench_table.of_store(record)
+    printed = bench_table.format_store(record)
     rows = [line.split("  ")[0] for line in printed.splitlines()]
     for name in ("librosa.load", "soundfile.read"):
         assert {name, f"{name}, all cores"} <= set(rows)
@@ -104,14 +127,14 @@ def test_signal_is_compared_with_librosa_by_crops_over_clips(monkeypatch: pytest
     require_rates(rates, bench_features.OURS)
     librosa = rates[bench_features.LIBROSA]
     assert librosa["ratio"] == pytest.approx(rates[bench_features.OURS]["per_s"] / librosa["per_s"])
-    units = {name: of["unit"] for name, of in rates.items()}
+    units = {name: figures["unit"] for name, figures in rates.items()}
     assert units == {
         bench_features.OURS: "pieces/s",
         bench_features.LIBROSA: "clips/s",
         bench_features.LIBROSA_THREADS: "clips/s",
     }
     assert json.loads(json.dumps(record)) == record
-    printed = bench_table.of_signal(record).splitlines()
+    printed = bench_table.format_signal(record).splitlines()
     (ours,) = (line for line in printed if line.startswith("asdjax "))
     assert "pieces/s" in ours
     assert sum("clips/s" in line for line in printed if line.startswith("librosa.stft")) == 2

@@ -1,4 +1,4 @@
-"""Compiled programs, read from what XLA writes."""
+"""The reader of compiled programs, on texts by XLA's compilers."""
 
 import jax
 import jax.numpy as jnp
@@ -55,31 +55,33 @@ ENTRY %main (x: f32[8], n: s32[]) -> f32[8] {
 
 
 def test_where_an_operation_was_traced_is_told_where_the_compiler_tells_it():
-    program = hlo.parsed("HloModule jit_f, is_scheduled=true\n" + TPU)
+    program = hlo.parse_program("HloModule jit_f, is_scheduled=true\n" + TPU)
     assert program.name == "jit_f"
-    assert hlo.source(program.instructions["%minus"]) == "jit(f)(%x)"
-    assert hlo.source(program.instructions["%root"]) == ""
+    assert hlo.read_source(program.instructions["%minus"]) == "jit(f)(%x)"
+    assert hlo.read_source(program.instructions["%root"]) == ""
 
 
 def test_what_runs_is_followed_into_loops_and_branches():
-    program = hlo.parsed(TPU)
+    program = hlo.parse_program(TPU)
     free = ("parameter", "constant", "tuple", "get-tuple-element")
-    names = [line.name for line in hlo.executed(program) if line.kind not in free]
+    names = [line.name for line in hlo.iterate_executed(program) if line.kind not in free]
     assert names == ["%w", "%next", "%root", "%minus", "%minus", "%minus", "%last"]
     assert program.instructions["%last"].operands == ("%z", "%z")
     assert program.instructions["%last"].root
     assert program.instructions["%n"].operands == ("1",)
-    assert [n for line in hlo.executed(program) if (n := hlo.cycles(line)) is not None] == [30, 7, 12]
+    assert [n for line in hlo.iterate_executed(program) if (n := hlo.read_cycles(line)) is not None] == [30, 7, 12]
 
 
 def test_a_program_that_xla_compiled_here_is_read_whole():
     def looped(x: jax.Array) -> jax.Array:
         return jax.lax.fori_loop(0, 9, lambda _, y: jnp.sort(y @ x), x)
 
-    program = hlo.program_of(jax.jit(looped).lower(jnp.ones((8, 8))).compile())
+    program = hlo.read_program(jax.jit(looped).lower(jnp.ones((8, 8))).compile())
     assert {line.kind for line in program.computations[program.entry]} >= {"parameter", "while"}
-    assert "sort" in {line.kind for line in hlo.executed(program)}
-    assert all(name in program.instructions for line in hlo.executed(program) for name in line.operands if "%" in name)
+    assert "sort" in {line.kind for line in hlo.iterate_executed(program)}
+    assert all(
+        name in program.instructions for line in hlo.iterate_executed(program) for name in line.operands if "%" in name
+    )
     assert all(name in program.computations for line in program.instructions.values() for name in line.called)
 
 
@@ -94,11 +96,11 @@ def test_a_program_that_xla_compiled_here_is_read_whole():
     ],
 )
 def test_arrays_as_large_as_they_lie(shape: str, sizes: list[float]):
-    np.testing.assert_array_equal([array.place_bytes for array in hlo.arrays(shape)], sizes)
+    np.testing.assert_array_equal([array.padded_bytes for array in hlo.parse_arrays(shape)], sizes)
 
 
 def test_arrays_outside_the_device_s_memory():
-    found = hlo.arrays("(f32[8,128]{1,0:T(8,128)S(1)}, f32[8,128]{1,0:T(8,128)}, u32[]{:S(2)})")
+    found = hlo.parse_arrays("(f32[8,128]{1,0:T(8,128)S(1)}, f32[8,128]{1,0:T(8,128)}, u32[]{:S(2)})")
     assert [array.in_memory for array in found] == [False, True, False]
 
 
@@ -117,5 +119,5 @@ def test_arrays_outside_the_device_s_memory():
     ],
 )
 def test_what_an_instruction_makes(line: str, made: list[float]):
-    program = hlo.parsed("ENTRY %main (x: f32[16]) -> f32[8] {\n  %it = " + line + "\n}")
+    program = hlo.parse_program("ENTRY %main (x: f32[16]) -> f32[8] {\n  %it = " + line + "\n}")
     np.testing.assert_array_equal([array.bytes for array in program.instructions["%it"].results], made)

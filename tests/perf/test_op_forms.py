@@ -1,4 +1,4 @@
-"""tests/perf/op_forms.py: other forms are computed alike, are taken while they are measured, and no longer."""
+"""tests/perf/op_forms.py: alternatives compute the same, and are used only while they are measured."""
 
 import sys
 from typing import ClassVar
@@ -13,14 +13,14 @@ from flax import nnx
 sys.path.insert(0, "tests/perf")
 import op_forms
 
+from asdjax.training.state import TrainSpec
 from asdjax.models import layers
 from asdjax.models.ops import depthwise, normalisation, sums
 from asdjax.perf import measure
-from asdjax.perf.bench_step import Step
-from asdjax.training.state import TrainSpec
+from asdjax.perf.bench_step import BenchStep
 
 
-def _close(ours, theirs):
+def _require_close(ours, theirs):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), ours, theirs)
 
 
@@ -32,11 +32,11 @@ def test_normalisation_by_autodiff_is_the_same(activation: normalisation.Activat
     weights = jax.random.normal(jax.random.key(3), x.shape)
 
     def loss(normalised, *arrays):
-        return jnp.sum(weights * jnp.square(normalised(*arrays, activation, sums.sum_by_channel)[0]))
+        return jnp.sum(weights * jnp.square(normalised(*arrays, activation, 1e-5, sums.sums)[0]))
 
-    every = (normalisation.batch_normalise, op_forms.by_autodiff)
-    _close(*(normalised(x, scale, bias, channels, activation, sums.sum_by_channel) for normalised in every))
-    _close(*(jax.grad(loss, (1, 2, 3, 4))(normalised, x, scale, bias, channels) for normalised in every))
+    every = (normalisation.normalised, op_forms.by_autodiff)
+    _require_close(*(normalised(x, scale, bias, channels, activation, 1e-5, sums.sums) for normalised in every))
+    _require_close(*(jax.grad(loss, (1, 2, 3, 4))(normalised, x, scale, bias, channels) for normalised in every))
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -46,16 +46,16 @@ def test_shifted_products_without_their_kernels_gradient_are_the_same(stride: in
     def loss(conv, *arrays):
         return jnp.sum(jnp.square(conv(*arrays, stride)))
 
-    every = (depthwise.grouped_conv, op_forms.shifted_products_but_kernels)
-    _close(*(jax.value_and_grad(loss, (1, 2))(conv, x, kernel) for conv in every))
+    every = (depthwise.grouped_conv, op_forms.shifted_products_own_kernel_gradient)
+    _require_close(*(jax.value_and_grad(loss, (1, 2))(conv, x, kernel) for conv in every))
 
 
 @pytest.mark.parametrize("platform", ["cpu", "gpu", "tpu"])
 def test_every_operation_has_another_form_than_the_chosen_one(platform: str):
     found = {
-        other.operation
+        alternative.operation
         for variant in op_forms.USUAL
-        for other in op_forms.others([variant], platform, op_forms.OPERATIONS)
+        for alternative in op_forms.list_alternatives([variant], platform, op_forms.OPERATIONS)
     }
     assert found == set(op_forms.OPERATIONS)
 
@@ -67,14 +67,16 @@ def test_the_chosen_form_of_every_operation_is_among_those_compared(platform: st
 
 
 def test_a_variant_is_not_measured_with_operations_that_it_has_not():
-    of_one = {other.operation for other in op_forms.others(["resnet50_512"], "cpu", op_forms.OPERATIONS)}
-    of_all = {other.operation for other in op_forms.others(op_forms.VARIANTS, "cpu", op_forms.OPERATIONS)}
-    assert of_one == set(op_forms.OPERATIONS) - {"depthwise"}
-    assert of_all == set(op_forms.OPERATIONS)
+    one, every = (
+        {alternative.operation for alternative in op_forms.list_alternatives(variants, "cpu", op_forms.OPERATIONS)}
+        for variants in (["resnet50_512"], op_forms.VARIANTS)
+    )
+    assert one == set(op_forms.OPERATIONS) - {"depthwise"}
+    assert every == set(op_forms.OPERATIONS)
 
 
-class _Told(Step):
-    """A step that keeps whether its program has the gradient of the compiler's own max pool."""
+class _RecordingStep(BenchStep):
+    """A step that records whether its program has the compiler's own gradient of max pool."""
 
     scatters: ClassVar[list[bool]] = []
 
@@ -84,15 +86,15 @@ class _Told(Step):
 
 
 def test_a_form_is_taken_in_the_step_and_no_longer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    monkeypatch.setattr(measure, "SECONDS_A_TURN", 0.001)
-    monkeypatch.setattr(measure, "SECONDS_IN_ALL", 0.0)
-    monkeypatch.setattr(op_forms, "Step", _Told)
+    monkeypatch.setattr(measure, "SECONDS_PER_TURN", 0.001)
+    monkeypatch.setattr(measure, "MIN_TOTAL_SECONDS", 0.0)
+    monkeypatch.setattr(op_forms, "BenchStep", _RecordingStep)
     words = ["--variants=resnet50_512", "--operations=max_pool", "--batch=2", f"--width={SHALLOW}"]
     monkeypatch.setattr(sys, "argv", ["op_forms.py", *words])
     chosen = layers.MAX_POOL
     with quick_compiles(), shallow_networks():
         op_forms.main()
-    assert _Told.scatters == [False, True]
+    assert _RecordingStep.scatters == [False, True]
     first, *lines = (line.split() for line in capsys.readouterr().out.splitlines())
     assert first == ["resnet50_512"]
     assert [line[:2] for line in lines] == [["as", "chosen"], ["max_pool:", "max_pool"]]

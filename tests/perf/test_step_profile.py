@@ -1,5 +1,6 @@
-"""Where a step's time goes: operations of a trace, put to parts and kinds."""
+"""Profiles of a step: operations of a trace by part and kind."""
 
+import sys
 from pathlib import Path
 
 import jax
@@ -7,12 +8,15 @@ import jax.numpy as jnp
 import pytest
 
 from asdjax.errors import InputError
-from asdjax.perf import hlo, step_profile
-from asdjax.perf.step_profile import Event
+from asdjax.perf import hlo
+
+sys.path.insert(0, "tests/perf")
+import step_profile
+from step_profile import Event
 
 VARIANTS = ("resnet50_512", "mobilefacenet_512")
 
-PROGRAM = hlo.parsed("""HloModule jit_run, is_scheduled=true
+PROGRAM = hlo.parse_program("""HloModule jit_run, is_scheduled=true
 
 %inner (p: f32[8]) -> f32[8] {
   %p = f32[8]{0} parameter(0)
@@ -67,7 +71,7 @@ ENTRY %main (x: f32[8], k: f32[3,8,8]) -> f32[] {
     ],
 )
 def test_an_operation_is_of_the_kind_of_its_heaviest_work(name: str, kind: str):
-    assert step_profile.kind_of(PROGRAM, PROGRAM.instructions[name]) == kind
+    assert step_profile.find_kind(PROGRAM, PROGRAM.instructions[name]) == kind
 
 
 @pytest.mark.parametrize(
@@ -83,7 +87,7 @@ def test_an_operation_is_of_the_kind_of_its_heaviest_work(name: str, kind: str):
     ],
 )
 def test_an_operation_is_of_the_part_that_it_was_traced_in(source: str, part: str):
-    assert step_profile.part_of(source, VARIANTS) == part
+    assert step_profile.find_part(source, VARIANTS) == part
 
 
 def test_times_are_of_one_step():
@@ -94,7 +98,7 @@ def test_times_are_of_one_step():
         Event("%twice", 24_000_000, 28_000_000),
         Event("%copied", 10_000_000, 14_000_000),
     ]
-    twice, copied = step_profile.operations_of(PROGRAM, VARIANTS, two_steps, steps=2)
+    twice, copied = step_profile.sum_operations(PROGRAM, VARIANTS, two_steps, steps=2)
     assert (twice.name, twice.part, twice.seconds, twice.calls) == ("%twice", "rest", 8e-3, 2)
     assert (copied.name, copied.part, copied.kind) == ("%copied", "resnet50_512 backward", "copy")
     assert (copied.seconds, copied.calls, copied.bytes) == (2e-3, 0.5, 0.5 * 2 * 8 * 4)
@@ -102,12 +106,12 @@ def test_times_are_of_one_step():
 
 def test_what_runs_at_once_is_busy_once():
     events = [Event("a", 0, 10), Event("b", 5, 8), Event("c", 8, 20), Event("d", 30, 31)]
-    assert step_profile.busy(reversed(events)) == 21
-    assert step_profile.busy([]) == 0
+    assert step_profile.sum_busy_ns(reversed(events)) == 21
+    assert step_profile.sum_busy_ns([]) == 0
 
 
-def traced(folder: Path) -> hlo.Program:
-    """A program with a loop, that a trace in the folder is of."""
+def trace_loop(folder: Path) -> hlo.Program:
+    """Write the trace of a program with a loop to the folder; return the program."""
 
     def run(x: jax.Array) -> jax.Array:
         return jax.lax.fori_loop(0, 4, lambda _, x: jnp.sin(x) @ x, x)
@@ -117,25 +121,25 @@ def traced(folder: Path) -> hlo.Program:
     with jax.profiler.trace(folder):
         for _ in range(3):
             jax.block_until_ready(compiled(x))
-    return hlo.program_of(compiled)
+    return hlo.read_program(compiled)
 
 
 def test_a_trace_of_this_machine_names_the_operations_of_the_program(tmp_path: Path):
-    program = traced(tmp_path)
-    events = step_profile.events_of(tmp_path, program)
-    operations = step_profile.operations_of(program, (), events, steps=3)
+    program = trace_loop(tmp_path)
+    events = step_profile.read_events(tmp_path, program)
+    operations = step_profile.sum_operations(program, (), events, steps=3)
     calls = {operation.kind: operation.calls for operation in operations}
     assert calls["matrix product"] == 4
     assert not {program.instructions[event.name].kind for event in events} & {"while", "call"}
-    assert step_profile.busy(events) > 0
+    assert step_profile.sum_busy_ns(events) > 0
 
 
 def test_a_trace_without_the_program_is_refused(tmp_path: Path):
-    program = traced(tmp_path)
+    program = trace_loop(tmp_path)
     with pytest.raises(InputError, match="expected operations of jit_other in the trace"):
-        step_profile.events_of(tmp_path, program._replace(name="jit_other"))
-    with pytest.raises(InputError, match="came none"):
-        step_profile.events_of(tmp_path / "nowhere", program)
+        step_profile.read_events(tmp_path, program._replace(name="jit_other"))
+    with pytest.raises(InputError, match="got none"):
+        step_profile.read_events(tmp_path / "nowhere", program)
 
 
 def test_this_machine_can_be_traced():

@@ -1,4 +1,4 @@
-"""PyTorch's counterparts are the same models: as many parameters, the same embeddings from the same weights."""
+"""PyTorch counterparts and asdjax's models: the same numbers of parameters, the same embeddings from equal weights."""
 
 import json
 import os
@@ -29,14 +29,14 @@ import torch_backbones
 
 LEAVES = {"kernel": "weight", "scale": "weight", "slope": "weight", "mean": "running_mean", "var": "running_var"}
 
-def moved(path, array, shape):
+def copy_array(path, array, shape):
     *words, leaf = path.split("/")
     if leaf == "kernel":
         order = {4: (3, 2, 0, 1), 3: (2, 0, 1), 2: (1, 0)}[array.ndim]
         array = array.transpose(order)
     return torch.from_numpy(np.ascontiguousarray(array)).reshape(shape)
 
-def name_of(path):
+def make_name(path):
     *words, leaf = path.split("/")
     return ".".join([word for word in words if word != "layers"] + [LEAVES.get(leaf, leaf)])
 
@@ -44,7 +44,7 @@ variant, folder = sys.argv[1:]
 arrays = dict(np.load(folder + "/arrays.npz"))
 model = torch_backbones.build(variant)
 there = model.state_dict()
-state = {name_of(path): moved(path, array, there[name_of(path)].shape) for path, array in arrays.items()}
+state = {make_name(path): copy_array(path, array, there[make_name(path)].shape) for path, array in arrays.items()}
 unfilled = [name for name in there if name not in state and not name.endswith("num_batches_tracked")]
 assert not unfilled, unfilled
 model.load_state_dict(state, strict=False)

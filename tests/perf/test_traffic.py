@@ -1,4 +1,4 @@
-"""Bytes to and from memory: by hand, and beside XLA's own count where that is right."""
+"""Bytes to and from memory: by hand, and compared with XLA's own count where that is right."""
 
 from collections.abc import Callable
 from typing import Any, cast
@@ -11,15 +11,15 @@ from asdjax.perf import hlo, traffic
 from asdjax.perf.hlo import Program
 
 
-def bytes_moved(program: Program) -> float:
-    return traffic.bytes_moved(program, hlo.executed(program))
+def sum_bytes(program: Program) -> float:
+    return traffic.sum_bytes(program, hlo.iterate_executed(program))
 
 
-def moved(function: Callable[..., Any], *arguments: Any, **jitted: Any) -> tuple[float, float]:
-    """By our count and by XLA's."""
+def compare_counts(function: Callable[..., Any], *arguments: Any, **jitted: Any) -> tuple[float, float]:
+    """Return the bytes by our count and by XLA's."""
     program = jax.jit(function, **jitted).lower(*arguments).compile()
     by_xla = cast(dict[str, float], program.cost_analysis())["bytes accessed"]
-    return bytes_moved(hlo.program_of(program)), by_xla
+    return sum_bytes(hlo.read_program(program)), by_xla
 
 
 SQUARE = jnp.ones((256, 256))
@@ -30,19 +30,19 @@ SQUARE = jnp.ones((256, 256))
     [(lambda x, _: x + 1, 2), (lambda x, y: x @ y, 3), (lambda x, y: jnp.tanh(x * y).sum(0), 2)],
 )
 def test_what_reads_and_writes_whole_arrays_is_as_xla_counts_it(function: Callable[..., Any], arrays: int):
-    ours, theirs = moved(function, SQUARE, SQUARE)
+    ours, theirs = compare_counts(function, SQUARE, SQUARE)
     assert ours == pytest.approx(theirs, rel=0.02) == pytest.approx(arrays * SQUARE.nbytes, rel=0.02)
 
 
 def test_rows_gathered_from_a_large_array_cost_as_much_as_they_are():
     table, rows = jnp.ones((100_000, 64), jnp.int16), jnp.arange(10)
-    ours, _ = moved(lambda table, rows: table.at[rows].get(mode="clip").astype(jnp.float32) / 2, table, rows)
+    ours, _ = compare_counts(lambda table, rows: table.at[rows].get(mode="clip").astype(jnp.float32) / 2, table, rows)
     assert ours <= 10 * 64 * (2 + 4) + 200
 
 
 def test_a_row_written_into_a_large_array_costs_as_much_as_it_is():
     table, row = jnp.ones((100_000, 64)), jnp.ones(64)
-    ours, _ = moved(lambda table, row, i: table.at[i].set(row * 2), table, row, 3, donate_argnums=0)
+    ours, _ = compare_counts(lambda table, row, i: table.at[i].set(row * 2), table, row, 3, donate_argnums=0)
     assert ours <= 4 * row.nbytes
 
 
@@ -65,7 +65,7 @@ ENTRY %main (x: f32[8,4]) -> f32[8] {
 def test_calls_to_a_gpu_s_libraries_by_hand():
     fusion = 4 * 8 * 4 + 2 * 8 * 4
     gemm = 2 * 8 * 4 + 4 * 8 * 4 + 2 * 8 * 8
-    assert bytes_moved(hlo.parsed(GPU)) == fusion + gemm + 2 * 8 * 8 + 4 * 8
+    assert sum_bytes(hlo.parse_program(GPU)) == fusion + gemm + 2 * 8 * 8 + 4 * 8
 
 
 TPU = """
@@ -120,7 +120,7 @@ ENTRY %main (x: f32[8,4], y: f32[4,4]) -> f32[4,4] {
 
 
 def test_a_call_to_a_library_within_a_fusion():
-    assert bytes_moved(hlo.parsed(WRAPPED)) == 3 * 4 * 16
+    assert sum_bytes(hlo.parse_program(WRAPPED)) == 3 * 4 * 16
 
 
 COMPUTED_ON = """
@@ -158,30 +158,30 @@ ENTRY %main (x: f32[99], y: f32[3], n: s32[]) -> f32[99] {
 
 @pytest.mark.parametrize(("called", "expected"), [("sum", 4 * (2 * 99 + 3 + 1)), ("outer", 4 * (2 * 3 + 1))])
 def test_an_update_is_in_place_where_nothing_is_computed_on_it(called: str, expected: float):
-    assert bytes_moved(hlo.parsed(COMPUTED_ON.replace("CALLED", called))) == expected
+    assert sum_bytes(hlo.parse_program(COMPUTED_ON.replace("CALLED", called))) == expected
 
 
 def test_a_tpu_s_vector_memory_and_slices_by_hand():
-    gathered = 2 * 8 * 128 + 4 * 128  # two rows, which lie in a tile of eight, and two indices in one of 128
+    gathered = 2 * 8 * 128 + 4 * 128  # two rows in a tile of eight, and two indices in one of 128
     copied = 4 * 128 + 4 * 128  # to vector memory, and back
-    updated = 4 * 128 + 4 * 128  # what is new, read and written; the fusion's other result stays in vector memory
-    assert bytes_moved(hlo.parsed(TPU)) == gathered + copied + updated
+    updated = 4 * 128 + 4 * 128  # the update, read and written; the fusion's other result stays in vector memory
+    assert sum_bytes(hlo.parse_program(TPU)) == gathered + copied + updated
 
 
 @pytest.mark.parametrize(
     ("steps_per_dispatch", "operations"), [(2, ["compare", "add"]), (1, ["negate", "compare", "add"])]
 )
 def test_a_step_of_several_is_what_is_looped_over(steps_per_dispatch: int, operations: list[str]):
-    step = traffic.of_step(hlo.parsed(DISPATCH), steps_per_dispatch)
-    assert [line.kind for line in step if traffic.bytes_of(hlo.parsed(DISPATCH), line)] == operations
+    step = traffic.select_step(hlo.parse_program(DISPATCH), steps_per_dispatch)
+    assert [line.kind for line in step if traffic.count_bytes(hlo.parse_program(DISPATCH), line)] == operations
 
 
 def test_a_step_s_loop_is_found_in_a_program_that_was_compiled():
-    """XLA calls some loops for a CPU."""
+    # on a CPU XLA puts some loops into called computations
     for body in (lambda _, x: x * 2 + 1, lambda _, x: jnp.sin(x @ x)):
         looped = jax.jit(lambda x, n, body=body: jax.lax.fori_loop(0, n, body, x) - 1)
-        program = hlo.program_of(looped.lower(SQUARE, 3).compile())
-        assert len(traffic.of_step(program, 2)) < len(traffic.of_step(program, 1))
+        program = hlo.read_program(looped.lower(SQUARE, 3).compile())
+        assert len(traffic.select_step(program, 2)) < len(traffic.select_step(program, 1))
 
 
 DISPATCH = """

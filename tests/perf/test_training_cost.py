@@ -1,4 +1,4 @@
-"""tests/perf/training_cost.py: it compiles the step that training would."""
+"""tests/perf/training_cost.py: the compiled step is training's."""
 
 import sys
 
@@ -13,7 +13,7 @@ from asdjax.training import step as step_module
 def test_it_compiles_the_step_anew_and_says_what_it_needs():
     with quick_compiles(), shallow_networks():
         for _ in range(2):
-            seconds, state, temporaries = training_cost.compiled(("resnet50_512",), 2, SHALLOW)
+            seconds, state, temporaries = training_cost.compile_step(("resnet50_512",), 2, SHALLOW)
             assert seconds > 0
             assert 0 < state < temporaries
             assert step_module._compile_steps.cache_info()[:2] == (0, 1)  # hits, misses

@@ -1,4 +1,4 @@
-"""The six variants in PyTorch, as its users would write them; names follow asdjax's paths so that weights can be moved.
+"""The six variants in idiomatic PyTorch. Names follow asdjax's array paths, so that weights can be copied.
 
 Needs torch only. Shapes: pieces (b, c_in, f, t), embeddings (b, 128).
 """
@@ -11,16 +11,17 @@ EMBEDDING = 128
 
 
 def conv(c_in: int, c_out: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
-    """Without bias, padded by (k - 1) // 2 on each side."""
+    """Return a convolution without bias, padded by (k - 1) // 2 on each side."""
     return nn.Conv2d(c_in, c_out, kernel, stride, (kernel - 1) // 2, groups=groups, bias=False)
 
 
 def norm(channels: int) -> nn.BatchNorm2d:
+    """Return a batch normalisation with asdjax's settings."""
     return nn.BatchNorm2d(channels, eps=1e-5, momentum=0.1)
 
 
 class Unit(nn.Module):
-    """Convolution, batch normalisation and, unless it is linear, an activation."""
+    """A convolution, batch normalisation and an optional activation."""
 
     def __init__(self, convolution: nn.Conv2d, activation: nn.Module | None = None) -> None:
         super().__init__()
@@ -54,7 +55,7 @@ class Bottleneck(nn.Module):
 
 
 class Backbone(nn.Module):
-    """What the three have in common: early, late, embedding."""
+    """The common parts of the three backbones: early, late, embedding."""
 
     early: nn.Module
     late: nn.Module
@@ -65,7 +66,7 @@ class Backbone(nn.Module):
 
 
 class MobileFaceNet(Backbone):
-    """Chen et al. 2018, as in Table 1 of the report."""
+    """MobileFaceNet of Chen et al. 2018, as in Table 1 of the report."""
 
     def __init__(self, height: int) -> None:
         super().__init__()
@@ -104,7 +105,7 @@ class Stem(nn.Module):
 
 
 class ResNet50(Backbone):
-    """He et al. 2016, stride on the 3x3."""
+    """ResNet-50 of He et al. 2016, with the stride on the 3x3 convolution."""
 
     def __init__(self, height: int) -> None:
         super().__init__()
@@ -147,7 +148,7 @@ class MBConv(nn.Module):
 
 
 class EfficientNetB0(Backbone):
-    """Tan & Le 2019, Table 1; no drop path, no dropout."""
+    """EfficientNet-B0 of Tan & Le 2019, Table 1, without drop path and dropout."""
 
     def __init__(self, height: int) -> None:
         super().__init__()
@@ -175,9 +176,9 @@ class EfficientNetB0(Backbone):
 BACKBONES = {"mobilefacenet": MobileFaceNet, "resnet50": ResNet50, "efficientnet_b0": EfficientNetB0}
 
 
-def height_of(variant: str) -> int:
+def read_height(variant: str) -> int:
     return int(variant.rsplit("_", 1)[1])
 
 
 def build(variant: str) -> Backbone:
-    return BACKBONES[variant.rsplit("_", 1)[0]](height_of(variant))
+    return BACKBONES[variant.rsplit("_", 1)[0]](read_height(variant))

@@ -1,7 +1,7 @@
-"""The trainer's work in PyTorch, asked for line by line: what `asdjax bench --against torch` runs beside its own.
+"""The trainer's work in PyTorch, as a server that `asdjax bench --against torch` compares itself with.
 
-Started by asdjax with the interpreter in $TORCH_PYTHON. Reads one JSON object a line from standard input and answers
-each with one on standard output; anything printed goes to standard error. The first line out says what there is.
+asdjax starts it with the interpreter in $TORCH_PYTHON. It reads one JSON object a line from standard input and answers
+each with one on standard output. Everything printed goes to standard error. The first answer describes the server.
 """
 
 import gc
@@ -25,16 +25,16 @@ from torch.nn import functional
 from torch_signal import Batch
 
 MARGIN, SCALE, LEARNING_RATE, MOMENTUM = 0.05, 30.0, 0.05, 0.9
-EAGER, COMPILED, REPLAYED = "eager", "compiled", "compiled and replayed"
-"""As written; by torch.compile; by torch.compile with CUDA graphs, which take the host out of a network's passes."""
 
+# Ways to run a network: as written, by torch.compile, and by torch.compile with CUDA graphs, which need no host.
+EAGER, COMPILED, REPLAYED = "eager", "compiled", "compiled and replayed"
+
+# PyTorch's advice for GPUs. It is the faster layout on x86, too.
 LAYOUT = torch.channels_last
-"""On a GPU as advised. On one x86 core, batch 8, height 512, too: 19.5, 6.9 and 29.0 samples a second of processor time
-(MobileFaceNet, ResNet-50, EfficientNet-B0), contiguous 16.1, 6.1 and 16.4; embedding likewise (torch 2.13)."""
 
 
 class ArcFace(nn.Module):
-    """Cosines to class centres, and their loss with a margin on the target, in radians."""
+    """Cosines to class centres, and their loss with an angular margin on the target (radians)."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()
@@ -54,10 +54,10 @@ class ArcFace(nn.Module):
 
 
 class Learner:
-    """One variant: its backbone, its centres, its optimiser."""
+    """One variant: its backbone, class centres and optimiser."""
 
     def __init__(self, variant: str, classes: int, way: str, device: torch.device) -> None:
-        self.height, self.device = torch_backbones.height_of(variant), device
+        self.height, self.device = torch_backbones.read_height(variant), device
         self.backbone = torch_backbones.build(variant).to(device, memory_format=LAYOUT)
         self.parameters = sum(p.numel() for p in self.backbone.parameters())
         self.head = ArcFace(classes).to(device)
@@ -78,11 +78,11 @@ class Learner:
         self.optimizer.step()
 
     def train(self, batch: Batch) -> None:
-        self.step(torch_signal.training_pieces(batch, self.height), batch.a, batch.b, batch.weight)
+        self.step(torch_signal.make_training_pieces(batch, self.height), batch.a, batch.b, batch.weight)
 
 
 class Peer:
-    """What was prepared last, and how to run it."""
+    """A server: the models and audio that were prepared last, and a method for each request."""
 
     def __init__(self) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -90,6 +90,7 @@ class Peer:
         self.batches: Any = None
 
     def describe(self) -> dict[str, Any]:
+        """Return the versions, the device and the ways to run."""
         return {
             "torch": torch.__version__,
             "python": platform.python_version(),
@@ -102,8 +103,8 @@ class Peer:
     def prepare(
         self, variants: list[str], batch: int, way: str = EAGER, clips: int = 192, seconds: float = 10, classes: int = 6
     ) -> dict[str, Any]:
-        """Models and audio, warmed up; answers with each model's parameters."""
-        self._forget()
+        """Make models and audio and warm them up; return each model's number of parameters."""
+        self._release()
         self.batch = batch
         self.audio = torch_signal.Resident(clips, seconds, classes, self.device)
         self.learners = [Learner(v, classes, way, self.device) for v in variants]
@@ -114,70 +115,73 @@ class Peer:
             "parameters": {v: learner.parameters for v, learner in zip(variants, self.learners, strict=True)},
         }
 
-    def _forget(self) -> None:
+    def _release(self) -> None:
         self.learners, self.batches = [], None
         gc.collect()
         if self.device.type == "cuda":
             torch.compiler.reset()
-            torch._dynamo.config.recompile_limit = (
-                64  # six networks in training and in embedding; beyond 8 it runs eager
-            )
+            # six networks in training and in embedding; beyond the limit, by default 8, they would run eager
+            torch._dynamo.config.recompile_limit = 64
             torch.cuda.empty_cache()
 
     def train(self, steps: int) -> dict[str, float]:
-        """Everything on the device already."""
-        return {"seconds": self._timed(self.train_once, steps)}
+        """Return the seconds of `steps` training steps with all audio on the device."""
+        return {"seconds": self._time(self._train_once, steps)}
 
-    def train_once(self) -> None:
+    def _train_once(self) -> None:
         for learner in self.learners:
             learner.train(self.audio.draw(self.batch))
 
     def load(self, folder: str, workers: int) -> dict[str, Any]:
-        """From now on whole clips come from WAV files below a folder; only for one variant."""
-        self.batches = torch_signal.loaded(folder, self.learners[0].height, self.batch, workers)
+        """Read whole clips from the WAV files below a folder for `train_loaded`; only for one variant."""
+        self.batches = torch_signal.load_batches(folder, self.learners[0].height, self.batch, workers)
         self.train_loaded(1)
         return {}
 
     def train_loaded(self, steps: int) -> dict[str, float]:
+        """Return the seconds of `steps` training steps with clips read by `load`."""
+
         def once() -> None:
             pieces, *labels = (field.to(self.device, non_blocking=True) for field in next(self.batches))
             self.learners[0].step(pieces, *labels)
 
-        return {"seconds": self._timed(once, steps)}
+        return {"seconds": self._time(once, steps)}
 
     def unload(self) -> dict[str, Any]:
-        """No more clips from files: ends the processes that read them."""
+        """End the processes that read clips."""
         self.batches = None
         gc.collect()
         return {}
 
     def embed(self, pieces: int, batch: int, steps: int = 1) -> dict[str, float]:
-        """Seconds to embed so many pieces so many times; one STFT serves all models."""
+        """Return the seconds to embed `pieces` pieces `steps` times, with one STFT for all models."""
         crops = torch.randint(-3000, 3000, (batch, torch_signal.CROP), dtype=torch.int16)
         for learner in self.learners:
             learner.backbone.eval()
 
         def once() -> None:
             samples = crops.to(self.device, non_blocking=True).float() / 32768
-            magnitude = torch_signal.stft(samples, center=False)
+            magnitude = torch_signal.compute_stft(samples, center=False)
             for learner in self.learners:
-                rows = learner.embed(torch_signal.pieces(magnitude, learner.height))
+                rows = learner.embed(torch_signal.make_pieces(magnitude, learner.height))
                 functional.normalize(rows.float()).cpu()
 
         with torch.inference_mode():
-            seconds = self._timed(once, steps * -(-pieces // batch))
+            seconds = self._time(once, steps * -(-pieces // batch))
         for learner in self.learners:
             learner.backbone.train()
         return {"seconds": seconds}
 
     def signal(self, batch: int, steps: int, height: int = 1024) -> dict[str, float]:
-        """Seconds to cut, mix and transform so many batches of crops."""
+        """Return the seconds to cut, mix and transform `steps` batches of crops."""
         if not hasattr(self, "audio"):
             self.audio = torch_signal.Resident(192, 10.0, 6, self.device)
         with torch.inference_mode():
-            return {"seconds": self._timed(lambda: torch_signal.training_pieces(self.audio.draw(batch), height), steps)}
+            return {
+                "seconds": self._time(lambda: torch_signal.make_training_pieces(self.audio.draw(batch), height), steps)
+            }
 
-    def _timed(self, run: Callable[[], object], times: int) -> float:
+    def _time(self, run: Callable[[], object], times: int) -> float:
         self._synchronize()
         begun = perf_counter()
         for _ in range(times):
@@ -191,6 +195,7 @@ class Peer:
 
 
 def serve(threads: int) -> None:
+    """Answer requests until standard input ends."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     torch.set_num_threads(threads)
