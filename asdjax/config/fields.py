@@ -1,8 +1,7 @@
 """Configuration: all fields, their defaults, and numbers that follow from them.
 
-The groups are declared in data_fields.py, training_fields.py and evaluation_fields.py. A field's source is "report"
-(Zhou 2021, the technical report that this project reproduces), another paper or baseline, OPEN (the report is silent:
-this project's choice, meant to be experimented with), or asdjax (a setting of this software).
+The groups are declared in data_fields.py, training_fields.py and evaluation_fields.py; configs/README.md has the table.
+The source "report" is Zhou 2021, the technical report that this project reproduces.
 """
 
 import math

@@ -112,7 +112,7 @@ def _normalise_names(config: Config) -> None:
 
 
 def _normalise_folder(text: str) -> str:
-    """Return a folder as `paths.given` takes it; other texts stay as they are, and relative to the current folder."""
+    """Return a folder spelled as by `given` if that can differ; other texts stay relative to the current folder."""
     return str(given(text)) if text.startswith("~") or not text.isascii() else text
 
 

@@ -1,7 +1,7 @@
 """Signals that end the process: at once if nothing would be lost, else when the current dispatch is saved.
 
-SIGTERM and Ctrl-C ask for the end. So do a closed terminal, by SIGHUP, and a batch system's notice of a time limit, by
-SIGUSR1, SIGUSR2 or SIGXCPU with SIGTERM some time later.
+SIGTERM and Ctrl-C ask for the end. A closed terminal does so by SIGHUP. A batch system gives notice of a time limit by
+SIGUSR1, SIGUSR2 or SIGXCPU, and sends SIGTERM later.
 
 The files on disk survive a kill at any moment, so that it is safe to end at once. A thread listens for signals, as
 Python calls no handler while the main thread is in a compilation, which can take minutes.

@@ -37,19 +37,19 @@ class Doubling:
 
 
 @pytest.fixture
-def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def traces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the folder of cached traces, which is not there yet."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     return tmp_path / "asdjax" / "traced"
 
 
-def test_a_trace_serves_later_calls_and_computes_the_same(kept: Path):
+def test_a_trace_serves_later_calls_and_computes_the_same(traces: Path):
     double = Doubling()
     for _ in range(2):
         np.testing.assert_array_equal(cached_jit(double.make(), "double", ROWS)(X), jax.jit(lambda x: 2 * x)(X))
     assert double.times == 1
-    assert len(list(kept.iterdir())) == 1
-    assert kept.stat().st_mode & 0o077 == 0
+    assert len(list(traces.iterdir())) == 1
+    assert traces.stat().st_mode & 0o077 == 0
 
 
 EMBED = """
@@ -61,13 +61,13 @@ embed.compiled_embed(make_bench_spec(("resnet50_512",), 4, 0.1), 2)
 """
 
 
-def test_a_process_finds_what_another_traced(kept: Path):
+def test_a_process_finds_what_another_traced(traces: Path):
     first, second = (python(EMBED, env={"PYTHONHASHSEED": seed}) for seed in ("1", "2"))
     assert (first.stdout, second.stdout) == ("traced\n", ""), first.stderr + second.stderr
-    assert len(list(kept.iterdir())) == 1
+    assert len(list(traces.iterdir())) == 1
 
 
-def test_whatever_it_depends_on_makes_another_trace(kept: Path, monkeypatch: pytest.MonkeyPatch):
+def test_whatever_it_depends_on_makes_another_trace(traces: Path, monkeypatch: pytest.MonkeyPatch):
     double = Doubling()
     cached_jit(double.make(), "double", ROWS)
     cached_jit(double.make(), "two of it", ROWS)
@@ -80,14 +80,14 @@ def test_whatever_it_depends_on_makes_another_trace(kept: Path, monkeypatch: pyt
         jax.config.update("jax_default_matmul_precision", before)
     monkeypatch.setattr(private_cache, "_digest_source", lambda: "after an update")
     cached_jit(double.make(), "double", ROWS)
-    assert double.times == len(list(kept.iterdir())) == 5
+    assert double.times == len(list(traces.iterdir())) == 5
 
 
 @pytest.mark.parametrize("damage", [lambda content: content[:-1], lambda content: b"", lambda content: b"x" + content])
-def test_a_damaged_trace_is_made_anew(kept: Path, damage):
+def test_a_damaged_trace_is_made_anew(traces: Path, damage):
     double = Doubling()
     cached_jit(double.make(), "double", ROWS)
-    (file,) = kept.iterdir()
+    (file,) = traces.iterdir()
     file.write_bytes(damage(file.read_bytes()))
     for _ in range(2):
         np.testing.assert_array_equal(cached_jit(double.make(), "double", ROWS)(X), 2 * X)

@@ -91,14 +91,14 @@ def test_the_pinned_values_are_those_that_jax_has_by_itself() -> None:
 
 
 @pytest.mark.parametrize(
-    ("platforms", "said"),
+    ("platforms", "advice"),
     [
         ("cuda", "install asdjax[cuda] where there is such a device, or unset it, or set it to cpu"),
         ("tpu", "install asdjax[tpu] where"),
         ("nonsense", "(Unable to initialize backend 'nonsense': "),
     ],
 )
-def test_a_platform_that_jax_does_not_find_is_refused_in_one_line(platforms: str, said: str, tmp_path: Path) -> None:
+def test_a_platform_that_jax_does_not_find_is_refused_in_one_line(platforms: str, advice: str, tmp_path: Path) -> None:
     run = "import sys; from asdjax.cli.main import main; sys.exit(main(sys.argv[1:]))"
     words = ["train", "--config", "dcase2021", "--workdir", str(tmp_path / "run")]
     ran = python(run, *words, env={"JAX_PLATFORMS": platforms})
@@ -107,5 +107,5 @@ def test_a_platform_that_jax_does_not_find_is_refused_in_one_line(platforms: str
     assert line.startswith(
         f"asdjax train: JAX_PLATFORMS={platforms}: expected a platform that JAX finds here, got none"
     )
-    assert said in line
+    assert advice in line
     assert not (tmp_path / "run").exists()

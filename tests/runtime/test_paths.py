@@ -15,7 +15,7 @@ from asdjax.errors import InputError
 from asdjax.evaluation.submission import read
 from asdjax.runtime.paths import composed, given, located
 
-WRITTEN = pytest.mark.parametrize(("on_disk", "asked"), [("NFD", "NFC"), ("NFC", "NFD")])
+WRITTEN = pytest.mark.parametrize(("on_disk", "written"), [("NFD", "NFC"), ("NFC", "NFD")])
 NAME = "Lüfter"
 
 
@@ -24,15 +24,15 @@ def form(name: str, text: str) -> str:
 
 
 @WRITTEN
-def test_a_path_is_found_however_its_letters_are_composed(tmp_path: Path, on_disk: str, asked: str):
+def test_a_path_is_found_however_its_letters_are_composed(tmp_path: Path, on_disk: str, written: str):
     there = tmp_path / form(on_disk, "Geräte") / form(on_disk, f"{NAME} 1.wav")
     there.parent.mkdir()
     there.touch()
-    assert located(Path(form(asked, str(there)))) == there
+    assert located(Path(form(written, str(there)))) == there
     for rest in ("ö.wav", "new/folder"):
-        missing = tmp_path / form(asked, "Geräte") / rest
+        missing = tmp_path / form(written, "Geräte") / rest
         assert located(missing) == there.parent / rest
-    missing = tmp_path / form(asked, "Ämter") / "ö.wav"
+    missing = tmp_path / form(written, "Ämter") / "ö.wav"
     assert located(missing) == missing
 
 
@@ -44,12 +44,12 @@ def test_of_two_names_that_differ_in_composition_the_one_that_is_written_is_take
 
 
 @WRITTEN
-def test_a_manifest_lists_files_in_the_other_composition(tmp_path: Path, on_disk: str, asked: str):
+def test_a_manifest_lists_files_in_the_other_composition(tmp_path: Path, on_disk: str, written: str):
     (tmp_path / form(on_disk, f"{NAME} 1.wav")).touch()
     (tmp_path / form(on_disk, f"{NAME} 2.wav")).touch()
     rows = [f"{NAME} 1.wav,{NAME},läuft,,train,,größe=ä", f"{NAME} 2.wav,{NAME},läuft,,test,anomaly,"]
     table = "\n".join(["path,machine,section,domain,split,label,attributes", *rows])
-    (tmp_path / "manifest.csv").write_text(form(asked, table))
+    (tmp_path / "manifest.csv").write_text(form(written, table))
     corpus = read_corpus([tmp_path], machines=[form(on_disk, NAME)])
     assert [clip.path.is_file() for clip in corpus] == [True, True]
     assert corpus.machines == (NAME,)
@@ -59,26 +59,26 @@ def test_a_manifest_lists_files_in_the_other_composition(tmp_path: Path, on_disk
 
 
 @WRITTEN
-def test_machine_folders_tables_and_truth_are_joined_in_any_composition(tmp_path: Path, on_disk: str, asked: str):
+def test_machine_folders_tables_and_truth_are_joined_in_any_composition(tmp_path: Path, on_disk: str, written: str):
     name = "section_00_source_train_normal_0000_öl_ä.wav"
     home = tmp_path / "data" / form(on_disk, NAME)
     (home / "train").mkdir(parents=True)
     (home / "test").mkdir()
     (home / "train" / form(on_disk, name)).touch()
     (home / "test" / "section_00_0000.wav").touch()
-    (home / "attributes_00.csv").write_text(form(asked, f"file_name,d1p,d1v\n{name},Öl,viel\n"))
+    (home / "attributes_00.csv").write_text(form(written, f"file_name,d1p,d1v\n{name},Öl,viel\n"))
     truth = tmp_path / "truth"
     truth.mkdir()
-    (truth / form(asked, f"ground_truth_{NAME}_section_00_test.csv")).write_text("section_00_0000.wav,1\n")
-    train, test = read_corpus([tmp_path / "data"], machines=[form(asked, NAME)], truth=truth)
+    (truth / form(written, f"ground_truth_{NAME}_section_00_test.csv")).write_text("section_00_0000.wav,1\n")
+    train, test = read_corpus([tmp_path / "data"], machines=[form(written, NAME)], truth=truth)
     assert (train.machine, train.attributes) == (NAME, (("Öl", "viel"),))
     assert test.label == "anomaly"
 
 
 @WRITTEN
-def test_score_files_and_truth_are_joined_in_any_composition(tmp_path: Path, on_disk: str, asked: str):
+def test_score_files_and_truth_are_joined_in_any_composition(tmp_path: Path, on_disk: str, written: str):
     names = [f"{NAME} 1.wav", f"{NAME} 2.wav"]
-    for folder, prefix, how in (("scores", "anomaly_score", on_disk), ("truth", "ground_truth", asked)):
+    for folder, prefix, how in (("scores", "anomaly_score", on_disk), ("truth", "ground_truth", written)):
         (tmp_path / folder).mkdir()
         rows = "".join(f"{name},{value}\n" for value, name in enumerate(names))
         file = tmp_path / folder / form(how, f"{prefix}_{NAME}_section_Süd_source_test.csv")
@@ -92,7 +92,7 @@ def test_score_files_and_truth_are_joined_in_any_composition(tmp_path: Path, on_
 
 @WRITTEN
 def test_check_takes_roots_and_machine_types_in_the_other_composition(
-    tmp_path: Path, on_disk: str, asked: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, on_disk: str, written: str, capsys: pytest.CaptureFixture[str]
 ):
     root = tmp_path / form(on_disk, "Töne")
     root.mkdir()
@@ -100,7 +100,7 @@ def test_check_takes_roots_and_machine_types_in_the_other_composition(
         soundfile.write(root / f"{i}.wav", [0.1 * i, 0.2] * 16_000, 16_000, subtype="PCM_16")
     rows = "".join(f"{i}.wav,{NAME},u{i},,train,,\n" for i in range(2))
     (root / "manifest.csv").write_text(f"path,machine,section,domain,split,label,attributes\n{rows}")
-    words = [f"--config.data.root={tmp_path / form(asked, 'Töne')}", f"--config.data.machines={form('NFD', NAME)}"]
+    words = [f"--config.data.root={tmp_path / form(written, 'Töne')}", f"--config.data.machines={form('NFD', NAME)}"]
     assert main(["check", "--config", "own_machines", *words]) == 0
     assert "2 clips" in capsys.readouterr().out
 
