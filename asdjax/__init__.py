@@ -1,3 +1,26 @@
 """Anomalous sound detection with six ArcFace backbones per machine type, trained at once on normal recordings."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from asdjax.api import Detector, evaluate, load, official_metrics, train
+    from asdjax.config.fields import default_config
+    from asdjax.errors import InputError
+
 __version__ = "0.1.0"
+
+__all__ = ["Detector", "InputError", "default_config", "evaluate", "load", "official_metrics", "train"]
+
+_HOMES = {"default_config": "asdjax.config.fields", "InputError": "asdjax.errors"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that `import asdjax` takes no time."""
+    if name not in __all__:
+        raise AttributeError(f"module 'asdjax' has no attribute {name!r}")
+    return getattr(import_module(_HOMES.get(name, "asdjax.api")), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

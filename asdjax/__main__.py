@@ -1,4 +1,4 @@
-"""`asdjax`, and `python -m asdjax`: the process starts again with huge pages before anything else is imported."""
+"""The process of `asdjax` and `python -m asdjax`. It restarts itself with huge pages before heavy imports."""
 
 import os
 import sys
@@ -19,10 +19,10 @@ def command() -> NoReturn:
 
 
 def _open_closed_streams() -> None:
-    """Give what was started with standard streams closed, as by `>&-`, empty ones."""
+    """Replace standard streams that the caller closed, as by `>&-`, with the null device."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 (for as long as the process lives)
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 (open as long as the process)
 
 
 if __name__ == "__main__":

@@ -1,23 +1,22 @@
-"""The one exception that means: the user can mend this."""
+"""Exceptions with a meaning for the user; the command line prints their message and ends with their exit code."""
 
 
 class InputError(Exception):
-    """Bad usage, configuration or data.
+    """Bad usage, configuration or data; exit code 2.
 
-    The message is one line: the file or field, what was expected, what came, what to do. The command line
-    prints it and exits with code 2. On disk is what was there before, or where space ran out amid the work, what was
-    whole by then.
+    The message is one line: "<file or field>: expected ..., got ...; do ...". The disk is left as it was, or, if space
+    ran out during the work, with every file that was complete by then.
     """
 
 
 class Stopped(Exception):
-    """A signal asked for the end, and everything is saved: running the command again goes on. Exit code 75."""
+    """End requested by a signal, with everything saved; running the command again resumes it. Exit code 75."""
 
 
 class Diverged(Exception):
-    """A loss that is no number; the last checkpoint stands. Exit code 1."""
+    """Loss that is NaN or infinite; the last checkpoint remains. Exit code 1."""
 
 
 def reason_of(error: Exception) -> str:
-    """The first line of what a library's error says; its name where it says nothing."""
+    """Return the first line of an error's message, or the error's class name if it has none."""
     return next(iter(str(error).splitlines()), type(error).__name__)

@@ -18,10 +18,8 @@ from asdjax.data.access import open_corpus, open_stores, read_recordings
 from asdjax.data.synthetic.synthesis import Recipe, synthesize
 from asdjax.data.tasks import make_tasks
 from asdjax.fleet import checkpoints, fleet_model, training_set
-from asdjax.fleet.runs import list_runs
+from asdjax.fleet.runs import list_lines, list_runs
 from asdjax.models import resnet
-from asdjax.training import optimizer
-from asdjax.training.phases import list_lines
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -127,10 +125,9 @@ def untrained(corpus: Path, workdir: Path, **changes: str) -> Path:
     workdir.mkdir()
     for run in list_runs(config, workdir, make_tasks(clips, config.data.classes)):
         stores = open_stores(config, workdir, clips, run.task.machines)
-        training_set.save(config, run, read_recordings(stores, run.task.clips))
-        model = fleet_model.initial_model(
-            fleet_model.make_spec(config, len(run.task.classes), optimizer.GROUPS), run.seed, run.task.name
-        )
+        training_set.save(config, run, read_recordings(stores, run.task.clips), 1)
+        spec = fleet_model.make_spec(config, len(run.task.classes))
+        model = fleet_model.initial_model(spec, run.seed, run.task.name)
         for line, step in list_lines(config, run.task).items():
             checkpoints.save(run.folder / line, step, {"model": model}, keep=2)
     loading.save(config, workdir)

@@ -1,4 +1,4 @@
-"""Pieces of spectrogram: librosa's columns, cut before the transform instead of after it."""
+"""Spectrogram pieces: equal to librosa's columns, though cut before the transform instead of after it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,12 +14,12 @@ from asdjax.features import (
     MAGNITUDE_FLOOR,
     Spectrogram,
     Waves,
-    by_fft,
-    by_products,
     crop,
+    fft_magnitudes,
     first_sample,
     gather,
     magnitudes,
+    matmul_magnitudes,
     mix,
     pieces,
 )
@@ -29,7 +29,7 @@ REPORT = Spectrogram(16_000, n_fft=2046, hop_samples=512, piece_frames=32, value
 SMALL = REPORT._replace(n_fft=14, piece_frames=5)
 TEN_SECONDS = 160_000
 CLIP_SAMPLES = (96_001, TEN_SECONDS, 17_000, TEN_SECONDS)
-CLOSE = 4e-7  # of the largest magnitude; a float32 FFT of 2046 points is no better
+CLOSE = 4e-7  # share of the largest magnitude: the accuracy of a float32 FFT of 2046 points
 
 
 piece_magnitudes = jax.jit(magnitudes, static_argnums=1)
@@ -38,7 +38,7 @@ make_pieces = jax.jit(pieces, static_argnums=(1, 2))
 
 
 def noise(samples: int, seed: int) -> np.ndarray:
-    """Loud noise over all of int16, so that clips that run into each other are seen."""
+    """Return loud noise over the whole int16 range, so that overlapping clips would show."""
     return np.random.default_rng(seed).integers(-32768, 32768, samples, dtype=np.int16)
 
 
@@ -53,13 +53,13 @@ def paged(clips: Sequence[np.ndarray], page: int = 512) -> Waves:
 
 
 def under(clip: list[int], frame: list[int], spectrogram: Spectrogram) -> jax.Array:
-    """The int16 samples under pieces of CLIPS."""
+    """Return the int16 samples under pieces of CLIPS."""
     start = first_sample(jnp.asarray(frame), spectrogram)
     return cut(paged(CLIPS), jnp.asarray(clip), start, spectrogram.piece_samples)
 
 
 def librosa_magnitudes(samples: np.ndarray, spectrogram: Spectrogram) -> np.ndarray:
-    """The whole clip's, in float64."""
+    """Return the magnitudes of the whole clip, in float64."""
     stft = librosa.stft(
         samples / 32768,
         n_fft=spectrogram.n_fft,
@@ -105,14 +105,14 @@ def test_a_piece_equals_librosa_s_spectrogram_of_the_whole_clip_cut_afterwards(s
         assert_close(actual[i], expected)
 
 
-@pytest.mark.parametrize("magnitudes_of", [by_fft, by_products])
+@pytest.mark.parametrize("compute_magnitudes", [fft_magnitudes, matmul_magnitudes])
 @pytest.mark.parametrize(
     "spectrogram", [REPORT, SMALL, REPORT._replace(n_fft=400, hop_samples=500)], ids=["report", "small", "gaps"]
 )
-def test_each_way_to_transform_equals_numpy_s_in_float64(magnitudes_of: Any, spectrogram: Spectrogram) -> None:
+def test_each_way_to_transform_equals_numpy_s_in_float64(compute_magnitudes: Any, spectrogram: Spectrogram) -> None:
     samples = np.random.default_rng(7).normal(size=(2, spectrogram.piece_samples))
-    samples[1] = np.sin(2 * np.pi * 3 * np.arange(samples.shape[1]) / spectrogram.n_fft)  # beside it hardly anything
-    actual = magnitudes_of(jnp.asarray(samples, jnp.float32), spectrogram)
+    samples[1] = np.sin(2 * np.pi * 3 * np.arange(samples.shape[1]) / spectrogram.n_fft)  # other bins are almost 0
+    actual = compute_magnitudes(jnp.asarray(samples, jnp.float32), spectrogram)
     windows = np.lib.stride_tricks.sliding_window_view(samples, spectrogram.n_fft, axis=1)
     hann = scipy.signal.get_window("hann", spectrogram.n_fft)
     expected = np.abs(np.fft.rfft(windows[:, :: spectrogram.hop_samples] * hann)).swapaxes(1, 2)
@@ -120,7 +120,7 @@ def test_each_way_to_transform_equals_numpy_s_in_float64(magnitudes_of: Any, spe
         np.testing.assert_allclose(ours, reference, rtol=0, atol=1e-6 * np.max(reference))
 
 
-def test_a_tpu_s_pieces_are_transformed_by_products() -> None:
+def test_a_tpu_s_pieces_are_transformed_matmul_magnitudes() -> None:
     with hardware.compiling_for("tpu"):
         made = jax.make_jaxpr(magnitudes, static_argnums=1)(jnp.zeros((1, REPORT.piece_samples)), REPORT)
     assert "fft" not in str(made)

@@ -1,4 +1,4 @@
-"""launch/local: the real configuration, shrunk, from a corpus to judged score files."""
+"""Launcher launch/local: the real configuration, shrunk, from a corpus to evaluated score files."""
 
 import json
 import os
@@ -13,7 +13,7 @@ LOCAL = PROJECT / "launch" / "local"
 
 
 def launch(*words: str) -> subprocess.CompletedProcess[str]:
-    """With this environment's `asdjax` on the PATH."""
+    """Run launch/local with this environment's `asdjax` on the PATH."""
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     return subprocess.run([LOCAL, *words], env=environment, capture_output=True, text=True, timeout=600)
 

@@ -1,4 +1,4 @@
-"""asdjax bench: its parts, each with what it is compared with."""
+"""Command `bench`: the speed of training, signal processing, search and storage, next to other libraries."""
 
 import argparse
 import os
@@ -9,82 +9,91 @@ from typing import Any
 from asdjax.cli import console
 from asdjax.cli.console import DONE
 from asdjax.errors import InputError
-from asdjax.perf import bench_table
 from asdjax.runtime.files import locked_folder
 
 _FLEET = "fleet"
 
+#: Takes the number of repeats (None: the usual one) and yields the record each time it has grown.
 Measure = Callable[[int | None], Iterator[dict[str, Any]]]
-"""Of so many repeats, or None for the usual ones, a record each time that it has grown."""
 
-AsText = Callable[[dict[str, Any]], str]
-"""The table that people read of a record."""
+#: Formats a record as the table to print.
+FormatRecord = Callable[[dict[str, Any]], str]
 
 
 def add_bench(commands: Any) -> None:
-    """Add `asdjax bench` to the commands of the parser."""
-    what = "measure how fast training, signal, search and storage are here"
-    parser = commands.add_parser("bench", help=what, allow_abbrev=False)
+    """Add `asdjax bench`."""
+    summary = "measure the speed of training, signal processing, search and storage on this machine"
+    parser = commands.add_parser("bench", help=summary, allow_abbrev=False)
     console.add_debug(parser, default=argparse.SUPPRESS)
-    parser.description = "Measure how fast this machine is at what takes time; run it while nothing else runs."
+    parser.description = "Measure the speed of this machine. Run it while nothing else runs."
     parts = parser.add_subparsers(dest="part", required=True, metavar="part")
     _add_train(parts)
-    signal = _add(parts, "signal", _signal, "crops to pieces, mixup included, against librosa.stft on whole clips")
+    signal = _add(parts, "signal", _signal, "clips to spectrogram pieces, mixup included, next to librosa.stft")
     _add_batch(signal)
     _add_against(signal)
-    _add(parts, "knn", _knn, "nearest neighbours, against scikit-learn and, where it is installed, faiss")
-    _add(parts, "store", _store, "decoding clips into a store and cutting crops, against librosa and soundfile")
+    _add(parts, "knn", _knn, "nearest neighbours, next to scikit-learn and, if installed, faiss")
+    _add(parts, "store", _store, "decoding clips into a store and cutting pieces, next to librosa and soundfile")
 
 
-def _add(parts: Any, name: str, run: Callable[[argparse.Namespace], int], what: str) -> argparse.ArgumentParser:
-    parser = console.add_command(parts, name, run, what)
+def _add(parts: Any, name: str, run: Callable[[argparse.Namespace], int], summary: str) -> argparse.ArgumentParser:
+    parser = console.add_command(parts, name, run, summary)
     parser.add_argument(
-        "--json", type=console.path, metavar="F", help="write the figures as JSON, each time there are more"
+        "--json", type=console.parse_path, metavar="F", help="write the results as JSON, each time there are more"
     )
-    parser.add_argument("--repeats", metavar="N", help="turns of each rival (default: by time, 3 or more)")
+    parser.add_argument(
+        "--repeats", metavar="N", help="measurements of each program (default: as time allows, 3 or more)"
+    )
     return parser
 
 
 def _add_train(parts: Any) -> None:
-    parser = _add(parts, "train", _train, "training steps and embedding, of each variant alone and of all six")
+    parser = _add(parts, "train", _train, "training steps and embedding, of each variant alone and of all six together")
     parser.epilog = (
-        "Programs are compiled anew each time; JAX_COMPILATION_CACHE_DIR=DIR keeps them, and compile times then tell "
-        "how long reading takes."
+        "Every program is compiled for the measurement. With JAX_COMPILATION_CACHE_DIR=DIR compiled programs are kept; "
+        "the compile times are then the times of reading them."
     )
     _add_batch(parser)
     parser.add_argument(
-        "--variants", type=console.names, metavar="A,B", help=f"any of the six, and {_FLEET} for all in one program"
+        "--variants",
+        type=console.parse_names,
+        metavar="A,B",
+        help=f"any of the six, and {_FLEET} for all in one program (default: all of these)",
     )
     _add_against(parser)
     parser.add_argument(
-        "--fleets-per-program", metavar="N", help="so many machine types in one program too, beside one alone"
+        "--fleets-per-program", metavar="N", help="also train N machine types in one program, and compare with one"
     )
     parser.add_argument(
         "--profile",
-        type=console.path,
+        type=console.parse_path,
         metavar="DIR",
-        help="trace each program of one machine type into DIR, and say where its time goes",
+        help="write a trace of each program into DIR, and print which operations take the time",
     )
 
 
 def _add_batch(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--batch", metavar="N,N", help="pieces of a step (default: 48, on a CPU 8,48)")
+    parser.add_argument("--batch", metavar="N,N", help="pieces per step (default: 48; on a CPU 8,48)")
 
 
 def _add_against(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--against", choices=("torch",), help="PyTorch in turn with it, under $TORCH_PYTHON")
+    parser.add_argument(
+        "--against", choices=("torch",), help="also measure PyTorch, run by the interpreter in $TORCH_PYTHON"
+    )
 
 
 def _train(options: argparse.Namespace) -> int:
     from asdjax.config.fields import VARIANTS
+    from asdjax.perf import bench_table
 
-    every = (*VARIANTS, _FLEET)
-    chosen = every if options.variants is None else tuple(dict.fromkeys(options.variants))
-    unknown = [name for name in chosen if name not in every]
-    if unknown or not chosen:
-        raise InputError(f"--variants: expected any of {', '.join(every)}, got {', '.join(unknown) or 'none'}")
-    batches = _batches(options)
-    stacked = _number("--fleets-per-program", options.stacked, least=2, most=1000) if options.stacked is not None else 1
+    known = (*VARIANTS, _FLEET)
+    subjects = known if options.variants is None else tuple(dict.fromkeys(options.variants))
+    unknown = [name for name in subjects if name not in known]
+    if unknown or not subjects:
+        raise InputError(f"--variants: expected any of {', '.join(known)}, got {', '.join(unknown) or 'none'}")
+    batches = _parse_batches(options.batch)
+    fleets = 1
+    if options.fleets_per_program is not None:
+        fleets = _parse_number("--fleets-per-program", options.fleets_per_program, least=2, most=1000)
     if options.profile:
         _require_folder(options.profile)
 
@@ -93,47 +102,53 @@ def _train(options: argparse.Namespace) -> int:
 
         against_torch = options.against == "torch"
         return bench_train.bench(
-            bench_train.BenchRequest(chosen, batches, against_torch, repeats, stacked, options.profile)
+            bench_train.BenchRequest(subjects, batches, against_torch, repeats, fleets, options.profile)
         )
 
-    return _report(options, measure, bench_table.of_training)
+    return _measure(options, measure, bench_table.of_training)
 
 
 def _signal(options: argparse.Namespace) -> int:
-    batches = _batches(options)
+    from asdjax.perf import bench_table
+
+    batches = _parse_batches(options.batch)
 
     def measure(repeats: int | None) -> Iterator[dict[str, Any]]:
         from asdjax.perf import bench_features
 
         yield bench_features.bench(batches, options.against == "torch", repeats)
 
-    return _report(options, measure, bench_table.of_signal)
+    return _measure(options, measure, bench_table.of_signal)
 
 
 def _knn(options: argparse.Namespace) -> int:
+    from asdjax.perf import bench_table
+
     def measure(repeats: int | None) -> Iterator[dict[str, Any]]:
         from asdjax.perf import bench_knn
 
         yield bench_knn.bench(repeats)
 
-    return _report(options, measure, bench_table.of_knn)
+    return _measure(options, measure, bench_table.of_knn)
 
 
 def _store(options: argparse.Namespace) -> int:
+    from asdjax.perf import bench_table
+
     def measure(repeats: int | None) -> Iterator[dict[str, Any]]:
         from asdjax.perf import bench_store
 
         yield bench_store.bench(repeats)
 
-    return _report(options, measure, bench_table.of_store)
+    return _measure(options, measure, bench_table.of_store)
 
 
-def _report(options: argparse.Namespace, measure: Measure, as_text: AsText) -> int:
-    """Measure, write the JSON each time that it has grown, print its table in the end."""
-    repeats = _number("--repeats", options.repeats) if options.repeats is not None else None
+def _measure(options: argparse.Namespace, measure: Measure, format_record: FormatRecord) -> int:
+    """Measure, write the JSON file each time there are more results, and print the table at the end."""
+    repeats = None if options.repeats is None else _parse_number("--repeats", options.repeats)
     if options.json:
         console.require_writable(options.json)
-    if getattr(options, "against", None):  # two processes share an accelerator's memory
+    if getattr(options, "against", None):  # PyTorch needs a share of the accelerator's memory
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
     from asdjax.runtime import jax_setup
@@ -144,15 +159,12 @@ def _report(options: argparse.Namespace, measure: Measure, as_text: AsText) -> i
     for record in measure(repeats):
         if options.json:
             console.write_json(options.json, record)
-    console.write(as_text(record))
+    console.write(format_record(record))
     return DONE
 
 
 def _require_folder(path: Path) -> None:
-    """Make the folder of traces, not only after minutes of work.
-
-    Raises InputError where they could not be written.
-    """
+    """Make the folder of traces. Raises InputError, before minutes of work, if it cannot be written."""
     try:
         with locked_folder(path):
             pass
@@ -160,13 +172,13 @@ def _require_folder(path: Path) -> None:
         raise InputError(f"--profile {error}") from error
 
 
-def _batches(options: argparse.Namespace) -> tuple[int, ...]:
-    if options.batch is None:
+def _parse_batches(text: str | None) -> tuple[int, ...]:
+    if text is None:
         return ()
-    return tuple(sorted({_number("--batch", word) for word in options.batch.split(",")}))
+    return tuple(sorted({_parse_number("--batch", word) for word in text.split(",")}))
 
 
-def _number(flag: str, text: str, *, least: int = 1, most: int = 1_000_000) -> int:
+def _parse_number(flag: str, text: str, *, least: int = 1, most: int = 1_000_000) -> int:
     if text.isascii() and text.isdecimal() and least <= int(text) <= most:
         return int(text)
     raise InputError(f"{flag}: expected a whole number from {least} to {most}, got {text!r}")

@@ -1,4 +1,4 @@
-"""What sounds there are: made up, fetched, checked."""
+"""Commands for recordings: `synthesize`, `download` and `check`."""
 
 import argparse
 from typing import Any
@@ -8,19 +8,27 @@ from asdjax.cli.console import BAD_INPUT, DONE
 
 
 def add_synthesize(commands: Any) -> None:
-    """Add `asdjax synthesize` to the commands of the parser."""
+    """Add `asdjax synthesize`."""
     parser = console.add_command(
-        commands, "synthesize", _synthesize, "write synthetic machines in the layout of DCASE 2021"
+        commands, "synthesize", _synthesize, "write recordings of synthetic machines in the layout of DCASE 2021"
     )
-    parser.add_argument("--out", type=console.path, required=True, help="the folder to write")
-    parser.add_argument("--machines", type=console.names, default=(), metavar="A,B", help="default: all seven of 2021")
-    parser.add_argument("--sections", type=int, default=3, help="per machine type (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--seconds", type=float, default=10.0, help="length of a clip (default: %(default)s)")
-    per_section = "per section (default: %(default)s)"
-    parser.add_argument("--source-clips", type=int, default=100, help=f"source training clips {per_section}")
-    parser.add_argument("--target-clips", type=int, default=3, help=f"target training clips {per_section}")
-    parser.add_argument("--test-clips", type=int, default=20, help=f"of each label and domain, {per_section}")
+    parser.add_argument("--out", type=console.parse_path, required=True, metavar="DIR", help="the folder to write")
+    parser.add_argument(
+        "--machines",
+        type=console.parse_names,
+        default=(),
+        metavar="A,B",
+        help="machine types (default: the seven of 2021)",
+    )
+    default = "(default: %(default)s)"
+    parser.add_argument("--sections", type=int, default=3, help=f"sections per machine type {default}")
+    parser.add_argument("--seed", type=int, default=0, help=f"seed of the random numbers {default}")
+    parser.add_argument("--seconds", type=float, default=10.0, help=f"length of a clip {default}")
+    parser.add_argument("--source-clips", type=int, default=100, help=f"source training clips per section {default}")
+    parser.add_argument("--target-clips", type=int, default=3, help=f"target training clips per section {default}")
+    parser.add_argument(
+        "--test-clips", type=int, default=20, help=f"test clips per section, domain and label {default}"
+    )
 
 
 def _synthesize(options: argparse.Namespace) -> int:
@@ -41,17 +49,19 @@ def _synthesize(options: argparse.Namespace) -> int:
 
 
 def add_download(commands: Any) -> None:
-    """Add `asdjax download` to the commands of the parser."""
+    """Add `asdjax download`."""
     parser = console.add_command(
-        commands, "download", _download, "get a year's recordings from Zenodo, or unpack zips that are here"
+        commands, "download", _download, "download a year's recordings from Zenodo, or unpack zips you already have"
     )
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--year", type=int, metavar="Y", help="of the challenge, from Zenodo's records")
+    source.add_argument("--year", type=int, metavar="Y", help="download this year of the challenge from Zenodo")
     source.add_argument(
-        "--zips", type=console.path, metavar="DIR", help="or a folder with the challenge's zips: no connection"
+        "--zips", type=console.parse_path, metavar="DIR", help="unpack the challenge's zips in this folder; offline"
     )
-    parser.add_argument("--machines", type=console.names, default=(), metavar="A,B", help="default: all that are there")
-    parser.add_argument("--out", type=console.path, required=True, metavar="DIR", help="the folder to fill")
+    parser.add_argument(
+        "--machines", type=console.parse_names, default=(), metavar="A,B", help="machine types (default: all)"
+    )
+    parser.add_argument("--out", type=console.parse_path, required=True, metavar="DIR", help="the folder to fill")
 
 
 def _download(options: argparse.Namespace) -> int:
@@ -67,10 +77,10 @@ def _download(options: argparse.Namespace) -> int:
 
 
 def add_check(commands: Any) -> None:
-    """Add `asdjax check` to the commands of the parser."""
-    parser = console.add_command(commands, "check", _check, "list what is in a corpus and what is wrong with it")
+    """Add `asdjax check`."""
+    parser = console.add_command(commands, "check", _check, "list the recordings of a corpus and the faults in them")
     console.add_config(parser)
-    parser.add_argument("--json", type=console.path, metavar="F", help="write the same as JSON")
+    parser.add_argument("--json", type=console.parse_path, metavar="F", help="also write the result as JSON")
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -81,7 +91,7 @@ def _check(options: argparse.Namespace) -> int:
     if options.json:
         console.require_writable(options.json)
     result = check(loading.load(options.config, options.overrides))
-    console.write(format_table(result, console.width()))
+    console.write(format_table(result, console.terminal_width()))
     if options.json:
         console.write_json(options.json, as_json(result))
     return BAD_INPUT if result.errors else DONE

@@ -1,4 +1,4 @@
-"""Everything at once, small."""
+"""Command `demo`: every stage once, on a small synthetic machine."""
 
 import argparse
 from pathlib import Path
@@ -7,17 +7,56 @@ from typing import Any
 from asdjax.cli import console
 from asdjax.cli.console import DONE
 
+_MACHINES = ("gearbox",)
+_NEXT = """\
+Next, with real data: put the machine folders of DCASE 2021 into data/ and run
+  asdjax check --config dcase2021 --config.data.root=data
+  asdjax train --config dcase2021 --config.data.root=data --workdir run
+  asdjax evaluate --workdir run
+  asdjax report --workdir run
+For your own machines: --config own_machines and the README."""
+
 
 def add_demo(commands: Any) -> None:
-    """Add `asdjax demo` to the commands of the parser."""
+    """Add `asdjax demo`."""
     parser = console.add_command(
-        commands, "demo", _demo, "synthesize small machines, train six variants in both phases, evaluate"
+        commands, "demo", _demo, "synthesize a machine, train six variants in both phases, evaluate, write a report"
     )
-    parser.add_argument("--workdir", type=console.path, default=Path("asdjax-demo"), help="default: %(default)s")
+    parser.add_argument(
+        "--workdir", type=console.parse_path, default=Path("asdjax-demo"), metavar="W", help="default: %(default)s"
+    )
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from asdjax.cli.demo_run import demo
+    """Run every stage. Running it again in the same work directory resumes an earlier demo."""
+    from asdjax.config import loading
+    from asdjax.data.synthetic.synthesis import Recipe, synthesize
+    from asdjax.evaluation.evaluate import EvaluationRequest, evaluate
+    from asdjax.evaluation.results_table import as_text
+    from asdjax.fleet import checkpoints
+    from asdjax.report.build_report import report
+    from asdjax.runtime import jax_setup
+    from asdjax.training.train import train
 
-    console.write(demo(options.workdir, console.width()))
+    workdir = options.workdir
+    checkpoints.require_savable(workdir)
+    data = workdir / "data"
+    config = loading.load("demo", {})
+    config.data.root = (str(data),)
+    loading.require_same_run(config, workdir)
+    recipe = Recipe(source_clips=50, target_clips=3, test_clips=20, sections=3, seed=1, seconds=4.0)
+    synthesize(data, recipe, machines=_MACHINES)
+    jax_setup.prepare()
+    train(config, workdir)
+    results = evaluate(workdir, EvaluationRequest())
+    page = report(workdir)
+    console.write(f"""
+{as_text(results.rows, console.terminal_width())}
+
+results and table   {results.folder}
+score files         {results.folder / "scores"}
+report              {page} (open it in a browser)
+recordings          {data}
+
+{_NEXT}""")
     return DONE

@@ -1,4 +1,4 @@
-"""What was evaluated put to use: new clips scored here, functions to score them elsewhere."""
+"""Commands that use evaluated models: `score` scores new clips, `export` writes scoring functions."""
 
 import argparse
 from typing import Any
@@ -6,13 +6,15 @@ from typing import Any
 from asdjax.cli import console
 from asdjax.cli.console import BAD_INPUT, DONE
 
+_SYSTEM = "a system of table.md (default: all models)"
+
 
 def add_score(commands: Any) -> None:
-    """Add `asdjax score` to the commands of the parser."""
+    """Add `asdjax score`."""
     parser = console.add_command(
-        commands, "score", _score, "score new clips of a machine with what was evaluated: one line a clip"
+        commands, "score", _score, "score new clips of a machine with evaluated models, one line per clip"
     )
-    parser.epilog = "Other sampling rates, several channels, MP3 and Ogg: --config.data.on_mismatch=convert"
+    parser.epilog = "For other sampling rates, several channels, MP3 or Ogg: --config.data.on_mismatch=convert"
     parser.set_defaults(configurable=True)
     parser.add_argument(
         "clips",
@@ -20,13 +22,15 @@ def add_score(commands: Any) -> None:
         metavar="CLIP",
         help="recordings (WAV, FLAC, AIFF, CAF, W64); - reads paths from standard input",
     )
-    parser.add_argument("--workdir", type=console.path, required=True, metavar="W")
-    parser.add_argument("--machine", type=console.name, required=True, metavar="M", help="machine type")
-    parser.add_argument("--section", type=console.name, required=True, metavar="S")
-    parser.add_argument("--domain", choices=("source", "target"), help="where banks or thresholds go by it")
-    parser.add_argument("--system", metavar="NAME", help="of table.md (default: all models)")
-    parser.add_argument("--split", choices=("dev", "eval"), help="default: dev if it was evaluated, else eval")
-    parser.add_argument("--json", action="store_true", help="a JSON object a line")
+    console.add_workdir(parser)
+    parser.add_argument("--machine", type=console.parse_name, required=True, metavar="M", help="machine type")
+    parser.add_argument("--section", type=console.parse_name, required=True, metavar="S")
+    parser.add_argument(
+        "--domain", choices=("source", "target"), help="needed if banks or thresholds are kept per domain"
+    )
+    parser.add_argument("--system", metavar="NAME", help=_SYSTEM)
+    console.add_evaluated_split(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
 
 
 def _score(options: argparse.Namespace) -> int:
@@ -45,18 +49,18 @@ def _score(options: argparse.Namespace) -> int:
 
 
 def add_export(commands: Any) -> None:
-    """Add `asdjax export` to the commands of the parser."""
+    """Add `asdjax export`."""
     parser = console.add_command(
-        commands, "export", _export, "write what was evaluated as functions that need JAX, not asdjax"
+        commands, "export", _export, "write scoring functions that run with JAX alone, without asdjax"
     )
-    parser.add_argument("--workdir", type=console.path, required=True, metavar="W")
-    parser.add_argument("--out", type=console.path, required=True, metavar="DIR", help="a new folder")
+    console.add_workdir(parser)
+    parser.add_argument("--out", type=console.parse_path, required=True, metavar="DIR", help="a new folder")
     parser.add_argument(
-        "--machines", type=console.names, default=(), metavar="A,B", help="default: all that were evaluated"
+        "--machines", type=console.parse_names, default=(), metavar="A,B", help="default: all evaluated machine types"
     )
     parser.add_argument("--seconds", type=float, default=10.0, help="length of the clips (default: %(default)s)")
-    parser.add_argument("--system", metavar="NAME", help="of table.md (default: all models)")
-    parser.add_argument("--split", choices=("dev", "eval"), help="default: dev if it was evaluated, else eval")
+    parser.add_argument("--system", metavar="NAME", help=_SYSTEM)
+    console.add_evaluated_split(parser)
 
 
 def _export(options: argparse.Namespace) -> int:
@@ -73,6 +77,8 @@ def _export(options: argparse.Namespace) -> int:
         seconds=options.seconds,
     )
     functions = "function" if len(files) == 1 else "functions"
-    made = f"{len(files)} {functions} in {options.out}, for clips of {options.seconds:g} s"
-    console.write(f"{made}; {options.out / EXAMPLE} shows how to call them")
+    console.write(
+        f"{len(files)} {functions} in {options.out}, for clips of {options.seconds:g} s; "
+        f"{options.out / EXAMPLE} shows how to call them"
+    )
     return DONE

@@ -1,4 +1,4 @@
-"""How good it is: a work directory judged and explained, anybody's score files judged."""
+"""Commands for results: `evaluate` and `report` for a work directory, `metrics` for any folder of score files."""
 
 import argparse
 from typing import Any
@@ -7,31 +7,35 @@ from asdjax.cli import console
 from asdjax.cli.console import DONE
 from asdjax.errors import InputError
 
+_MOST_CLIPS = 20
+
 
 def add_evaluate(commands: Any) -> None:
-    """Add `asdjax evaluate` to the commands of the parser."""
+    """Add `asdjax evaluate`."""
     parser = console.add_command(
-        commands, "evaluate", _evaluate, "score and judge the test clips with the models of a work directory"
+        commands, "evaluate", _evaluate, "score the test clips with the models of a work directory, compute the metrics"
     )
     parser.epilog = (
-        "--config.evaluate.FIELD=VALUE overrides how clips are scored, --config.data.root where they lie, "
-        "--config.baselines.FIELD how the auto-encoder of --baselines is trained."
+        "--config.evaluate.FIELD=VALUE changes how clips are scored, --config.data.root the folder of the recordings, "
+        "--config.baselines.FIELD how --baselines trains the auto-encoder."
     )
     parser.set_defaults(configurable=True)
-    parser.add_argument("--workdir", type=console.path, required=True, metavar="W")
-    parser.add_argument("--split", choices=("dev", "eval"), default="dev", help="labelled or unlabelled test clips")
+    console.add_workdir(parser)
+    parser.add_argument(
+        "--split", choices=("dev", "eval"), default="dev", help="development or evaluation set (default: %(default)s)"
+    )
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--step", type=int, metavar="N", help="judge this checkpoint (default: the newest)")
-    which.add_argument("--watch", action="store_true", help="judge each new checkpoint until training has ended")
+    which.add_argument("--step", type=int, metavar="N", help="evaluate the checkpoint of this step (default: newest)")
+    which.add_argument("--watch", action="store_true", help="evaluate each new checkpoint until training has ended")
     parser.add_argument(
         "--baselines",
         action="store_true",
-        help="beside them and mean_log_mel: the challenge's auto-encoder, trained here once, which takes minutes",
+        help="also train and evaluate the challenge's auto-encoder (once; takes minutes)",
     )
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    _require_read(options)
+    _require_baselines(options)
     from functools import partial
 
     from asdjax.evaluation import checkpoint_selection
@@ -42,7 +46,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 
     jax_setup.prepare()
     request = EvaluationRequest(
-        options.split, partial(checkpoint_selection.trained, step=options.step), options.baselines
+        options.split, partial(checkpoint_selection.select_trained, step=options.step), options.baselines
     )
     evaluations = (
         watch(options.workdir, request, options.overrides)
@@ -50,42 +54,44 @@ def _evaluate(options: argparse.Namespace) -> int:
         else [evaluate(options.workdir, request, options.overrides)]
     )
     for results in evaluations:
-        console.write(as_text(results.rows, console.width()))
+        console.write(as_text(results.rows, console.terminal_width()))
         console.write(f"\nresults, table and score files: {results.folder}")
         if results.report_removed:
-            console.write("report.html was of an earlier evaluation and is gone; asdjax report writes a new one")
+            console.write("The report of the earlier evaluation was removed; asdjax report writes a new one.")
     return DONE
 
 
-def _require_read(options: argparse.Namespace) -> None:
-    """See that no field of the baselines is given to an evaluation without them."""
+def _require_baselines(options: argparse.Namespace) -> None:
+    """Raise InputError if a field of the baselines is given without --baselines."""
     for field in options.overrides:
         if field.startswith("baselines.") and not options.baselines:
             raise InputError(
-                f"--config.{field}: expected --baselines beside it, as nothing else reads it; give --baselines, or "
-                "leave the field out"
+                f"--config.{field}: expected --baselines with it, got none; add --baselines, or leave the field out"
             )
 
 
 def add_report(commands: Any) -> None:
-    """Add `asdjax report` to the commands of the parser."""
+    """Add `asdjax report`."""
     parser = console.add_command(
-        commands, "report", _report, "write what an evaluation found, and why, as one HTML file to look at"
+        commands, "report", _report, "write one HTML file with the results of an evaluation and their explanation"
     )
-    parser.epilog = "--config.data.store=DIR says where the decoded audio lies now."
+    parser.epilog = "--config.data.store=DIR is the folder of the decoded audio, if it was moved."
     parser.set_defaults(configurable=True)
-    parser.add_argument("--workdir", type=console.path, required=True, metavar="W")
-    parser.add_argument("--split", choices=("dev", "eval"), help="default: dev if it was evaluated, else eval")
+    console.add_workdir(parser)
+    console.add_evaluated_split(parser)
     parser.add_argument(
-        "--clips", type=_few, default=3, metavar="N", help="explained of each kind (default: %(default)s)"
+        "--clips",
+        type=_parse_clips,
+        default=3,
+        metavar="N",
+        help="clips to explain of each kind (default: %(default)s)",
     )
 
 
-def _few(text: str) -> int:
-    """0 to 20; argparse tells what else came."""
-    if text.isdecimal() and int(text) <= 20:
+def _parse_clips(text: str) -> int:
+    if text.isdecimal() and int(text) <= _MOST_CLIPS:
         return int(text)
-    raise argparse.ArgumentTypeError(f"expected 0 to 20, got {text!r}")
+    raise argparse.ArgumentTypeError(f"expected 0 to {_MOST_CLIPS}, got {text!r}")
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -99,14 +105,16 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def add_metrics(commands: Any) -> None:
-    """Add `asdjax metrics` to the commands of the parser."""
+    """Add `asdjax metrics`."""
     parser = console.add_command(
-        commands, "metrics", _metrics, "judge anybody's folder of score files like the challenge"
+        commands, "metrics", _metrics, "compute the challenge's metrics for any folder of score files"
     )
     parser.add_argument("--year", type=int, required=True, metavar="Y", help="2020 to 2026")
-    parser.add_argument("--scores", type=console.path, required=True, metavar="DIR")
-    parser.add_argument("--truth", type=console.path, metavar="DIR", help="truth of an evaluation set")
-    parser.add_argument("--json", type=console.path, metavar="F", help="write the figures as JSON")
+    parser.add_argument(
+        "--scores", type=console.parse_path, required=True, metavar="DIR", help="the folder of score files"
+    )
+    parser.add_argument("--truth", type=console.parse_path, metavar="DIR", help="the ground truth of an evaluation set")
+    parser.add_argument("--json", type=console.parse_path, metavar="F", help="also write the metrics as JSON")
 
 
 def _metrics(options: argparse.Namespace) -> int:
@@ -115,8 +123,8 @@ def _metrics(options: argparse.Namespace) -> int:
 
     from asdjax.evaluation.submission_metrics import as_json, format_table, score_folder
 
-    judged = score_folder(options.year, options.scores, options.truth)
-    console.write(format_table(judged, console.width()))
+    metrics = score_folder(options.year, options.scores, options.truth)
+    console.write(format_table(metrics, console.terminal_width()))
     if options.json:
-        console.write_json(options.json, as_json(judged))
+        console.write_json(options.json, as_json(metrics))
     return DONE

@@ -1,4 +1,4 @@
-"""What a training would take elsewhere."""
+"""Command `plan`: memory and time of a training, before it is paid for."""
 
 import argparse
 from typing import Any
@@ -8,13 +8,14 @@ from asdjax.cli.console import BAD_INPUT, DONE
 
 
 def add_plan(commands: Any) -> None:
-    """Add `asdjax plan` to the commands of the parser."""
+    """Add `asdjax plan`."""
     parser = console.add_command(
-        commands, "plan", _plan, "compile the training step for other devices: memory, FLOPs, roofline"
+        commands, "plan", _plan, "estimate memory, FLOPs and time of a training on other devices"
     )
     parser.epilog = (
-        "Nothing is run, and the devices need not be here; exit code 2 where the step does not fit them. For GPUs that "
-        "are not here (h200, h100, a100) nothing is tuned, and cuDNN's scratch memory is left out."
+        "The training step is compiled for the devices, which need not be present; nothing is run. The exit code is 2 "
+        "if the step does not fit their memory. For absent GPUs (h200, h100, a100) kernels are not tuned, and cuDNN's "
+        "scratch memory is left out."
     )
     console.add_config(parser)
     parser.add_argument(
@@ -23,7 +24,7 @@ def add_plan(commands: Any) -> None:
         metavar="D",
         help="v5e:4x4, v5p:2x2x1, v6e:1x1, ..., h200:N, h100:N, a100:N, gpu:N, cpu:N",
     )
-    parser.add_argument("--json", type=console.path, metavar="F", help="write the same as JSON")
+    parser.add_argument("--json", type=console.parse_path, metavar="F", help="also write the result as JSON")
 
 
 def _plan(options: argparse.Namespace) -> int:
@@ -37,7 +38,7 @@ def _plan(options: argparse.Namespace) -> int:
     from asdjax.perf.plan_table import of_plan
     from asdjax.runtime import jax_setup
 
-    jax_setup.pin_numbers()  # no look for devices: the plan chooses the platform, which holds once JAX has begun
+    jax_setup.pin_numbers()  # must not look for devices: that starts JAX, and the plan still has to choose the platform
     found = plan(config, options.devices)
     console.write(of_plan(found))
     if options.json:

@@ -1,4 +1,4 @@
-"""From a corpus to a work directory."""
+"""Command `train`: a corpus becomes a work directory of trained models."""
 
 import argparse
 import shlex
@@ -9,12 +9,12 @@ from asdjax.cli.console import DONE
 
 
 def add_train(commands: Any) -> None:
-    """Add `asdjax train` to the commands of the parser."""
+    """Add `asdjax train`."""
     parser = console.add_command(
-        commands, "train", _train, "train every machine type's fleet; goes on where an earlier run ended"
+        commands, "train", _train, "train a fleet for every machine type, or resume an earlier training"
     )
     console.add_config(parser)
-    parser.add_argument("--workdir", type=console.path, required=True, metavar="W")
+    console.add_workdir(parser)
 
 
 def _train(options: argparse.Namespace) -> int:

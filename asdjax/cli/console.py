@@ -1,4 +1,4 @@
-"""What all commands share towards whoever typed them: a parser, what is printed, a file of JSON, exit codes."""
+"""Shared parts of all commands: parsers of arguments, printing, the file of --json, exit codes."""
 
 import argparse
 import json
@@ -14,54 +14,64 @@ from asdjax.runtime.files import replace_text
 from asdjax.runtime.paths import composed, given
 from asdjax.runtime.progress import shown
 
+#: Exit codes. `asdjax.runtime.interrupts` defines the code for a stop by a signal.
 DONE, FAILED, BAD_INPUT = 0, 1, 2
-"""Exit codes; asdjax.runtime.interrupts has the one of an end by a signal."""
 
 _CONFIG = "a .py file with get_config(), or dcase2021, own_machines, demo; --config.FIELD=VALUE overrides a field"
 
 
 def add_command(
-    commands: Any, name: str, run: Callable[[argparse.Namespace], int], what: str
+    commands: Any, name: str, run: Callable[[argparse.Namespace], int], summary: str
 ) -> argparse.ArgumentParser:
-    """The parser of a new command, to add arguments to; `run` takes what was parsed and returns the exit code."""
-    description = what[0].upper() + what[1:] + "."
-    parser = commands.add_parser(name, help=what, description=description, allow_abbrev=False)
-    add_debug(parser, default=argparse.SUPPRESS)  # which may stand before the command too
+    """Add a command and return its parser. `run` takes the parsed options and returns the exit code."""
+    description = summary[0].upper() + summary[1:] + "."
+    parser = commands.add_parser(name, help=summary, description=description, allow_abbrev=False)
+    add_debug(parser, default=argparse.SUPPRESS)  # keeps a --debug given before the command
     parser.set_defaults(run=run, configurable=False)
     return parser
 
 
 def add_debug(parser: argparse.ArgumentParser, *, default: Any) -> None:
-    """--debug."""
+    """Add --debug."""
     parser.add_argument("--debug", action="store_true", default=default, help="show the traceback of an error")
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
-    """--config C, and --config.FIELD=VALUE with it."""
+    """Add --config C and allow --config.FIELD=VALUE."""
     parser.add_argument("--config", required=True, metavar="C", help=_CONFIG)
     parser.set_defaults(configurable=True)
 
 
-def names(text: str) -> tuple[str, ...]:
-    """Read an argument of the form A,B."""
+def add_workdir(parser: argparse.ArgumentParser) -> None:
+    """Add --workdir W."""
+    parser.add_argument("--workdir", type=parse_path, required=True, metavar="W", help="the work directory of the run")
+
+
+def add_evaluated_split(parser: argparse.ArgumentParser) -> None:
+    """Add --split for a command that reads an evaluation."""
+    parser.add_argument("--split", choices=("dev", "eval"), help="default: dev if it was evaluated, else eval")
+
+
+def parse_names(text: str) -> tuple[str, ...]:
+    """Parse an argument of the form A,B."""
     return tuple(composed(word.strip()) for word in text.split(",") if word.strip())
 
 
-def name(text: str) -> str:
-    """Read the name of a machine type or section."""
+def parse_name(text: str) -> str:
+    """Parse the name of a machine type or section."""
     return composed(text)
 
 
-def path(text: str) -> Path:
-    """Read a path, as `paths.given` takes it."""
+def parse_path(text: str) -> Path:
+    """Parse a path. `asdjax.runtime.paths.given` documents the accepted forms."""
     try:
         return given(text)
     except InputError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def width() -> int:
-    """Characters in a line of the terminal."""
+def terminal_width() -> int:
+    """Return the number of characters in a line of the terminal."""
     return shutil.get_terminal_size().columns
 
 
@@ -76,25 +86,22 @@ def write(text: str) -> bool:
 
 
 def require_writable(path: Path) -> None:
-    """See that the file of --json can be written, not only after minutes of work.
-
-    Raises InputError where it cannot.
-    """
+    """Raise InputError if the file of --json cannot be written. Call it before the work begins."""
     if str(path) == "-":
-        raise InputError("--json -: expected a file's name; /dev/stdout prints it")
-    place = path if _in_place(path) else path.parent
+        raise InputError("--json -: expected a file name, got -; use /dev/stdout to print")
+    place = path if _is_written_in_place(path) else path.parent
     if path.is_dir() or not place.exists() or not os.access(place, os.W_OK):
         raise InputError(f"--json {path}: cannot be written; choose another place")
 
 
 def write_json(path: Path, content: Any) -> None:
-    """The file of --json; whoever reads it meanwhile sees it whole.
+    """Write the file of --json. A regular file is replaced at once, so that readers never see half of it.
 
-    Raises InputError where it cannot be written.
+    Raises InputError if the file cannot be written.
     """
     text = json.dumps(content, indent=1, allow_nan=False) + "\n"
     try:
-        if _in_place(path):
+        if _is_written_in_place(path):
             path.write_text(text)
         else:
             replace_text(path, text)
@@ -102,6 +109,6 @@ def write_json(path: Path, content: Any) -> None:
         raise InputError(f"--json {path}: cannot be written ({error.strerror}); choose another place") from error
 
 
-def _in_place(path: Path) -> bool:
-    """Whether it is written where it is: a pipe or terminal, or what a link such as /dev/stdout leads to."""
+def _is_written_in_place(path: Path) -> bool:
+    """Return True for a pipe, a terminal, or a link such as /dev/stdout. None of them can be replaced by a file."""
     return path.is_symlink() or (path.exists() and not path.is_file())

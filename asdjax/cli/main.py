@@ -1,6 +1,7 @@
-"""asdjax <command>: where it begins and how it ends; asdjax/commands/ has the commands, each its flags, then one call.
+"""The command line `asdjax <command>`: arguments, errors and exit codes.
 
-JAX is imported by the call, not here or there, so that --help answers at once.
+Each module `commands_<group>` adds its commands: their flags, then one call. JAX is imported by that call, so that
+--help is fast.
 """
 
 import argparse
@@ -29,6 +30,7 @@ from asdjax.runtime.files import OF_THE_DISK, refused
 from asdjax.runtime.interrupts import AGAIN, STOPPED, handle_signals, stop_requested
 from asdjax.runtime.progress import log
 
+#: In the order of --help.
 _COMMANDS = (
     commands_demo.add_demo,
     commands_data.add_synthesize,
@@ -43,17 +45,16 @@ _COMMANDS = (
     commands_evaluate.add_metrics,
     commands_bench.add_bench,
 )
-"""What adds each command, in the order of --help."""
 
 _OVERRIDE = "--config."
 _LINE_BREAK = re.compile(r"\s*\n\s*")
 
 
 def command() -> NoReturn:
-    """`asdjax`: main, then an end at once, so that no signal during Python's own long one spoils the exit code."""
+    """Run `main` and exit at once. Python's own exit is slow, and a signal during it would change the exit code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
-            stream.reconfigure(errors="backslashreplace")  # a file's name may hold what the terminal cannot show
+            stream.reconfigure(errors="backslashreplace")  # file names may not be valid in the terminal's encoding
     with handle_signals():
         code = main()
         for stream in (sys.stdout, sys.stderr):
@@ -63,32 +64,32 @@ def command() -> NoReturn:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code."""
-    parser = _parser()
+    """Run one command and return its exit code. `arguments` default to those of the process."""
+    parser = _make_parser()
     words, overrides = _split_overrides(parser, sys.argv[1:] if arguments is None else arguments)
     options = parser.parse_args(words)
     if overrides and not options.configurable:
         parser.error(f"{_OVERRIDE}{next(iter(overrides))}: {options.command} takes no configuration")
     options.overrides = overrides
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # else XLA talks into the progress bar of a long compilation
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # XLA's log lines would break the progress bar
     try:
         with handle_signals():
             return _run(options)
     except InputError as error:
-        return _failed(options, str(error), BAD_INPUT)
+        return _fail(options, str(error), BAD_INPUT)
     except Stopped as stopped:
-        return _failed(options, str(stopped), STOPPED)
+        return _fail(options, str(stopped), STOPPED)
     except Diverged as diverged:
-        return _failed(options, str(diverged), FAILED)
+        return _fail(options, str(diverged), FAILED)
     except OSError as error:
         advice = refused(error, "the disk", OF_THE_DISK)
-        return _failed(options, str(advice), BAD_INPUT) if advice else _failed(options, _unforeseen(error), FAILED)
-    except Exception as error:  # nothing is expected here: a defect of ours is told in one line too
-        return _failed(options, _unforeseen(error), FAILED)
+        return _fail(options, str(advice), BAD_INPUT) if advice else _fail(options, _describe(error), FAILED)
+    except Exception as error:
+        return _fail(options, _describe(error), FAILED)
 
 
 def _run(options: argparse.Namespace) -> int:
-    """Run the command. Whatever breaks once a signal asked for the end, as disks are unmounted too, is such an end."""
+    """Run the command. After a stop signal every error counts as the stop, since disks may be unmounted by then."""
     try:
         return options.run(options)
     except Stopped:
@@ -99,11 +100,12 @@ def _run(options: argparse.Namespace) -> int:
         raise Stopped(f"stopped; {reason_of(error)}; {AGAIN}") from error
 
 
-def _unforeseen(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     return f"{type(error).__name__}: {error} (--debug shows where)"
 
 
-def _failed(options: argparse.Namespace, message: str, code: int) -> int:
+def _fail(options: argparse.Namespace, message: str, code: int) -> int:
+    """Log one line and return the exit code. With --debug, raise the current exception instead."""
     if options.debug:
         raise
     log(f"asdjax {options.command}: {_LINE_BREAK.sub(' ', message.strip())}")
@@ -111,7 +113,7 @@ def _failed(options: argparse.Namespace, message: str, code: int) -> int:
 
 
 def _split_overrides(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """--config.FIELD=VALUE and --config.FIELD VALUE taken out of the other words."""
+    """Separate --config.FIELD=VALUE and --config.FIELD VALUE from the other words."""
     words, overrides = [], {}
     remaining = iter(arguments)
     for word in remaining:
@@ -122,18 +124,18 @@ def _split_overrides(parser: argparse.ArgumentParser, arguments: Sequence[str]) 
         if not equals:
             value = next(remaining, "--")
             if value.startswith("--"):
-                parser.error(f"{_OVERRIDE}{field}: expected a value, came none")
+                parser.error(f"{_OVERRIDE}{field}: expected a value, got none")
         overrides[field] = value
     return words, overrides
 
 
-def _parser() -> argparse.ArgumentParser:
+def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="asdjax",
         allow_abbrev=False,
         description="Detect machine faults by sound, trained on normal recordings only.",
-        epilog="Exit codes: 0 done; 2 bad usage, configuration or data; 75 stopped by SIGTERM or Ctrl-C, "
-        "a closed terminal or a batch system's notice (run again; train goes on from what it saved); 1 anything else.",
+        epilog="Exit codes: 0 done; 2 bad usage, configuration or data; 75 stopped by SIGTERM or Ctrl-C, a closed "
+        "terminal or a batch system (run the command again to resume); 1 any other error.",
     )
     console.add_debug(parser, default=False)
     parser.add_argument("--version", action="version", version=f"asdjax {__version__}")

@@ -1,4 +1,4 @@
-"""Which checkpoints of a run make its models."""
+"""Selection of the checkpoints of a run that an evaluation uses."""
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
@@ -8,13 +8,12 @@ from typing import NamedTuple
 from asdjax.config.fields import Config, list_evaluated_lines
 from asdjax.errors import InputError
 from asdjax.fleet import checkpoints
-from asdjax.fleet.runs import Run
+from asdjax.fleet.runs import PHASE1, Run, list_lines
 from asdjax.runtime.progress import log
-from asdjax.training.phases import PHASE1, list_lines
 
 
-class Planned(NamedTuple):
-    """One line of a run: the suffix that its models' names have, its name, and the last step that training makes."""
+class PlannedCheckpoint(NamedTuple):
+    """The last step of a checkpoint line that training will save; `suffix` ends the names of its models."""
 
     suffix: str
     line: str
@@ -22,8 +21,10 @@ class Planned(NamedTuple):
 
 
 class SelectedCheckpoint(NamedTuple):
-    """One saved step of a run: the suffix that its models' names have, its line, its step, and the digest of its model
-    (see `checkpoints.digest_of`), empty where its record cannot be read."""
+    """A saved step of a checkpoint line.
+
+    `suffix` ends the names of its models. `digest` identifies its model; it is empty if the record cannot be read.
+    """
 
     suffix: str
     line: str
@@ -31,111 +32,115 @@ class SelectedCheckpoint(NamedTuple):
     digest: str
 
 
-Chosen = Mapping[str, Sequence[SelectedCheckpoint]]
-"""By run; what is not among them is not judged."""
+#: The selected checkpoints by run. A run that is not a key is not evaluated.
+Selection = Mapping[str, Sequence[SelectedCheckpoint]]
 
-Choose = Callable[[Config, Sequence[Run]], Chosen]
+Select = Callable[[Config, Sequence[Run]], Selection]
 
 
-def trained(config: Config, runs: Sequence[Run], step: int | None = None) -> Chosen:
-    """Of every run the newest checkpoints, or those of a step, of the lines asked for; of phase 1 where a run has no
-    phase 2.
+def select_trained(config: Config, runs: Sequence[Run], step: int | None = None) -> Selection:
+    """Select the newest checkpoint, or that of `step`, of each configured line; of phase 1 for a run without phase 2.
 
-    Raises InputError where one is missing or damaged, and where no run has any of the lines asked for.
+    Raises InputError if a checkpoint is missing or damaged, and if no run has any of the configured lines.
     """
     require_lines(config, runs)
     return {
         run.name: [
-            _checkpoint(run, suffix, line, _step(run, line, planned, step))
-            for suffix, line, planned in _asked(config, run)
+            _read_checkpoint(run, suffix, line, _select_step(run, line, planned, step))
+            for suffix, line, planned in _plan_logged(config, run)
         ]
         for run in runs
     }
 
 
 def require_lines(config: Config, runs: Sequence[Run]) -> None:
-    """Raise InputError where no run has any of the lines asked for by name."""
-    there = {line for run in runs for line in list_lines(config, run.task)}
-    if config.evaluate.lines and there.isdisjoint(config.evaluate.lines):
+    """Raise InputError if `config.evaluate.lines` names lines and no run has any of them."""
+    known = {line for run in runs for line in list_lines(config, run.task)}
+    if config.evaluate.lines and known.isdisjoint(config.evaluate.lines):
         raise InputError(
-            f"config.evaluate.lines: expected any of {', '.join(sorted(there))}, got "
+            f"config.evaluate.lines: expected any of {', '.join(sorted(known))}, got "
             f"{', '.join(config.evaluate.lines)}, which no fleet has (no section has target clips for phase 2); "
             "name some of those"
         )
 
 
-def newest(config: Config, runs: Sequence[Run]) -> Chosen:
-    """What there is of a training that goes on: of each task the newest checkpoints of the lines asked for or, as long
-    as one of its seeds lacks any of them, of phase 1; nothing of a task that has not come so far."""
-    chosen: dict[str, list[SelectedCheckpoint]] = {}
+def select_newest(config: Config, runs: Sequence[Run]) -> Selection:
+    """Select the newest checkpoints of a training in progress.
+
+    While a seed of a task lacks any of the configured lines, phase 1 is selected for all seeds of the task. A task is
+    left out while a seed has no checkpoint of phase 1.
+    """
+    selection: dict[str, list[SelectedCheckpoint]] = {}
     for task in {run.task.name: run.task for run in runs}:
-        of_task = [run for run in runs if run.task.name == task]
-        asked = {run.name: _planned(config, run) for run in of_task}
-        for lines in (asked, {run.name: [Planned("", PHASE1, 0)] for run in of_task}):
+        task_runs = [run for run in runs if run.task.name == task]
+        planned = {run.name: _plan(config, run) for run in task_runs}
+        for lines in (planned, {run.name: [PlannedCheckpoint("", PHASE1, 0)] for run in task_runs}):
             saved = {
                 run.name: [
-                    _checkpoint(run, suffix, line, steps[-1])
+                    _read_checkpoint(run, suffix, line, steps[-1])
                     for suffix, line, _ in lines[run.name]
                     if (steps := checkpoints.steps(run.folder / line))
                 ]
-                for run in of_task
+                for run in task_runs
             }
             if all(len(saved[name]) == len(lines[name]) for name in saved):
-                chosen |= saved
+                selection |= saved
                 break
-    return chosen
+    return selection
 
 
-def is_complete(config: Config, runs: Sequence[Run], chosen: Chosen) -> bool:
-    """Whether these are the last checkpoints that the training will make of the lines asked for."""
+def is_complete(config: Config, runs: Sequence[Run], selection: Selection) -> bool:
+    """Return True if the selection has the last checkpoints that training will save of the configured lines."""
     return all(
-        [Planned(one.suffix, one.line, one.step) for one in chosen.get(run.name, ())] == _planned(config, run)
+        [PlannedCheckpoint(one.suffix, one.line, one.step) for one in selection.get(run.name, ())] == _plan(config, run)
         for run in runs
     )
 
 
-def _checkpoint(run: Run, suffix: str, line: str, step: int) -> SelectedCheckpoint:
+def _read_checkpoint(run: Run, suffix: str, line: str, step: int) -> SelectedCheckpoint:
     digest = ""
-    with contextlib.suppress(checkpoints.Damaged):  # said where it is loaded
+    with contextlib.suppress(checkpoints.Damaged):  # reported when it is loaded
         digest = checkpoints.read_digest(run.folder / line, step)
     return SelectedCheckpoint(suffix, line, step, digest)
 
 
-def _asked(config: Config, run: Run) -> list[Planned]:
-    """As `_planned`; says so where a run has not all lines asked for, as it has no phase 2."""
-    lines = _planned(config, run)
+def _plan_logged(config: Config, run: Run) -> list[PlannedCheckpoint]:
+    """Return `_plan`, and log if the run has no phase 2 and thus not all configured lines."""
+    lines = _plan(config, run)
     if [line for _, line, _ in lines] != list(list_evaluated_lines(config)):
         log(f"{run.name}: has no phase 2, evaluating phase 1 alone")
     return lines
 
 
-def _planned(config: Config, run: Run) -> list[Planned]:
-    """The last checkpoints of the lines asked for, or of phase 1 where a run has not all of them: there or not."""
-    asked, planned = list_evaluated_lines(config), list_lines(config, run.task)
-    lines = list(asked) if set(asked) <= planned.keys() else [PHASE1]
-    plain = lines[0] if asked[0] not in lines and PHASE1 not in asked else asked[0]
-    return [Planned("" if line == plain else f"@{line}", line, planned[line]) for line in lines]
+def _plan(config: Config, run: Run) -> list[PlannedCheckpoint]:
+    """Return the last checkpoints of the configured lines, or of phase 1 if the run lacks any of these lines."""
+    configured, planned = list_evaluated_lines(config), list_lines(config, run.task)
+    lines = list(configured) if set(configured) <= planned.keys() else [PHASE1]
+    plain = lines[0] if configured[0] not in lines and PHASE1 not in configured else configured[0]
+    return [PlannedCheckpoint("" if line == plain else f"@{line}", line, planned[line]) for line in lines]
 
 
-def _step(run: Run, line: str, planned: int, step: int | None) -> int:
-    """The step of a line to judge; says so where training has not come to its end."""
+def _select_step(run: Run, line: str, planned: int, step: int | None) -> int:
+    """Return the step of a line to evaluate, and log if training has not reached its end."""
     saved = checkpoints.steps(run.folder / line)
     if not saved:
-        raise InputError(f"{run.folder}: expected checkpoints of {line}, none there; run asdjax train first")
+        raise InputError(f"{run.folder}: expected checkpoints of {line}, got none; run asdjax train first")
     if step is not None and step not in saved:
-        raise InputError(f"--step {step}: {run.folder / line} holds {', '.join(map(str, saved))}")
+        raise InputError(
+            f"--step {step}: expected one of {', '.join(map(str, saved))}, the steps in {run.folder / line}"
+        )
     if step is None and saved[-1] < planned:
-        log(f"{run.name} {line}: judged at step {saved[-1]} of {planned}, where its training was ended")
-    chosen = saved[-1] if step is None else step
+        log(f"{run.name} {line}: evaluated at step {saved[-1]} of {planned}, where its training was stopped")
+    selected = saved[-1] if step is None else step
     try:
-        checkpoints.verify(run.folder / line, chosen)
+        checkpoints.verify(run.folder / line, selected)
     except checkpoints.Damaged as damage:
-        raise InputError(f"{damage}; {_remedy(run.folder / line, saved, chosen)}") from None
-    return chosen
+        raise InputError(f"{damage}; {_find_remedy(run.folder / line, saved, selected)}") from None
+    return selected
 
 
-def _remedy(line: Path, saved: Sequence[int], damaged: int) -> str:
-    """What to do about a step that cannot be read: training goes on from the newest whole one."""
+def _find_remedy(line: Path, saved: Sequence[int], damaged: int) -> str:
+    """Return the remedy for a damaged step: training continues from the newest undamaged one."""
     if damaged != saved[-1]:
         return "give another --step"
     first = "" if len(saved) > 1 else f"remove {line} and "

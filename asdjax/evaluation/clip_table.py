@@ -1,5 +1,4 @@
-"""A system's clips as a table for people, `clips/<system>.csv`: test clips, and the training clips that its thresholds
-come from."""
+"""Clip tables, `clips/<system>.csv`: scores of a system's test clips and of the training clips of its thresholds."""
 
 import csv
 import io
@@ -9,19 +8,19 @@ from typing import NamedTuple, cast
 
 from asdjax.data.clips import Clip, Domain, Label
 from asdjax.errors import InputError
-from asdjax.evaluation.metrics import ScoredClip
 from asdjax.evaluation.systems import System
+from asdjax.inference.scored_clip import ScoredClip
 from asdjax.inference.thresholds import find_threshold
 from asdjax.runtime.files import replace_text, sha256_of
 
 HEADER = ("split", "machine", "section", "domain", "label", "clip", "score", "threshold", "decision")
+# First characters of text that a spreadsheet takes for a formula.
 _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r")
-"""What a spreadsheet takes for the beginning of a formula."""
 _APOSTROPHE = "'"
 
 
 class ClipRow(NamedTuple):
-    """A line: the clip with its score and decision, of which split it is, and the threshold that decided."""
+    """A row: the split, the clip with its score and decision, and the threshold for it."""
 
     split: str
     clip: ScoredClip
@@ -29,40 +28,40 @@ class ClipRow(NamedTuple):
 
 
 def write(path: Path, system: System, per: str) -> None:
-    """Write every clip's score, the threshold that decides it, and the decision (1: anomalous).
+    """Write the score, threshold and decision (1: anomaly) of every clip of a system.
 
-    `per` is `config.evaluate.threshold_per`. Text that a spreadsheet would run gets an apostrophe in front.
+    `per` is `config.evaluate.threshold_per`. Text that a spreadsheet would take for a formula gets an apostrophe.
     """
     text = io.StringIO(newline="")
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(HEADER)
-    rows.writerows(_rows(system, per))
+    rows.writerows(_format_rows(system, per))
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_text(path, text.getvalue())
 
 
-def _rows(system: System, per: str) -> Iterator[list[str]]:
+def _format_rows(system: System, per: str) -> Iterator[list[str]]:
     for clip in system.clips:
-        yield _row("test", clip, clip.score, system, per)
+        yield _format_row("test", clip, clip.score, system, per)
     for clip, score in system.training.items():
-        yield _row("train", clip, score, system, per)
+        yield _format_row("train", clip, score, system, per)
 
 
-def _row(split: str, clip: Clip | ScoredClip, score: float, system: System, per: str) -> list[str]:
-    limit = find_threshold(clip, system.thresholds, per).value
-    told = map(harmless, (clip.machine, clip.section, clip.domain or "", clip.label or "", clip.name))
-    return [split, *told, repr(score), repr(limit), str(int(score > limit))]
+def _format_row(split: str, clip: Clip | ScoredClip, score: float, system: System, per: str) -> list[str]:
+    threshold = find_threshold(clip, system.thresholds, per).value
+    texts = map(escape, (clip.machine, clip.section, clip.domain or "", clip.label or "", clip.name))
+    return [split, *texts, repr(score), repr(threshold), str(int(score > threshold))]
 
 
-def harmless(text: str) -> str:
-    """The text, with an apostrophe in front where a spreadsheet would take it for a formula, or where it has one."""
+def escape(text: str) -> str:
+    """Prefix an apostrophe if a spreadsheet would take the text for a formula, or if it begins with an apostrophe."""
     return f"{_APOSTROPHE}{text}" if text.startswith((*_FORMULA, _APOSTROPHE)) else text
 
 
 def read(path: Path, sha256: str) -> list[ClipRow]:
-    """The lines of a table as they were before they were written, names and all.
+    """Read the rows of a table, with names as they were before `escape`.
 
-    Raises InputError where it is missing or is not the one that was written.
+    Raises InputError if the file is missing or its SHA-256 is another.
     """
     try:
         if sha256_of(path) != sha256:
@@ -70,16 +69,16 @@ def read(path: Path, sha256: str) -> list[ClipRow]:
         with path.open(encoding="utf-8", newline="") as file:
             header, *lines = csv.reader(file)
         if tuple(header) != HEADER:
-            raise ValueError(f"expected the header {','.join(HEADER)}")
-        return [_parsed(line) for line in lines]
+            raise ValueError(f"expected the header {','.join(HEADER)}, got {','.join(header)}")
+        return [_parse_row(line) for line in lines]
     except (OSError, ValueError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise InputError(f"{path}: expected a table of clips ({reason}); run asdjax evaluate again") from error
 
 
-def _parsed(line: Sequence[str]) -> ClipRow:
-    split, *told, score, threshold, decision = line
-    machine, section, domain, label, name = (text.removeprefix(_APOSTROPHE) for text in told)
+def _parse_row(line: Sequence[str]) -> ClipRow:
+    split, *texts, score, threshold, decision = line
+    machine, section, domain, label, name = (text.removeprefix(_APOSTROPHE) for text in texts)
     clip = ScoredClip(
         name,
         machine,

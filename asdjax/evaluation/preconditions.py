@@ -1,4 +1,4 @@
-"""What an evaluation asks of configuration and corpus, and what it says of them, before anything is computed."""
+"""Checks of configuration and corpus before an evaluation computes anything."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -14,21 +14,23 @@ from asdjax.runtime.progress import log
 
 
 def require_allowed(config: Config, corpus: Corpus) -> None:
-    """Raise InputError where banks or thresholds go by the domain of test clips, and the corpus' year forbids it."""
-    for field, value, instead in (
+    """Raise InputError if banks or thresholds use the domain of test clips and the rules of the year forbid it."""
+    for field, value, allowed in (
         ("bank", "same_domain", "section or either_domain"),
         ("threshold_per", "section_domain", "section or machine"),
     ):
         if corpus.layout == "dcase2022" and config.evaluate[field] == value:
             raise InputError(
-                f"config.evaluate.{field}: {value} needs the domain of a test clip, which from 2022 on is no input; "
-                f"set it to {instead}"
+                f"config.evaluate.{field}: {value} needs the domain of a test clip, which is unknown from 2022 on; "
+                f"set it to {allowed}"
             )
 
 
 def require_density(config: Config, corpus: Corpus) -> None:
-    """See that every bank has two clips, without which none can tell how dense it is; of two domains one may lend its
-    density to the other."""
+    """Raise InputError if the backend is `knn_density` and a bank has fewer than two clips.
+
+    With `either_domain`, one of the two domains of a section may have fewer, because it can use the other's density.
+    """
     if config.evaluate.backend != "knn_density":
         return
     most: dict[tuple[str | None, ...], int] = {}
@@ -37,50 +39,54 @@ def require_density(config: Config, corpus: Corpus) -> None:
     ).items():
         key = (machine, section, None if config.evaluate.bank == "either_domain" else domain)
         most[key] = max(most.get(key, 0), len(clips))
-    if alone := sorted(" ".join(filter(None, key)) for key, number in most.items() if number < 2):
+    if single := sorted(" ".join(filter(None, key)) for key, number in most.items() if number < 2):
         raise InputError(
-            f"config.evaluate.backend: knn_density needs two training clips in every bank, found one for "
-            f"{', '.join(alone)}; add some, or set it to knn"
+            "config.evaluate.backend: knn_density expected two or more training clips in every bank, got one for "
+            f"{', '.join(single)}; add some, or set it to knn"
         )
 
 
 def select_test_clips(corpus: Corpus, split: str) -> list[Clip]:
-    """The test clips of a split; none, and it is said, where the corpus has no test clip at all: then there is a
-    detector to make, and nothing to judge it by."""
+    """Return the test clips of a split.
+
+    Logs if the corpus has no test clips at all: such an evaluation still makes banks and thresholds. Raises InputError
+    if only the other split has test clips.
+    """
     test = corpus.select(split="test")
-    judged = [clip for clip in test if clip.blind == (split == "eval")]
-    if test and not judged:
+    selected = [clip for clip in test if clip.blind == (split == "eval")]
+    if test and not selected:
         kind, other = ("labelled", "eval") if split == "dev" else ("unlabelled", "dev")
         raise InputError(
-            f"config.data.root: expected {kind} test clips for --split {split}, found none; the others are judged by "
+            f"config.data.root: expected {kind} test clips for --split {split}, got none; evaluate the others with "
             f"--split {other}"
         )
     if not test:
-        log("no test clips, so nothing is judged; score, export and report go on from banks and thresholds")
-    return judged
+        log("no test clips: nothing is evaluated, but score, export and report can use the banks and thresholds")
+    return selected
 
 
-def select_scorable(config: Config, corpus: Corpus, judged: Sequence[Clip], split: str) -> list[Clip]:
-    """The clips that have training clips to be scored against; says how many of which sections have none.
+def select_scorable(config: Config, corpus: Corpus, clips: Sequence[Clip], split: str) -> list[Clip]:
+    """Return the test clips whose bank has training clips, and log the number of the others by section.
 
-    Raises InputError where that is all of them or, as a submission must have every row, any of the split `eval`.
+    Raises InputError if no clip has a bank. For the split "eval" it raises InputError if any clip has none, because a
+    submission needs every row.
     """
     banks = group_clips(corpus.select(split="train"), config.evaluate.bank).keys()
-    known = {clip for clip in judged if bank_group(clip, config.evaluate.bank) in banks}
-    left_out = Counter(f"{clip.machine} {clip.section}" for clip in judged if clip not in known)
+    known = {clip for clip in clips if bank_group(clip, config.evaluate.bank) in banks}
+    left_out = Counter(f"{clip.machine} {clip.section}" for clip in clips if clip not in known)
     counts = ", ".join(f"{number} of {section}" for section, number in sorted(left_out.items()))
     if left_out and (split == "eval" or not known):
         raise InputError(
-            "config.data.root: expected training clips to score every section's test clips against, found none for "
+            "config.data.root: expected training clips for every section that has test clips, got none for "
             f"{counts}; add them (for an evaluation set: the additional training data)"
         )
     if left_out:
-        log(f"test clips left out, as they have no training clips to be scored against: {counts}")
-    return [clip for clip in judged if clip in known]
+        log(f"test clips left out, because their section has no training clips: {counts}")
+    return [clip for clip in clips if clip in known]
 
 
 def log_small_banks(config: Config, recorded: Iterable[RecordedClips]) -> None:
-    """Say which banks have fewer pieces than nearest ones are averaged, beside a training clip's own."""
+    """Log the banks with fewer than k pieces for a training clip, whose own pieces do not count."""
     settings, spectrogram = config.evaluate, make_spectrogram(config)
     if not settings.backend.startswith("knn"):
         return
@@ -88,13 +94,13 @@ def log_small_banks(config: Config, recorded: Iterable[RecordedClips]) -> None:
     for clips, recordings in recorded:
         pieces = [len(embed.piece_starts(len(one.samples), spectrogram, settings.stride_frames)) for one in recordings]
         for key, members in group_clips(clips, bank_grouping(settings.bank)).items():
-            of_bank = [pieces[clip] for clip in members]
-            if (number := sum(of_bank) - max(of_bank)) < settings.k:
+            bank_pieces = [pieces[clip] for clip in members]
+            if (number := sum(bank_pieces) - max(bank_pieces)) < settings.k:
                 few[" ".join(filter(None, key))] = number
     if few:
-        told = ", ".join(f"{name} ({number})" for name, number in sorted(few.items()))
-        smote = ", without what SMOTE adds" if settings.smote_ratio else ""
+        banks = ", ".join(f"{name} ({number})" for name, number in sorted(few.items()))
+        smote = ", without those that SMOTE adds" if settings.smote_ratio else ""
         log(
-            f"config.evaluate.k: {settings.k} nearest pieces are averaged; beside a clip's own there are fewer for "
-            f"{told}{smote}"
+            f"banks with fewer than k = {settings.k} (config.evaluate.k) pieces of other clips{smote}: {banks}; all "
+            "their pieces are averaged"
         )

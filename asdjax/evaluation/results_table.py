@@ -1,34 +1,37 @@
-"""The report's Table 2 for a run: harmonic means of AUC and pAUC by machine type, in percent."""
+"""The table of systems: the report's Table 2 (harmonic means of AUC and pAUC by machine type) and overall figures."""
 
-import textwrap
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from asdjax.inference.ensembles import HELD_OUT, LABELLED_TEST
+from asdjax.runtime import text_table
 
 _OFFICIAL, _INTERVAL, _FOUND, _FALSE_ALARMS = "official", "95 % interval", "found", "false alarms"
-_OVERALL = 4  # columns, the last, that are over all machine types
+_OVERALL = 4  # last columns, which are over all machine types
 _TITLE = "AUC/pAUC in %"
+#: Mark after the name of a system with selected models, by its selection.
 MARKS = {LABELLED_TEST: "*", HELD_OUT: "+"}
-"""Behind the name of a system whose models were chosen, by what chose them."""
 
-CHOSEN_BY_LABELS = {
+# Note on LABELLED_TEST, by split.
+_SELECTED_BY_LABELS = {
     "dev": "labelled test data: an upper bound, not a result",
-    "eval": "labels of the development set's test clips, and judged on other clips",
+    "eval": "labels of the development set's test clips, and evaluated on other clips",
 }
-"""What LABELLED_TEST says of a split."""
 
-#: Below every table of systems.
+#: Note below every table of systems.
 SHARES_NOTE = (
     "Found, false alarms: shares of anomalous and of normal clips that raise an alarm, means over sections and domains."
 )
 
 
-class SystemRow(NamedTuple):
-    """A system's line: (AUC, pAUC) by machine type, the official score and its 95 % interval, what chose its models,
-    how many cells are undefined, of which split the clips are, over several seeds the official score's standard
-    deviation, and the means over cells of the shares of faults found and of false alarms. Figures are fractions, None
-    where undefined."""
+@dataclass(frozen=True, kw_only=True)
+class SystemRow:
+    """A system's row. Figures are fractions, None where undefined.
+
+    `figures` holds (AUC, pAUC) by machine type. `official` is the official score, `interval` its 95 % interval and
+    `spread` its standard deviation over several seeds. `selection` names the data that selected the models. `undefined`
+    counts undefined cells. `found` and `false_alarms` are means over cells.
+    """
 
     system: str
     figures: Mapping[str, tuple[float | None, float | None]]
@@ -43,46 +46,21 @@ class SystemRow(NamedTuple):
 
 
 def as_markdown(rows: Sequence[SystemRow]) -> str:
-    """The table for table.md."""
-    head, *body = [[text.replace("|", r"\|") for text in texts] for texts in _texts(rows)]
+    """Format the table for table.md."""
+    head, *body = [[text.replace("|", r"\|") for text in texts] for texts in _format_cells(rows)]
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
     lines += ["| " + " | ".join(texts) + " |" for texts in body]
     return "\n".join([*lines, "", *notes(rows), ""])
 
 
 def as_text(rows: Sequence[SystemRow], width: int = 80) -> str:
-    """The table for a terminal of so many characters; machine types that do not fit go below one another."""
-    table = _texts(rows)
-    widths = [max(len(texts[i]) for texts in table) for i in range(len(table[0]))]
-    blocks = []
-    for columns in _blocks(widths, width):
-        for texts in table:
-            cells = [f"{texts[i]:<{widths[i]}}" if i == 0 else f"{texts[i]:>{widths[i]}}" for i in columns]
-            blocks.append("  ".join(cells).rstrip())
-        blocks.append("")
-    below = [line for note in notes(rows) for line in textwrap.wrap(note, max(width, 20), subsequent_indent="  ")]
-    return "\n".join([*blocks, *below])
+    """Return the table for a terminal of `width` characters. Machine types that do not fit continue below."""
+    table = text_table.format_table(_format_cells(rows), width, together=_OVERALL)
+    return f"{table}\n\n{text_table.format_notes(notes(rows), width)}"
 
 
-def _blocks(widths: Sequence[int], width: int) -> list[list[int]]:
-    """Split columns into groups that fit, the system's name leading each; those over all machine types stay together.
-
-    These go below one another only where they do not fit beside the name alone.
-    """
-    blocks, used = [[0]], widths[0]
-    overall = len(widths) - _OVERALL
-    room_for_overall = sum(2 + needed for needed in widths[overall:])
-    for i, needed in enumerate(widths[1:], start=1):
-        split = i == overall and used + room_for_overall > width >= widths[0] + room_for_overall
-        if len(blocks[-1]) > 1 and (split or used + 2 + needed > width):
-            blocks.append([0])
-            used = widths[0]
-        blocks[-1].append(i)
-        used += 2 + needed
-    return blocks
-
-
-def _texts(rows: Sequence[SystemRow]) -> list[list[str]]:
+def _format_cells(rows: Sequence[SystemRow]) -> list[list[str]]:
+    """Return the texts of the table's cells, with the header first."""
     machines = list(rows[0].figures)
     body = [
         [
@@ -99,17 +77,17 @@ def _texts(rows: Sequence[SystemRow]) -> list[list[str]]:
 
 
 def notes(rows: Sequence[SystemRow]) -> list[str]:
-    """What stands below the table, a sentence or two each."""
+    """Return the notes below the table, a sentence or two each."""
     lines = [
         "By machine type: harmonic means over its sections and domains; official: the year's mean over all.",
         "Interval: of the official score over other test clips (bootstrap), not over other trainings.",
         SHARES_NOTE,
     ]
     if any(row.spread is not None for row in rows):
-        lines.append("±: standard deviation over the seeds, whose mean the figures are.")
+        lines.append("±: standard deviation over the seeds; figures are means over the seeds.")
     selections = {row.selection for row in rows}
     if LABELLED_TEST in selections:
-        lines.append(f"{MARKS[LABELLED_TEST]} models chosen by {CHOSEN_BY_LABELS[rows[0].split]}.")
+        lines.append(f"{MARKS[LABELLED_TEST]} models chosen by {_SELECTED_BY_LABELS[rows[0].split]}.")
     if HELD_OUT in selections:
         lines.append(f"{MARKS[HELD_OUT]} models chosen by normal clips held out of training, without any label.")
     if any(row.undefined for row in rows):
@@ -119,15 +97,15 @@ def notes(rows: Sequence[SystemRow]) -> list[str]:
 
 
 def with_spread(row: SystemRow) -> str:
-    """The official score, over several seeds with its standard deviation: 67.44 ± 0.31."""
+    """Format the official score, with its standard deviation over several seeds: 67.44 ± 0.31."""
     return percent(row.official) + ("" if row.spread is None else f" ± {percent(row.spread)}")
 
 
 def as_range(interval: tuple[float, float] | None) -> str:
-    """For people: (0.6512, 0.6893) -> 65.12-68.93, undefined -> -."""
+    """Format an interval in percent: (0.6512, 0.6893) -> 65.12-68.93, undefined -> -."""
     return "-" if interval is None else "-".join(map(percent, interval))
 
 
 def percent(fraction: float | None) -> str:
-    """For people: 0.6744 -> 67.44, undefined -> -."""
+    """Format a fraction in percent: 0.6744 -> 67.44, undefined -> -."""
     return "-" if fraction is None else f"{100 * fraction:.2f}"

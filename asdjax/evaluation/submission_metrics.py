@@ -1,4 +1,4 @@
-"""A submission folder judged like the challenge, and the judgement as a table for people."""
+"""Metrics of a submission folder by the challenge's rules, and their table."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -20,73 +20,71 @@ from asdjax.evaluation.metrics import (
 )
 from asdjax.evaluation.results_table import as_range, percent
 from asdjax.evaluation.submission import read
+from asdjax.runtime import text_table
 
 _TITLES = ("AUC", "pAUC", "precision", "recall", "F1")
-_COLUMN = 10  # characters of a figure's column
+_LEAST_LABEL = 17  # characters of the first column, which hold the names of the means
 
 
 class FolderMetrics(NamedTuple):
-    """A folder's figures, and the interval of its official score."""
+    """A folder's metrics, and the interval of its official score."""
 
-    judgement: Metrics
+    metrics: Metrics
     interval: Interval | None
 
 
 def score_folder(year: int, scores: Path, truth: Path | None = None) -> FolderMetrics:
-    """Judge anybody's submission files by the year's rules.
+    """Compute the metrics of a submission folder by the year's rules.
 
-    Folders as in `submission.read`, figures as in `metrics.judge`. Raises InputError as these do.
+    Folders and errors as in `submission.read`, figures as in `metrics.compute_metrics`.
     """
     clips = list(read(scores, year, truth))
-    return FolderMetrics(compute_metrics(year, clips), bootstrap.interval(year, [clips]))
+    return FolderMetrics(compute_metrics(year, clips), bootstrap.compute_interval(year, [clips]))
 
 
-def as_json(judged: FolderMetrics) -> dict[str, Any]:
-    """What `asdjax metrics --json` writes: year, official, interval and cells; undefined is None (JSON null)."""
-    judgement = judged.judgement
-    cells = [asdict(cell) for cell in judgement.cells]
-    return {"year": judgement.year, "official": judgement.official, "interval": judged.interval, "cells": cells}
+def as_json(folder: FolderMetrics) -> dict[str, Any]:
+    """Return the content of `asdjax metrics --json`: year, official, interval and cells; None where undefined."""
+    metrics = folder.metrics
+    cells = [asdict(cell) for cell in metrics.cells]
+    return {"year": metrics.year, "official": metrics.official, "interval": folder.interval, "cells": cells}
 
 
-def format_table(judged: FolderMetrics, width: int = 80) -> str:
-    """The judgement in percent with two decimals, for a terminal of `width` characters (70 at least).
+def format_table(folder: FolderMetrics, width: int = 80) -> str:
+    """Return the metrics in percent with two decimals, as text for a terminal of `width` characters.
 
-    Per machine type a row for each section and domain and the two means, then the means over all machine
-    types and the official score. `-` is undefined; a last line counts the cells where AUC or pAUC is.
+    Each machine type has a row for each section and domain, and its two means. The means over all machine types and
+    the official score follow. `-` is undefined; the last line counts the cells with an undefined AUC or pAUC.
     """
-    room = min(max(width, 70), 90) - _COLUMN * len(FIGURES)
-    return "\n".join(_lines(judged, room)) + "\n"
+    table = text_table.format_table(list(_rows(folder)), width, label=_LEAST_LABEL)
+    return f"{table}\n\n{text_table.format_notes(_notes(folder), width)}\n"
 
 
-def _lines(judged: FolderMetrics, room: int) -> Iterator[str]:
-    """`room`: characters for what a row is called."""
-    judgement = judged.judgement
-    means = machine_means(judgement)
-    for machine, cells in groupby(judgement.cells, key=lambda cell: cell.machine):
-        yield _row(machine, _TITLES, room)
-        yield from (_figures_row(f"  {cell.section} {cell.domain or '-'}", cell, room) for cell in cells)
-        yield from _mean_rows(means[machine], room)
-        yield ""
-    yield _row("all machine types", _TITLES, room)
-    yield from _mean_rows(overall_means(judgement), room)
-    yield ""
-    mean = "arithmetic" if judgement.year == 2020 else "harmonic"
-    yield f"official score {judgement.year}: {percent(judgement.official)} ({mean} mean of all AUC and pAUC)"
-    if judged.interval:
-        yield f"95 % interval over test clips: {as_range(judged.interval)} ({bootstrap.RESAMPLES} bootstrap resamples)"
-    if judgement.undefined:
-        yield f"undefined (-), in no mean: {judgement.undefined} of {len(judgement.cells)} cells lack a class or labels"
+def _rows(folder: FolderMetrics) -> Iterator[list[str]]:
+    metrics = folder.metrics
+    means = machine_means(metrics)
+    for machine, cells in groupby(metrics.cells, key=lambda cell: cell.machine):
+        yield [machine, *_TITLES]
+        yield from (_row(f"  {cell.section} {cell.domain or '-'}", cell) for cell in cells)
+        yield from _mean_rows(means[machine])
+        yield []
+    yield ["all machine types", *_TITLES]
+    yield from _mean_rows(overall_means(metrics))
 
 
-def _mean_rows(means: Means, room: int) -> Iterator[str]:
-    yield _figures_row("  arithmetic mean", means.arithmetic, room)
-    yield _figures_row("  harmonic mean", means.harmonic, room)
+def _mean_rows(means: Means) -> Iterator[list[str]]:
+    yield _row("  arithmetic mean", means.arithmetic)
+    yield _row("  harmonic mean", means.harmonic)
 
 
-def _figures_row(title: str, figures: Cell | Figures, room: int) -> str:
-    return _row(title, [percent(getattr(figures, figure)) for figure in FIGURES], room)
+def _row(label: str, figures: Cell | Figures) -> list[str]:
+    return [label, *(percent(getattr(figures, figure)) for figure in FIGURES)]
 
 
-def _row(title: str, texts: list[str] | tuple[str, ...], room: int) -> str:
-    title = title if len(title) < room else f"{title[: room - 2]}…"
-    return f"{title:<{room}}" + "".join(f"{text:>{_COLUMN}}" for text in texts)
+def _notes(folder: FolderMetrics) -> Iterator[str]:
+    metrics = folder.metrics
+    mean = "arithmetic" if metrics.year == 2020 else "harmonic"
+    yield f"official score {metrics.year}: {percent(metrics.official)} ({mean} mean of all AUC and pAUC)"
+    if folder.interval:
+        yield f"95 % interval over test clips: {as_range(folder.interval)} ({bootstrap.RESAMPLES} bootstrap resamples)"
+    if metrics.undefined:
+        yield f"undefined (-), in no mean: {metrics.undefined} of {len(metrics.cells)} cells lack a class or labels"

@@ -1,210 +1,222 @@
-"""Systems: single models, ensembles and baselines, each with thresholds, decisions and figures."""
+"""Systems: single models, ensembles and baselines, each with thresholds, decisions and metrics."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from asdjax.config.fields import Config
 from asdjax.data.clips import Clip
 from asdjax.errors import InputError
-from asdjax.evaluation.metrics import Metrics, ScoredClip, compute_metrics, machine_means
+from asdjax.evaluation.metrics import Metrics, compute_metrics, machine_means
 from asdjax.inference import ensembles, thresholds
 from asdjax.inference.clip_scores import ClipScores
-from asdjax.inference.thresholds import EMPIRICAL, Thresholds
+from asdjax.inference.scored_clip import ScoredClip
+from asdjax.inference.thresholds import EMPIRICAL, Threshold, ThresholdRule, Thresholds
 from asdjax.runtime.progress import log
 
-Models = dict[str, dict[str, ClipScores]]
-"""Clip scores by machine type, then by model."""
+#: Clip scores by machine type, then by model.
+ModelScores = dict[str, dict[str, ClipScores]]
 
+#: Loss on held-out normal clips by machine type, then by model; None if it was not finite.
 Losses = Mapping[str, Mapping[str, float | None]]
-"""By machine type, then by model: the loss on normal clips that were never trained on; None where it was not finite."""
 
+#: The averaged models by machine type.
 Members = dict[str, tuple[str, ...]]
-"""By machine type the models that a system averages."""
 
 
-class System(NamedTuple):
-    """What a system said and what it is worth.
+@dataclass(frozen=True, kw_only=True)
+class System:
+    """A system's scored test clips with their metrics, its thresholds, and the training scores they were fitted to.
 
-    `selection`: "none", "held-out normals", or "labelled test" where its models were chosen by labels of the
-    development set's test clips: of the split `dev` the clips that it is judged on, of `eval` others. `training`: the
-    training clips' scores; by machine type how many of them are `unscored` and thus did not enter the thresholds, and
-    the `members`, the models that it averages.
+    `selection` is "none", "held-out normals" or "labelled test": the data that selected its models. For "labelled test"
+    these are the labelled test clips of the development set: the evaluated clips of the split `dev`, but not of `eval`.
+    `unscored` counts by machine type the training clips without a score, which thresholds ignore.
     """
 
     selection: str
     clips: tuple[ScoredClip, ...]
-    judgement: Metrics
+    metrics: Metrics
     thresholds: Thresholds
     training: dict[Clip, float]
     unscored: dict[str, int]
     members: Members
 
 
+class _Definition(NamedTuple):
+    """The models of a system and how they were selected."""
+
+    selection: str
+    members: Members
+
+
 def build_systems(
-    config: Config, year: int, models: Models, judged: Sequence[Clip], held_out: Losses
+    config: Config, year: int, models: ModelScores, test_clips: Sequence[Clip], held_out: Losses
 ) -> dict[str, System]:
-    """Every system of a seed by name: the single models that every machine type has, the report's ensembles, those
-    chosen by held-out clips where there are any.
+    """Build the systems of a seed by name.
 
-    The ranking of models goes by the development set's test clips, whichever clips are judged; ensembles that need
-    one are left out, and it is said, where a machine type has none; so are those that go by held-out clips, where
-    training has some but logged nothing of them. A model whose held-out loss is not finite is never chosen by it.
+    These are the single models that every machine type has, the report's ensembles, and the ensembles selected by
+    held-out clips if there are any. Models are ranked on the labelled test clips of the development set, for either
+    split. A ranked ensemble is left out, and this is logged, if a machine type has no such clips, or if training logged
+    no held-out loss. A model with a held-out loss that is not finite is never selected by it.
 
-    Clips without a finite score by every model enter no threshold of an ensemble and no ranking; the log counts them.
-    Raises InputError for a clip to judge that any model lacks.
+    Clips that a model did not score enter no threshold of an ensemble and no ranking; their number is logged. Raises
+    InputError if any model lacks a score for one of `test_clips`.
     """
-    _require_scores(models, judged)
-    _log_lacking(models)
-    chosen: dict[str, tuple[str, Members]] = {
-        name: (ensembles.NO_SELECTION, dict.fromkeys(models, (name,))) for name in _everywhere(models)
+    _require_scores(models, test_clips)
+    _log_missing_scores(models)
+    definitions = {
+        name: _Definition(ensembles.NO_SELECTION, dict.fromkeys(models, (name,)))
+        for name in _list_common_models(models)
     }
-    ranking = {machine: _ranked(config, year, of_machine) for machine, of_machine in models.items()}
+    ranking = {machine: _rank_by_metrics(year, by_model) for machine, by_model in models.items()}
     if unranked := sorted(machine for machine, ranked in ranking.items() if not ranked):
-        log(f"{', '.join(ensembles.TOP)}: left out, {', '.join(unranked)} cannot be ranked by labelled test clips")
+        log(f"{', '.join(ensembles.TOP)}: left out, {', '.join(unranked)} has no labelled test clips to rank models by")
     else:
-        chosen |= _best(ranking, ensembles.TOP, ensembles.LABELLED_TEST)
-    untold = [machine for machine, names in models.items() if not names.keys() <= held_out.get(machine, {}).keys()]
-    if untold and (any(held_out.values()) or config.train.holdout_fraction > 0):
+        definitions |= _define_best(ranking, ensembles.TOP, ensembles.LABELLED_TEST)
+    missing = [machine for machine, names in models.items() if not names.keys() <= held_out.get(machine, {}).keys()]
+    if missing and (any(held_out.values()) or config.train.holdout_fraction > 0):
         log(
-            f"{', '.join(ensembles.TOP_HELD_OUT)}: left out, of {', '.join(untold)} nothing was told of held-out clips "
-            "at the judged checkpoints; asdjax train makes up for it"
+            f"{', '.join(ensembles.TOP_HELD_OUT)}: left out, {', '.join(missing)} has no loss on held-out clips at the "
+            "evaluated checkpoints; asdjax train computes it"
         )
-    elif not untold:
-        chosen |= _best_held_out(models, held_out)
-    chosen[ensembles.ALL] = (ensembles.NO_SELECTION, {machine: tuple(names) for machine, names in models.items()})
-    judgements = {name: _system(config, year, models, judged, *choice) for name, choice in chosen.items()}
-    if config.evaluate.ensemble == "score":  # z-scores and ranks are no gamma distribution's
-        _tell_of_empirical(judgements[ensembles.ALL].thresholds)
-    return judgements
+    elif not missing:
+        definitions |= _define_best_held_out(models, held_out)
+    everything: Members = {machine: tuple(names) for machine, names in models.items()}
+    definitions[ensembles.ALL] = _Definition(ensembles.NO_SELECTION, everything)
+    systems = {name: _build(config, year, models, test_clips, one) for name, one in definitions.items()}
+    if config.evaluate.ensemble == "score":  # z-scores and ranks never follow a gamma distribution
+        _log_empirical(systems[ensembles.ALL].thresholds)
+    return systems
 
 
-def _tell_of_empirical(limits: Thresholds) -> None:
-    """Say which thresholds are not the gamma rule's."""
-    places = sorted(" ".join(filter(None, place)) for place, limit in limits.items() if limit.rule == EMPIRICAL)
-    if places:
-        log(
-            f"threshold of {', '.join(places)}: a percentile of the training scores themselves, as no gamma "
-            "distribution fits them; they hardly differ, or one is zero, as of a clip that is there twice (see asdjax "
-            "check)"
-        )
+def build_baselines(config: Config, year: int, baselines: ModelScores, test_clips: Sequence[Clip]) -> dict[str, System]:
+    """Build a system for each baseline. Baselines enter no ensemble.
 
-
-def build_baselines(config: Config, year: int, baselines: Models, judged: Sequence[Clip]) -> dict[str, System]:
-    """Make each baseline a system of its own; they enter no ensemble.
-
-    One that cannot score a clip, or has no training score for a threshold, is left out with a line: the results of
-    the fleet do not depend on it.
+    A baseline that cannot score a clip, or has no training score for a threshold, is left out and logged. The results
+    of the fleet do not depend on it.
     """
-    judgements = {}
-    for name in _everywhere(baselines):
-        alone: Models = {machine: {name: of_machine[name]} for machine, of_machine in baselines.items()}
+    systems = {}
+    for name in _list_common_models(baselines):
+        alone: ModelScores = {machine: {name: by_model[name]} for machine, by_model in baselines.items()}
+        definition = _Definition(ensembles.NO_SELECTION, dict.fromkeys(alone, (name,)))
         try:
-            _require_scores(alone, judged)
-            members = dict.fromkeys(alone, (name,))
-            judgements[name] = _system(config, year, alone, judged, ensembles.NO_SELECTION, members)
+            _require_scores(alone, test_clips)
+            systems[name] = _build(config, year, alone, test_clips, definition)
         except InputError as error:
             log(f"{name}: left out, {error}")
-    return judgements
+    return systems
 
 
 def build_joint_systems(
-    config: Config, year: int, by_seed: Mapping[int, Models], judged: Sequence[Clip]
+    config: Config, year: int, by_seed: Mapping[int, ModelScores], test_clips: Sequence[Clip]
 ) -> dict[str, System]:
-    """The ensemble over all models of all seeds; none of one seed only."""
+    """Build the ensemble of all models of all seeds. A single seed has none."""
     if len(by_seed) < 2:
         return {}
-    models: Models = {}
-    for seed, of_seed in by_seed.items():
-        for machine, of_machine in of_seed.items():
-            models.setdefault(machine, {}).update({f"{name}@{seed}": scores for name, scores in of_machine.items()})
-    _require_scores(models, judged)
-    _log_lacking(models)
-    members = {machine: tuple(names) for machine, names in models.items()}
-    return {ensembles.ALL_SEEDS: _system(config, year, models, judged, ensembles.NO_SELECTION, members)}
+    models: ModelScores = {}
+    for seed, by_machine in by_seed.items():
+        for machine, by_model in by_machine.items():
+            models.setdefault(machine, {}).update({f"{name}@{seed}": scores for name, scores in by_model.items()})
+    _require_scores(models, test_clips)
+    _log_missing_scores(models)
+    members: Members = {machine: tuple(names) for machine, names in models.items()}
+    definition = _Definition(ensembles.NO_SELECTION, members)
+    return {ensembles.ALL_SEEDS: _build(config, year, models, test_clips, definition)}
 
 
-def _everywhere(models: Models) -> list[str]:
-    """The models that every machine type has, in their order."""
-    common = set.intersection(*(set(of_machine) for of_machine in models.values()))
+def machine_figures(metrics: Metrics) -> dict[str, tuple[float | None, float | None]]:
+    """Return by machine type the harmonic means of AUC and pAUC over its cells, the entries of the report's Table 2."""
+    means = machine_means(metrics)
+    return {machine: (mean.harmonic.auc, mean.harmonic.pauc) for machine, mean in means.items()}
+
+
+def _list_common_models(models: ModelScores) -> list[str]:
+    """Return the models that every machine type has, in the order of the first."""
+    common = set.intersection(*(set(by_model) for by_model in models.values()))
     return [name for name in next(iter(models.values())) if name in common]
 
 
-def _best_held_out(models: Models, held_out: Losses) -> dict[str, tuple[str, Members]]:
-    """Return the ensembles by held-out loss, of models whose loss is finite; none where a machine type has no such."""
+def _define_best_held_out(models: ModelScores, held_out: Losses) -> dict[str, _Definition]:
+    """Define the ensembles of models with the lowest finite held-out loss; none if a machine type has no such model."""
     by_loss: dict[str, list[str]] = {}
     for machine, names in models.items():
-        of_machine = {name: held_out[machine][name] for name in names}
-        losses = {name: loss for name, loss in of_machine.items() if loss is not None and math.isfinite(loss)}
+        machine_losses = {name: held_out[machine][name] for name in names}
+        losses = {name: loss for name, loss in machine_losses.items() if loss is not None and math.isfinite(loss)}
         by_loss[machine] = sorted(losses, key=losses.__getitem__)
         if len(losses) < len(names):
             others = ", ".join(name for name in names if name not in losses)
             log(
                 f"{', '.join(ensembles.TOP_HELD_OUT)}: {len(names) - len(losses)} of {len(names)} models of {machine} "
-                f"not considered, as their loss on held-out clips is not finite: {others}"
+                f"not considered, because their loss on held-out clips is not finite: {others}"
             )
     if empty := [machine for machine, ranked in by_loss.items() if not ranked]:
         log(f"{', '.join(ensembles.TOP_HELD_OUT)}: left out, no model of {', '.join(empty)} has a finite held-out loss")
         return {}
-    return _best(by_loss, ensembles.TOP_HELD_OUT, ensembles.HELD_OUT)
+    return _define_best(by_loss, ensembles.TOP_HELD_OUT, ensembles.HELD_OUT)
 
 
-def _best(
+def _define_best(
     ranking: Mapping[str, Sequence[str]], numbers: Mapping[str, int], selection: str
-) -> dict[str, tuple[str, Members]]:
+) -> dict[str, _Definition]:
     return {
-        name: (selection, {machine: tuple(ranked[:number]) for machine, ranked in ranking.items()})
+        name: _Definition(selection, {machine: tuple(ranked[:number]) for machine, ranked in ranking.items()})
         for name, number in numbers.items()
     }
 
 
-def _ranked(config: Config, year: int, models: Mapping[str, ClipScores]) -> list[str]:
-    """A machine type's models, best first, by the harmonic mean of its AUC and pAUC cells; [] without any.
+def _rank_by_metrics(year: int, models: Mapping[str, ClipScores]) -> list[str]:
+    """Rank a machine type's models by the harmonic mean of its AUC and pAUC cells, best first; [] if it is undefined.
 
-    All are ranked on the same clips, those that every one of them has scored.
+    All models are ranked on the labelled test clips that every one of them scored.
     """
     official = {}
-    common = _common(of.test for of in models.values())
+    common = _list_common_clips(scores.test for scores in models.values())
     labelled = [clip for clip in common if clip.label is not None and not clip.blind]
     for name, scores in models.items():
-        official[name] = compute_metrics(year, _scored_clips(scores, labelled, [None] * len(labelled))).official
+        official[name] = compute_metrics(year, _make_scored_clips(scores, labelled, [None] * len(labelled))).official
     if any(value is None for value in official.values()):
         return []
     return sorted(official, key=lambda name: -official[name])
 
 
-def _system(
-    config: Config, year: int, models: Models, judged: Sequence[Clip], selection: str, members: Members
+def _build(
+    config: Config, year: int, models: ModelScores, test_clips: Sequence[Clip], definition: _Definition
 ) -> System:
-    rule = thresholds.ThresholdRule.of(config)
+    rule = ThresholdRule.from_config(config)
     clips: list[ScoredClip] = []
-    limits: dict[thresholds.Group, thresholds.Threshold] = {}
+    limits: dict[thresholds.Group, Threshold] = {}
     training: dict[Clip, float] = {}
     unscored: dict[str, int] = {}
-    for machine, names in members.items():
-        scores = ensembles.average([models[machine][name] for name in names], ensembles.averaged(config, len(names)))
+    for machine, names in definition.members.items():
+        scale = ensembles.choose_scale(config, len(names))
+        scores = ensembles.average([models[machine][name] for name in names], scale)
         limits |= thresholds.fit_all(scores.train, rule)
         training |= scores.train
         unscored[machine] = len(scores.unscored)
-        of_machine = [clip for clip in judged if clip.machine == machine]
-        values = [thresholds.find_threshold(clip, limits, rule.per).value for clip in of_machine]
-        clips += _scored_clips(
-            scores,
-            of_machine,
-            [scores.test[clip] > value for clip, value in zip(of_machine, values, strict=True)],
-        )
-    return System(selection, tuple(clips), compute_metrics(year, clips), limits, training, unscored, members)
+        machine_clips = [clip for clip in test_clips if clip.machine == machine]
+        values = [thresholds.find_threshold(clip, limits, rule.per).value for clip in machine_clips]
+        decisions = [scores.test[clip] > value for clip, value in zip(machine_clips, values, strict=True)]
+        clips += _make_scored_clips(scores, machine_clips, decisions)
+    return System(
+        selection=definition.selection,
+        clips=tuple(clips),
+        metrics=compute_metrics(year, clips),
+        thresholds=limits,
+        training=training,
+        unscored=unscored,
+        members=definition.members,
+    )
 
 
-def _common(of_models: Iterable[Mapping[Clip, float]]) -> list[Clip]:
-    """Return the clips that all models have a score of, in the order of the first."""
-    first, *others = of_models
+def _list_common_clips(scores: Iterable[Mapping[Clip, float]]) -> list[Clip]:
+    """Return the clips that all models scored, in the order of the first model."""
+    first, *others = scores
     return [clip for clip in first if all(clip in other for other in others)]
 
 
-def _require_scores(models: Models, clips: Sequence[Clip]) -> None:
-    """Raise InputError where a clip has no finite score by one of its machine type's models, whichever that is: a
-    submission has a row for each."""
+def _require_scores(models: ModelScores, clips: Sequence[Clip]) -> None:
+    """Raise InputError if a clip has no finite score by a model of its machine type: a submission needs every row."""
     missing = {
         clip: lacking
         for clip in clips
@@ -213,36 +225,39 @@ def _require_scores(models: Models, clips: Sequence[Clip]) -> None:
     if missing:
         clip, lacking = next(iter(missing.items()))
         raise InputError(
-            f"{clip.place}: expected a score, got none that is finite by {', '.join(lacking)} (as {len(missing)} clips "
-            "in all); judge another checkpoint, or add training clips of its section"
+            f"{clip.place}: expected a score, got none that is finite by {', '.join(lacking)} ({len(missing)} clips in "
+            "all); evaluate another checkpoint, or add training clips of its section"
         )
 
 
-def _log_lacking(models: Models) -> None:
-    """Log how many clips some models of a machine type have scored and others have not."""
-    for machine, of_machine in models.items():
-        named = of_machine.items()
-        _log_lacking_of(
-            machine, "training clips enter no threshold of an ensemble", {name: scores.train for name, scores in named}
+def _log_missing_scores(models: ModelScores) -> None:
+    """Log by machine type the number of clips that some models scored and others did not."""
+    for machine, by_model in models.items():
+        train = {name: scores.train for name, scores in by_model.items()}
+        test = {name: scores.test for name, scores in by_model.items()}
+        _log_missing(machine, "training clips enter no threshold of an ensemble", train)
+        _log_missing(machine, "test clips rank no models", test)
+
+
+def _log_missing(machine: str, effect: str, scores: Mapping[str, Mapping[Clip, float]]) -> None:
+    every_clip = {clip for by_clip in scores.values() for clip in by_clip}
+    if number := len(every_clip) - len(_list_common_clips(scores.values())):
+        lacking = ", ".join(name for name, by_clip in scores.items() if len(by_clip) < len(every_clip))
+        log(f"{machine}: {number} {effect}, because they have no finite score by {lacking}")
+
+
+def _log_empirical(limits: Thresholds) -> None:
+    """Log the thresholds that do not follow the gamma rule."""
+    places = sorted(" ".join(filter(None, place)) for place, limit in limits.items() if limit.rule == EMPIRICAL)
+    if places:
+        log(
+            f"threshold of {', '.join(places)}: a percentile of the training scores, because no gamma distribution "
+            "fits them: they are almost equal, or one is zero, for example of a duplicate clip (see asdjax check)"
         )
-        _log_lacking_of(machine, "test clips rank no models", {name: scores.test for name, scores in named})
 
 
-def _log_lacking_of(machine: str, what: str, scored: Mapping[str, Mapping[Clip, float]]) -> None:
-    everywhere = {clip for of_model in scored.values() for clip in of_model}
-    if number := len(everywhere) - len(_common(scored.values())):
-        lacking = ", ".join(name for name, of_model in scored.items() if len(of_model) < len(everywhere))
-        log(f"{machine}: {number} {what}, as they have no finite score by {lacking}")
-
-
-def _scored_clips(scores: ClipScores, clips: Sequence[Clip], decisions: Sequence[bool | None]) -> list[ScoredClip]:
+def _make_scored_clips(scores: ClipScores, clips: Sequence[Clip], decisions: Sequence[bool | None]) -> list[ScoredClip]:
     return [
         ScoredClip(clip.name, clip.machine, clip.section, clip.domain, clip.label, scores.test[clip], decision)
         for clip, decision in zip(clips, decisions, strict=True)
     ]
-
-
-def machine_figures(judgement: Metrics) -> dict[str, tuple[float | None, float | None]]:
-    """Machine type -> harmonic means of its AUC and pAUC cells, the entries of the report's Table 2."""
-    means = machine_means(judgement)
-    return {machine: (mean.harmonic.auc, mean.harmonic.pauc) for machine, mean in means.items()}

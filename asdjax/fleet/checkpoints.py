@@ -1,12 +1,11 @@
-"""A line's saved steps: the only file that imports orbax.
+"""Checkpoint lines and their saved steps. No other module imports orbax.
 
-A line (phase1, phase2_full, ...) is a folder of steps. Beside each step's folder lies STEP.json with the SHA-256
-of every file in it, the shape, type and SHA-256 of every array, what the line was trained on and began from, and a
-SHA-256 of all that; it is written last, so that a step without it does not exist, whatever a kill left in its folder.
-On the way back files and arrays are held against it: Orbax itself would restore a flipped byte.
+A checkpoint line (phase1, phase2_full, ...) is a folder of steps. A step's folder holds one folder for each saved tree
+of arrays: `model` (all that an evaluation needs) and `optimizer`. Next to it, the record STEP.json holds the SHA-256 of
+every file, the shape, dtype and SHA-256 of every array, the line's origin, and a SHA-256 of the record itself.
 
-What is saved are trees of arrays, one folder each under a step: `model` (all that an evaluation needs) and
-`optimizer`.
+The record is written last: a folder without one is left from a killed save and does not count as a step. `restore`
+compares files and arrays with the record, because Orbax itself would restore a flipped byte.
 """
 
 import hashlib
@@ -27,26 +26,26 @@ from asdjax.errors import InputError
 from asdjax.runtime.files import add_checksum, no_space_told, replace_text, sha256_of, verify_checksum
 from asdjax.runtime.progress import log
 
+#: Named trees of arrays, or of their shapes.
 Trees = Mapping[str, Any]
-"""Named trees of arrays, or of their shapes."""
 
-_one_at_a_time = threading.Lock()
-"""Held while Orbax works: it numbers what goes on by one counter for the whole process, and two tasks' saves that run
-at once wait for each other's signals until they time out."""
+# Orbax numbers its operations by one counter per process. Two saves at once would wait for each other's signals until
+# they time out.
+_orbax_lock = threading.Lock()
 
-logging.getLogger("absl").setLevel(logging.CRITICAL)  # what goes wrong in Orbax's threads it raises as well
+logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax also raises the errors that its threads log
 
 
 class Damaged(Exception):
-    """A saved step whose arrays are not those that were saved."""
+    """Saved step that differs from its record: a file or array is missing, changed or unexpected."""
 
 
 class Replaced(Exception):
-    """A saved step that holds another model than expected: it was trained again since."""
+    """Saved step that holds another model than expected, because it was trained again."""
 
 
 class Start(NamedTuple):
-    """The saved step that a line began from: its line's name, its number, the digest of its model."""
+    """Saved step from which a checkpoint line began: the name of its line, its number, the digest of its model."""
 
     line: str
     step: int
@@ -54,87 +53,90 @@ class Start(NamedTuple):
 
 
 def require_savable(workdir: Path) -> None:
-    """Raise InputError for a work directory whose checkpoints could never be read again."""
+    """Raise InputError if Orbax could not read checkpoints in this work directory again."""
     if UNSAVABLE & set(str(workdir.absolute())):
         raise InputError(
             f"--workdir {workdir}: expected a path without * ? [ (Orbax, which saves checkpoints, takes them for "
-            f"patterns), came {workdir.absolute()}; choose another"
+            f"patterns), got {workdir.absolute()}; choose another"
         )
 
 
 def steps(line: Path) -> list[int]:
-    """The steps saved in a line, ascending."""
+    """Return the steps saved in a line, in ascending order."""
     if not line.is_dir():
         return []
     return sorted(int(file.stem) for file in line.glob("*.json") if file.stem.isdigit())
 
 
 class Origin(NamedTuple):
-    """What a line was trained on, as a digest of its clips and their classes, and what it began from; None: scratch."""
+    """Origin of a checkpoint line: a digest of its clips and classes, and the step it began from (None: scratch)."""
 
     clips: str
     start: Start | None
 
 
 def save(line: Path, step: int, trees: Trees, keep: int, origin: Origin | None = None) -> None:
-    """Save a step and forget all but the newest `keep`. When it returns, the step is on disk, whole.
+    """Save a step to disk and remove all but the newest `keep` steps.
 
-    Without an `origin` nothing is known of it, and nothing asked.
+    Without an `origin`, later checks of the origin are skipped. Raises InputError if the disk or the quota is full.
     """
     folder = line.absolute() / str(step)
-    shutil.rmtree(folder, ignore_errors=True)  # what a kill left of an earlier attempt
+    shutil.rmtree(folder, ignore_errors=True)  # an earlier save may have been killed
     try:
-        with _one_at_a_time, ocp.StandardCheckpointer() as checkpointer:
+        with _orbax_lock, ocp.StandardCheckpointer() as checkpointer:
             for name, tree in trees.items():
-                if _flat(tree):  # Orbax refuses one without arrays, such as an optimizer's that keeps no velocity
-                    checkpointer.save(folder / name, _flat(tree))
+                if _flatten(tree):  # Orbax refuses a tree without arrays, such as an optimizer's without momentum
+                    checkpointer.save(folder / name, _flatten(tree))
             checkpointer.wait_until_finished()
-    except ValueError as error:  # of TensorStore, which Orbax writes by
+    except ValueError as error:  # raised by TensorStore, which Orbax writes with
         advice = no_space_told(str(error), folder)
         if advice is None:
             raise
         raise advice from error
     record = {
         "step": step,
-        "files": {name: _files(folder / name) for name in trees},
-        "trees": {name: _digests(_flat(tree)) for name, tree in trees.items()},
+        "files": {name: _hash_files(folder / name) for name in trees},
+        "trees": {name: _describe(_flatten(tree)) for name, tree in trees.items()},
         "origin": origin and {"clips": origin.clips, "start": origin.start and origin.start._asdict()},
     }
     replace_text(line / f"{step}.json", json.dumps(add_checksum(record), indent=1))
+    _keep_newest(line, keep)
+
+
+def _keep_newest(line: Path, keep: int) -> None:
+    """Remove all but the newest `keep` steps, and folders left from killed saves."""
     saved = steps(line)
-    kept = saved[-keep:]
     for old in saved[:-keep]:
         (line / f"{old}.json").unlink()
-    for left in line.iterdir():  # what is older, and what kills left
-        if left.is_dir() and left.name.isdigit() and int(left.name) not in kept:
-            shutil.rmtree(left)
+    for folder in line.iterdir():
+        if folder.is_dir() and folder.name.isdigit() and int(folder.name) not in saved[-keep:]:
+            shutil.rmtree(folder)
 
 
 def read_digest(line: Path, step: int) -> str:
-    """Return the SHA-256 of a saved step's model: shape, type and content of every array, as its record has them.
+    """Return the SHA-256 of a saved step's model, over the shape, dtype and content of every array in its record.
 
-    Two trainings that end with the same bits have the same one. Raises Damaged where there is no whole record.
+    Two trainings that end with the same bits have the same digest. Raises Damaged if the record is missing or damaged.
     """
     return _model_digest(_read_record(line, step))
 
 
 def read_origin(line: Path, step: int) -> Origin | None:
-    """Return what a saved step was trained on, as far as it is known; raises Damaged where there is no whole record."""
-    found = _read_record(line, step).get("origin")
-    return found and Origin(found["clips"], found["start"] and Start(**found["start"]))
+    """Return the origin of a saved step, or None if it is unknown; raises Damaged as `read_digest`."""
+    origin = _read_record(line, step).get("origin")
+    return origin and Origin(origin["clips"], origin["start"] and Start(**origin["start"]))
 
 
 def require_same_start(line: Path, step: int) -> None:
-    """Raise InputError where the step that the line of a saved step began from holds another model by now.
+    """Raise InputError if the step from which this line began holds another model now.
 
-    Where nothing of that line is left, there is nothing to mistake it for. Raises Damaged where there is no whole
-    record.
+    If nothing of the earlier line is left, there is nothing to compare. Raises Damaged as `read_digest`.
     """
     start = (origin := read_origin(line, step)) and origin.start
     if start is None:
         return
-    there = steps(line.parent / start.line)
-    if there and (start.step not in there or read_digest(line.parent / start.line, start.step) != start.digest):
+    saved = steps(line.parent / start.line)
+    if saved and (start.step not in saved or read_digest(line.parent / start.line, start.step) != start.digest):
         raise InputError(
             f"{line}: expected step {start.step} of {start.line} as step {step} began from it, got another: "
             f"{start.line} was trained again since; remove {line} and run asdjax train again"
@@ -142,51 +144,51 @@ def require_same_start(line: Path, step: int) -> None:
 
 
 def restore(line: Path, step: int, shapes: Trees, digest: str | None = None) -> dict[str, Any]:
-    """The trees named in `shapes`, as they were saved, on the host, however many devices they were saved from.
+    """Read the trees named in `shapes` to the host, from however many devices they were saved.
 
-    Raises Damaged where a file or array is missing or of other content than was saved, or of another shape or type;
-    Replaced where a `digest`, see `digest_of`, is given and the model is another.
+    Raises Damaged if a file or array is missing or changed, or has another shape or dtype than in `shapes`. Raises
+    Replaced if the model has another digest than a given one (see `read_digest`).
     """
     record = _read_record(line, step)
     if digest is not None and _model_digest(record) != digest:
         raise Replaced(f"{line}: step {step} holds another model")
-    _verify_files(line, step, record)
+    _require_files(line, step, record)
     return _restore_verified(line, step, shapes, record)
 
 
-def _restore_verified(line: Path, step: int, shapes: Trees, of_step: Mapping[str, Any]) -> dict[str, Any]:
-    """`restore`, of a step whose files have just been held against its record."""
-    record = of_step["trees"]
+def _restore_verified(line: Path, step: int, shapes: Trees, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Restore a step whose files were already compared with its record."""
+    saved = record["trees"]
     restored = {}
-    with _one_at_a_time, ocp.StandardCheckpointer() as checkpointer:
+    with _orbax_lock, ocp.StandardCheckpointer() as checkpointer:
         for name, tree in shapes.items():
-            _require_same(record.get(name, {}), _flat(tree), line / str(step) / name)
-            wanted = jax.tree.map(_host_array, _flat(tree))
+            _require_shapes(saved.get(name, {}), _flatten(tree), line / str(step) / name)
+            wanted = jax.tree.map(_host_array, _flatten(tree))
             restored[name] = checkpointer.restore(line.absolute() / str(step) / name, wanted) if wanted else {}
     for name, arrays in restored.items():
-        _require_content(record[name], arrays, line / str(step) / name)
-    return {name: _unflat(shapes[name], arrays) for name, arrays in restored.items()}
+        _require_content(saved[name], arrays, line / str(step) / name)
+    return {name: _unflatten(shapes[name], arrays) for name, arrays in restored.items()}
 
 
 def verify(line: Path, step: int) -> None:
-    """Raise Damaged where a file of a step is missing or is not what was saved."""
-    _verify_files(line, step, _read_record(line, step))
+    """Raise Damaged if a file of a step is missing or is not what was saved."""
+    _require_files(line, step, _read_record(line, step))
 
 
-def _verify_files(line: Path, step: int, record: Mapping[str, Any]) -> None:
+def _require_files(line: Path, step: int, record: Mapping[str, Any]) -> None:
     for name, saved in record["files"].items():
         folder = line / str(step) / name
-        there = _files(folder)
+        found = _hash_files(folder)
         for file, digest in saved.items():
-            if there.get(file) != digest:
-                raise Damaged(f"{folder / file} is {'not what was saved' if file in there else 'missing'}")
+            if found.get(file) != digest:
+                raise Damaged(f"{folder / file} is {'not what was saved' if file in found else 'missing'}")
 
 
 def newest_whole(line: Path) -> int | None:
-    """The newest step of a line that is whole, or None where nothing was saved.
+    """Return the newest undamaged step of a line, or None if nothing was saved.
 
-    Damaged steps newer than it are set aside as STEP.damaged, and that is said. Raises InputError where every step
-    is damaged, and leaves them as they are.
+    Renames newer, damaged steps to STEP.damaged and logs that. Raises InputError if every step is damaged, and then
+    renames none.
     """
     saved = steps(line)
     damages: dict[int, Damaged] = {}
@@ -202,15 +204,16 @@ def newest_whole(line: Path) -> int | None:
         return step
     if saved:
         raise InputError(
-            f"{line}: every saved step is damaged ({damages[saved[-1]]}); remove the folder to begin this phase anew"
+            f"{line}: expected an undamaged step, got damage in every saved step ({damages[saved[-1]]}); remove the "
+            "folder to begin this phase again"
         )
     return None
 
 
 def restore_newest(line: Path, shapes: Trees) -> tuple[int, dict[str, Any]] | None:
-    """The newest step of a line that is whole, restored, or None where nothing was saved; see `newest_whole`.
+    """Restore the newest undamaged step of a line, see `newest_whole`; return None if nothing was saved.
 
-    Raises InputError where the step holds other arrays than `shapes`.
+    Raises InputError also if the step holds other arrays than `shapes`.
     """
     step = newest_whole(line)
     if step is None:
@@ -243,47 +246,53 @@ def _set_aside(line: Path, step: int) -> None:
 
 
 def _host_array(leaf: Any) -> np.ndarray:
-    """Has Orbax restore to the host: to devices it takes twice as long, and would ask for as many as saved it."""
+    """Return an array that has Orbax restore to the host.
+
+    Restoring to devices is slower, and needs as many devices as saved the array.
+    """
     return np.empty(leaf.shape, leaf.dtype)
 
 
-def _flat(tree: Any) -> dict[str, Any]:
-    """Leaves by path, as one flat dictionary: neither NamedTuples nor optax states are Orbax's business."""
+def _flatten(tree: Any) -> dict[str, Any]:
+    """Return the leaves by path, so that Orbax needs to know neither NamedTuples nor optax states."""
     return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
 
 
-def _unflat(like: Any, arrays: Mapping[str, Any]) -> Any:
+def _unflatten(like: Any, arrays: Mapping[str, Any]) -> Any:
     paths = [jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(like)]
     return jax.tree.unflatten(jax.tree.structure(like), [arrays[path] for path in paths])
 
 
-def _digests(arrays: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    return {path: {"shape": list(a.shape), "dtype": str(a.dtype), "sha256": _sha256(a)} for path, a in arrays.items()}
+def _describe(arrays: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    return {
+        path: {"shape": list(array.shape), "dtype": str(array.dtype), "sha256": _hash_array(array)}
+        for path, array in arrays.items()
+    }
 
 
-def _files(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file under a folder."""
+def _hash_files(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file under a folder, by relative path."""
     return {str(path.relative_to(folder)): sha256_of(path) for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def _sha256(array: Any) -> str:
+def _hash_array(array: Any) -> str:
     return hashlib.sha256(np.ascontiguousarray(array)).hexdigest()
 
 
-def _require_same(record: Mapping[str, Any], shapes: Mapping[str, Any], where: Path) -> None:
-    """Raise Damaged, naming an array that is missing, too many, or of another shape or type."""
+def _require_shapes(record: Mapping[str, Any], shapes: Mapping[str, Any], folder: Path) -> None:
+    """Raise Damaged naming an array that is missing or unexpected, or has another shape or dtype."""
     saved = {path: (tuple(entry["shape"]), entry["dtype"]) for path, entry in record.items()}
     wanted = {path: (tuple(leaf.shape), str(leaf.dtype)) for path, leaf in shapes.items()}
     differing = sorted(path for path in saved.keys() | wanted.keys() if saved.get(path) != wanted.get(path))
     if differing:
         path = differing[0]
         raise Damaged(
-            f"{where}: {len(differing)} arrays differ, the first {path}: saved {saved.get(path)}, "
-            f"expected {wanted.get(path)}"
+            f"{folder}: expected {path} to be {wanted.get(path)}, got {saved.get(path)} "
+            f"({len(differing)} arrays differ)"
         )
 
 
-def _require_content(record: Mapping[str, Any], arrays: Mapping[str, Any], where: Path) -> None:
+def _require_content(record: Mapping[str, Any], arrays: Mapping[str, Any], folder: Path) -> None:
     for path, array in arrays.items():
-        if _sha256(array) != record[path]["sha256"]:
-            raise Damaged(f"{where}: {path} is not what was saved")
+        if _hash_array(array) != record[path]["sha256"]:
+            raise Damaged(f"{folder}: {path} is not what was saved")

@@ -1,6 +1,6 @@
-"""Clips to embeddings: every piece of every clip through all variants of a fleet.
+"""Embeddings of clips: every piece of every clip through all variants of a fleet.
 
-Letters: n clips, p pieces of all of them, v variants, d embedding.
+Letters: n clips, p pieces of all clips, b batch, s samples, f bins, t frames, d embedding.
 """
 
 import functools
@@ -14,7 +14,7 @@ import numpy as np
 from asdjax import features
 from asdjax.features import Spectrogram
 from asdjax.fleet import fleet_model
-from asdjax.fleet.fleet_model import FleetSpec, Model
+from asdjax.fleet.fleet_model import Model, ModelSpec
 from asdjax.models import heads, variants
 from asdjax.models.layers import EMBEDDING
 from asdjax.runtime import jax_setup
@@ -23,14 +23,14 @@ from asdjax.runtime.progress import progress
 
 
 class Embeddings(NamedTuple):
-    """Unit embeddings by variant, (p, d) float32 each, and the clip that each piece is of, (p,) from 0."""
+    """Unit embeddings by variant, (p, d) float32 each, and the index of each piece's clip, (p,)."""
 
     vectors: dict[str, np.ndarray]
     clip: np.ndarray
 
 
 def embed_clips(
-    spec: FleetSpec,
+    spec: ModelSpec,
     model: Model,
     samples: Sequence[np.ndarray],
     *,
@@ -40,10 +40,10 @@ def embed_clips(
     quiet: bool = False,
     device: Any = None,
 ) -> Embeddings:
-    """Embed the pieces that start at frames 0, stride, 2 * stride, ... of clips int16 (s,); the rest is left out.
+    """Return the embeddings of the pieces at frames 0, stride, 2 * stride, ... of clips int16 (s,).
 
-    A clip shorter than a piece gives the one at frame 0, zero-padded. `what` names the progress bar, and a
-    `quiet` one leaves nothing behind. Without a `device` it is JAX's default one.
+    A clip shorter than a piece gives one zero-padded piece. Samples after the last whole piece are not used. `what`
+    names the progress bar; a `quiet` bar disappears at the end. `device` None is JAX's default device.
     """
     stft, run = compiled_stft(spec.spectrogram), compiled_embed(spec, batch_size)
     model = jax.device_put(model.only(spec.variants), device)
@@ -67,27 +67,27 @@ def _one_ahead(
     run: Callable[[np.ndarray], dict[str, jax.Array]],
     samples: Sequence[np.ndarray],
     places: Sequence[tuple[int, int]],
-    spec: FleetSpec,
+    spec: ModelSpec,
     batch_size: int,
 ) -> Iterator[tuple[range, dict[str, jax.Array]]]:
-    """The numbers of each batch's pieces, and what is made of them, while the device is at the batch after it."""
-    before: tuple[range, dict[str, jax.Array]] | None = None
+    """Yield the piece numbers and embeddings of each batch, while the device computes the next one."""
+    previous: tuple[range, dict[str, jax.Array]] | None = None
     for begin in range(0, len(places), batch_size):
         batch = range(begin, min(begin + batch_size, len(places)))
         crops = np.zeros((batch_size, spec.spectrogram.piece_samples), np.int16)
         for row, (number, frame) in enumerate(places[begin : batch.stop]):
             start = features.first_sample(frame, spec.spectrogram)
             crops[row] = features.crop(samples[number], start, spec.spectrogram.piece_samples)
-        following = batch, run(crops)
-        if before:
-            yield before
-        before = following
-    if before:
-        yield before
+        newest = batch, run(crops)
+        if previous:
+            yield previous
+        previous = newest
+    if previous:
+        yield previous
 
 
 def piece_starts(samples: int, spectrogram: Spectrogram, stride_frames: int) -> range:
-    """Frames at which the pieces of a clip start: 9 of a 10 s clip at stride 32."""
+    """Return the frames at which the pieces of a clip start: 9 for a 10 s clip at stride 32."""
     last = spectrogram.frames(samples) - spectrogram.piece_frames
     return range(0, max(last, 0) + 1, stride_frames)
 
@@ -102,7 +102,7 @@ def compiled_stft(spectrogram: Spectrogram) -> Callable[..., jax.Array]:
 
 
 @functools.cache
-def compiled_embed(spec: FleetSpec, batch_size: int) -> Callable[[Model, jax.Array], dict[str, jax.Array]]:
+def compiled_embed(spec: ModelSpec, batch_size: int) -> Callable[[Model, jax.Array], dict[str, jax.Array]]:
     """Return the jitted `of_magnitudes(model, magnitude)` for batches of one size.
 
     It is compiled apart from the STFT, so that explanations, which change the magnitudes, use the same program.
@@ -113,23 +113,23 @@ def compiled_embed(spec: FleetSpec, batch_size: int) -> Callable[[Model, jax.Arr
     return cached_jit(run, f"embed {spec}", fleet_model.abstract_model(spec), magnitude)
 
 
-def embed(spec: FleetSpec, model: Model, crops: jax.Array) -> dict[str, jax.Array]:
-    """Embeddings by variant (b, d) of unit length, of the samples under pieces, int16 (b, s).
+def embed(spec: ModelSpec, model: Model, crops: jax.Array) -> dict[str, jax.Array]:
+    """Return unit embeddings by variant (b, d) of the samples under pieces, int16 (b, s).
 
     One STFT serves all variants and both heights.
     """
     return embed_magnitudes(spec, model, features.magnitudes(features.as_float(crops), spec.spectrogram))
 
 
-def embed_magnitudes(spec: FleetSpec, model: Model, magnitude: jax.Array) -> dict[str, jax.Array]:
-    """The embeddings of pieces given as |STFT|: (b, f, t) -> {variant: (b, d) of unit length}."""
+def embed_magnitudes(spec: ModelSpec, model: Model, magnitude: jax.Array) -> dict[str, jax.Array]:
+    """Return unit embeddings of pieces given as |STFT|: (b, f, t) -> {variant: (b, d)}."""
     pieces = {
         height: features.pieces(magnitude, height, spec.spectrogram).astype(spec.precision)
         for height in {variants.piece_height(variant) for variant in spec.variants}
     }
     return {
         variant: heads.normalise(
-            variants.embed(fleet_model.backbone(spec, model, variant), pieces[variants.piece_height(variant)])
+            variants.embed(fleet_model.make_backbone(spec, model, variant), pieces[variants.piece_height(variant)])
         )
         for variant in spec.variants
     }

@@ -1,17 +1,15 @@
-"""A fleet: what it is built to, what it has learned, and the state that its training changes.
+"""The models of a fleet: what they depend on, their arrays, and how both are made.
 
-batches.py draws what it learns from, objective.py says what it minimises, train_step.py compiles its step. Letters:
-m tasks in a stack.
+Training and scoring share this file. It knows nothing of optimizers, batches or phases.
 """
 
 import functools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-import optax
 from jax.export import register_namedtuple_serialization
 
 from asdjax import features
@@ -21,83 +19,63 @@ from asdjax.models.heads import HeadSpec
 from asdjax.models.layers import EMBEDDING
 from asdjax.models.variants import Arrays
 from asdjax.runtime import hardware
-from asdjax.training import optimizer
-from asdjax.training.optimizer import Sgd
 
 CENTRES = "arcface/weights"
 SCALE = "arcface/scale"
-OF_HEAD = (CENTRES, SCALE)
-"""What no embedding needs. AdaCos's centres and scale are called so too."""
+#: Arrays that embeddings do not need. AdaCos keeps its centres and scale under the same paths.
+HEAD_PATHS = (CENTRES, SCALE)
 
 
-class FleetSpec(NamedTuple):
-    """All that the compiled step depends on besides array shapes. Hashable: equal specs share one program."""
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """Settings that decide what a fleet's models compute. Hashable: equal specs share compiled programs."""
 
     variants: tuple[str, ...]
     width: float
     running_variance: str
-    trainable: tuple[str, ...]
     spectrogram: features.Spectrogram
     head: HeadSpec
-    max_weight: float
-    labels: str
-    batch_size: int
-    sgd: Sgd
     precision: str
-    steps_per_dispatch: int
-
-    @property
-    def frozen(self) -> tuple[str, ...]:
-        """The groups that do not train."""
-        return tuple(group for group in optimizer.GROUPS if group not in self.trainable)
-
-    @property
-    def frozen_backbone(self) -> tuple[str, ...]:
-        """The groups whose batch statistics stand still too."""
-        return tuple(group for group in self.frozen if group != "arcface")
 
 
 def choose_precision(config: Config) -> str:
-    """What networks compute in here: as configured, or the device's usual one."""
+    """Return the dtype that networks compute in: the configured one, or for `auto` the device's usual one."""
     if config.train.precision == "auto":
         return "bfloat16" if hardware.on_accelerator() else "float32"
     return config.train.precision
 
 
-def make_spec(config: Config, classes: int, trainable: tuple[str, ...]) -> FleetSpec:
-    """The spec of a fleet over so many classes that trains these groups."""
+def make_spec(config: Config, classes: int) -> ModelSpec:
+    """Return the spec of a fleet with a number of classes."""
     margin = config.arcface
-    return FleetSpec(
+    return ModelSpec(
         variants=tuple(config.variants),
         width=config.width,
         running_variance=config.normalisation.running_variance,
-        trainable=trainable,
         spectrogram=features.make_spectrogram(config),
         head=HeadSpec(config.loss, classes, margin.subcentres, margin.margin_radians, margin.scale),
-        max_weight=config.mixup.max_weight,
-        labels=config.mixup.labels,
-        batch_size=config.train.batch_size,
-        sgd=Sgd(config.optimizer.momentum, config.optimizer.weight_decay, config.optimizer.clip_norm),
         precision=choose_precision(config),
-        steps_per_dispatch=config.train.steps_per_dispatch or (50 if hardware.on_accelerator() else 1),
     )
 
 
 @functools.partial(register_namedtuple_serialization, serialized_name="asdjax.Model")
 class Model(NamedTuple):
-    """What is learned: by variant, then by path. Parameters include the class centres, `arcface/weights`; statistics
-    the scale of a head that adapts it, `arcface/scale`."""
+    """Learned arrays by variant, then by path.
+
+    `parameters` include the class centres, `arcface/weights`; `statistics` include the scale of a head that adapts it,
+    `arcface/scale`.
+    """
 
     parameters: dict[str, Arrays]
     statistics: dict[str, Arrays]
 
     def only(self, variants: Sequence[str]) -> "Model":
-        """Some of the variants."""
+        """Return the model with some of its variants."""
         return Model(*({variant: arrays[variant] for variant in variants} for arrays in self))
 
 
-def initial_model(spec: FleetSpec, seed: int, task: str) -> Model:
-    """Fresh parameters and statistics of every variant: a function of (seed, task, variant, path) alone."""
+def initial_model(spec: ModelSpec, seed: int, task: str) -> Model:
+    """Return untrained arrays of every variant: a function of (seed, task, variant, path) alone."""
     shapes = abstract_model(spec)
     model = Model(*({v: initialise.fill(arrays[v], seed, task, v) for v in spec.variants} for arrays in shapes))
     for statistics in model.statistics.values():
@@ -106,10 +84,10 @@ def initial_model(spec: FleetSpec, seed: int, task: str) -> Model:
     return model
 
 
-def abstract_model(spec: FleetSpec) -> Model:
-    """A model's shapes and types."""
+def abstract_model(spec: ModelSpec) -> Model:
+    """Return a model's shapes and dtypes."""
     centres = {CENTRES: jax.ShapeDtypeStruct((spec.head.centres, EMBEDDING), jnp.float32)}
-    scale = {SCALE: jax.ShapeDtypeStruct((), jnp.float32)} if heads.make_head(spec.head).rescaled else {}
+    scale = {SCALE: jax.ShapeDtypeStruct((), jnp.float32)} if heads.make_head(spec.head).rescale else {}
     backbones = {variant: declare(spec, variant) for variant in spec.variants}
     return Model(
         {variant: backbone.parameters | centres for variant, backbone in backbones.items()},
@@ -118,52 +96,29 @@ def abstract_model(spec: FleetSpec) -> Model:
 
 
 @functools.cache
-def declare(spec: FleetSpec, variant: str) -> variants.Backbone:
-    """A variant's backbone at the spec's width and precision, its arrays as shapes."""
+def declare(spec: ModelSpec, variant: str, frozen: tuple[str, ...] = ()) -> variants.Backbone:
+    """Return a variant's backbone with shapes for arrays.
+
+    Parameter groups in `frozen` normalise with their running averages, also in training, and keep them.
+    """
     return variants.declare(
         variant,
         frames=spec.spectrogram.piece_frames,
         c_in=spec.spectrogram.channels(variants.piece_height(variant)),
         width=spec.width,
         dtype=jnp.dtype(spec.precision),
-        running=variants.RunningAverages(spec.frozen_backbone, spec.running_variance),
+        running=variants.RunningAverages(frozen, spec.running_variance),
     )
 
 
-def backbone(spec: FleetSpec, model: Model, variant: str) -> variants.Backbone:
-    """A variant's backbone with what it has learned, the head's arrays left out."""
-    arrays = ({p: leaf for p, leaf in of[variant].items() if p not in OF_HEAD} for of in model)
-    return variants.Backbone(declare(spec, variant).graph, *arrays)
+def make_backbone(spec: ModelSpec, model: Model, variant: str, frozen: tuple[str, ...] = ()) -> variants.Backbone:
+    """Return a variant's backbone with its learned arrays, those of the head left out."""
+    parameters, statistics = (
+        {path: leaf for path, leaf in arrays[variant].items() if path not in HEAD_PATHS} for arrays in model
+    )
+    return variants.Backbone(declare(spec, variant, frozen).graph, parameters, statistics)
 
 
-class FleetState(NamedTuple):
-    """All that a step changes, or could: arrays by variant, then by path; of a stack, with a leading axis (m,)."""
-
-    trainable: dict[str, Arrays]
-    frozen: dict[str, Arrays]
-    statistics: dict[str, Arrays]
-    velocity: dict[str, optax.OptState]
-
-
-def init_state(spec: FleetSpec, model: Model) -> FleetState:
-    """The state at a phase's first step: the model as given, no velocity yet, frozen leaves without one."""
-    trainable, frozen, velocity = {}, {}, {}
-    for variant, arrays in model.parameters.items():
-        trainable[variant], frozen[variant] = optimizer.partition(arrays, spec.trainable)
-        velocity[variant] = optimizer.make_optimizer(spec.sgd).init(trainable[variant])
-    return FleetState(trainable, frozen, model.statistics, velocity)
-
-
-def abstract_state(spec: FleetSpec) -> FleetState:
-    """A state's shapes and types."""
-    return jax.eval_shape(functools.partial(init_state, spec), abstract_model(spec))
-
-
-def get_model(state: FleetState) -> Model:
-    """All that was learned, whether it still trains or not."""
-    return Model({v: {**state.trainable[v], **state.frozen[v]} for v in state.trainable}, state.statistics)
-
-
-def stack_states(states: Sequence[FleetState]) -> FleetState:
-    """States of as many tasks as one of leading axis (m,), on the host."""
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *states)
+def get_scale(spec: ModelSpec, statistics: Arrays) -> jax.Array:
+    """Return the scale () of a variant's head."""
+    return statistics.get(SCALE, jnp.float32(heads.make_head(spec.head).first_scale))

@@ -1,9 +1,9 @@
-"""What a task's training tells: JSON lines, flushed as it goes, and the same for TensorBoard.
+"""Metric log of a run: JSON lines, flushed as training goes, and the same numbers for TensorBoard.
 
 A row of metrics: {"phase", "step", "loss": {variant: x}, "loss_hex": {variant: "0x1.8p+1"}, "accuracy": {...},
-"gradient_norm": {...}, "learning_rate", "step_seconds", "share": {"data", "compile", "checkpoint", "holdout"}}; of
-held-out clips: {"phase", "step", "holdout_loss": {...}, "holdout_accuracy": {...}}; an event: {"event", "phase",
-"step"}. "phase" is the checkpoint folder's name.
+"gradient_norm": {...}, "learning_rate", "step_seconds", "share": {"data", "compile", "checkpoint", "holdout"}}.
+A row of held-out clips: {"phase", "step", "holdout_loss": {...}, "holdout_accuracy": {...}}.
+An event: {"event", "phase", "step"}. "phase" is the name of the checkpoint line's folder.
 """
 
 import json
@@ -23,9 +23,9 @@ FILE = "metrics.jsonl"
 
 
 class MetricLog:
-    """A task's metrics.jsonl and, a folder for each phase, tensorboard/.
+    """Metric log of one run: metrics.jsonl, and tensorboard/ with a folder for each phase.
 
-    Nothing is touched before `begin`, which comes before a phase's first row.
+    Call `begin` before the first row of a phase. Nothing is written before that.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -48,18 +48,18 @@ class MetricLog:
                 writer.close()
 
     def begin(self, phase: str, step: int) -> None:
-        """Go on from a phase's restored step, or 0: what was told of later ones, or is torn, is dropped.
+        """Continue a phase after its restored step, or begin it at step 0.
 
-        Says so in the log if anything was there.
+        Drops the phase's later rows and damaged lines, and logs a "resumed" event if anything was there.
         """
         self._close()
         self._folder.mkdir(parents=True, exist_ok=True)
         rows = read(self.path)
-        damaged = _lines(self.path) - len(rows)
+        damaged = _count_lines(self.path) - len(rows)
         kept = [row for row in rows if row["phase"] != phase or row["step"] <= step]
         replace_text(self.path, "".join(json.dumps(row) + "\n" for row in kept))
         self._file = self.path.open("a")
-        # from the step on that is purged, TensorBoard leaves out what earlier files say
+        # TensorBoard hides what earlier files hold from purge_step on
         self._tensorboard = SummaryWriter(str(self._folder / "tensorboard" / phase), flush_secs=10, purge_step=step + 1)
         if damaged > 1:
             log(f"{self.path}: {damaged} damaged lines dropped")
@@ -67,55 +67,55 @@ class MetricLog:
             self.event("resumed", phase, step)
 
     def metrics(self, phase: str, step: int, loss: Mapping[str, float], **more: Mapping[str, float] | float) -> None:
-        """One logged step: losses by variant, exactly, and whatever else is a number or several by name."""
+        """Write the metrics of a step: losses by variant, also as exact hex, and other numbers or groups of numbers."""
         exact = {variant: float(value).hex() for variant, value in loss.items()}
-        self._row(phase, step, {"loss": loss, **more}, {"loss_hex": exact})
+        self._write_numbers(phase, step, {"loss": loss, **more}, {"loss_hex": exact})
 
     def holdout(self, phase: str, step: int, loss: Mapping[str, float], accuracy: Mapping[str, float]) -> None:
-        """What the held-out clips say at a step, by variant."""
-        self._row(phase, step, {"holdout_loss": loss, "holdout_accuracy": accuracy}, {})
+        """Write the loss and accuracy on held-out clips at a step, by variant."""
+        self._write_numbers(phase, step, {"holdout_loss": loss, "holdout_accuracy": accuracy}, {})
 
     def has_holdout(self, phase: str, step: int) -> bool:
-        """Whether it was told what the held-out clips say at a step."""
+        """Return whether the log has a row of held-out clips at a step."""
         return any(
             (row["phase"], row["step"]) == (phase, step) and "holdout_loss" in row for row in reversed(read(self.path))
         )
 
     def flush(self) -> None:
-        """What was told survives the end of the process; metrics.jsonl is flushed anyway."""
-        assert self._tensorboard is not None, "begin() comes first"
+        """Write TensorBoard's pending numbers to disk; metrics.jsonl is flushed after each row."""
+        assert self._tensorboard is not None, "call begin() first"
         self._tensorboard.flush()
 
-    def event(self, event: str, phase: str, step: int, **about: Any) -> None:
-        """Something that happened at a step."""
-        self._write({"event": event, "phase": phase, "step": step, **about})
+    def event(self, event: str, phase: str, step: int, **details: Any) -> None:
+        """Write an event at a step."""
+        self._write({"event": event, "phase": phase, "step": step, **details})
 
-    def _row(
+    def _write_numbers(
         self, phase: str, step: int, values: Mapping[str, Mapping[str, float] | float], exact: Mapping[str, Any]
     ) -> None:
-        """Numbers, for both readers; `exact` is for the JSON lines only."""
-        numbers = {name: _json(value) for name, value in values.items()}
+        """Write numbers to both logs; `exact` goes to metrics.jsonl only."""
+        numbers = {name: _to_json(value) for name, value in values.items()}
         self._write({"phase": phase, "step": step, **numbers, **exact})
-        assert self._tensorboard is not None, "begin() comes first"
+        assert self._tensorboard is not None, "call begin() first"
         for name, value in values.items():
             for part, number in value.items() if isinstance(value, Mapping) else [("", value)]:
                 self._tensorboard.add_scalar(f"{name}/{part}" if part else name, number, step)
 
     def _write(self, row: dict[str, Any]) -> None:
-        assert self._file is not None, "begin() comes first"
+        assert self._file is not None, "call begin() first"
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()
 
 
-def _json(value: Mapping[str, float] | float) -> Any:
-    """JSON has no infinity and no NaN: they become null (and stay what they are in loss_hex)."""
+def _to_json(value: Mapping[str, float] | float) -> Any:
+    """Replace infinity and NaN, which JSON does not have, by null; loss_hex still has them."""
     if isinstance(value, Mapping):
-        return {name: _json(number) for name, number in value.items()}
+        return {name: _to_json(number) for name, number in value.items()}
     return float(value) if math.isfinite(value) else None
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """All whole rows of a metrics.jsonl; a last line that a kill has torn, or what is damaged, is left out."""
+    """Read the intact rows of a metrics.jsonl; skip damaged lines, and a last line cut off by a kill."""
     if not path.exists():
         return []
     rows = []
@@ -127,5 +127,5 @@ def read(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _lines(path: Path) -> int:
+def _count_lines(path: Path) -> int:
     return len(path.read_text(errors="replace").splitlines()) if path.exists() else 0

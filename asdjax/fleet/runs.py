@@ -1,11 +1,15 @@
-"""Which fleets a configuration trains, and where each lies in the work directory."""
+"""Run: a fleet with a seed; the runs of a configuration, their folders and their checkpoint lines."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from asdjax.config.fields import Config
-from asdjax.data.tasks import Task
+import numpy as np
+
+from asdjax.config.fields import Config, count_phase1_steps, count_phase2_steps
+from asdjax.data.tasks import Task, hold_out
+
+PHASE1 = "phase1"
 
 
 class Run(NamedTuple):
@@ -18,7 +22,7 @@ class Run(NamedTuple):
 
 
 def list_runs(config: Config, workdir: Path, tasks: Sequence[Task]) -> list[Run]:
-    """Every task with every seed: W/<task>, with several seeds W/<task>@<seed>."""
+    """Return every task with every seed: W/<task>, with several seeds W/<task>@<seed>."""
     several = len(config.seed) > 1
     runs = []
     for task in tasks:
@@ -26,3 +30,27 @@ def list_runs(config: Config, workdir: Path, tasks: Sequence[Task]) -> list[Run]
             name = f"{task.name}@{seed}" if several else task.name
             runs.append(Run(name, task, seed, workdir / name))
     return runs
+
+
+def list_lines(config: Config, task: Task) -> dict[str, int]:
+    """Return the checkpoint lines that training writes for a task, with the number of steps of each."""
+    trained, _ = hold_out(task, config.train.holdout_fraction)
+    lines = {PHASE1: count_phase1_steps(config, trained.source_clips)}
+    if list_target_sections(trained):
+        steps = count_phase2_steps(config, trained.source_clips)
+        lines |= {f"phase2_{strategy}": steps for strategy in config.phase2.strategies}
+    return lines
+
+
+def list_target_sections(task: Task) -> tuple[int, ...]:
+    """Return the sections that phase 2 draws from: those with target clips, and another class to mix them with."""
+    source, target = np.zeros((2, len(task.classes)), int)
+    for clip, class_index in zip(task.clips, task.class_of_clip, strict=True):
+        (target if clip.domain == "target" else source)[class_index] += 1
+    sections = np.asarray(task.section_of_class)
+    eligible = []
+    for section in np.unique(sections):
+        drawable = np.where(sections == section, target, source) > 0
+        if drawable[sections == section].any() and drawable.sum() >= 2:
+            eligible.append(int(section))
+    return tuple(eligible)

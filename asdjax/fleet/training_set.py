@@ -1,6 +1,7 @@
-"""What a fleet was trained on and by, kept beside it: with other clips or settings it would be another fleet.
+"""Training-set manifest (task.json): the clips, classes and settings of a fleet.
 
-Its checkpoints have a digest of the clips and classes, so that a task.json that is gone is not made up from others.
+A fleet cannot continue with other clips or settings. Its checkpoints also hold a digest of the clips and classes, which
+is checked if task.json is missing.
 """
 
 import contextlib
@@ -23,47 +24,52 @@ FILE = "task.json"
 
 
 class TrainingManifest(NamedTuple):
-    """What task.json holds: classes; clips as `_clips` lists them; settings as `_settings` does, none where the file is
-    of a time before they were kept."""
+    """Content of task.json: classes, clips as `_describe_clips` lists them, settings as `_list_settings` does.
+
+    `variants_per_group` is the number of variants whose gradients a step computes together.
+    """
 
     classes: tuple[tuple[str, ...], ...]
     clips: dict[str, str]
     settings: dict[str, Any]
+    variants_per_group: int
 
 
-def save(config: Config, run: Run, recordings: Sequence[Recording]) -> None:
-    """Write a fleet's task.json: its classes, its training clips, each with its class's number and the SHA-256 of its
-    samples, and the settings that it is trained by."""
+def save(config: Config, run: Run, recordings: Sequence[Recording], variants_per_group: int) -> None:
+    """Write a fleet's task.json: its classes, its clips, its settings and the size of its groups of variants.
+
+    Each clip has its class index and the SHA-256 of its samples.
+    """
     run.folder.mkdir(parents=True, exist_ok=True)
     digests = {clip.path: recording.sha256 for clip, recording in zip(run.task.clips, recordings, strict=True)}
-    content = TrainingManifest(run.task.classes, _clips(run.task, digests), _settings(config, run))
-    replace_text(run.folder / FILE, json.dumps(add_checksum(content._asdict()), indent=1) + "\n")
+    clips, settings = _describe_clips(run.task, digests), _list_settings(config, run)
+    manifest = TrainingManifest(run.task.classes, clips, settings, variants_per_group)
+    replace_text(run.folder / FILE, json.dumps(add_checksum(manifest._asdict()), indent=1) + "\n")
 
 
 def require_same(config: Config, run: Run, digests: Mapping[Path, str]) -> None:
-    """Raise InputError where a fleet was trained by other settings, or on other classes or clips, wherever these lie
-    now; `digests` are of the clips' samples, by path. The error names what is new, missing or changed.
+    """Raise InputError if a fleet was trained with other settings, classes or clips.
 
-    Without a task.json its checkpoints are asked, which know the clips and classes alone.
+    `digests` are of the clips' samples, by path; clips may be in another folder now. The error names what is new,
+    missing or changed. Without a task.json the checkpoints are checked, which know only the clips and classes.
     """
     file = run.folder / FILE
     if not file.exists():
         _require_checkpoints_of(run, digests)
         return
     manifest = _read(file)
-    _require_settings(file, manifest.settings, _settings(config, run))
-    before, now = manifest.clips, _clips(run.task, digests)
+    _require_settings(file, manifest.settings, _list_settings(config, run))
+    before, now = manifest.clips, _describe_clips(run.task, digests)
     if now == before and manifest.classes == run.task.classes:
         return
-    found = [
-        _some("new", now.keys() - before.keys()),
-        _some("missing", before.keys() - now.keys()),
-        _some("changed", {name for name in now.keys() & before.keys() if now[name] != before[name]}),
+    differences = [
+        _summarise("new", now.keys() - before.keys()),
+        _summarise("missing", before.keys() - now.keys()),
+        _summarise("changed", {name for name in now.keys() & before.keys() if now[name] != before[name]}),
     ]
-    what = ", ".join(filter(None, found)) or "their classes differ"
     raise InputError(
-        f"{file}: expected the training clips of this fleet as they were, came others: {what}; put them back as "
-        "they were, or train in another --workdir"
+        f"{file}: expected the training clips of this fleet as they were, got others: "
+        f"{', '.join(filter(None, differences)) or 'their classes differ'}; restore them, or train in another --workdir"
     )
 
 
@@ -82,12 +88,18 @@ def _require_settings(file: Path, before: Mapping[str, Any], now: Mapping[str, A
 
 
 def require_same_training(config: Config, workdir: Path, runs: Sequence[Run]) -> None:
-    """`require_same` of all runs, before any store is changed for them."""
-    known = [run for run in runs if (run.folder / FILE).exists() or _lines_of(run)]
-    tasks = {run.task.name: run.task for run in known}
+    """Call `require_same` for all runs, before any store is changed for them."""
+    trained = [run for run in runs if (run.folder / FILE).exists() or _list_lines(run)]
+    tasks = {run.task.name: run.task for run in trained}
     digests = {name: compute_digests(config, workdir, task.clips) for name, task in tasks.items()}
-    for run in known:
+    for run in trained:
         require_same(config, run, digests[run.task.name])
+
+
+def read_group_size(run: Run) -> int | None:
+    """Return the size of a run's groups of variants, decided when it first started; None before that."""
+    file = run.folder / FILE
+    return _read(file).variants_per_group if file.exists() else None
 
 
 def digest_manifest(folder: Path) -> str:
@@ -100,20 +112,20 @@ def _digest(classes: Sequence[Sequence[str]], clips: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps([classes, sorted(clips.items())]).encode()).hexdigest()
 
 
-def _lines_of(run: Run) -> list[Path]:
-    """Return the lines of a run that hold checkpoints."""
+def _list_lines(run: Run) -> list[Path]:
+    """Return the checkpoint lines of a run that have a saved step."""
     return [line for line in sorted(run.folder.glob("phase*")) if checkpoints.steps(line)]
 
 
 def _require_checkpoints_of(run: Run, digests: Mapping[Path, str]) -> None:
-    """Raise InputError where a run's newest checkpoints are known to be of other clips or classes than it has now."""
-    for line in _lines_of(run):
-        now = _digest(run.task.classes, _clips(run.task, digests))
-        with contextlib.suppress(checkpoints.Damaged):  # said where it is loaded
+    """Raise InputError if a run's newest checkpoints were trained on other clips or classes than it has now."""
+    for line in _list_lines(run):
+        now = _digest(run.task.classes, _describe_clips(run.task, digests))
+        with contextlib.suppress(checkpoints.Damaged):  # reported when it is loaded
             origin = checkpoints.read_origin(line, checkpoints.steps(line)[-1])
             if origin and origin.clips != now:
                 raise InputError(
-                    f"{run.folder / FILE}: no such file, and {line} was trained on other clips than are there now; "
+                    f"{run.folder / FILE}: expected this file or the training clips of {line.name}, got other clips; "
                     "restore the file or the clips, or train in another --workdir"
                 )
 
@@ -121,31 +133,34 @@ def _require_checkpoints_of(run: Run, digests: Mapping[Path, str]) -> None:
 def _read(file: Path) -> TrainingManifest:
     try:
         content = verify_checksum(file.read_text())
-        classes = tuple(tuple(of_class) for of_class in content["classes"])
-        return TrainingManifest(classes, dict(content["clips"]), dict(content.get("settings", {})))
+        classes = tuple(tuple(names) for names in content["classes"])
+        clips, settings = dict(content["clips"]), dict(content["settings"])
+        return TrainingManifest(classes, clips, settings, int(content["variants_per_group"]))
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"{file}: expected a record of training clips ({error}); remove it and run asdjax train again, which "
-            "writes it anew"
+            f"{file}: expected a training-set manifest, got {error}; remove it and run asdjax train again to write it"
         ) from error
 
 
-def _settings(config: Config, run: Run) -> dict[str, Any]:
-    """Return the fields that a fleet depends on beside its clips, its own seed among them, as JSON has them."""
+def _list_settings(config: Config, run: Run) -> dict[str, Any]:
+    """Return the fields that a fleet depends on, its seed included and its data left out, as JSON has them."""
     settled = {field: value for field, value in loading.settled(config).items() if not field.startswith("data.")}
     return json.loads(json.dumps({"seed": run.seed, **settled}))
 
 
-def _clips(task: Task, digests: Mapping[Path, str]) -> dict[str, str]:
-    """Class and digest by machine type, section, domain and name; clips of one's own that share these are numbered."""
-    told: dict[str, str] = {}
-    for clip, klass in zip(task.clips, task.class_of_clip, strict=True):
+def _describe_clips(task: Task, digests: Mapping[Path, str]) -> dict[str, str]:
+    """Return each clip's class index and digest by machine type, section, domain and name.
+
+    A clip that shares these with an earlier one gets a "+" for each of those.
+    """
+    described: dict[str, str] = {}
+    for clip, class_index in zip(task.clips, task.class_of_clip, strict=True):
         name = "/".join((clip.machine, clip.section, clip.domain or "", clip.name))
-        while name in told:
+        while name in described:
             name += "+"
-        told[name] = f"{klass} {digests[clip.path]}"
-    return told
+        described[name] = f"{class_index} {digests[clip.path]}"
+    return described
 
 
-def _some(what: str, names: set[str]) -> str:
-    return f"{len(names)} {what} (such as {min(names)})" if names else ""
+def _summarise(change: str, names: set[str]) -> str:
+    return f"{len(names)} {change} (such as {min(names)})" if names else ""

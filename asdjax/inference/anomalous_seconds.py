@@ -1,4 +1,4 @@
-"""When a clip was anomalous: its pieces in time, and the spans that they cover.
+"""Times of a clip's pieces, and the time spans in which a clip is anomalous.
 
 Letters: p pieces, s samples.
 """
@@ -11,37 +11,39 @@ import numpy as np
 from asdjax.features import Spectrogram
 from asdjax.fleet import embed
 
+#: (begin, end) of each span, usually in seconds.
 Spans = list[tuple[float, float]]
-"""Begin and end, in seconds or whatever is being covered."""
 
 
 class TimedPieces(NamedTuple):
-    """A clip's pieces: when each begins and ends, in seconds, and its score, (p,) each."""
+    """The pieces of a clip: begin and end in seconds, and score; (p,) each."""
 
     begin: np.ndarray
     end: np.ndarray
     score: np.ndarray
 
     def above(self, threshold: float) -> Spans:
-        """The seconds of the pieces whose score lies above a threshold, joined where they touch."""
+        """Return the time spans, in seconds, of the pieces with a score above a threshold."""
         above = self.score > threshold
         return join_spans(zip(self.begin[above].tolist(), self.end[above].tolist(), strict=True))
 
 
 def join_spans(spans: Iterable[tuple[float, float]]) -> Spans:
-    """Spans in order, (begin, end) each, as few as cover the same."""
-    out: Spans = []
+    """Join spans that touch or overlap. The spans must be sorted by their begin."""
+    joined: Spans = []
     for begin, end in spans:
-        if out and begin <= out[-1][1]:
-            out[-1] = (out[-1][0], max(end, out[-1][1]))
+        if joined and begin <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
         else:
-            out.append((begin, end))
-    return out
+            joined.append((begin, end))
+    return joined
 
 
 def time_pieces(samples: int, score: np.ndarray, spectrogram: Spectrogram, stride_frames: int) -> TimedPieces:
-    """The pieces of a clip of so many samples with their scores (p,): piece k begins at frame k * stride and lasts
-    `piece_frames`, or to the end of the clip."""
+    """Add begin and end times to the piece scores (p,) of a clip of `samples` samples.
+
+    Piece k begins at frame k * stride_frames and lasts `spectrogram.piece_frames` frames, or until the clip ends.
+    """
     frame_seconds = spectrogram.hop_samples / spectrogram.sample_rate_hz
     begin = np.array(embed.piece_starts(samples, spectrogram, stride_frames)) * frame_seconds
     end = np.minimum(begin + spectrogram.piece_frames * frame_seconds, samples / spectrogram.sample_rate_hz)

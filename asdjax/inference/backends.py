@@ -1,6 +1,6 @@
-"""How far a piece lies from a bank: nearest neighbours, prototypes, a Gaussian.
+"""Distances from a piece to a bank: nearest neighbours, prototypes, a Gaussian.
 
-A backend is a function from a bank to a distance: either of two kinds, both plain arrays, so that they can be exported.
+A backend is a function from a bank to a distance. The two kinds of distance hold plain arrays, so they can be exported.
 
 Letters: q queries, n bank pieces, d embedding.
 """
@@ -14,10 +14,22 @@ import numpy as np
 from asdjax.inference import knn
 from asdjax.inference.bank import Bank, Scoring, oversample
 
+#: Folds of a bank's clips when its own pieces are scored by a backend that is fitted.
+CROSS_FOLDS = 10
+
+# Smallest mean distance used as a density: float32 cosines of equal vectors are this close to 1.
+_LEAST_DISTANCE = 1e-6
+
+# Smallest variance of a Gaussian in any direction, the resolution of float32 unit embeddings. Without it, every point
+# perpendicular to the line through two pieces would have distance 0.
+_LEAST_VARIANCE = 1e-7
+
 
 class Neighbours(NamedTuple):
-    """The mean cosine distance to the k nearest of `vectors` (n, d), each divided by its `spacing` (n,), if there is
-    one."""
+    """A mean cosine distance to the k nearest of `vectors` (n, d).
+
+    With `spacing` (n,), the distance to each vector is divided by its spacing.
+    """
 
     vectors: np.ndarray
     k: int
@@ -28,7 +40,7 @@ class Neighbours(NamedTuple):
 
 
 class Gaussian(NamedTuple):
-    """The distance to `mean` (d,) in deviations: Euclidean after `whitening` (d, d)."""
+    """A distance to `mean` (d,) in standard deviations: Euclidean after `whitening` (d, d)."""
 
     mean: np.ndarray
     whitening: np.ndarray
@@ -38,37 +50,33 @@ class Gaussian(NamedTuple):
 
 
 class Scorer(NamedTuple):
-    """The least of the distances `of` several banks, or of one: unit embeddings (q, d) float32 -> (q,), higher = more
-    anomalous; NaN where the banks were empty, and with `knn_density` where none had two clips."""
+    """The smallest of the distances to one or more banks: unit embeddings (q, d) float32 -> scores (q,).
 
-    of: tuple[Neighbours | Gaussian, ...]
+    A higher score is more anomalous. The score is NaN if all banks are empty and, with `knn_density`, if none has two
+    clips.
+    """
+
+    distances: tuple[Neighbours | Gaussian, ...]
 
     def __call__(self, queries: np.ndarray) -> np.ndarray:
-        return _nearest([distance(queries) for distance in self.of])
+        return _minimum([distance(queries) for distance in self.distances])
 
 
 Backend = Callable[[Bank, Scoring], Neighbours | Gaussian]
 
-CROSS_FOLDS = 10
-"""Parts that a bank's clips are split into where its own pieces are scored by what the others were fitted to."""
-
-_LEAST_DISTANCE = 1e-6
-"""Of the mean distance that a density is; float32 cosines of equal vectors are no closer to 1."""
-
-_LEAST_VARIANCE = 1e-7
-"""Of a Gaussian in any direction; float32 embeddings of unit length are told apart no better. Without it whatever lies
-across the line through two pieces would be no distance away."""
-
 
 def _knn(bank: Bank, scoring: Scoring) -> Neighbours:
-    """The mean cosine distance to the k nearest pieces (the report, 2.5)."""
+    """Return the mean cosine distance to the k nearest pieces (the report, 2.5)."""
     return Neighbours(bank.vectors, scoring.k)
 
 
 def _knn_density(bank: Bank, scoring: Scoring) -> Neighbours:
-    """As `knn`, each distance divided by how far the bank piece's own density_k nearest pieces of other clips lie on
-    average: where recordings are few, as in the target domain, distances count less (Wilkinghoff et al. 2025, the
-    ratio form; with k = 1 their score). One clip alone has no density: NaN, see `_lent`."""
+    """Return the `knn` distance with each bank piece's distance divided by the local spacing of the bank.
+
+    The spacing of a bank piece is its mean distance to its density_k nearest pieces of other clips. Distances thus
+    count less where recordings are few, as in the target domain (Wilkinghoff et al. 2025, ratio form; k = 1 gives
+    their score). The spacing of a single clip is NaN; `_share_spacing` replaces it.
+    """
     spacing = knn.mean_distance(
         bank.vectors, bank.vectors, scoring.density_k, query_clips=bank.clips, bank_clips=bank.clips
     )
@@ -77,34 +85,36 @@ def _knn_density(bank: Bank, scoring: Scoring) -> Neighbours:
 
 
 def _kmeans(bank: Bank, scoring: Scoring) -> Neighbours:
-    """The cosine distance to the nearest prototype: k-means centres of the source pieces, and every target piece, as
-    these are few (Wilkinghoff 2021)."""
+    """Return the cosine distance to the nearest prototype (Wilkinghoff 2021).
+
+    Prototypes are k-means centres of the source pieces, and every target piece, because these are few.
+    """
     source, target = bank.vectors[~bank.target], bank.vectors[bank.target]
     if len(source) > scoring.prototypes:
-        source = _centres(source, scoring.prototypes)
+        source = _find_centres(source, scoring.prototypes)
         source = source / np.maximum(np.linalg.norm(source, axis=1, keepdims=True), np.finfo(np.float32).tiny)
     prototypes = np.concatenate([source, target]).astype(np.float32)
     return Neighbours(prototypes, 1)
 
 
-def _centres(vectors: np.ndarray, number: int) -> np.ndarray:
-    """k-means centres (number, d), some of them the same where fewer vectors differ."""
-    from sklearn.cluster import KMeans  # late, as scikit-learn takes 2 s to import, which `score` need not wait for
+def _find_centres(vectors: np.ndarray, number: int) -> np.ndarray:
+    """Return k-means centres (number, d). Some are equal if fewer vectors differ."""
+    from sklearn.cluster import KMeans  # late: slow to import, and `score` with knn does not need it
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # tells of the same ones
+        warnings.simplefilter("ignore", ConvergenceWarning)  # raised for equal centres
         return KMeans(number, n_init="auto", random_state=0).fit(vectors).cluster_centers_
 
 
 def _mahalanobis(bank: Bank, scoring: Scoring) -> Gaussian:
-    """The Mahalanobis distance to the bank's mean, its covariance shrunk as Ledoit and Wolf (2004) do."""
+    """Return the Mahalanobis distance to the bank's mean, with Ledoit and Wolf's (2004) shrunk covariance."""
     from sklearn.covariance import LedoitWolf  # late, as above
 
     d = bank.vectors.shape[1]
     if len(bank) == 0:
         return Gaussian(np.full(d, np.nan), np.eye(d))
-    vectors = np.resize(bank.vectors.astype(np.float64), (max(len(bank), 2), d))  # one: twice
+    vectors = np.resize(bank.vectors.astype(np.float64), (max(len(bank), 2), d))  # repeats a single vector
     gaussian = LedoitWolf().fit(vectors)
     variances, axes = np.linalg.eigh(gaussian.covariance_)
     whitening = axes / np.sqrt(np.maximum(variances, _LEAST_VARIANCE))
@@ -120,56 +130,58 @@ BACKENDS: dict[str, Backend] = {
 
 
 def make_scorer(bank: Bank, scoring: Scoring) -> Scorer:
-    """What scores pieces that the bank does not hold, as the settings say."""
-    of = [BACKENDS[scoring.backend](part, scoring) for part in _parts(bank, scoring)]
-    return Scorer(tuple(_lent(of) if scoring.backend == "knn_density" else of))
+    """Fit the configured backend to a bank, for pieces that are not in the bank."""
+    distances = [BACKENDS[scoring.backend](part, scoring) for part in _split_bank(bank, scoring)]
+    return Scorer(tuple(_share_spacing(distances) if scoring.backend == "knn_density" else distances))
 
 
-def _lent(of: Sequence[Neighbours | Gaussian]) -> list[Neighbours | Gaussian]:
-    """Where one of two domains has a single clip, and so no density of its own, it is taken to be as dense as the other
-    on average, so that distances to both are of one scale; where neither has any, nothing is near."""
-    spacings = [one.spacing for one in of if isinstance(one, Neighbours) and one.spacing is not None]
+def _share_spacing(distances: Sequence[Neighbours | Gaussian]) -> list[Neighbours | Gaussian]:
+    """Give a domain of a single clip, whose spacing is NaN, the mean spacing of the other domain.
+
+    Distances to both domains then have one scale. If neither domain has a spacing, both banks become empty.
+    """
+    spacings = [one.spacing for one in distances if isinstance(one, Neighbours) and one.spacing is not None]
     known = np.concatenate([spacing[np.isfinite(spacing)] for spacing in spacings])
     if not len(known):
-        return [Neighbours(one.vectors[:0], one.k) if isinstance(one, Neighbours) else one for one in of]
-    lent = known.mean(dtype=np.float32)
+        return [Neighbours(one.vectors[:0], one.k) if isinstance(one, Neighbours) else one for one in distances]
+    mean = known.mean(dtype=np.float32)
     return [
-        one._replace(spacing=np.where(np.isfinite(one.spacing), one.spacing, lent))
+        one._replace(spacing=np.where(np.isfinite(one.spacing), one.spacing, mean))
         if isinstance(one, Neighbours) and one.spacing is not None
         else one
-        for one in of
+        for one in distances
     ]
 
 
 def scores_within(bank: Bank, scoring: Scoring) -> np.ndarray:
-    """Distances (n,) of a bank's own pieces, none of which ever meets a piece of its own clip.
+    """Score a bank's own pieces (n,), each without the pieces of its own clip.
 
-    With `knn` each clip is left out by itself; what is fitted is fitted once for each of CROSS_FOLDS parts of the
-    clips, to the others. NaN where nothing is left.
+    With `knn` every clip is left out separately. The other backends are fitted once per fold: to the clips outside one
+    of CROSS_FOLDS parts. The score is NaN where no piece is left.
     """
     if scoring.backend == "knn":
-        return _nearest([_knn_within(bank, part, scoring) for part in _parts(bank, scoring)])
-    distance = np.full(len(bank), np.nan, np.float32)
+        return _minimum([_knn_within(bank, part, scoring) for part in _split_bank(bank, scoring)])
+    distances = np.full(len(bank), np.nan, np.float32)
     clips = np.unique(bank.clips[:, 0])
     for fold in range(min(CROSS_FOLDS, len(clips))):
         left_out = clips[fold::CROSS_FOLDS]
         rows = np.isin(bank.clips[:, 0], left_out)
-        distance[rows] = make_scorer(bank.without(left_out), scoring)(bank.vectors[rows])
-    return distance
+        distances[rows] = make_scorer(bank.without(left_out), scoring)(bank.vectors[rows])
+    return distances
 
 
 def _knn_within(queries: Bank, part: Bank, scoring: Scoring) -> np.ndarray:
     return knn.mean_distance(queries.vectors, part.vectors, scoring.k, query_clips=queries.clips, bank_clips=part.clips)
 
 
-def _parts(bank: Bank, scoring: Scoring) -> Sequence[Bank]:
-    """The banks of which the nearest counts: one, or one a domain; with synthetic pieces, if any are asked for."""
+def _split_bank(bank: Bank, scoring: Scoring) -> Sequence[Bank]:
+    """Add the configured synthetic pieces, and split the bank by domain if the nearer domain decides."""
     filled = oversample(bank, scoring.smote_ratio)
     if scoring.bank != "either_domain":
         return (filled,)
-    return tuple(filled.of_domain(target=target) for target in (False, True))
+    return tuple(filled.select_domain(target=target) for target in (False, True))
 
 
-def _nearest(distances: Sequence[np.ndarray]) -> np.ndarray:
-    """The least of several, whichever are there: (q,) each -> (q,)."""
+def _minimum(distances: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the elementwise minimum, ignoring NaN: (q,) each -> (q,)."""
     return np.fmin.reduce(distances)

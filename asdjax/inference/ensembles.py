@@ -1,4 +1,4 @@
-"""Averages of models' clip scores, and which models are averaged."""
+"""Averages of the clip scores of several models, and the names of the averaged systems."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,41 +11,41 @@ from asdjax.inference.clip_scores import ClipScores
 
 NO_SELECTION, LABELLED_TEST, HELD_OUT = "none", "labelled test", "held-out normals"
 
+#: Submissions 1 to 3 of the report: the best models of a machine type, ranked on labelled test data, and their number.
 TOP = {"best_single": 1, "top3_mean": 3, "top5_mean": 5}
-"""Submissions 1 to 3 of the report: the best so many models of a machine type, ranked on labelled test data."""
 
+#: The same without any anomaly label: ranked by the loss on held-out normal clips.
 TOP_HELD_OUT = {"best_held_out": 1, "top3_held_out": 3}
-"""The same without any label of a fault: ranked by the loss on held-out normal clips."""
 
+#: Submission 4: all models, without selection.
 ALL = "all_mean"
-"""Submission 4: all models; it selects nothing."""
 
+#: All models of all seeds.
 ALL_SEEDS = "all_seeds_mean"
-"""All models of all seeds."""
 
+#: Function from a model's scores (n,) to the values (n,) that an ensemble averages.
 Scale = Callable[[np.ndarray], np.ndarray]
-"""A model's scores (n,) -> what is averaged of them (n,)."""
 
 
-def averaged(config: Config, models: int) -> str:
-    """What is averaged (see SCALES) of so many models: of a single one its scores as they are."""
+def choose_scale(config: Config, models: int) -> str:
+    """Return the key of SCALES for an ensemble of `models` models. A single model keeps its scores."""
     return config.evaluate.ensemble if models > 1 else "score"
 
 
-def average(models: Sequence[ClipScores], how: str) -> ClipScores:
-    """Average over models, clip by clip, what `how` (see SCALES) makes of their scores; only of clips that all have.
+def average(models: Sequence[ClipScores], scale: str) -> ClipScores:
+    """Average the scaled scores of models, clip by clip, over the clips that all of them scored.
 
-    A training clip that any model lacks is `unscored`, whichever model that is. All models must be of one machine type:
-    ranks and z-scores are taken over each model's own scores of its training clips.
+    `scale` is a key of SCALES. A training clip that any model lacks is `unscored`. All models must be of one machine
+    type, because ranks and z-scores refer to each model's training scores.
     """
-    scales = [SCALES[how](model) for model in models]
-    train = _mean([_scaled(model.train, scale) for model, scale in zip(models, scales, strict=True)])
-    test = _mean([_scaled(model.test, scale) for model, scale in zip(models, scales, strict=True)])
+    scales = [SCALES[scale](model) for model in models]
+    train = _mean([_apply(model_scale, model.train) for model, model_scale in zip(models, scales, strict=True)])
+    test = _mean([_apply(model_scale, model.test) for model, model_scale in zip(models, scales, strict=True)])
     known = dict.fromkeys(clip for model in models for clip in (*model.train, *model.unscored))
     return ClipScores(train, test, tuple(clip for clip in known if clip not in train))
 
 
-def _scaled(scores: Mapping[Clip, float], scale: Scale) -> dict[Clip, float]:
+def _apply(scale: Scale, scores: Mapping[Clip, float]) -> dict[Clip, float]:
     return dict(zip(scores, scale(np.array(list(scores.values()), np.float64)).tolist(), strict=True))
 
 
@@ -55,43 +55,45 @@ def _mean(scores: Sequence[Mapping[Clip, float]]) -> dict[Clip, float]:
 
 
 class Linear(NamedTuple):
-    """A scale that is a straight line: how many units a score lies above an origin."""
+    """A linear scale: (score - origin) / unit."""
 
     origin: float
     unit: float
 
     def __call__(self, scores: Any) -> Any:
-        """Scores of any shape, numpy's or JAX's -> the same shape."""
+        """Scale scores of any shape, arrays of numpy or JAX."""
         return (scores - self.origin) / self.unit
 
 
-def _as_they_are(model: ClipScores) -> Scale:
+def _make_identity(model: ClipScores) -> Scale:
     return Linear(0.0, 1.0)
 
 
-def _ranks(model: ClipScores) -> Scale:
-    """Mid-rank among the training clips' scores, as a share of them: no test clip's score hangs on others.
-    Above the highest and below the lowest it goes on by the share of the range from one to the other, so that what lies
-    there keeps its order."""
+def _make_ranks(model: ClipScores) -> Scale:
+    """Return the scale to mid-ranks among the training scores, as fractions.
+
+    The rank of a test clip does not depend on other test clips. Scores outside the range of the training scores
+    continue linearly, in units of that range, so that they keep their order.
+    """
     reference = np.sort(list(model.train.values()) or [0.0])
     low, high = reference[0], reference[-1]
-    reach = float(high - low) or 1.0
+    width = float(high - low) or 1.0
 
     def rank(scores: np.ndarray) -> np.ndarray:
         below, up_to = (np.searchsorted(reference, scores, side) for side in ("left", "right"))
-        return (below + (up_to - below + 1) / 2) / len(reference) + (scores - np.clip(scores, low, high)) / reach
+        return (below + (up_to - below + 1) / 2) / len(reference) + (scores - np.clip(scores, low, high)) / width
 
     return rank
 
 
-def _z_scores(model: ClipScores) -> Scale:
-    """Standard deviations of the training scores above their mean; the distance itself where these are all equal."""
+def _make_z_scores(model: ClipScores) -> Scale:
+    """Return the scale to z-scores of the training scores. If these are all equal, the unit is 1."""
     training = np.array(list(model.train.values()) or [0.0])
     return Linear(float(training.mean()), float(training.std()) or 1.0)
 
 
 SCALES: dict[str, Callable[[ClipScores], Scale]] = {
-    "score": _as_they_are,
-    "rank": _ranks,
-    "zscore": _z_scores,
+    "score": _make_identity,
+    "rank": _make_ranks,
+    "zscore": _make_z_scores,
 }

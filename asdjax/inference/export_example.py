@@ -1,7 +1,7 @@
-"""Score WAV or FLAC files with what `asdjax export` wrote:  python example.py MACHINE SECTION CLIP ...
+"""Scores of WAV or FLAC files by an exported system: python example.py MACHINE SECTION CLIP ...
 
-SECTION is such as 00, or 00_source where there are files for each domain. Needs jax, flatbuffers, numpy and soundfile,
-not asdjax.
+SECTION is, for example, 00, or 00_source where each domain has files. It needs jax, flatbuffers, numpy and soundfile,
+but not asdjax.
 """
 
 import json
@@ -18,10 +18,10 @@ if len(sys.argv) < 4:
 machine, section, *clips = sys.argv[1:]
 folder = Path(__file__).parent / machine
 if not (folder / f"section_{section}.json").is_file():
-    there = sorted(
+    known = sorted(
         f"{file.parent.name} {file.stem.removeprefix('section_')}" for file in folder.parent.glob("*/*.json")
     )
-    sys.exit(f"{machine} {section}: expected one of {', '.join(there)}")
+    sys.exit(f"{machine} {section}: expected one of {', '.join(known)}")
 about = json.loads((folder / f"section_{section}.json").read_text())
 arrays = {**np.load(folder / "weights.npz"), **np.load(folder / f"section_{section}.npz")}
 function = export.deserialize(bytearray((folder / "function.jaxexport").read_bytes()))
@@ -29,14 +29,14 @@ score = jax.jit(function.call)
 for clip in clips:
     expected = (about["sample_rate_hz"], 1, about["samples"], "PCM_16")
     try:
-        found = soundfile.info(clip)
+        info = soundfile.info(clip)
         samples, _ = soundfile.read(clip, dtype="int16", always_2d=True)
     except soundfile.LibsndfileError as error:
         sys.exit(f"{clip}: expected a recording, got {error}; copy or convert it")
-    if (found.samplerate, *samples.shape[::-1], found.subtype) != expected:
+    if (info.samplerate, *samples.shape[::-1], info.subtype) != expected:
         sys.exit(
             f"{clip}: expected {about['samples']} samples of one channel at {about['sample_rate_hz']} Hz in 16 bit, "
-            f"got {len(samples)} of {found.channels} at {found.samplerate} Hz, {found.subtype}; "
+            f"got {len(samples)} of {info.channels} at {info.samplerate} Hz, {info.subtype}; "
             "asdjax export --seconds sets the length"
         )
     value = float(score(arrays, samples.T)["score"][0])

@@ -1,13 +1,13 @@
-"""An evaluation opened again: the one way of `score`, `report` and `export` to its models and banks.
+"""An evaluation loaded from disk: the models, banks and scores that `score`, `report` and `export` share.
 
-Reads the evaluation's folder and the checkpoints that it judged; neither config.json nor the recordings that the models
-were trained on need be there any more. A checkpoint that was trained again since is refused: banks and thresholds are
-of the model that was evaluated.
+It reads the evaluation's folder and the evaluated checkpoints. config.json and the training recordings are not needed.
+A checkpoint that was trained again since is refused, because banks and thresholds belong to the evaluated model.
 
 Letters: n clips, q queries, d embedding.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -19,39 +19,40 @@ from asdjax.config import loading
 from asdjax.config.fields import Config
 from asdjax.data.clips import Clip
 from asdjax.errors import InputError
-from asdjax.evaluation import results
 from asdjax.fleet import checkpoints, fleet_model
-from asdjax.fleet.fleet_model import FleetSpec, Model
-from asdjax.inference import stored_embeddings
+from asdjax.fleet.fleet_model import Model, ModelSpec
+from asdjax.inference import stored_embeddings, stored_results
 from asdjax.inference.backends import Scorer, make_scorer
 from asdjax.inference.bank import Scoring, bank_group, group_clips, make_bank
 from asdjax.inference.ensembles import SCALES, Scale
 from asdjax.inference.stored_embeddings import Checkpointed
-from asdjax.training import optimizer
 
 
 class Member(NamedTuple):
-    """One model of a system: its variant, how it scores pieces, and what the system averages of that."""
+    """One model of a system: its variant, the scorer of its pieces and the scale of the system's average."""
 
     variant: str
     scorer: Scorer
     scale: Scale
 
     def score(self, vectors: np.ndarray) -> np.ndarray:
-        """What the system averages of pieces, given as unit embeddings: (q, d) -> (q,) float64."""
+        """Return the scaled scores of pieces, from their unit embeddings: (q, d) -> (q,) float64."""
         return self.scale(self.scorer(vectors).astype(np.float64))
 
 
 class Loaded(NamedTuple):
-    """A checkpoint's models, and the spec to embed by those that are asked for."""
+    """The models of a checkpoint. `spec` embeds only the selected variants."""
 
-    spec: FleetSpec
+    spec: ModelSpec
     model: Model
 
 
-class Checkpoint(NamedTuple):
-    """A checkpoint that was judged, with the digest of its model and the number of its classes; the `variants` of it
-    that are asked for, and what the evaluation, made by `config`, has kept of them."""
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """An evaluated checkpoint, with the selected variants and the data that the evaluation stored for them.
+
+    `digest` identifies the model, `classes` counts its classes, and `config` is the evaluation's configuration.
+    """
 
     workdir: Path
     run: str
@@ -65,45 +66,45 @@ class Checkpoint(NamedTuple):
 
     @property
     def name(self) -> str:
-        """As results.json has it."""
+        """Return the checkpoint's name in results.json, `<run>/<line>`."""
         return f"{self.run}/{self.line}"
 
     def load(self) -> Loaded:
-        """Read the models; raises InputError where they are gone or damaged, or were trained again since."""
-        spec = fleet_model.make_spec(self.config, self.classes, optimizer.GROUPS)
-        model = restored(spec, self.workdir / self.name, self.step, self.digest)
+        """Read the models. Raises InputError if they are missing, damaged or were trained again since."""
+        spec = fleet_model.make_spec(self.config, self.classes)
+        model = restore_model(spec, self.workdir / self.name, self.step, self.digest)
         return Loaded(spec._replace(variants=self.variants), model)
 
     def is_there(self) -> bool:
-        """Return whether the step is still there; raises InputError where another model has taken its place."""
+        """Return True if the step still exists. Raises InputError if another model replaced it."""
         try:
             found = checkpoints.read_digest(self.workdir / self.name, self.step)
         except checkpoints.Damaged:
             return False
         if found != self.digest:
-            raise _replaced(self.workdir / self.name, self.step)
+            raise _replaced_error(self.workdir / self.name, self.step)
         return True
 
     def bank_for(self, clip: Clip) -> list[int]:
-        """The numbers of the training clips that a clip is held against; none where there is no such bank."""
+        """Return the numbers of the training clips in the bank for a clip; empty without a bank."""
         how = self.config.evaluate.bank
         return group_clips(self.kept.bank.clips, how).get(bank_group(clip, how), [])
 
-    def members(self, clip: Clip, ensemble: str) -> list[Member]:
-        """The models as they score a clip that has a bank, with what an ensemble of this kind averages of them."""
-        scoring, bank, numbers = Scoring.of(self.config), self.kept.bank, self.bank_for(clip)
+    def members(self, clip: Clip, scale: str) -> list[Member]:
+        """Return the models with their scorers for a clip that has a bank; `scale` is a key of SCALES."""
+        scoring, bank, numbers = Scoring.from_config(self.config), self.kept.bank, self.bank_for(clip)
         return [
             Member(
                 variant,
                 make_scorer(make_bank(bank.clips, numbers, bank.pieces, variant), scoring),
-                SCALES[ensemble](self.kept.scores_of(variant, clip.machine)),
+                SCALES[scale](self.kept.scores_of(variant, clip.machine)),
             )
             for variant in self.variants
         ]
 
 
 class Evaluation(NamedTuple):
-    """An evaluation in `folder`: `results` is results.json, `config` the evaluation's own."""
+    """An evaluation in `folder`: the content of results.json, and the configuration that it was made with."""
 
     workdir: Path
     folder: Path
@@ -111,21 +112,29 @@ class Evaluation(NamedTuple):
     config: Config
 
     def checkpoints(self, machine: str, models: Sequence[str]) -> list[Checkpoint]:
-        """The checkpoints that hold some models of a machine type, named as in results.json.
+        """Return the checkpoints of some models of a machine type, named as in results.json.
 
-        Raises InputError where what was kept of them is missing or damaged.
+        Raises InputError if the stored embeddings are missing or damaged.
         """
         variants: dict[tuple[str, str], list[str]] = {}
         for run, line, variant in (self.results["models"][machine][model] for model in models):
             variants.setdefault((run, line), []).append(variant)
-        return [self._checkpoint(*place, tuple(of_place)) for place, of_place in variants.items()]
+        return [self._load_checkpoint(*place, tuple(selected)) for place, selected in variants.items()]
 
-    def _checkpoint(self, run: str, line: str, variants: tuple[str, ...]) -> Checkpoint:
+    def _load_checkpoint(self, run: str, line: str, variants: tuple[str, ...]) -> Checkpoint:
         name = f"{run}/{line}"
-        step = self.results["checkpoints"][name]
-        model = self.results["judged"][name]
-        kept = stored_embeddings.load(self.folder, run, line, variants)
-        return Checkpoint(self.workdir, run, line, step, model["digest"], model["classes"], variants, kept, self.config)
+        entry = self.results["judged"][name]
+        return Checkpoint(
+            workdir=self.workdir,
+            run=run,
+            line=line,
+            step=self.results["checkpoints"][name],
+            digest=entry["digest"],
+            classes=entry["classes"],
+            variants=variants,
+            kept=stored_embeddings.load(self.folder, run, line, variants),
+            config=self.config,
+        )
 
 
 def open_evaluation(
@@ -134,43 +143,38 @@ def open_evaluation(
     overrides: Mapping[str, str] = MappingProxyType({}),
     free: tuple[str, ...] = (),
 ) -> Evaluation:
-    """Open an evaluation; `split` as in `results.folder_of`.
+    """Open an evaluation; `split` as in `stored_results.find_evaluation`.
 
-    Its configuration is the evaluation's own copy, whatever config.json holds today, with overrides of fields that
-    begin with one of `free`. The precision is the one that the evaluation computed in, whichever this device's usual
-    one is: thresholds hold for no other. Raises InputError where nothing was evaluated, or it is damaged.
+    The configuration is the evaluation's own copy, not today's config.json. `overrides` may change fields that begin
+    with one of `free`. The precision is the one that the evaluation computed in, because thresholds hold for no other.
+    Raises InputError if the evaluation is missing or damaged.
     """
-    folder = results.folder_of(workdir, split)
-    found = results.read(folder)
-    if not {"config", "judged"} <= found.keys():
-        raise InputError(
-            f"{folder}: expected an evaluation with a configuration of its own, got one of an earlier version of "
-            "asdjax; run asdjax evaluate again"
-        )
+    folder = stored_results.find_evaluation(workdir, split)
+    content = stored_results.read_results(folder)
     try:
-        config = loading.parsed(found["config"])
+        config = loading.parsed(content["config"])
     except InputError as error:
         raise InputError(f"{folder}: {error}; run asdjax evaluate again") from None
-    config.train.precision = found["precision"]
+    config.train.precision = content["precision"]
     loading.change(config, overrides, free)
-    return Evaluation(workdir, folder, found, config)
+    return Evaluation(workdir, folder, content, config)
 
 
-def restored(spec: FleetSpec, line: Path, step: int, digest: str) -> Model:
-    """Return the model of a saved step, to evaluate or score with, on the device.
+def restore_model(spec: ModelSpec, line: Path, step: int, digest: str) -> Model:
+    """Load the model of a saved step onto the device.
 
-    Raises InputError where it is gone or damaged, or where its model has another digest.
+    Raises InputError if it is missing or damaged, or if its digest is not `digest`.
     """
     try:
         trees = checkpoints.restore(line, step, {"model": fleet_model.abstract_model(spec)}, digest)
     except checkpoints.Replaced:
-        raise _replaced(line, step) from None
-    except checkpoints.Damaged as damage:  # a training that goes on forgets old steps
+        raise _replaced_error(line, step) from None
+    except checkpoints.Damaged as damage:  # training that continues deletes old steps
         raise InputError(f"{damage}; run asdjax evaluate again") from None
     return jax.device_put(trees["model"])
 
 
-def _replaced(line: Path, step: int) -> InputError:
+def _replaced_error(line: Path, step: int) -> InputError:
     return InputError(
         f"{line}: expected step {step} as it was evaluated, got another model: {line.parent.name} was trained again "
         "since; run asdjax evaluate again"

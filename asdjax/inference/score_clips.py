@@ -1,4 +1,4 @@
-"""`asdjax score`: new clips, one line each, as they come."""
+"""`asdjax score`: one output line per clip, as soon as it is scored."""
 
 import codecs
 import json
@@ -19,8 +19,8 @@ from asdjax.runtime.progress import log
 
 STDIN = "-"
 
+# A row of the table for people; `score_all` prints a header with the same columns.
 _LINE = "{decision:<7}  {score:>10.6f}  {seconds:<23}  {clip}"
-"""Of the table; a header explains it."""
 
 
 def score_all(
@@ -28,42 +28,41 @@ def score_all(
 ) -> int:
     """Score recordings, given by path, and show a line for each, until `show` returns False.
 
-    Returns how many could not be scored; each of these is named on standard error.
+    A clip that cannot be scored is logged. Returns the number of these.
     """
     head = f"{'':7}  {'score':>10}  {'anomalous seconds':<23}  clip (anomaly: score > {detector.threshold.value:.6f})"
     failed, head_due = 0, not as_json
     for clip in clips:
         try:
-            verdict = detector.judge(_decoded(config, detector, given(clip)))
+            result = detector.score_clip(_decode(config, detector, given(clip)))
         except InputError as error:
             failed += 1
-            named = "" if clip in str(error) else f"{clip}: "
-            log(f"asdjax score: {named}{error}")
+            name = "" if clip in str(error) else f"{clip}: "
+            log(f"asdjax score: {name}{error}")
             continue
         if head_due and not show(head):
             break
         head_due = False
-        if not show(_as_json(clip, verdict) if as_json else _as_line(clip, verdict)):
+        if not show(_format_json(clip, result) if as_json else _format_line(clip, result)):
             break
     return failed
 
 
 def from_stdin(words: Iterable[str]) -> Iterator[str]:
-    """Yield the clips named, and in the place of `-` those on standard input, a path a line, as they come.
+    """Yield the given paths, and in the place of `-` the paths on standard input, one per line, as they arrive.
 
-    Paths are bytes to the system: they are taken as they are, whatever encoding the locale or PYTHONIOENCODING has, so
-    that one in another encoding costs no other its score. Where NUL parts them (find -print0) they are read to the end
-    first.
+    Paths are bytes to the system: neither the locale nor PYTHONIOENCODING decodes them. Thus a name in another encoding
+    does not stop the others. Paths separated by NUL (find -print0) are all read before the first is yielded.
     """
     for word in words:
         if word == STDIN:
-            yield from filter(None, map(os.fsdecode, _records()))
+            yield from filter(None, map(os.fsdecode, _read_records()))
         else:
             yield word
 
 
-def _records() -> Iterator[bytes]:
-    """Yield the records of standard input without a byte-order mark and line ends."""
+def _read_records() -> Iterator[bytes]:
+    """Yield the records of standard input without byte-order mark and line ends."""
     stream: Iterable[str | bytes] = getattr(sys.stdin, "buffer", sys.stdin)
     lines = (os.fsencode(line) if isinstance(line, str) else line for line in stream)
     first = next(lines, b"")
@@ -77,34 +76,41 @@ def _records() -> Iterator[bytes]:
         yield from (line.rstrip(b"\r\n") for line in lines)
 
 
-def _decoded(config: Config, detector: Detector, clip: Path) -> np.ndarray:
-    """Decode a clip that has a piece to samples int16 (s,), and say what is odd about its file."""
-    samples = decode(clip, make_decoding(config))
-    for caution in read_header(clip).cautions:
+def _decode(config: Config, detector: Detector, clip: Path) -> np.ndarray:
+    """Decode a clip to samples int16 (s,) and log cautions about its file.
+
+    Raises InputError if the clip is shorter than a piece.
+    """
+    header = read_header(clip)
+    samples = decode(clip, make_decoding(config), header)
+    for caution in header.cautions:
         log(f"asdjax score: {clip}: warning: {caution}")
     least = detector.spectrogram.least_samples
     if len(samples) < least:
         rate = detector.spectrogram.sample_rate_hz
         raise InputError(
-            f"{clip}: expected {least / rate:.2f} s or more, a piece's length, got {len(samples) / rate:.2f} s; give a "
-            "longer recording"
+            f"{clip}: expected {least / rate:.2f} s or more, the length of a piece, got {len(samples) / rate:.2f} s; "
+            "use a longer recording"
         )
     return samples
 
 
-def _as_line(clip: str, verdict: ClipResult) -> str:
-    seconds = ", ".join(f"{begin:.1f}-{end:.1f}" for begin, end in verdict.seconds) or "-"
-    decision = "anomaly" if verdict.anomalous else "normal"
-    return _LINE.format(decision=decision, score=verdict.score, seconds=seconds, clip=clip)
+def _format_line(clip: str, result: ClipResult) -> str:
+    seconds = ", ".join(f"{begin:.1f}-{end:.1f}" for begin, end in result.anomalous_seconds) or "-"
+    return _LINE.format(decision=_decision(result), score=result.score, seconds=seconds, clip=clip)
 
 
-def _as_json(clip: str, verdict: ClipResult) -> str:
+def _format_json(clip: str, result: ClipResult) -> str:
     return json.dumps(
         {
             "clip": clip,
-            "score": verdict.score,
-            "threshold": verdict.threshold,
-            "decision": "anomaly" if verdict.anomalous else "normal",
-            "anomalous_seconds": [[round(begin, 3), round(end, 3)] for begin, end in verdict.seconds],
+            "score": result.score,
+            "threshold": result.threshold,
+            "decision": _decision(result),
+            "anomalous_seconds": [[round(begin, 3), round(end, 3)] for begin, end in result.anomalous_seconds],
         }
     )
+
+
+def _decision(result: ClipResult) -> str:
+    return "anomaly" if result.is_anomaly else "normal"

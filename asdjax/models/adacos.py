@@ -1,5 +1,4 @@
-"""AdaCos: softmax over scaled cosines without a margin, whose scale follows from the number of centres, or from
-the batch as training goes.
+"""AdaCos: softmax over scaled cosines without a margin. The scale is fixed by the number of centres, or adapts.
 
 Zhang et al. 2019, "AdaCos: adaptively scaling cosine logits"; Wilkinghoff 2021, "Sub-cluster AdaCos". Letters: b
 batch, k classes, c sub-clusters of a class.
@@ -10,32 +9,32 @@ import math
 import jax
 import jax.numpy as jnp
 
+# lower bound of the dynamic scale: with few classes and negative cosines the formula turns negative; OPEN
 LEAST_SCALE = 1.0
-"""Below it the dynamic scale never falls: with few classes the formula turns negative once their cosines are; OPEN."""
 
 
 def fixed_scale(centres: int) -> float:
-    """sqrt(2) * log(centres - 1), also the first of a dynamic one (Zhang et al. 2019, equation 10)."""
+    """Return sqrt(2) * log(centres - 1), also the first value of a dynamic scale (Zhang et al. 2019, equation 10)."""
     return math.sqrt(2) * math.log(centres - 1)
 
 
 def loss(cosine: jax.Array, target: jax.Array, scale: jax.Array | float) -> jax.Array:
-    """Minus the log of the target's share of the softmax, its sub-clusters' shares summed: (b, k, c), (b,) -> (b,).
+    """Return -log of the target's softmax probability, summed over its sub-clusters: (b, k, c), (b,) -> (b,).
 
-    With one sub-cluster this is the softmax cross-entropy.
+    With one sub-cluster per class it is the softmax cross-entropy.
     """
-    of_classes = jax.nn.logsumexp(scale * cosine, axis=-1)
-    of_target = jnp.take_along_axis(of_classes, target[:, None], axis=1)[:, 0]
-    return jax.nn.logsumexp(of_classes, axis=-1) - of_target
+    by_class = jax.nn.logsumexp(scale * cosine, axis=-1)
+    target_share = jnp.take_along_axis(by_class, target[:, None], axis=1)[:, 0]
+    return jax.nn.logsumexp(by_class, axis=-1) - target_share
 
 
 def dynamic_scale(
     cosine: jax.Array, counted: jax.Array, angle: jax.Array, scale_before: jax.Array | float
 ) -> jax.Array:
-    """log(mean over rows of the sum of exp(scale before * counted cosines)) / cos(min(pi / 4, median angle)).
+    """Return log(mean over rows of the sum of exp(previous scale * counted cosines)) / cos(min(pi / 4, median angle)).
 
-    cosine, counted: (b, n), the latter bool; angle: (b,) radians, between each embedding and its target. Counted are
-    the other classes' cosines (Zhang et al. 2019, equation 15), or those of all sub-clusters (Wilkinghoff 2021).
+    cosine: (b, n). counted: (b, n) bool, true for the other classes (Zhang et al. 2019, equation 15) or for all
+    sub-clusters (Wilkinghoff 2021). angle: (b,) radians between each embedding and its target.
     """
     exponents = jnp.where(counted, scale_before * cosine, -jnp.inf)
     log_sum = jax.nn.logsumexp(exponents) - math.log(len(cosine))

@@ -1,4 +1,7 @@
-"""EfficientNet-B0 for spectrogram pieces (Tan & Le 2019, Table 1), without drop path and dropout (open)."""
+"""EfficientNet-B0 for spectrogram pieces (Tan & Le 2019, Table 1).
+
+It has no drop path and no dropout; the report leaves both open.
+"""
 
 import jax
 from flax import nnx
@@ -9,7 +12,7 @@ from asdjax.models.layers import EMBEDDING, ConvNorm
 from asdjax.models.ops import pooling
 from asdjax.runtime.per_platform import PerPlatform
 
-# expansion, channels, repeats, stride of the first, kernel (Tan & Le 2019, Table 1)
+# expansion, channels, repeats, stride of the first repeat, kernel (Tan & Le 2019, Table 1)
 STAGES = (
     (1, 16, 1, 1, 3),
     (6, 24, 2, 2, 3),
@@ -23,51 +26,46 @@ STEM, HEAD = 32, 1280
 SQUEEZE = 4  # the squeezed width is a quarter of the block's input channels
 
 
-def _as_it_is(x: jax.Array) -> jax.Array:
+def _pass_through(x: jax.Array) -> jax.Array:
     return x
 
 
 @jax.custom_vjp
-def _materialised(x: jax.Array) -> jax.Array:
-    """x written out in its own type. A GPU's compiler writes it in float32 beside that otherwise, as it was before it
-    was rounded, for the gate's gradient. The gradient need not be written out: it goes back as it is."""
+def _materialise(x: jax.Array) -> jax.Array:
+    """Write x to memory in its own dtype.
+
+    Otherwise a GPU's compiler also writes the unrounded float32 map, for the gate's gradient.
+    """
     return jax.lax.optimization_barrier(x)
 
 
-_materialised.defvjp(lambda x: (jax.lax.optimization_barrier(x), None), lambda _, gradient: (gradient,))
+# the gradient passes without a barrier: it need not be written to memory
+_materialise.defvjp(lambda x: (jax.lax.optimization_barrier(x), None), lambda _, gradient: (gradient,))
 
-GATED = PerPlatform(_as_it_is, _materialised, _as_it_is)
-"""The map that a gate is read off and multiplied with: a GPU's is materialised."""
+# what is done to a map before its gate is computed
+BEFORE_GATE = PerPlatform(_pass_through, _materialise, _pass_through)
 
 
 class SqueezeExcite(nnx.Module):
-    """Each channel times a gate read off the mean of all channels (Hu et al. 2018): (b, f, t, channels) alike."""
+    """Gate per channel, computed from the means of all channels (Hu et al. 2018): (b, f, t, c) -> (b, f, t, c)."""
 
     def __init__(self, channels: int, squeezed: int, *, dtype: DTypeLike) -> None:
         self.squeeze = layers.Dense(channels, squeezed, dtype=dtype)
         self.excite = layers.Dense(squeezed, channels, dtype=dtype)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = GATED.here()(x)
+        x = BEFORE_GATE.here()(x)
         gate = nnx.sigmoid(self.excite(nnx.silu(self.squeeze(pooling.global_average_pool(x)))))
         return x * gate[:, None, None, :]
 
 
 class MBConv(nnx.Module):
-    """1x1 up, depthwise, squeeze-and-excite, linear 1x1 down; a residual sum where the shape stays: (b, f, t, c_in) ->
-    (b, f / stride, t / stride, c_out), rounded up.
+    """Mobile inverted bottleneck: 1x1 up, depthwise, squeeze-and-excite, linear 1x1 down.
+
+    A residual sum follows if the shape stays: (b, f, t, c_in) -> (b, f / stride, t / stride, c_out), rounded up.
     """
 
-    def __init__(
-        self,
-        c_in: int,
-        c_out: int,
-        expansion: int,
-        stride: int,
-        kernel: int,
-        *,
-        dtype: DTypeLike,
-    ) -> None:
+    def __init__(self, c_in: int, c_out: int, expansion: int, stride: int, kernel: int, *, dtype: DTypeLike) -> None:
         wide = c_in * expansion
         self.expand = ConvNorm(layers.Conv(c_in, wide, 1, dtype=dtype), wide, nnx.silu) if expansion > 1 else None
         self.depthwise = ConvNorm(layers.DepthwiseConv(wide, kernel, stride=stride), wide, nnx.silu)
@@ -83,30 +81,22 @@ class MBConv(nnx.Module):
 
 
 class EfficientNetB0(nnx.Module):
-    """(b, height, frames, c_in) -> (b, 128); 4,170,940 parameters with one input channel.
+    """Backbone (b, height, frames, c_in) -> (b, 128), of 4,170,940 parameters with one input channel.
 
-    `late` begins at the last residual sum (the last 192-channel block), `embedding` is the dense layer (see
+    `late` begins at the last residual sum (the last 192-channel block). `embedding` is the dense layer (see
     training/optimizer.py).
     """
 
-    def __init__(
-        self,
-        height: int,
-        frames: int,
-        c_in: int = 1,
-        *,
-        width: float = 1.0,
-        dtype: DTypeLike,
-    ) -> None:
-        del height, frames  # global average pooling takes any
-        channels = layers.scaled(STEM, width)
+    def __init__(self, height: int, frames: int, c_in: int = 1, *, width: float = 1.0, dtype: DTypeLike) -> None:
+        del height, frames  # global average pooling takes any size
+        channels = layers.scale_width(STEM, width)
         blocks: list[nnx.Module] = [ConvNorm(layers.Conv(c_in, channels, 3, stride=2, dtype=dtype), channels, nnx.silu)]
         for expansion, c, repeats, stride, kernel in STAGES:
-            c_out = layers.scaled(c, width)
+            c_out = layers.scale_width(c, width)
             for i in range(repeats):
                 blocks.append(MBConv(channels, c_out, expansion, stride if i == 0 else 1, kernel, dtype=dtype))
                 channels = c_out
-        head = layers.scaled(HEAD, width)
+        head = layers.scale_width(HEAD, width)
         head_unit = ConvNorm(layers.Conv(channels, head, 1, dtype=dtype), head, nnx.silu)
         self.early = nnx.Sequential(*blocks[:-2])
         self.late = nnx.Sequential(*blocks[-2:], head_unit, pooling.global_average_pool)

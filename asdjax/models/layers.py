@@ -1,11 +1,11 @@
-"""The layers that backbones are made of, as modules; lowering/ says how their arithmetic is written.
+"""Layers of the backbones, as flax modules; ops/ holds their arithmetic.
 
-Every convolution here is without bias and padded by (k - 1) // 2 on each side, both choices that the report
-leaves open. Parameters stay float32; `dtype` is what the arithmetic runs in. Arrays are declared here by shape, as
-numpy ones, which cost nothing, and filled by models/initialise.py.
+Every convolution has no bias and pads by (k - 1) // 2 on each side; the report leaves both open. Parameters stay
+float32, and `dtype` is the dtype of the arithmetic. Layers declare their arrays as numpy arrays of zeros or ones, which
+cost little; models/initialise.py fills them.
 """
 
-import functools
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -18,18 +18,20 @@ from asdjax.models.ops.convolution import Size
 from asdjax.models.ops.normalisation import Activation, linear, prelu
 from asdjax.runtime.per_platform import PerPlatform
 
+# The form of each operation on a CPU, a GPU and a TPU. tests/perf/op_forms.py compares them.
 POINTWISE = PerPlatform(convolution.pointwise_conv, convolution.pointwise_conv_in_parts, convolution.conv)
-OF_ONE_CHANNEL = PerPlatform(convolution.conv_of_rows, convolution.banded_product, convolution.conv)
-DENSE = PerPlatform(convolution.tapped_conv, convolution.banded_product, convolution.conv)
+ONE_CHANNEL = PerPlatform(convolution.conv_rows_as_channels, convolution.banded_product, convolution.conv)
+DENSE = PerPlatform(convolution.conv_with_tapwise_gradient, convolution.banded_product, convolution.conv)
 DEPTHWISE = PerPlatform(depthwise.shifted_products, depthwise.padded_shifts, depthwise.grouped_conv)
 MAX_POOL = PerPlatform(pooling.max_pool_by_axes, pooling.max_pool_by_axes, pooling.max_pool)
-NORMALISED = PerPlatform(
-    normalisation.normalised_then_activated, normalisation.normalised, normalisation.normalised_then_activated
+BATCH_NORM = PerPlatform(
+    normalisation.batch_normalise_then_activate,
+    normalisation.batch_normalise,
+    normalisation.batch_normalise_then_activate,
 )
-SUMS = PerPlatform(sums.sums, sums.sums_in_stages, sums.sums)
+CHANNEL_SUM = PerPlatform(sums.sum_by_channel, sums.sum_by_channel_in_stages, sums.sum_by_channel)
 
-EMBEDDING = 128
-"""Width of every variant's embedding (report, Table 1)."""
+EMBEDDING = 128  # width of every variant's embedding (report, Table 1)
 
 
 def _zeros(*shape: int) -> np.ndarray:
@@ -40,34 +42,37 @@ def _ones(*shape: int) -> np.ndarray:
     return np.ones(shape, np.float32)
 
 
-def scaled(channels: int, width: float) -> int:
-    """Channels of a backbone `width` times as wide: a multiple of 8, at least 8; exact at width 1."""
+def scale_width(channels: int, width: float) -> int:
+    """Return the channels of a backbone `width` times as wide: a multiple of 8, at least 8; exact at width 1."""
     return channels if width == 1 else max(8, 8 * round(channels * width / 8))
 
 
-class _ByPlatform(nnx.Module):
-    """What is computed in the platform's own form. After `eval()` it may be exported for several: each gets its own."""
+class _PlatformLayer(nnx.Module):
+    """A layer computed in the platform's own form.
+
+    After `eval()` it can be exported for several platforms; each gets its own form.
+    """
 
     def __init__(self) -> None:
-        self.deterministic = False  # which `eval()` turns on, as it does a dropout's
+        self.deterministic = False  # set by `eval()`, as for a dropout
 
-    def _computed(self, forms: PerPlatform, *arrays: jax.Array) -> jax.Array:
+    def _compute(self, forms: PerPlatform, *arrays: jax.Array) -> jax.Array:
         if self.deterministic:
             return jax.lax.platform_dependent(*arrays, cpu=forms.cpu, tpu=forms.tpu, default=forms.gpu)
         return forms.here()(*arrays)
 
 
-class _Convolution(_ByPlatform):
-    """A kernel that takes every `stride`-th place of both axes."""
+class _Convolution(_PlatformLayer):
+    """A convolution with a stride along both axes."""
 
     def __init__(self, kernel: np.ndarray, *, stride: int) -> None:
         super().__init__()
         self.kernel = nnx.Param(kernel)
         self.stride = stride
 
-    def _convolved(self, x: jax.Array, kernel: jax.Array, forms: PerPlatform) -> jax.Array:
-        strided = PerPlatform(*(functools.partial(form, stride=self.stride) for form in forms))
-        return self._computed(strided, x, convolution.met(kernel, (x.shape[1], x.shape[2]), self.stride))
+    def _convolve(self, x: jax.Array, kernel: jax.Array, forms: PerPlatform) -> jax.Array:
+        strided = PerPlatform(*(partial(form, stride=self.stride) for form in forms))
+        return self._compute(strided, x, convolution.crop_kernel(kernel, (x.shape[1], x.shape[2]), self.stride))
 
 
 class Conv(_Convolution):
@@ -81,31 +86,31 @@ class Conv(_Convolution):
         kernel = jnp.asarray(self.kernel[...], self.dtype)
         k, _, c_in, _ = kernel.shape
         if k == 1:
-            return self._convolved(x, kernel, POINTWISE)
+            return self._convolve(x, kernel, POINTWISE)
         if c_in == 1:
-            return self._convolved(x, kernel, OF_ONE_CHANNEL)
-        return self._convolved(x, kernel, DENSE)
+            return self._convolve(x, kernel, ONE_CHANNEL)
+        return self._convolve(x, kernel, DENSE)
 
 
 class DepthwiseConv(_Convolution):
-    """One k x k filter per channel, (b, f, t, c) -> (b, f', t', c), in the type of x."""
+    """One k x k filter per channel, (b, f, t, c) -> (b, f', t', c), in the dtype of x."""
 
     def __init__(self, channels: int, kernel: int, *, stride: int = 1) -> None:
         super().__init__(_zeros(kernel, kernel, channels), stride=stride)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return self._convolved(x, self.kernel[...], DEPTHWISE)
+        return self._convolve(x, self.kernel[...], DEPTHWISE)
 
 
-class MaxPool(_ByPlatform):
+class MaxPool(_PlatformLayer):
     """3x3 maximum at stride 2, padded by 1: (b, f, t, c) -> (b, f / 2, t / 2, c), rounded up."""
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return self._computed(MAX_POOL, x)
+        return self._compute(MAX_POOL, x)
 
 
 class GlobalDepthwiseConv(nnx.Module):
-    """MobileFaceNet's GDConv: one filter per channel as large as the map, (b, f, t, c) -> (b, c)."""
+    """GDConv of MobileFaceNet: one filter per channel, as large as the map, (b, f, t, c) -> (b, c)."""
 
     def __init__(self, channels: int, size: Size, *, dtype: DTypeLike) -> None:
         self.kernel = nnx.Param(_zeros(*size, channels))
@@ -116,7 +121,7 @@ class GlobalDepthwiseConv(nnx.Module):
 
 
 class Dense(nnx.Module):
-    """(b, c_in) -> (b, c_out), with bias unless told otherwise."""
+    """Dense layer, (b, c_in) -> (b, c_out)."""
 
     def __init__(self, c_in: int, c_out: int, *, use_bias: bool = True, dtype: DTypeLike) -> None:
         self.kernel = nnx.Param(_zeros(c_in, c_out))
@@ -129,16 +134,16 @@ class Dense(nnx.Module):
 
 
 class BatchNorm(nnx.Module):
-    """Batch normalisation over all axes but the last, (..., c) alike: epsilon 1e-5, running averages decay 0.9 (both
-    open); and an activation behind it, whose parameters are (c,) each.
+    """Batch normalisation over all axes but the last, then an activation, (..., c) -> (..., c).
 
-    Statistics and their running averages are float32 whatever the compute type. Under `jit` over a mesh the
-    batch is the global one. After `eval()` the running averages normalise, and stay as they are. A batch is normalised
-    by its biased variance; the running average takes that too or, if `unbiased`, the one over n - 1 of its n places, as
-    PyTorch's does.
+    Epsilon is 1e-5 and the running averages decay by 0.9; the report leaves both open. Statistics and running averages
+    are float32 whatever the dtype of x. Under `jit` over a mesh the batch is the global one. After `eval()` the running
+    averages normalise, and stay unchanged.
+
+    A batch is normalised by its biased variance. The running average takes that variance too or, if `unbiased`, the one
+    over n - 1 of n places, as PyTorch's does.
     """
 
-    epsilon = 1e-5
     decay = 0.9
 
     def __init__(self, channels: int) -> None:
@@ -150,21 +155,22 @@ class BatchNorm(nnx.Module):
         self.unbiased = False
 
     def __call__(self, x: jax.Array, activation: Activation = linear, *parameters: jax.Array) -> jax.Array:
+        """Normalise and activate x; the activation's parameters are (c,) each."""
         scale, bias = self.scale[...], self.bias[...]
         if self.use_running_average:
-            factor = scale * jax.lax.rsqrt(self.var[...] + self.epsilon)
-            return normalisation.activated(x, factor, bias - self.mean[...] * factor, activation, parameters)
-        y, mean, var = NORMALISED.here()(x, scale, bias, parameters, activation, self.epsilon, SUMS.here())
+            factor = scale * jax.lax.rsqrt(self.var[...] + normalisation.EPSILON)
+            shift = bias - self.mean[...] * factor
+            return normalisation.scale_shift_activate(x, factor, shift, activation, parameters)
+        y, mean, var = BATCH_NORM.here()(x, scale, bias, parameters, activation, CHANNEL_SUM.here())
         self.mean.set_value(self.decay * self.mean[...] + (1 - self.decay) * mean)
         n = x.size // x.shape[-1]
-        kept = var * (n / (n - 1)) if self.unbiased and n > 1 else var
-        self.var.set_value(self.decay * self.var[...] + (1 - self.decay) * kept)
+        running_var = var * (n / (n - 1)) if self.unbiased and n > 1 else var
+        self.var.set_value(self.decay * self.var[...] + (1 - self.decay) * running_var)
         return y
 
 
 class ConvNorm(nnx.Module):
-    """A convolution or dense layer, its batch normalisation and an activation, to what shape the first makes: (b, ...,
-    channels)."""
+    """Convolution or dense layer with batch normalisation and an activation, to (b, ..., channels)."""
 
     def __init__(self, conv: nnx.Module, channels: int, activation: Activation = linear) -> None:
         self.conv = conv
@@ -176,7 +182,7 @@ class ConvNorm(nnx.Module):
 
 
 class ConvNormPReLU(nnx.Module):
-    """As `ConvNorm`, activated by a PReLU with a slope for each channel."""
+    """Convolution or dense layer with batch normalisation and a PReLU, which has one slope per channel."""
 
     def __init__(self, conv: nnx.Module, channels: int) -> None:
         self.conv = conv

@@ -7,15 +7,16 @@ from jax.typing import DTypeLike
 from asdjax.models import layers
 from asdjax.models.layers import EMBEDDING, ConvNorm, ConvNormPReLU
 
-# expansion t, channels c, repeats n, stride s of the first (report, Table 1)
+# expansion t, channels c, repeats n, stride s of the first repeat (report, Table 1)
 BOTTLENECKS = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 2), (4, 128, 1, 2), (2, 128, 2, 1))
 STEM, HEAD = 64, 512
 TOTAL_STRIDE = 32
 
 
 class Bottleneck(nnx.Module):
-    """1x1 up, depthwise 3x3, linear 1x1 down; a residual sum where the shape stays: (b, f, t, c_in) -> (b, f / stride,
-    t / stride, c_out), rounded up.
+    """Inverted bottleneck: 1x1 up, depthwise 3x3, linear 1x1 down, and a residual sum if the shape stays.
+
+    (b, f, t, c_in) -> (b, f / stride, t / stride, c_out), rounded up.
     """
 
     def __init__(self, c_in: int, c_out: int, expansion: int, stride: int, *, dtype: DTypeLike) -> None:
@@ -31,32 +32,24 @@ class Bottleneck(nnx.Module):
 
 
 class MobileFaceNet(nnx.Module):
-    """(b, height, frames, c_in) -> (b, 128); 993,280 parameters at 1024 x 32, 985,088 at 512 x 32.
+    """Backbone (b, height, frames, c_in) -> (b, 128), of 993,280 parameters at 1024 x 32 and 985,088 at 512 x 32.
 
-    `late` begins at the last residual sum and `embedding` is what the fine-tuning strategy `backbone` leaves
-    trainable (see training/optimizer.py).
+    `late` begins at the last residual sum. `embedding` is the linear GDConv and the linear layer (see
+    training/optimizer.py).
     """
 
-    def __init__(
-        self,
-        height: int,
-        frames: int,
-        c_in: int = 1,
-        *,
-        width: float = 1.0,
-        dtype: DTypeLike,
-    ) -> None:
-        channels = layers.scaled(STEM, width)
+    def __init__(self, height: int, frames: int, c_in: int = 1, *, width: float = 1.0, dtype: DTypeLike) -> None:
+        channels = layers.scale_width(STEM, width)
         blocks: list[nnx.Module] = [
             ConvNormPReLU(layers.Conv(c_in, channels, 3, stride=2, dtype=dtype), channels),
             ConvNormPReLU(layers.DepthwiseConv(channels, 3), channels),
         ]
         for expansion, c, repeats, stride in BOTTLENECKS:
-            c_out = layers.scaled(c, width)
+            c_out = layers.scale_width(c, width)
             for i in range(repeats):
                 blocks.append(Bottleneck(channels, c_out, expansion, stride if i == 0 else 1, dtype=dtype))
                 channels = c_out
-        head = layers.scaled(HEAD, width)
+        head = layers.scale_width(HEAD, width)
         size = (-(-height // TOTAL_STRIDE), -(-frames // TOTAL_STRIDE))
         self.early = nnx.Sequential(*blocks[:-1])
         self.late = nnx.Sequential(blocks[-1], ConvNormPReLU(layers.Conv(channels, head, 1, dtype=dtype), head))

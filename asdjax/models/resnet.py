@@ -1,4 +1,4 @@
-"""ResNet-50 for spectrogram pieces (He et al. 2016, stride on the 3x3: the "v1.5" form)."""
+"""ResNet-50 for spectrogram pieces (He et al. 2016, with the stride on the 3x3 convolution: "v1.5")."""
 
 import jax
 from flax import nnx
@@ -8,13 +8,16 @@ from asdjax.models import layers
 from asdjax.models.layers import EMBEDDING, ConvNorm
 from asdjax.models.ops import pooling
 
-# channels of the 3x3, blocks, stride of the first (He et al. 2016, Table 1)
+# channels of the 3x3 convolution, blocks, stride of the first block (He et al. 2016, Table 1)
 STAGES = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2))
 STEM, EXPANSION = 64, 4
 
 
 class Stem(nnx.Module):
-    """7x7 at stride 2, ReLU, 3x3 maximum at stride 2: (b, f, t, c_in) -> (b, f / 4, t / 4, c_out), rounded up."""
+    """Stem of 7x7 at stride 2, ReLU and 3x3 maximum at stride 2.
+
+    (b, f, t, c_in) -> (b, f / 4, t / 4, c_out), rounded up.
+    """
 
     def __init__(self, c_in: int, c_out: int, *, dtype: DTypeLike) -> None:
         self.conv = ConvNorm(layers.Conv(c_in, c_out, 7, stride=2, dtype=dtype), c_out, nnx.relu)
@@ -25,8 +28,9 @@ class Stem(nnx.Module):
 
 
 class ResidualBlock(nnx.Module):
-    """1x1 down, 3x3, 1x1 up, added to the input (projected where the shape changes), ReLU: (b, f, t, c_in) ->
-    (b, f / stride, t / stride, 4 c), rounded up.
+    """Bottleneck block: 1x1 down, 3x3, 1x1 up, a sum with the input, ReLU.
+
+    The input is projected if the shape changes: (b, f, t, c_in) -> (b, f / stride, t / stride, 4 c), rounded up.
     """
 
     def __init__(self, c_in: int, c: int, stride: int, *, dtype: DTypeLike) -> None:
@@ -43,25 +47,17 @@ class ResidualBlock(nnx.Module):
 
 
 class ResNet50(nnx.Module):
-    """(b, height, frames, c_in) -> (b, 128); 23,764,032 parameters with one input channel.
+    """Backbone (b, height, frames, c_in) -> (b, 128), of 23,764,032 parameters with one input channel.
 
-    `late` is the last residual block, `embedding` the dense layer (see training/optimizer.py).
+    `late` is the last residual block. `embedding` is the dense layer (see training/optimizer.py).
     """
 
-    def __init__(
-        self,
-        height: int,
-        frames: int,
-        c_in: int = 1,
-        *,
-        width: float = 1.0,
-        dtype: DTypeLike,
-    ) -> None:
-        del height, frames  # global average pooling takes any
-        channels = layers.scaled(STEM, width)
+    def __init__(self, height: int, frames: int, c_in: int = 1, *, width: float = 1.0, dtype: DTypeLike) -> None:
+        del height, frames  # global average pooling takes any size
+        channels = layers.scale_width(STEM, width)
         blocks: list[nnx.Module] = [Stem(c_in, channels, dtype=dtype)]
         for c, repeats, stride in STAGES:
-            c_mid = layers.scaled(c, width)
+            c_mid = layers.scale_width(c, width)
             for i in range(repeats):
                 blocks.append(ResidualBlock(channels, c_mid, stride if i == 0 else 1, dtype=dtype))
                 channels = c_mid * EXPANSION

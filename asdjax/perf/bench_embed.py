@@ -5,7 +5,7 @@ from typing import Any
 from asdjax.config.fields import default_config
 from asdjax.fleet import fleet_model
 from asdjax.fleet.embed import embed_clips, piece_starts
-from asdjax.fleet.fleet_model import FleetSpec
+from asdjax.fleet.fleet_model import ModelSpec
 from asdjax.perf.bench_step import CLIP_SAMPLES, clips
 from asdjax.perf.measure import RepeatTiming, clocked, in_turn, ratio
 from asdjax.perf.torch_peer import TorchPeer
@@ -16,7 +16,7 @@ ON_CPU, ON_ACCELERATOR = 7, 192
 """Clips embedded at once: 63 pieces fill a batch of 64 but for one."""
 
 
-def measure(spec: FleetSpec, peer: TorchPeer | None, repeats: int | None) -> dict[str, Any]:
+def measure(spec: ModelSpec, peer: TorchPeer | None, repeats: int | None) -> dict[str, Any]:
     """Pieces and clips a second through all of a fleet's variants, host work included.
 
     With a counterpart, the rate of the fastest of its ways, and the least ratio to any.

@@ -15,15 +15,16 @@ import numpy as np
 from jax.sharding import Mesh
 
 from asdjax.config.fields import Config, default_config
-from asdjax.fleet import fleet_model
-from asdjax.fleet.fleet_model import FleetSpec
+from asdjax.fleet.fleet_model import declare, initial_model
+from asdjax.models.variants import PARAMETER_GROUPS
 from asdjax.perf import hlo, step_costs, traffic
 from asdjax.runtime import hardware
-from asdjax.training import batches, optimizer, sampler
-from asdjax.training import step as train_step
+from asdjax.training import batches, sampler
 from asdjax.training.audio_feed import make_waves
 from asdjax.training.batches import Audio
-from asdjax.training.step import DispatchArgs
+from asdjax.training.group_size import choose_group_size
+from asdjax.training.state import TrainSpec, init_state, make_train_spec, stack_states
+from asdjax.training.step import DispatchArgs, compile_steps
 
 CLASSES, CLIPS, CLIP_SAMPLES = 6, 192, 160_000
 """One machine type's sections, and so many clips of 10 s: 61 MB, more than a cache holds."""
@@ -45,9 +46,13 @@ def make_bench_config(variants: Sequence[str], batch: int, width: float) -> Conf
     return config
 
 
-def make_bench_spec(variants: Sequence[str], batch: int, width: float) -> FleetSpec:
-    """Of the report's settings for these variants."""
-    return fleet_model.make_spec(make_bench_config(variants, batch, width), CLASSES, optimizer.GROUPS)
+def make_bench_spec(
+    variants: Sequence[str], batch: int, width: float, *, fleets: int = 1, variants_per_group: int = 0
+) -> TrainSpec:
+    """Return the report's settings for some variants; a group size of 0 is chosen by the device's memory."""
+    config = make_bench_config(variants, batch, width)
+    config.train.variants_per_group = variants_per_group
+    return make_train_spec(config, CLASSES, PARAMETER_GROUPS, choose_group_size(config, 1, fleets))
 
 
 class StepInputs(NamedTuple):
@@ -59,10 +64,10 @@ class StepInputs(NamedTuple):
     keys: jax.Array
 
 
-def make_inputs(spec: FleetSpec, tasks: int = 1) -> StepInputs:
+def make_inputs(spec: TrainSpec, tasks: int = 1) -> StepInputs:
     """The clips on the device, each task's own, and what is drawn from them."""
     mesh = hardware.data_meshes(len(jax.devices()))[0]
-    frames = spec.spectrogram.frames(CLIP_SAMPLES)
+    frames = spec.model.spectrogram.frames(CLIP_SAMPLES)
     class_of_clip = np.repeat(np.arange(CLASSES), CLIPS // CLASSES)
     plan = sampler.make_table(class_of_clip.tolist(), [False] * CLIPS, [frames] * CLIPS, list(range(CLASSES)))
     keys = jnp.stack([sampler.make_keys(0, f"bench {i}", spec.variants, "phase1") for i in range(tasks)])
@@ -73,7 +78,7 @@ def make_inputs(spec: FleetSpec, tasks: int = 1) -> StepInputs:
 class SignalStage:
     """The first part of a step: draw, cut, mix, transform, standardise."""
 
-    def __init__(self, spec: FleetSpec, inputs: StepInputs) -> None:
+    def __init__(self, spec: TrainSpec, inputs: StepInputs) -> None:
         plan, keys = jax.tree.map(lambda leaf: leaf[0], (inputs.plan, inputs.keys))
         make = jax.jit(functools.partial(_pieces, spec))
         self._make = functools.partial(make, inputs.audio, plan, keys)
@@ -92,8 +97,8 @@ class SignalStage:
 
 
 def _pieces(
-    spec: FleetSpec, audio: Audio, plan: sampler.SamplingTable, keys: jax.Array, step: jax.Array
-) -> list[jax.Array]:
+    spec: TrainSpec, audio: Audio, plan: sampler.SamplingTable, keys: jax.Array, step: jax.Array
+) -> dict[str, jax.Array]:
     return batches.make_pieces(spec, audio, batches.draw_batches(spec, plan, keys, step))
 
 
@@ -105,16 +110,14 @@ class Step:
     of the gradients of depthwise kernels, whose rows are looped over.
     """
 
-    def __init__(self, spec: FleetSpec, tasks: int = 1) -> None:
+    def __init__(self, spec: TrainSpec, tasks: int = 1) -> None:
         hardware.processor()  # that counts FLOPs: not found missing only after minutes of compiling
         self.spec, self.tasks, self._inputs = spec, tasks, make_inputs(spec, tasks)
         self._done, self._rate = 0, default_config().optimizer.learning_rate
-        state = fleet_model.stack_states(
-            [fleet_model.init_state(spec, fleet_model.initial_model(spec, 0, "bench"))] * tasks
-        )
+        state = stack_states([init_state(spec, initial_model(spec.model, 0, "bench"))] * tasks)
         self._state = hardware.replicated(state, self._inputs.mesh)
         begun = perf_counter()
-        steps = cast(jax.stages.Wrapped, train_step.compiled_steps(spec, self._inputs.mesh))
+        steps = cast(jax.stages.Wrapped, compile_steps(spec, self._inputs.mesh))
         arguments = (self._state, *self._inputs[1:], self._turn(1))
         self._lowered = steps.lower(*arguments)
         self._program = self._lowered.compile()
@@ -152,6 +155,6 @@ class Step:
     def parameters(self) -> dict[str, int]:
         """Of each backbone, the head left out."""
         return {
-            variant: sum(math.prod(leaf.shape) for leaf in fleet_model.declare(self.spec, variant).parameters.values())
+            variant: sum(math.prod(leaf.shape) for leaf in declare(self.spec.model, variant).parameters.values())
             for variant in self.spec.variants
         }

@@ -1,7 +1,8 @@
 """What a bench found, as a table for people: at most 80 columns, no colours, the same when piped."""
 
-from collections.abc import Sequence
 from typing import Any
+
+from asdjax.runtime.text_table import format_table
 
 QUIET = 0.05
 """Of all cores, what other programs may take without spoiling the figures."""
@@ -11,16 +12,6 @@ LONGEST_SHOWN, LONGEST_NAME = 10, 28
 
 RATIO_OF_TURNS = "ratio: the median over turns, not always that of the rates."
 RATIO_OF_UNLIKE = "ratio: asdjax's pieces/s over the row's rate, at librosa's over whole clips."
-
-
-def columns(head: Sequence[str], rows: Sequence[Sequence[str]], gap: str = "  ") -> str:
-    """A table: the first column flush left, the others flush right."""
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    lines = []
-    for row in (head, *rows):
-        first, *others = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-        lines.append(gap.join([row[0].ljust(len(first)), *others]).rstrip())
-    return "\n".join(lines)
 
 
 def of_training(record: dict[str, Any]) -> str:
@@ -43,14 +34,14 @@ def of_training(record: dict[str, Any]) -> str:
         for batch, of_batch in figures["batches"].items()
         if "stacked" in of_batch
     ]
-    tables = [columns(head, rows, gap=" ")]
+    tables = [format_table([head, *rows], gap=1)]
     if record["fleet"]:
         tables.append(_hours(record["fleet"]))
     if stacked_rows:
-        tables.append(columns(stacked_head, stacked_rows))
-    tables.append(columns(embed_head, embed_rows))
+        tables.append(format_table([stacked_head, *stacked_rows]))
+    tables.append(format_table([embed_head, *embed_rows]))
     if loader_rows:
-        tables.append(columns(loader_head, loader_rows))
+        tables.append(format_table([loader_head, *loader_rows]))
     if stacked_rows or any("ratio" in figures for figures in named.values()):
         tables.append(RATIO_OF_TURNS)
     profiles = [
@@ -88,7 +79,7 @@ def _profile(what: str, profile: dict[str, Any]) -> str:
     """A line a part, a kind, an operation, of the time that operations took."""
     in_all = sum(of["ms"] for of in profile["parts"].values())
     groups = [
-        columns([head, "ms", "%", "GB/s"], [[name, *_share(of, in_all)] for name, of in profile[key].items()])
+        format_table([[head, "ms", "%", "GB/s"], *([name, *_share(of, in_all)] for name, of in profile[key].items())])
         for head, key in (("part", "parts"), ("kind", "kinds"))
     ]
     longest = [
@@ -99,7 +90,7 @@ def _profile(what: str, profile: dict[str, Any]) -> str:
         f"{what}: {profile['ms_per_step']:.4g} ms a step traced, {profile['idle_ms']:.3g} of them idle;\n"
         f"its operations, some beside others, {in_all:.4g} ms"
     )
-    return "\n\n".join([head, *groups, columns(["operation", "ms", "%", "GB/s", "kind"], longest)])
+    return "\n\n".join([head, *groups, format_table([["operation", "ms", "%", "GB/s", "kind"], *longest])])
 
 
 def _share(of: dict[str, Any], in_all: float) -> list[str]:
@@ -115,9 +106,11 @@ def _gib(figures: dict[str, Any]) -> str:
 def of_signal(record: dict[str, Any]) -> str:
     """A line a batch and rival, each in its unit: pieces, or librosa's whole clips."""
     tables = [
-        columns(
-            [f"batch {batch}", "unit", "rate", "least", "most", "ratio"],
-            [[name, of["unit"], *_rate_cells(of)] for name, of in rates.items()],
+        format_table(
+            [
+                [f"batch {batch}", "unit", "rate", "least", "most", "ratio"],
+                *([name, of["unit"], *_rate_cells(of)] for name, of in rates.items()),
+            ]
         )
         for batch, rates in record["batches"].items()
     ]
@@ -141,7 +134,7 @@ def of_store(record: dict[str, Any]) -> str:
 def rates_table(what: str, unit: str, rates: dict[str, dict[str, Any]]) -> str:
     """Rates by name, as measure.rate has them, with ours over each."""
     rows = [[name, *_rate_cells(of)] for name, of in rates.items()]
-    return columns([what, unit, "least", "most", "ratio"], rows)
+    return format_table([[what, unit, "least", "most", "ratio"], *rows])
 
 
 def _rate_cells(of: dict[str, Any]) -> list[str]:

@@ -42,7 +42,7 @@ def bench(request: BenchRequest) -> Iterator[dict[str, Any]]:
 
     Raises InputError where the PyTorch counterpart or a profile is asked for and cannot be had.
     """
-    precision = make_bench_spec(VARIANTS, 1, request.width).precision
+    precision = make_bench_spec(VARIANTS, 1, request.width).model.precision
     if request.traces:
         step_profile.require_traceable()
     with torch_peer.wanted(request.against_torch, cores()) as peer:
@@ -105,7 +105,9 @@ def _measured(subject: Subject, figures: dict[str, Any]) -> Iterator[None]:
     if peer:
         figures["ratio"] = min(of_batch["ratio"] for of_batch in by_batch.values())
     log(f"{subject.name}: embedding")
-    figures["embed"] = bench_embed.measure(make_bench_spec(members, largest, request.width), peer, request.repeats)
+    figures["embed"] = bench_embed.measure(
+        make_bench_spec(members, largest, request.width).model, peer, request.repeats
+    )
     yield
     if peer and len(members) == 1:
         log(f"{subject.name}: PyTorch with a DataLoader")

@@ -10,7 +10,7 @@ from asdjax.perf.targets import Target, parse_target
 from asdjax.perf.workload import make_work
 from asdjax.runtime import hardware
 from asdjax.training.audio_feed import audio_bytes
-from asdjax.training.grouping import stack_size
+from asdjax.training.grouping import fleets_per_program
 
 
 def plan(config: Config, devices: str) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def plan(config: Config, devices: str) -> dict[str, Any]:
     config = copy.deepcopy(config)
     with hardware.compiling_for(target.platform, target.memory_bytes):
         audio = audio_bytes(work.lengths)
-        sizes = [stack_size(config, len(fleets), max(1, devices_of_row), audio) for fleets in work.kinds]
+        sizes = [fleets_per_program(config, len(fleets), max(1, devices_of_row), audio) for fleets in work.kinds]
         config.parallel.fleets_per_program = max(sizes)
         cost, precision = cost_of(config, work, target), fleet_model.choose_precision(config)
     in_turn = work.steps_in_turn(sizes, config.parallel.device_groups)

@@ -1,9 +1,8 @@
 """A plan, as text for people: at most 80 columns."""
 
-import textwrap
 from typing import Any
 
-_WIDTH = 80
+from asdjax.runtime.text_table import format_fields
 
 
 def of_plan(plan: dict[str, Any]) -> str:
@@ -16,9 +15,7 @@ def of_plan(plan: dict[str, Any]) -> str:
         ("roofline", _roofline(plan)),
         *([("estimate", _estimate(plan["estimate"]))] if plan["estimate"] else []),
     ]
-    return "\n".join(
-        textwrap.fill(text, _WIDTH, initial_indent=f"{name:10}", subsequent_indent=" " * 10) for name, text in lines
-    )
+    return format_fields(lines)
 
 
 def _devices(plan: dict[str, Any]) -> str:

@@ -20,20 +20,20 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from asdjax import features
 from asdjax.config.fields import Config
 from asdjax.errors import InputError
-from asdjax.fleet import fleet_model
-from asdjax.fleet.fleet_model import FleetSpec
+from asdjax.models.variants import PARAMETER_GROUPS
 from asdjax.perf import hlo, step_costs, traffic
 from asdjax.perf.collectives import collectives_of
 from asdjax.perf.hlo import Instruction, Program
 from asdjax.perf.targets import Target
 from asdjax.perf.workload import Work
-from asdjax.runtime import hardware, jax_setup
+from asdjax.runtime import hardware, private_cache
 from asdjax.runtime.progress import log
-from asdjax.training import audio_feed, optimizer, sampler
-from asdjax.training import step as train_step
+from asdjax.training import audio_feed, sampler
 from asdjax.training.batches import Audio
+from asdjax.training.group_size import choose_group_size
 from asdjax.training.phases import make_phase1_table
-from asdjax.training.step import DispatchArgs
+from asdjax.training.state import TrainSpec, abstract_state, make_train_spec
+from asdjax.training.step import DispatchArgs, compile_steps
 
 _COMPILERS = {"cpu": "jaxlib", "gpu": "jax-cuda13-pjrt", "tpu": "libtpu"}
 """The package that compiles for a platform."""
@@ -76,16 +76,16 @@ def cost_of(config: Config, work: Work, target: Target) -> Cost:
     mesh = hardware.data_meshes(config.parallel.device_groups, target.devices)[0]
     hardware.require_divisible(config.train.batch_size, mesh)
     call = call_of(config, work, target, mesh)
-    steps = cast(jax.stages.Wrapped, train_step.compiled_steps(call.spec, mesh))
+    steps = cast(jax.stages.Wrapped, compile_steps(call.spec, mesh))
     lowered = steps.lower(*call.arguments)
-    cache = jax_setup.private_cache("plans")
+    cache = private_cache.make_folder("plans")
     file = cache / f"{_digest(lowered.as_text(), target)}.json" if cache else None
     found = _read(file) if file else None
     if found is None:
         log(f"compiling for {target.name}, which may take minutes")
         found = _compiled(lowered, call, target, mesh.size)
         if file:
-            jax_setup.write_private(file, json.dumps(as_json(found)).encode())
+            private_cache.write(file, json.dumps(as_json(found)).encode())
     return found
 
 
@@ -112,7 +112,7 @@ def estimated(compiled: Program, lines: Sequence[Instruction]) -> Estimate:
 class Call(NamedTuple):
     """A spec's step, and the shapes that training would call it with."""
 
-    spec: FleetSpec
+    spec: TrainSpec
     arguments: tuple[Any, Audio, sampler.SamplingTable, jax.Array, DispatchArgs]
 
     def waiting_bytes(self, devices: int) -> int:
@@ -124,10 +124,11 @@ class Call(NamedTuple):
 def call_of(config: Config, work: Work, target: Target, mesh: Mesh) -> Call:
     """The step as training would call it."""
     stacked = config.parallel.fleets_per_program
-    spec = fleet_model.make_spec(config, len(work.task.classes), optimizer.GROUPS)
+    size = choose_group_size(config, mesh.size, stacked)
+    spec = make_train_spec(config, len(work.task.classes), PARAMETER_GROUPS, size)
     audio = _audio(config, spec, work, stacked, target, mesh)
     if isinstance(audio, features.Crops):
-        spec = spec._replace(steps_per_dispatch=len(audio.samples))
+        spec = audio_feed.limit_steps(spec, stacked)
     return Call(spec, _inputs(spec, audio, work, stacked, mesh))
 
 
@@ -165,7 +166,7 @@ def _digest(program: str, target: Target) -> str:
     """Of what a compiled program depends on, but for the libraries that a GPU's compiler calls."""
     settings = {name: environ.get(name, "") for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")}
     compiler = _version(_COMPILERS[target.platform])
-    return jax_setup.digest_program(target.name, target.kind, compiler, settings, program)
+    return private_cache.digest_program(target.name, target.kind, compiler, settings, program)
 
 
 def _version(package: str) -> str:
@@ -176,13 +177,11 @@ def _version(package: str) -> str:
 
 
 def _inputs(
-    spec: FleetSpec, audio: Audio, work: Work, stacked: int, mesh: Mesh
+    spec: TrainSpec, audio: Audio, work: Work, stacked: int, mesh: Mesh
 ) -> tuple[Any, Audio, sampler.SamplingTable, jax.Array, DispatchArgs]:
     """What the step is given, as shapes on the mesh: state, audio, plan, keys, turn."""
-    state = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct((stacked, *leaf.shape), leaf.dtype), fleet_model.abstract_state(spec)
-    )
-    frames = [spec.spectrogram.frames(length) for length in work.lengths]
+    state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((stacked, *leaf.shape), leaf.dtype), abstract_state(spec))
+    frames = [spec.model.spectrogram.frames(length) for length in work.lengths]
     plan = make_phase1_table(work.task, frames)
     keys = jnp.stack([sampler.make_keys(0, "plan", spec.variants, "phase1")] * stacked)
     each = jnp.zeros(stacked, jnp.int32)
@@ -191,7 +190,7 @@ def _inputs(
     return state, audio, plan, keys, turn
 
 
-def _audio(config: Config, spec: FleetSpec, work: Work, stacked: int, target: Target, mesh: Mesh) -> Audio:
+def _audio(config: Config, spec: TrainSpec, work: Work, stacked: int, target: Target, mesh: Mesh) -> Audio:
     """All clips where they fit on the devices, else the crops of a dispatch: shapes."""
     if target.platform != "cpu" and target.memory_bytes is None and config.data.resident == "auto":
         raise InputError(
@@ -202,7 +201,7 @@ def _audio(config: Config, spec: FleetSpec, work: Work, stacked: int, target: Ta
         pages = jax.ShapeDtypeStruct((audio_feed.count_pages(clips), audio_feed.PAGE_SAMPLES), jnp.int16)
         of_clip = jax.ShapeDtypeStruct((len(clips),), jnp.int32)
         return _everywhere(features.Waves(pages, of_clip, of_clip), mesh)  # pyright: ignore[reportArgumentType]
-    shape = audio_feed.crops_shape(spec, stacked)
+    shape = audio_feed.crops_shape(audio_feed.limit_steps(spec, stacked), stacked)
     split = NamedSharding(mesh, hardware.CROPS_SPLIT)
     return features.Crops(jax.ShapeDtypeStruct(shape, jnp.int16, sharding=split))  # pyright: ignore[reportArgumentType]
 

@@ -5,9 +5,9 @@ from typing import Any, NamedTuple, cast
 import jax
 from jax.stages import Compiled, Wrapped
 
-from asdjax.fleet.fleet_model import FleetSpec
 from asdjax.runtime import hardware
-from asdjax.training import step as train_step
+from asdjax.training.state import TrainSpec
+from asdjax.training.step import compile_steps
 
 
 class Memory(NamedTuple):
@@ -19,7 +19,7 @@ class Memory(NamedTuple):
     code: int
 
 
-def flops_of(spec: FleetSpec, arguments: Any) -> float:
+def flops_of(spec: TrainSpec, arguments: Any) -> float:
     """FLOPs of a step on all devices together, `arguments` being what it is called with, or the shapes of that.
 
     Of the program as it is lowered for a processor, in the forms that are chosen for the platform: programs for GPUs
@@ -29,7 +29,7 @@ def flops_of(spec: FleetSpec, arguments: Any) -> float:
     """
     mesh = hardware.data_meshes(devices=[hardware.processor()])[0]
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), arguments)
-    steps = cast(Wrapped, train_step.compiled_steps(spec, mesh))
+    steps = cast(Wrapped, compile_steps(spec, mesh))
     return cast(dict[str, float], steps.lower(*shapes).cost_analysis())["flops"]
 
 

@@ -18,7 +18,7 @@ from asdjax.perf import hlo, traffic
 from asdjax.perf.bench_step import Step
 from asdjax.perf.hlo import Instruction, Program
 from asdjax.runtime import hardware
-from asdjax.training.step import DESCENT, SIGNAL
+from asdjax.training.step import FEATURES, HEAD, UPDATE
 
 STEPS = 3
 """Traced, at least."""
@@ -190,7 +190,7 @@ def part_of(source: str, variants: Sequence[str]) -> str:
         if variant in source:
             forward = "jvp(" in source and "transpose(" not in source
             return f"{variant} {'forward' if forward else 'backward'}"
-    return next((scope for scope in (SIGNAL, DESCENT) if scope in source), "rest")
+    return next((scope for scope in (FEATURES, HEAD, UPDATE) if scope in source), "rest")
 
 
 def kind_of(program: Program, instruction: Instruction) -> str:

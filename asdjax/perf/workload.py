@@ -11,8 +11,8 @@ from asdjax.data.audio import converted_length, read_header
 from asdjax.data.clips import Clip, Corpus, Domain
 from asdjax.data.synthetic.machines import MACHINES
 from asdjax.data.tasks import Task, hold_out, make_tasks
+from asdjax.fleet.runs import list_lines
 from asdjax.training.grouping import group_key
-from asdjax.training.phases import list_lines
 
 _SECTIONS, _SECONDS = 6, 10
 _CLIPS: dict[Domain, int] = {"source": 1000, "target": 3}

@@ -1,3 +1,3 @@
 import logging
 
-logging.getLogger("matplotlib").setLevel(logging.ERROR)  # where it keeps no list of fonts, it makes one each time
+logging.getLogger("matplotlib").setLevel(logging.ERROR)  # otherwise it logs that it builds its font cache

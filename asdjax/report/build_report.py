@@ -1,18 +1,18 @@
-"""`asdjax report`: the order of operations. Reads an evaluation, trains nothing, asks for no label."""
+"""The report of an evaluation: `report` reads the evaluation, explains clips and writes one HTML file."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
 from asdjax import features
-from asdjax.evaluation import results
-from asdjax.evaluation.results_table import as_range, percent
+from asdjax.evaluation.results_table import percent
+from asdjax.inference.stored_results import require_unchanged
 from asdjax.report import cards, clip_selection, curves, explain, page, report_inputs, report_tables, sections
 from asdjax.report.explain import Explanation
 from asdjax.report.figures import Picture
 from asdjax.report.page import Page
 from asdjax.report.piece_scores import Models
-from asdjax.report.report_inputs import HEADLINE, ReportInputs
+from asdjax.report.report_inputs import ReportInputs
 from asdjax.runtime.files import replace_text, require_writable
 from asdjax.runtime.progress import track
 
@@ -27,97 +27,101 @@ def report(
     clips: int = CLIPS,
     overrides: Mapping[str, str] = MappingProxyType({}),
 ) -> Path:
-    """Write W/evaluation/<split>/report.html and return its path; nothing else on disk changes.
+    """Write W/evaluation/<split>/report.html and return its path. Nothing else on disk changes.
 
-    `clips`: how many are explained of the most anomalous, of the normal ones with the highest and of the anomalies with
-    the lowest scores. `split` None is the labelled one if it was evaluated. Raises InputError where nothing was
-    evaluated, something of it is gone, or the page could not be written.
+    Args:
+        workdir: the work directory W.
+        split: None is the development set if it was evaluated, else the evaluation set.
+        clips: number of explained clips in each group of `clip_selection.REASONS`.
+        overrides: only `data.store` may be changed.
+
+    Raises InputError if there is no evaluation, a part of it is missing, or the file cannot be written.
     """
-    # 1. What an evaluation has found.
-    read = report_inputs.read(workdir, split, overrides)
-    require_writable(read.folder)
-    # 2. Why: clips, pieces, frequencies, the nearest normal clip.
-    explained = _explained(workdir, read, clips)
-    # 3. Pictures, tables, sentences.
-    content = page.html(_page(read, explained))
-    # 4. One file, if it still is of the evaluation that lies there.
-    results.require_same(read.folder, read.results)
-    replace_text(read.folder / FILE, content)
-    return read.folder / FILE
+    # 1. Read the evaluation.
+    inputs = report_inputs.read(workdir, split, overrides)
+    require_writable(inputs.folder)
+    # 2. Explain clips: seconds, frequencies, the nearest normal clip.
+    explanations = _explain(workdir, inputs, clips)
+    # 3. Make pictures, tables and sentences.
+    content = page.render(_make_page(inputs, explanations))
+    # 4. Write the file, unless the evaluation on disk was replaced meanwhile.
+    require_unchanged(inputs.folder, inputs.results)
+    replace_text(inputs.folder / FILE, content)
+    return inputs.folder / FILE
 
 
-def _explained(workdir: Path, read: ReportInputs, number: int) -> list[Explanation]:
-    """In the order in which they were chosen."""
-    chosen = clip_selection.choose(read.rows, number)
-    found = [
-        one
-        for fleet in read.fleets
-        for one in explain.explain(
-            workdir, read.config, fleet, [one for one in chosen if one.row.clip.machine in fleet.machines]
+def _explain(workdir: Path, inputs: ReportInputs, clips: int) -> list[Explanation]:
+    """Explain the chosen clips, in the order of `choose_clips`."""
+    chosen = clip_selection.choose_clips(inputs.rows, clips)
+    explanations = [
+        explanation
+        for fleet in inputs.fleets
+        for explanation in explain.explain(
+            workdir, inputs.config, fleet, [one for one in chosen if one.row.clip.machine in fleet.machines]
         )
     ]
-    return sorted(found, key=lambda one: chosen.index(one.chosen))
+    return sorted(explanations, key=lambda explanation: chosen.index(explanation.chosen))
 
 
-def _page(read: ReportInputs, explained: list[Explanation]) -> Page:
-    system = read.results["systems"][HEADLINE]
-    known = system["official"] is not None
-    models = {fleet.name: Models(fleet, read.config) for fleet in read.fleets}
-    shown = cards.cards(explained, features.make_spectrogram(read.config))
+def _make_page(inputs: ReportInputs, explanations: list[Explanation]) -> Page:
+    official, interval = inputs.system["official"], inputs.system["interval"]
+    models = {fleet.name: Models(fleet, inputs.config) for fleet in inputs.fleets}
+    clip_cards = cards.make_cards(explanations, features.make_spectrogram(inputs.config))
+    groups = [one.chosen.group for one in explanations]
     return Page(
-        title=f"{', '.join(read.machines)} ({read.results['split']})",
-        headline=report_tables.headline(read),
-        facts=_facts(read),
-        counts=report_tables.counts(read.rows),
-        official=percent(system["official"]) if known else None,
-        interval=as_range(tuple(system["interval"])).replace("-", "–") if system["interval"] else None,
-        systems=report_tables.systems(read) if known else None,
+        title=f"{', '.join(inputs.machines)} ({inputs.results['split']})",
+        headline=report_tables.write_headline(inputs),
+        facts=_list_facts(inputs),
+        counts=report_tables.count_decisions(inputs.rows),
+        official=None if official is None else percent(official),
+        interval=report_tables.format_interval(tuple(interval)) if interval else None,
+        systems=None if official is None else report_tables.make_systems_table(inputs),
         machines=[
-            sections.machine(read, models[read.fleet_of(name).name], name)
-            for name in track(read.machines, "report", len(read.machines), "machine type")
+            sections.make_section(inputs, models[inputs.find_fleet(machine).name], machine)
+            for machine in track(inputs.machines, "report", len(inputs.machines), "machine type")
         ],
-        limits=report_tables.limits(read),
-        groups=page.groups([(one.chosen.group, card) for one, card in zip(explained, shown, strict=True)]),
-        training=_training(read),
-        settings=[(f"evaluate.{name}", _text(value)) for name, value in read.results["settings"].items()],
-        seed_note=_seed_note(read),
+        thresholds=report_tables.make_thresholds_table(inputs),
+        groups=page.group_cards(list(zip(groups, clip_cards, strict=True))),
+        training=_make_training_pictures(inputs),
+        settings=[(f"evaluate.{name}", _to_text(value)) for name, value in inputs.results["config"]["evaluate"].items()],
+        seed_note=_write_seed_note(inputs),
     )
 
 
-def _facts(read: ReportInputs) -> list[tuple[str, str]]:
-    """What was trained and judged."""
-    at: dict[str, list[str]] = {}
-    for fleet in read.fleets:
+def _list_facts(inputs: ReportInputs) -> list[tuple[str, str]]:
+    names: dict[str, list[str]] = {}
+    for fleet in inputs.fleets:
         for line, step in fleet.steps.items():
-            at.setdefault(f"{line} at step {step}", []).append(fleet.name)
-    steps = [f"{place} ({', '.join(names)})" for place, names in at.items()]
+            names.setdefault(f"{line} at step {step}", []).append(fleet.name)
+    checkpoints = [f"{checkpoint} ({', '.join(runs)})" for checkpoint, runs in names.items()]
+    clips = report_tables.count_decisions(inputs.rows).clips
     return [
-        ("Machine types", ", ".join(read.machines)),
-        ("Models (variants)", ", ".join(read.config.variants)),
-        ("Seeds", ", ".join(map(str, read.seeds))),
-        ("Checkpoints judged", "; ".join(steps)),
-        ("Computed in", read.results["precision"]),
-        ("Test clips", f"{read.results['split']} split, {report_tables.counts(read.rows).clips} clips"),
-        ("Rules", f"DCASE {read.results['year']} Task 2"),
+        ("Machine types", ", ".join(inputs.machines)),
+        ("Models (variants)", ", ".join(inputs.config.variants)),
+        ("Seeds", ", ".join(map(str, inputs.seeds))),
+        ("Checkpoints", "; ".join(checkpoints)),
+        ("Precision", inputs.results["precision"]),
+        ("Test clips", f"{clips} clips of the {inputs.results['split']} split"),
+        ("Rules", f"DCASE {inputs.results['year']} Task 2"),
     ]
 
 
-def _training(read: ReportInputs) -> list[tuple[str, Picture]]:
+def _make_training_pictures(inputs: ReportInputs) -> list[tuple[str, Picture]]:
     return [
-        (fleet.name, curves.curves(fleet.name, fleet.told, read.config.variants, fleet.steps))
-        for fleet in read.fleets
-        if curves.phases_in(fleet.told)
+        (fleet.name, curves.make_curves_picture(fleet.name, fleet.metric_rows, inputs.config.variants, fleet.steps))
+        for fleet in inputs.fleets
+        if curves.list_phases(fleet.metric_rows)
     ]
 
 
-def _seed_note(read: ReportInputs) -> str:
-    if len(read.seeds) == 1:
+def _write_seed_note(inputs: ReportInputs) -> str:
+    if len(inputs.seeds) == 1:
         return ""
     return (
-        f"Tables are means over the seeds {', '.join(map(str, read.seeds))}; thresholds, figures, decisions and clips "
-        f"are those of seed {read.seed}."
+        f"Tables show means over the seeds {', '.join(map(str, inputs.seeds))}. Thresholds, figures, decisions and "
+        f"clips are those of seed {inputs.seed}."
     )
 
 
-def _text(value: object) -> str:
+def _to_text(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -1,4 +1,4 @@
-"""Which clips a report explains."""
+"""Selection of the clips that a report explains."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -12,15 +12,15 @@ MOST_ANOMALOUS, HIGHEST_NORMAL, LOWEST_ANOMALY = (
     "Other normal clips with the highest scores",
     "Anomalies with the lowest scores",
 )
-WHY = {
-    MOST_ANOMALOUS: "What the models find strangest, whatever it is.",
-    HIGHEST_NORMAL: "False alarms, or the closest to one: nothing was wrong with the machine.",
-    LOWEST_ANOMALY: "Missed faults, or the closest to one: something was wrong with the machine.",
+REASONS = {
+    MOST_ANOMALOUS: "These clips sound strangest to the models, whatever their label.",
+    HIGHEST_NORMAL: "Nothing was wrong with the machine. These clips are false alarms, or come closest to one.",
+    LOWEST_ANOMALY: "Something was wrong with the machine. These clips are missed faults, or come closest to one.",
 }
 
 
-class Chosen(NamedTuple):
-    """A clip to explain, why it was chosen, and how far it lies above its threshold, in standard deviations of the
+class ChosenClip(NamedTuple):
+    """A clip to explain and its group. `margin` is its score minus its threshold, in standard deviations of the
     scores of its machine type's training clips."""
 
     group: str
@@ -28,32 +28,33 @@ class Chosen(NamedTuple):
     margin: float
 
 
-def choose(rows: Sequence[ClipRow], number: int) -> list[Chosen]:
-    """So many clips of each group, the most extreme first, each clip once.
+def choose_clips(rows: Sequence[ClipRow], number: int) -> list[ChosenClip]:
+    """Return up to `number` clips of each group, the most extreme first and each clip once.
 
-    Scores of different machine types are compared by their margin. Groups that need a label are empty without.
+    Clips of different machine types are compared by their margin. Groups that need a label are empty without labels.
     """
-    deviation = _deviations(rows)
+    deviations = _compute_deviations(rows)
     test = [row for row in rows if row.split == "test"]
-    by_margin = sorted(test, key=lambda row: (-_margin(row, deviation), repr(row.clip)))
+    by_margin = sorted(test, key=lambda row: (-_compute_margin(row, deviations), repr(row.clip)))
     candidates = {
         MOST_ANOMALOUS: by_margin,
         HIGHEST_NORMAL: [row for row in by_margin if row.clip.label == "normal"],
         LOWEST_ANOMALY: [row for row in reversed(by_margin) if row.clip.label == "anomaly"],
     }
-    chosen: list[Chosen] = []
-    for group, of_group in candidates.items():
+    chosen: list[ChosenClip] = []
+    for group, group_rows in candidates.items():
         taken = {one.row for one in chosen}
-        left = [row for row in of_group if row not in taken]
-        chosen += [Chosen(group, row, _margin(row, deviation)) for row in left[:number]]
+        left = [row for row in group_rows if row not in taken]
+        chosen += [ChosenClip(group, row, _compute_margin(row, deviations)) for row in left[:number]]
     return chosen
 
 
-def _margin(row: ClipRow, deviation: Mapping[str, float]) -> float:
-    return (row.clip.score - row.threshold) / deviation[row.clip.machine]
+def _compute_margin(row: ClipRow, deviations: Mapping[str, float]) -> float:
+    return (row.clip.score - row.threshold) / deviations[row.clip.machine]
 
 
-def _deviations(rows: Sequence[ClipRow]) -> dict[str, float]:
+def _compute_deviations(rows: Sequence[ClipRow]) -> dict[str, float]:
+    """Return the standard deviation of the training clips' scores by machine type, 1 where they are all equal."""
     training: dict[str, list[float]] = {}
     for row in rows:
         if row.split == "train":

@@ -1,9 +1,10 @@
-"""Why a clip was judged as it was: when, at which frequencies, and what the closest normal clip is.
+"""Explanation of a clip's score: the seconds, the frequencies, and the nearest normal clip.
 
-Letters: p pieces, n bands.
+Letters: s samples, p pieces, n bands, q pieces of several clips, d embedding.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,155 +20,156 @@ from asdjax.features import Spectrogram
 from asdjax.fleet import embed
 from asdjax.inference.anomalous_seconds import Spans, TimedPieces, time_pieces
 from asdjax.report import occlusion
-from asdjax.report.clip_selection import Chosen
-from asdjax.report.occlusion import Pair
-from asdjax.report.piece_scores import ModelKey, Models
+from asdjax.report.clip_selection import ChosenClip
+from asdjax.report.occlusion import PiecePair
+from asdjax.report.piece_scores import Embeddings, ModelKey, Models
 from asdjax.report.report_inputs import ReportedFleet
 from asdjax.runtime.progress import progress
 
-SWAPPED_PIECES = 4
-"""Of a clip, the highest-scoring, in which bands are swapped: each band takes all models once more."""
+# Bands are replaced in this number of a clip's highest-scoring pieces. Every piece costs one embedding per band.
+OCCLUDED_PIECES = 4
 
 
 class Bands(NamedTuple):
-    """What bands contribute to the highest-scoring pieces: `edges_hz` (n + 1,), the pieces' mean score `before`, and
-    `after` (n,), what it is with each band swapped for normal sound."""
+    """Contributions of frequency bands to a clip's highest-scoring pieces.
+
+    `edges_hz` (n + 1,); `before` is the pieces' mean score, `after` (n,) their mean score with each band replaced by
+    normal sound.
+    """
 
     edges_hz: np.ndarray
     before: float
     after: np.ndarray
 
     @property
-    def fall(self) -> np.ndarray:
-        """What the score falls by with each band swapped, (n,); below 0 where it rises."""
+    def decrease(self) -> np.ndarray:
+        """Decrease of the score with each band replaced, (n,). It is negative where the score rises."""
         return self.before - self.after
 
 
-class Explanation(NamedTuple):
-    """A clip explained, with its samples and those of the `neighbour`, the nearest normal training clip, int16 (s,),
-    whose mean embedding has this `cosine` to the clip's."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Comparison:
+    """A test clip next to the nearest normal training clip, with the samples of both, int16 (s,).
 
-    chosen: Chosen
-    samples: np.ndarray
-    pieces: TimedPieces
-    bands: Bands
-    neighbour: Clip
-    neighbour_samples: np.ndarray
-    cosine: float
+    `cosine` compares the mean embeddings of the two clips.
+    """
 
-    @property
-    def anomalous(self) -> Spans:
-        """The seconds of the pieces whose score is above the clip's threshold, joined where they touch."""
-        return self.pieces.above(self.chosen.row.threshold)
-
-
-class _Asked(NamedTuple):
-    """A clip before its bands are known."""
-
-    chosen: Chosen
+    chosen: ChosenClip
     clip: Clip
     samples: np.ndarray
     pieces: TimedPieces
     neighbour: Clip
     neighbour_samples: np.ndarray
     cosine: float
-    pairs: list[Pair]
-    highest: np.ndarray
+
+    @property
+    def anomalous(self) -> Spans:
+        """Seconds of the pieces whose score is above the clip's threshold, joined where they touch."""
+        return self.pieces.above(self.chosen.row.threshold)
+
+    @property
+    def highest(self) -> np.ndarray:
+        """Indices of the highest-scoring pieces, in order of time."""
+        return np.sort(np.argsort(-self.pieces.score, kind="stable")[:OCCLUDED_PIECES])
 
 
-def explain(workdir: Path, config: Config, of_fleet: ReportedFleet, chosen: Sequence[Chosen]) -> list[Explanation]:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Explanation(Comparison):
+    """A comparison together with the contributions of the frequency bands."""
+
+    bands: Bands
+
+
+def explain(workdir: Path, config: Config, fleet: ReportedFleet, chosen: Sequence[ChosenClip]) -> list[Explanation]:
     """Explain clips of a fleet's machine types.
 
-    Raises InputError where the sound of a clip, or the judged checkpoint, is no longer there.
+    Raises InputError if the sound of a clip, or an evaluated checkpoint, is no longer there.
     """
     if not chosen:
         return []
-    models = Models(of_fleet, config)
-    asked = _asked(workdir, config, models, features.make_spectrogram(config), chosen)
-    vectors = _swapped(of_fleet, [pair for one in asked for pair in one.pairs], config.evaluate.batch_size)
-    begins = np.cumsum([0, *(len(one.pairs) for one in asked)])
-    return [
-        _explanation(models, one, {key: of_model[begin : begin + len(one.pairs)] for key, of_model in vectors.items()})
-        for one, begin in zip(asked, begins, strict=False)
-    ]
+    models = Models(fleet, config)
+    spectrogram = features.make_spectrogram(config)
+    comparisons = _compare(workdir, config, models, chosen)
+    pairs = [_cut_pairs(one, spectrogram, config.evaluate.stride_frames) for one in comparisons]
+    occluded = _embed_occluded(fleet, [pair for clip_pairs in pairs for pair in clip_pairs], config.evaluate.batch_size)
+    explanations = []
+    begin = 0
+    for comparison, clip_pairs in zip(comparisons, pairs, strict=True):
+        end = begin + len(clip_pairs)
+        bands = _score_bands(models, comparison, {key: vectors[begin:end] for key, vectors in occluded.items()})
+        explanations.append(Explanation(**vars(comparison), bands=bands))
+        begin = end
+    return explanations
 
 
-def _asked(
-    workdir: Path, config: Config, models: Models, spectrogram: Spectrogram, chosen: Sequence[Chosen]
-) -> list[_Asked]:
-    numbers = [
-        models.number_of(one.row.clip.machine, one.row.clip.section, one.row.clip.domain, one.row.clip.name)
-        for one in chosen
-    ]
-    nearest = [models.nearest(number) for number in numbers]
-    own = [models.test_clips[number] for number in numbers]
+def _compare(workdir: Path, config: Config, models: Models, chosen: Sequence[ChosenClip]) -> list[Comparison]:
+    spectrogram = features.make_spectrogram(config)
+    numbers = [models.find_number(one.row) for one in chosen]
+    nearest = [models.find_nearest(number) for number in numbers]
+    clips = [models.test_clips[number] for number in numbers]
     neighbours = [models.bank_clips[number] for number, _ in nearest]
-    samples = _samples(workdir, config, {clip: models.digests[clip] for clip in own + neighbours})
-    out = []
-    for one, number, clip, neighbour, (_, cosine) in zip(chosen, numbers, own, neighbours, nearest, strict=True):
-        sound, other = samples[clip], samples[neighbour]
-        score = models.score(clip, models.vectors_of(number))
-        pieces = time_pieces(len(sound), score, spectrogram, config.evaluate.stride_frames)
-        highest = np.sort(np.argsort(-score, kind="stable")[:SWAPPED_PIECES])
-        pairs = _pairs(sound, other, highest, spectrogram, config.evaluate.stride_frames)
-        out.append(_Asked(one, clip, sound, pieces, neighbour, other, cosine, pairs, highest))
-    return out
+    samples = _load_samples(workdir, config, {clip: models.digests[clip] for clip in clips + neighbours})
+    comparisons = []
+    for one, number, clip, neighbour, (_, cosine) in zip(chosen, numbers, clips, neighbours, nearest, strict=True):
+        score = models.score(clip, models.read_embeddings(number))
+        comparisons.append(
+            Comparison(
+                chosen=one,
+                clip=clip,
+                samples=samples[clip],
+                pieces=time_pieces(len(samples[clip]), score, spectrogram, config.evaluate.stride_frames),
+                neighbour=neighbour,
+                neighbour_samples=samples[neighbour],
+                cosine=cosine,
+            )
+        )
+    return comparisons
 
 
-def _samples(workdir: Path, config: Config, digests: Mapping[Clip, str]) -> dict[Clip, np.ndarray]:
-    """The sound of clips, given with its SHA-256."""
+def _load_samples(workdir: Path, config: Config, digests: Mapping[Clip, str]) -> dict[Clip, np.ndarray]:
+    """Load the samples of clips, given with the SHA-256 of their recordings."""
     folder = store_folder(config, workdir)
-    found: dict[Clip, np.ndarray] = {}
+    samples: dict[Clip, np.ndarray] = {}
     for machine in {clip.machine: None for clip in digests}:
-        of_machine = [clip for clip in digests if clip.machine == machine]
-        held = store.load_samples(folder, machine, {clip.path: digests[clip] for clip in of_machine})
-        found |= {clip: held[clip.path] for clip in of_machine}
-    return found
+        clips = [clip for clip in digests if clip.machine == machine]
+        by_path = store.load_samples(folder, machine, {clip.path: digests[clip] for clip in clips})
+        samples |= {clip: by_path[clip.path] for clip in clips}
+    return samples
 
 
-def _pairs(
-    own: np.ndarray, normal: np.ndarray, highest: np.ndarray, spectrogram: Spectrogram, stride_frames: int
-) -> list[Pair]:
-    """The samples under pieces of a clip, and under those of the same time of a normal one, which is repeated where it
-    is shorter."""
+def _cut_pairs(comparison: Comparison, spectrogram: Spectrogram, stride_frames: int) -> list[PiecePair]:
+    """Cut the highest-scoring pieces, and the pieces at the same time of the neighbour, repeated if it is shorter."""
+    own, normal = comparison.samples, comparison.neighbour_samples
     starts, others = (embed.piece_starts(len(samples), spectrogram, stride_frames) for samples in (own, normal))
     length = spectrogram.piece_samples
     return [
-        Pair(
+        PiecePair(
             features.crop(own, features.first_sample(starts[k], spectrogram), length),
             features.crop(normal, features.first_sample(others[k % len(others)], spectrogram), length),
         )
-        for k in highest.tolist()
+        for k in comparison.highest.tolist()
     ]
 
 
-def _swapped(of_fleet: ReportedFleet, pairs: Sequence[Pair], batch_size: int) -> Mapping[ModelKey, np.ndarray]:
-    """Embeddings (q, n, d) of every model that was judged, at the steps that were judged."""
+def _embed_occluded(fleet: ReportedFleet, pairs: Sequence[PiecePair], batch_size: int) -> Embeddings:
+    """Embed pairs with each band replaced, by every evaluated model: (q, n, d) each."""
     vectors: dict[ModelKey, np.ndarray] = {}
-    with progress(f"{of_fleet.name} explain", len(of_fleet.checkpoints), "checkpoint") as shown:
-        for line, checkpoint in of_fleet.checkpoints.items():
+    with progress(f"{fleet.name} explain", len(fleet.checkpoints), "checkpoint") as shown:
+        for line, checkpoint in fleet.checkpoints.items():
             try:
                 spec, model = checkpoint.load()
             except InputError as error:
                 raise InputError(f"{error}, or report with --clips 0") from None
-            for variant, of_variant in occlusion.swapped(spec, model, pairs, batch_size).items():
-                vectors[ModelKey(line, variant)] = of_variant
+            for variant, embedded in occlusion.embed_occluded(spec, model, pairs, batch_size).items():
+                vectors[ModelKey(line, variant)] = embedded
             shown.update()
     return vectors
 
 
-def _explanation(models: Models, one: _Asked, vectors: Mapping[ModelKey, np.ndarray]) -> Explanation:
-    shape = next(iter(vectors.values())).shape
-    flat = {key: of_model.reshape(-1, shape[-1]) for key, of_model in vectors.items()}
-    after = models.score(one.clip, flat).reshape(shape[:2]).mean(axis=0)
-    before = float(one.pieces.score[one.highest].mean())
-    edges = occlusion.edges_hz(features.make_spectrogram(models.config))
-    return Explanation(
-        one.chosen,
-        one.samples,
-        one.pieces,
-        Bands(edges, before, after),
-        one.neighbour,
-        one.neighbour_samples,
-        one.cosine,
-    )
+def _score_bands(models: Models, comparison: Comparison, occluded: Embeddings) -> Bands:
+    """Score the occluded pieces of one clip, (p, n, d) by model."""
+    pieces, bands, size = next(iter(occluded.values())).shape
+    flat = {key: vectors.reshape(-1, size) for key, vectors in occluded.items()}
+    after = models.score(comparison.clip, flat).reshape(pieces, bands).mean(axis=0)
+    before = float(comparison.pieces.score[comparison.highest].mean())
+    return Bands(occlusion.make_band_edges_hz(features.make_spectrogram(models.config)), before, after)

@@ -1,56 +1,58 @@
-"""The page: one HTML file that holds all it shows and runs nothing."""
+"""The HTML page: one file without scripts or links to other files."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jinja2
 
 from asdjax import __version__
 from asdjax.report.cards import Card
-from asdjax.report.clip_selection import WHY
+from asdjax.report.clip_selection import REASONS
 from asdjax.report.figures import Picture
-from asdjax.report.report_tables import Counts, Table
+from asdjax.report.report_tables import DecisionCounts, ReportTable
 from asdjax.report.sections import MachineSection
 
 TEMPLATE = "report.html.jinja"
-_OPEN = 3
-"""So many machine types are shown unfolded; of more, the first."""
+_MOST_UNFOLDED = 3  # with more machine types, only the first is unfolded
 
 
-class Group(NamedTuple):
-    """Clips explained for one reason."""
+class CardGroup(NamedTuple):
+    """Clips that are explained for the same reason."""
 
     title: str
-    why: str
+    reason: str
     cards: list[Card]
 
 
-class Page(NamedTuple):
-    """Everything that the page shows; texts are as they came and are escaped by the template."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Page:
+    """Content of the page. The template escapes all texts."""
 
     title: str
     headline: str
     facts: list[tuple[str, str]]
-    counts: Counts
+    counts: DecisionCounts
     official: str | None
     interval: str | None
-    systems: Table | None
+    systems: ReportTable | None
     machines: list[MachineSection]
-    limits: Table
-    groups: list[Group]
+    thresholds: ReportTable
+    groups: list[CardGroup]
     training: list[tuple[str, Picture]]
     settings: list[tuple[str, str]]
     seed_note: str
 
 
-def groups(of_cards: list[tuple[str, Card]]) -> list[Group]:
-    """Cards by why they were chosen, as they come."""
-    titles = list(dict.fromkeys(title for title, _ in of_cards))
-    return [Group(title, WHY[title], [card for other, card in of_cards if other == title]) for title in titles]
+def group_cards(cards: Sequence[tuple[str, Card]]) -> list[CardGroup]:
+    """Group cards, given with the title of their group, in order of first appearance."""
+    titles = list(dict.fromkeys(title for title, _ in cards))
+    return [CardGroup(title, REASONS[title], [card for other, card in cards if other == title]) for title in titles]
 
 
-def html(page: Page) -> str:
-    """The page as HTML, every text in it escaped."""
+def render(page: Page) -> str:
+    """Return the page as HTML."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -58,5 +60,4 @@ def html(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    content: dict[str, Any] = page._asdict()
-    return environment.get_template(TEMPLATE).render(**content, unfolded=_OPEN, version=__version__)
+    return environment.get_template(TEMPLATE).render(**vars(page), most_unfolded=_MOST_UNFOLDED, version=__version__)

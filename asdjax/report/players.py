@@ -1,4 +1,4 @@
-"""Clips to listen to, in the page."""
+"""Sound in the page: excerpts of clips as WAV files in data: URIs."""
 
 import io
 from typing import NamedTuple
@@ -6,36 +6,36 @@ from typing import NamedTuple
 import numpy as np
 import soundfile
 
-from asdjax.report.figures import data_uri
+from asdjax.report.figures import encode_data_uri
 
+# For all sound of a page, in base64. The page then stays below 20 MB.
 BUDGET_BYTES = 12_000_000
-"""Of all sound in a page, as text; the whole page then stays below 20 MB."""
 LONGEST_SECONDS = 20.0
 
-_TEXT_PER_SAMPLE = 2 * 4 / 3
+_BASE64_BYTES_PER_SAMPLE = 2 * 4 / 3
 
 
-class Stretch(NamedTuple):
-    """A part of a clip, in samples."""
+class Excerpt(NamedTuple):
+    """A range of samples of a clip."""
 
     begin: int
     end: int
 
 
-def longest(players: int, sample_rate_hz: int) -> int:
-    """Samples that each of so many players may hold."""
-    share = BUDGET_BYTES / _TEXT_PER_SAMPLE / max(players, 1)
+def share_budget(players: int, sample_rate_hz: int) -> int:
+    """Return the largest number of samples for each of a number of players."""
+    share = BUDGET_BYTES / _BASE64_BYTES_PER_SAMPLE / max(players, 1)
     return int(min(LONGEST_SECONDS * sample_rate_hz, share))
 
 
-def stretch(samples: int, most: int, centre: int) -> Stretch:
-    """At most so many samples of a clip around one of them, within the clip."""
+def choose_excerpt(samples: int, most: int, centre: int) -> Excerpt:
+    """Return at most `most` samples around sample `centre` of a clip of `samples` samples."""
     begin = min(max(centre - most // 2, 0), max(samples - most, 0))
-    return Stretch(begin, min(begin + most, samples))
+    return Excerpt(begin, min(begin + most, samples))
 
 
-def wav_uri(samples: np.ndarray, sample_rate_hz: int) -> str:
-    """Samples int16 (s,) as they are, in a WAV file that a page holds."""
+def encode_wav(samples: np.ndarray, sample_rate_hz: int) -> str:
+    """Return the data: URI of a WAV file with these samples, int16 (s,)."""
     content = io.BytesIO()
     soundfile.write(content, samples, sample_rate_hz, format="WAV", subtype="PCM_16")
-    return data_uri("audio/wav", content.getvalue())
+    return encode_data_uri("audio/wav", content.getvalue())

@@ -1,6 +1,7 @@
-"""The report's tables and sentences, from results.json and the headline system's clips."""
+"""Tables and sentences of the report, from results.json and the headline system's clips."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from asdjax.evaluation.clip_table import ClipRow
@@ -19,72 +20,61 @@ _AVERAGED = {"score": "scores", "rank": "ranks among training scores", "zscore":
 _ENSEMBLES = {ALL, ALL_SEEDS, *TOP, *TOP_HELD_OUT}
 
 
-class Line(NamedTuple):
-    """A table row as text; the headline system's is strong."""
+class TableRow(NamedTuple):
+    """Texts of a table row. The headline system's row is strong."""
 
     texts: list[str]
-    strong: bool
+    strong: bool = False
 
 
-class Table(NamedTuple):
-    """Column heads, rows, and what stands below."""
+class ReportTable(NamedTuple):
+    """Column headings, rows, and notes below the table."""
 
     head: list[str]
-    lines: list[Line]
+    rows: list[TableRow]
     notes: list[str]
 
 
-class Counts(NamedTuple):
-    """How clips of known label, and all, were decided."""
+@dataclass(frozen=True, kw_only=True)
+class DecisionCounts:
+    """Numbers of clips by decision and label. Clips of unknown label count only in `clips` and `alarms`."""
 
     clips: int
-    called: int
+    alarms: int
     anomalies: int
     found: int
     normals: int
-    alarms: int
+    false_alarms: int
 
 
-def counts(rows: Sequence[ClipRow]) -> Counts:
-    """Over test clips."""
+def count_decisions(rows: Sequence[ClipRow]) -> DecisionCounts:
+    """Count the decisions on test clips."""
     clips = [row.clip for row in rows if row.split == "test"]
     anomalies = [clip for clip in clips if clip.label == "anomaly"]
     normals = [clip for clip in clips if clip.label == "normal"]
-    called, found, alarms = (sum(clip.decision is True for clip in some) for some in (clips, anomalies, normals))
-    return Counts(len(clips), called, len(anomalies), found, len(normals), alarms)
+    alarms, found, false_alarms = (sum(clip.decision is True for clip in some) for some in (clips, anomalies, normals))
+    return DecisionCounts(
+        clips=len(clips),
+        alarms=alarms,
+        anomalies=len(anomalies),
+        found=found,
+        normals=len(normals),
+        false_alarms=false_alarms,
+    )
 
 
-def system_rows(results: Mapping[str, Any]) -> list[SystemRow]:
-    """The systems of results.json as rows of the report's Table 2."""
-    return [
-        SystemRow(
-            name,
-            {machine: (figures["auc"], figures["pauc"]) for machine, figures in system["machines"].items()},
-            system["official"],
-            None if system["interval"] is None else tuple(system["interval"]),
-            system["selection"],
-            system["undefined_cells"],
-            results["split"],
-            system.get("spread"),
-            mean_share(_cells(system), "found"),
-            mean_share(_cells(system), "false_alarms"),
-        )
-        for name, system in results["systems"].items()
-    ]
-
-
-def systems(inputs: ReportInputs) -> Table:
-    """All systems."""
-    rows = system_rows(inputs.results)
+def make_systems_table(inputs: ReportInputs) -> ReportTable:
+    """Return the table of all systems, with AUC and pAUC by machine type."""
+    rows = _list_system_rows(inputs.results)
     machines = list(rows[0].figures)
     head = ["System", "Kind", "Official", "95 % interval", "Found", "False alarms", *machines]
-    lines = [
-        Line(
+    table_rows = [
+        TableRow(
             [
                 row.system + MARKS.get(row.selection, ""),
-                kind_of(row.system, inputs),
+                _name_kind(row.system, inputs),
                 with_spread(row),
-                as_range(row.interval).replace("-", "–"),
+                format_interval(row.interval),
                 percent(row.found),
                 percent(row.false_alarms),
                 *(" / ".join(map(percent, row.figures[machine])) for machine in machines),
@@ -93,81 +83,108 @@ def systems(inputs: ReportInputs) -> Table:
         )
         for row in rows
     ]
-    below = ["All figures in %. By machine type: AUC / pAUC.", *notes(rows)]
+    below = ["All values in %. By machine type: AUC / pAUC.", *notes(rows)]
     if len(inputs.seeds) > 1:
         below.append(f"Means over the seeds {', '.join(map(str, inputs.seeds))}.")
-    return Table(head, lines, below)
+    return ReportTable(head, table_rows, below)
 
 
-def kind_of(system: str, inputs: ReportInputs) -> str:
-    """Single model, ensemble or baseline."""
+def _list_system_rows(results: Mapping[str, Any]) -> list[SystemRow]:
+    return [
+        SystemRow(
+            system=name,
+            figures={machine: (figures["auc"], figures["pauc"]) for machine, figures in system["machines"].items()},
+            official=system["official"],
+            interval=None if system["interval"] is None else tuple(system["interval"]),
+            selection=system["selection"],
+            undefined=system["undefined_cells"],
+            split=results["split"],
+            spread=system.get("spread"),
+            found=mean_share(_list_cells(system), "found"),
+            false_alarms=mean_share(_list_cells(system), "false_alarms"),
+        )
+        for name, system in results["systems"].items()
+    ]
+
+
+def _list_cells(system: Mapping[str, Any]) -> list[Cell]:
+    return [Cell(**cell) for cell in system["cells"]]
+
+
+def _name_kind(system: str, inputs: ReportInputs) -> str:
     if system in _ENSEMBLES:
         return "ensemble"
     return "single model" if system.split("@")[0] in inputs.config.variants else "baseline"
 
 
-def cells(inputs: ReportInputs, machine: str) -> Table:
-    """The headline system's cells of a machine type."""
-    of_machine = [cell for cell in _cells(inputs.results["systems"][HEADLINE]) if cell.machine == machine]
-    figures = ("auc", "pauc", "found", "false_alarms", "precision", "recall", "f1")
-    lines = [
-        Line([cell.section, cell.domain or "–", *(percent(getattr(cell, name)) for name in figures)], False)
-        for cell in of_machine
+def make_cells_table(inputs: ReportInputs, machine: str) -> ReportTable:
+    """Return the table of a machine type's sections and domains, for the headline system."""
+    columns = {
+        "AUC": "auc",
+        "pAUC": "pauc",
+        "Found": "found",
+        "False alarms": "false_alarms",
+        "Precision": "precision",
+        "Recall": "recall",
+        "F1": "f1",
+    }
+    rows = [
+        TableRow([cell.section, cell.domain or "–", *(percent(getattr(cell, field)) for field in columns.values())])
+        for cell in _list_cells(inputs.system)
+        if cell.machine == machine
     ]
-    head = ["Section", "Domain", "AUC", "pAUC", "Found", "False alarms", "Precision", "Recall", "F1"]
-    return Table(head, lines, ["All figures in %."])
+    return ReportTable(["Section", "Domain", *columns], rows, ["All values in %."])
 
 
-def _cells(system: Mapping[str, Any]) -> list[Cell]:
-    """Return the cells of a system of results.json."""
-    return [Cell(**cell) for cell in system["cells"]]
-
-
-def limits(inputs: ReportInputs) -> Table:
-    """The thresholds of the headline system, of the seed that is shown, and what they mean for training clips."""
+def make_thresholds_table(inputs: ReportInputs) -> ReportTable:
+    """Return the table of the headline system's thresholds, with the false alarms they cause on training clips."""
     percentile = inputs.config.evaluate.threshold_percentile
-    every_domain = "not given" if inputs.config.evaluate.threshold_per == "section_domain" else "all"
-    lines = [
-        Line(
+    by_domain = inputs.config.evaluate.threshold_per == "section_domain"
+    rows = [
+        TableRow(
             [
-                limit["machine"],
-                limit["section"] or "all",
-                limit["domain"] or every_domain,
-                f"{percentile:g}th percentile, {_RULES[limit['rule']]}",
-                f"{limit['value']:.4g}",
-                str(limit["clips"]),
-                percent(limit["false_alarms"]),
-            ],
-            False,
+                threshold["machine"],
+                threshold["section"] or "all",
+                threshold["domain"] or ("not given" if by_domain else "all"),
+                f"{percentile:g}th percentile, {_RULES[threshold['rule']]}",
+                f"{threshold['value']:.4g}",
+                str(threshold["clips"]),
+                percent(threshold["false_alarms"]),
+            ]
         )
-        for limit in inputs.detector["thresholds"]
+        for threshold in inputs.detector["thresholds"]
     ]
     head = ["Machine type", "Section", "Domain", "Rule", "Threshold", "Training clips", "Above it (%)"]
     below = [
         "A clip whose score is above the threshold is called anomalous. Above it: the share of normal training clips "
-        "that would be false alarms, each scored without its own pieces."
+        "that would be false alarms. Each of them is scored without its own pieces in the bank."
     ]
-    if inputs.config.evaluate.threshold_per == "section_domain":
-        below.append("Domain not given: what decides new clips of which only the section is known.")
-    return Table(head, lines, below)
+    if by_domain:
+        below.append("Domain not given: the threshold for new clips whose domain is unknown.")
+    return ReportTable(head, rows, below)
 
 
-def headline(inputs: ReportInputs) -> str:
-    """The official score, its interval and how it was selected; without one, why, and what is known all the same."""
-    system = inputs.results["systems"][HEADLINE]
-    what = f"{HEADLINE}, {_what(inputs)} of each machine type,"
-    if system["official"] is None:
-        return f"{what} {_unjudged(counts(inputs.rows))}"
-    interval = f" (95 % interval {as_range(tuple(system['interval'])).replace('-', '–')})" if system["interval"] else ""
-    over = f", the mean over {len(inputs.seeds)} seeds," if len(inputs.seeds) > 1 else ""
+def write_headline(inputs: ReportInputs) -> str:
+    """Return the official score with its interval as a sentence, or what is known of the decisions without a score."""
+    system = f"{HEADLINE}, {_describe_average(inputs)} of each machine type,"
+    official = inputs.system["official"]
+    if official is None:
+        return f"{system} {_describe_decisions(count_decisions(inputs.rows))}"
+    interval = inputs.system["interval"]
+    interval_text = f" (95 % interval {format_interval(tuple(interval))})" if interval else ""
+    seeds = f", the mean over {len(inputs.seeds)} seeds," if len(inputs.seeds) > 1 else ""
     return (
-        f"{what} reaches an official score of {percent(system['official'])} of 100{interval}{over} by the rules of "
-        f"{inputs.results['year']}; nothing in it was chosen by test labels."
+        f"{system} reaches an official score of {percent(official)} of 100{interval_text}{seeds} by the rules of "
+        f"{inputs.results['year']}. No test label was used to choose anything in it."
     )
 
 
-def _what(inputs: ReportInputs) -> str:
-    """What the headline system averages, of how many models."""
+def format_interval(interval: tuple[float, float] | None) -> str:
+    """Return an interval in percent, with an en dash."""
+    return as_range(interval).replace("-", "–")
+
+
+def _describe_average(inputs: ReportInputs) -> str:
     numbers = sorted({len(names) for names in inputs.detector["members"].values()})
     if numbers == [1]:
         return "the score of the one model"
@@ -175,23 +192,23 @@ def _what(inputs: ReportInputs) -> str:
     return f"the mean of the {_AVERAGED[inputs.config.evaluate.ensemble]} of the {models}"
 
 
-def _unjudged(told: Counts) -> str:
-    """What can be said without an official score."""
-    if not told.clips:
-        return "has had no test clips to judge. Below are its training clips' scores and thresholds."
-    if not told.normals + told.anomalies:
+def _describe_decisions(counts: DecisionCounts) -> str:
+    """Return the end of a headline without an official score."""
+    if not counts.clips:
+        return "had no test clips. Its thresholds and the scores of its training clips are below."
+    if not counts.normals + counts.anomalies:
         return (
-            f"was asked about {told.clips} clips whose labels are not known. So no figure can tell how well it does; "
-            "below are its scores, thresholds and decisions."
+            f"scored {counts.clips} clips whose labels are not known. Without labels its quality cannot be measured. "
+            "Its scores, thresholds and decisions are below."
         )
-    if not told.anomalies and told.normals == told.clips:
-        share = percent(told.alarms / told.normals)
+    if not counts.anomalies and counts.normals == counts.clips:
+        share = percent(counts.false_alarms / counts.normals)
         return (
-            f"was asked about {told.clips} clips, all of them normal, and calls {told.alarms} of them anomalous: a "
-            f"false-alarm rate of {share} %. How many faults it catches cannot be told without any."
+            f"scored {counts.clips} clips, all of them normal, and calls {counts.false_alarms} of them anomalous: a "
+            f"false-alarm rate of {share} %. Without faulty clips, the share of faults it finds cannot be measured."
         )
     return (
-        f"was asked about {told.clips} clips, {told.normals} known to be normal and {told.anomalies} to be anomalies, "
-        f"but no section and domain has both and all its labels. It calls {told.alarms} of these normal clips and "
-        f"{told.found} of these anomalies anomalous."
+        f"scored {counts.clips} clips, of which {counts.normals} are known to be normal and {counts.anomalies} "
+        f"anomalous. It calls {counts.false_alarms} of the normal clips and {counts.found} of the anomalies anomalous. "
+        "No section and domain has clips of both labels with every label known, so there is no official score."
     )

@@ -1,59 +1,55 @@
-"""A machine type's part of the page."""
+"""Part of the page about one machine type."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from asdjax.evaluation.clip_table import ClipRow
 from asdjax.evaluation.results_table import percent
 from asdjax.report import embedding_map, histograms, report_tables, roc
 from asdjax.report.figures import Picture
 from asdjax.report.piece_scores import Models
-from asdjax.report.report_inputs import HEADLINE, ReportInputs
-from asdjax.report.report_tables import Counts, Table
+from asdjax.report.report_inputs import ReportInputs
+from asdjax.report.report_tables import DecisionCounts, ReportTable
 
-_LEAST_MAPPED = 3
+_FEWEST_MAPPED = 3
 
 
-class MachineSection(NamedTuple):
-    """What the page shows of a machine type: figures as text (None without labels), decisions, a table of its cells
-    (None without labels), pictures."""
+@dataclass(frozen=True, kw_only=True)
+class MachineSection:
+    """Metrics, decisions, table and pictures of a machine type. Metrics and table are None without labels."""
 
     name: str
     auc: str | None
     pauc: str | None
-    counts: Counts
-    cells: Table | None
+    counts: DecisionCounts
+    cells: ReportTable | None
     pictures: list[Picture]
 
 
-def machine(inputs: ReportInputs, models: Models, name: str) -> MachineSection:
-    """A machine type's part, of the headline system and the seed that is shown."""
-    rows = [row for row in inputs.rows if row.clip.machine == name]
-    means = inputs.results["systems"][HEADLINE]["machines"].get(name, {"auc": None, "pauc": None})
+def make_section(inputs: ReportInputs, models: Models, machine: str) -> MachineSection:
+    """Return a machine type's part of the page, for the headline system."""
+    rows = [row for row in inputs.rows if row.clip.machine == machine]
+    means = inputs.system["machines"].get(machine, {"auc": None, "pauc": None})
     known = means["auc"] is not None
     return MachineSection(
-        name,
-        percent(means["auc"]) if known else None,
-        percent(means["pauc"]) if known else None,
-        report_tables.counts(rows),
-        report_tables.cells(inputs, name) if known else None,
-        _pictures(inputs, models, name, rows),
+        name=machine,
+        auc=percent(means["auc"]) if known else None,
+        pauc=percent(means["pauc"]) if known else None,
+        counts=report_tables.count_decisions(rows),
+        cells=report_tables.make_cells_table(inputs, machine) if known else None,
+        pictures=_make_pictures(inputs, models, machine, rows),
     )
 
 
-def _pictures(inputs: ReportInputs, models: Models, name: str, rows: Sequence[ClipRow]) -> list[Picture]:
-    test = [row.clip for row in rows if row.split == "test"]
-    shown = []
-    if curves := roc.curves(inputs.results["year"], test):
-        shown.append(roc.roc(name, curves))
-    shown.append(histograms.histograms(name, rows))
-    if sum(clip.machine == name for clip in models.bank_clips) >= _LEAST_MAPPED:
-        scores = {
-            models.test_clips[models.number_of(clip.machine, clip.section, clip.domain, clip.name)]: clip.score
-            for clip in test
-        }
-        key = embedding_map.typical_model(models, name, scores)
-        shown.append(
-            embedding_map.embedding_map(name, key.variant, embedding_map.make_map(models, key, name, list(scores)))
-        )
-    return shown
+def _make_pictures(inputs: ReportInputs, models: Models, machine: str, rows: Sequence[ClipRow]) -> list[Picture]:
+    test = [row for row in rows if row.split == "test"]
+    pictures = []
+    if curves := roc.compute_curves(inputs.results["year"], [row.clip for row in test]):
+        pictures.append(roc.make_roc_picture(machine, curves))
+    pictures.append(histograms.make_histograms_picture(machine, rows))
+    if sum(clip.machine == machine for clip in models.bank_clips) >= _FEWEST_MAPPED:
+        scores = {models.test_clips[models.find_number(row)]: row.clip.score for row in test}
+        key = embedding_map.find_typical_model(models, machine, scores)
+        shown = embedding_map.make_map(models, key, machine, list(scores))
+        pictures.append(embedding_map.make_map_picture(machine, key.variant, shown))
+    return pictures

@@ -1,6 +1,6 @@
-"""Jitted functions whose traces are kept between processes.
+"""Jitted functions whose traces are cached between processes.
 
-JAX keeps compiled programs, but finds one only by tracing and lowering the function anew.
+JAX caches compiled programs, but has to trace and lower a function to find its program.
 """
 
 import hashlib
@@ -11,32 +11,34 @@ from typing import Any
 import jax
 from jax import export
 
-from asdjax.runtime import jax_setup
+from asdjax.runtime import private_cache
+from asdjax.runtime.jax_setup import compiler_options
 
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 def cached_jit(function: Callable, name: str, *arguments: Any) -> Callable:
-    """`function` jitted for arguments of these shapes, as it was traced here or by an earlier process.
+    """Return `function` jitted for arguments of these shapes, traced now or by an earlier process.
 
-    What it computes must depend on nothing but `name`, its arguments, JAX's settings and this package's source.
+    The result may depend on nothing but `name`, the arguments, JAX's settings and this package's source.
     """
-    cache = jax_setup.private_cache("traced")
-    file = cache / jax_setup.digest_program(name, str(arguments), jax.default_backend()) if cache else None
-    found = _read(file) if file else None
-    if found is None:
-        found = export.export(jax.jit(function))(*arguments)
+    platform = jax.default_backend()
+    cache = private_cache.make_folder("traced")
+    file = cache / private_cache.digest_program(name, str(arguments), platform) if cache else None
+    exported = _read(file) if file else None
+    if exported is None:
+        exported = export.export(jax.jit(function))(*arguments)
         if file:
-            content = bytes(found.serialize())
-            jax_setup.write_private(file, hashlib.sha256(content).digest() + content)
-    return jax.jit(found.call, compiler_options=jax_setup.compiler_options(jax.default_backend()))
+            content = bytes(exported.serialize())
+            private_cache.write(file, hashlib.sha256(content).digest() + content)
+    return jax.jit(exported.call, compiler_options=compiler_options(platform))
 
 
 def _read(file: Path) -> export.Exported | None:
-    """What was kept; None where it is not there or damaged."""
+    """Return the cached trace, or None if the file is missing or damaged."""
     try:
-        kept = file.read_bytes()
+        content = file.read_bytes()
     except OSError:
         return None
-    digest, content = kept[:_DIGEST_BYTES], kept[_DIGEST_BYTES:]
-    return export.deserialize(bytearray(content)) if hashlib.sha256(content).digest() == digest else None
+    digest, serialized = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
+    return export.deserialize(bytearray(serialized)) if hashlib.sha256(serialized).digest() == digest else None

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and folders that one process at a time works in."""
+"""Files that are written completely or not at all, and folders that one process at a time works in."""
 
 import contextlib
 import errno
@@ -15,57 +15,7 @@ from typing import Any
 from asdjax.errors import InputError
 from asdjax.runtime.progress import log
 
-_SEAL = "sha256"
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a UTF-8 file anew: whoever reads it, even after a kill or a power cut, sees the old text or the new."""
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        write_to_disk(partial, text)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def write_to_disk(path: Path, text: str) -> None:
-    """Write a UTF-8 file, and wait until it is there."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def sha256_of(path: Path) -> str:
-    """Of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def add_checksum(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record for a file of JSON, with the SHA-256 of all else in it."""
-    return {**record, _SEAL: _digest(record)}
-
-
-def verify_checksum(text: str) -> dict[str, Any]:
-    """The record that a file of JSON holds.
-
-    Raises ValueError where it is not what was sealed: then it is damaged, or of an earlier version of asdjax.
-    """
-    try:
-        record = json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"no JSON ({error}): damaged") from error
-    if not isinstance(record, dict) or _SEAL not in record:
-        raise ValueError("without the SHA-256 of its own: damaged, or of an earlier version of asdjax")
-    if record.pop(_SEAL) != _digest(record):
-        raise ValueError("not what was written")
-    return record
-
-
-def _digest(record: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(record).encode()).hexdigest()
-
+_CHECKSUM = "sha256"
 
 _REMEDIES = {
     errno.ENOSPC: "free some space, or choose another folder",
@@ -79,13 +29,13 @@ _REMEDIES = {
     errno.EEXIST: "choose another folder",
 }
 
-
+#: Errors that are reported as bad input wherever they occur, as the disk is their cause, not a defect of asdjax.
 OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
-"""Of these the user is told wherever they come up: no defect of ours is behind them."""
 
+#: The file that is locked in a folder that cannot be locked itself.
 LOCK = ".lock"
-"""The file that is locked in a folder that cannot be."""
 
+# errors of a disk that cannot lock, or not through such a descriptor
 _CANNOT_LOCK = (
     errno.EBADF,
     errno.EINVAL,
@@ -96,30 +46,112 @@ _CANNOT_LOCK = (
     errno.ENOTTY,
     errno.EPROTONOSUPPORT,
 )
-"""What a disk answers that cannot lock, or not through such a descriptor."""
 
-_unlockable: set[int] = set()
-"""Disks of which it was said."""
+_unlockable: set[int] = set()  # devices of disks that cannot lock, each of which was logged
 
+# NumPy's message for a full disk
 _SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
-"""NumPy's words for a disk that is full."""
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Replace a UTF-8 file: a reader sees the old text or the new one, even after a kill or a power cut."""
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        write_to_disk(partial, text)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_to_disk(path: Path, text: str) -> None:
+    """Write a UTF-8 file, and return when it is on the disk."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def add_checksum(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a JSON record with the SHA-256 of its other values."""
+    return {**record, _CHECKSUM: _digest(record)}
+
+
+def verify_checksum(text: str) -> dict[str, Any]:
+    """Return the record in the text of a JSON file, without its checksum.
+
+    Raises ValueError if the text is damaged, or of an earlier version of asdjax.
+    """
+    try:
+        record = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"no JSON ({error}): damaged") from error
+    if not isinstance(record, dict) or _CHECKSUM not in record:
+        raise ValueError("without a SHA-256 of its content: damaged, or of an earlier version of asdjax")
+    if record.pop(_CHECKSUM) != _digest(record):
+        raise ValueError("not what was written")
+    return record
+
+
+def _digest(record: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record).encode()).hexdigest()
+
+
+def refused(error: OSError, where: Path | str, numbers: Container[int] = _REMEDIES) -> InputError | None:
+    """Return the InputError for an error of the system that the user can correct, None for any other.
+
+    `numbers` are the error numbers to consider. The message names `where` if the error names no file.
+    """
+    if _SHORT_WRITE.search(str(error)):
+        return no_space(where)
+    if error.errno is None or error.errno not in numbers:
+        return None
+    return InputError(f"{error.filename or where}: {error.strerror}; {_REMEDIES[error.errno]}")
+
+
+def no_space(where: Path | str, number: int = errno.ENOSPC) -> InputError:
+    """Return the InputError for a full disk, or with EDQUOT for a full quota."""
+    return InputError(f"{where}: {os.strerror(number)}; {_REMEDIES[number]}")
+
+
+def no_space_told(text: str, where: Path | str) -> InputError | None:
+    """Return the InputError for a full disk or quota if a library's message `text` names one, else None."""
+    named = [number for number in (errno.ENOSPC, errno.EDQUOT) if os.strerror(number) in text]
+    return no_space(where, named[0]) if named else None
+
+
+def may_write(folder: Path) -> bool:
+    """Return True if this user can make files in a folder."""
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
+def require_writable(folder: Path) -> None:
+    """Raise InputError if this user cannot make files in a folder."""
+    if not may_write(folder):
+        number = errno.EROFS if os.statvfs(folder).f_flag & os.ST_RDONLY else errno.EACCES
+        raise InputError(f"{folder}: {os.strerror(number)}; {_REMEDIES[number]}")
 
 
 @contextlib.contextmanager
 def locked_folder(folder: Path, *, wait: bool = True) -> Iterator[Path]:
-    """`folder`, made where it is missing, to work in while no other process does; a second one waits, or is refused
-    where `wait` is False. Of a disk that cannot lock a warning is printed once.
+    """Make `folder` if it is missing, and lock it while the block runs, so that no other process works in it.
 
-    After an error the folders made for it go again as far as they are empty. Raises InputError, naming the file or
-    folder, for what the system refuses and the user can mend: no space, no permission, a file in the way.
+    A second process waits, or raises InputError if `wait` is False. A warning is logged once for a disk that cannot
+    lock. After an error, the folders that were made for it are removed if they are empty. Raises InputError for errors
+    of the system that the user can correct: no space, no permission, a file in the way.
     """
     new = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
     try:
-        with _gone_again(new):
+        with _removed_on_error(new):
             folder.mkdir(parents=True, exist_ok=True)
         handle = _lock(folder, wait)
         try:
-            with _gone_again(new):  # while it is locked: nobody else is at work in it
+            with _removed_on_error(new):  # under the lock: no other process works in it
                 require_writable(folder)
                 yield folder
         finally:
@@ -132,8 +164,8 @@ def locked_folder(folder: Path, *, wait: bool = True) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _gone_again(new: Iterable[Path]) -> Iterator[None]:
-    """Folders, the innermost first, are removed after an error, as far as they are empty."""
+def _removed_on_error(new: Iterable[Path]) -> Iterator[None]:
+    """Remove folders, the innermost first, after an error in the block, as far as they are empty."""
     try:
         yield
     except BaseException:
@@ -146,29 +178,8 @@ def _gone_again(new: Iterable[Path]) -> Iterator[None]:
         raise
 
 
-def refused(error: OSError, where: Path | str, numbers: Container[int] = _REMEDIES) -> InputError | None:
-    """What to tell of a refusal of the system that the user can mend, of one of some error numbers; None of any other.
-    `where` is told if the error names no file."""
-    if _SHORT_WRITE.search(str(error)):
-        return no_space(where)
-    if error.errno is None or error.errno not in numbers:
-        return None
-    return InputError(f"{error.filename or where}: {error.strerror}; {_REMEDIES[error.errno]}")
-
-
-def no_space(where: Path | str, number: int = errno.ENOSPC) -> InputError:
-    """What to tell of a full disk, or of a full quota."""
-    return InputError(f"{where}: {os.strerror(number)}; {_REMEDIES[number]}")
-
-
-def no_space_told(text: str, where: Path | str) -> InputError | None:
-    """The same, where a library's own words name it; None where they do not."""
-    told = [number for number in (errno.ENOSPC, errno.EDQUOT) if os.strerror(number) in text]
-    return no_space(where, told[0]) if told else None
-
-
 def is_locked(folder: Path) -> bool:
-    """Return whether a process is at work in a folder, as `locked_folder` has it; False on a disk that cannot lock."""
+    """Return True if a process works in a folder within `locked_folder`; False on a disk that cannot lock."""
     return any(map(_is_held, (folder, folder / LOCK)))
 
 
@@ -189,30 +200,18 @@ def _is_held(path: Path) -> bool:
     return False
 
 
-def may_write(folder: Path) -> bool:
-    """Return whether this user can make files in a folder."""
-    return os.access(folder, os.W_OK | os.X_OK)
-
-
-def require_writable(folder: Path) -> None:
-    """Raise InputError where no file can be made in a folder."""
-    if not may_write(folder):
-        number = errno.EROFS if os.statvfs(folder).f_flag & os.ST_RDONLY else errno.EACCES
-        raise InputError(f"{folder}: {os.strerror(number)}; {_REMEDIES[number]}")
-
-
 def _lock(folder: Path, wait: bool) -> int:
-    """Return the folder, made where missing, open and locked: the system frees the lock when a process dies.
+    """Lock a folder, made if missing, and return its open descriptor; the system frees the lock of a dead process.
 
-    Over NFS a lock needs a descriptor that is open for writing, which a folder never has: there, and on other disks
-    that cannot lock a folder, the lock is a file in it. Where that cannot be locked either, a warning is printed once.
+    Over NFS a lock needs a descriptor that is open for writing, which a folder never has. There, and on other disks
+    that cannot lock a folder, a file in it is locked. If that fails too, a warning is logged once.
     """
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         for path, flags in ((folder, os.O_RDONLY), (folder / LOCK, os.O_RDWR | os.O_CREAT)):
             handle = os.open(path, flags | os.O_CLOEXEC, 0o666)
             try:
-                locked = _take(handle, folder, wait)
+                locked = _flock(handle, folder, wait)
                 same = os.path.exists(path) and os.path.samestat(os.fstat(handle), os.stat(path))
             except BaseException:
                 os.close(handle)
@@ -220,39 +219,22 @@ def _lock(folder: Path, wait: bool) -> int:
             if locked and same:
                 return handle
             os.close(handle)
-            if locked:  # whoever had it has removed the folder meanwhile
+            if locked:  # the process that had the lock has removed the folder meanwhile
                 break
         else:
             (folder / LOCK).unlink(missing_ok=True)
-            _say_unlockable(folder, folder.stat().st_dev)
+            _warn_unlockable(folder)
             return os.open(folder, os.O_RDONLY)
 
 
-def _unlock(handle: int, folder: Path) -> None:
-    """Let go of a lock. A file made for it goes first: who waits for it looks again, as `_lock` does."""
-    with contextlib.suppress(OSError):  # gone, or of a disk that has been unmounted: closing is what counts
-        if os.path.samestat(os.fstat(handle), os.stat(folder / LOCK)):
-            (folder / LOCK).unlink()
-    os.close(handle)
-
-
-def _say_unlockable(folder: Path, disk: int) -> None:
-    if disk not in _unlockable:
-        _unlockable.add(disk)
-        log(
-            f"{folder}: this disk cannot lock; see to it that no two asdjax processes work in the same folder, which "
-            "nothing here can notice"
-        )
-
-
-def _take(handle: int, folder: Path, wait: bool) -> bool:
-    """Lock a descriptor of a folder, or of the file in it; returns False where the disk cannot lock it."""
+def _flock(handle: int, folder: Path, wait: bool) -> bool:
+    """Lock a descriptor of a folder, or of the file in it; return False if the disk cannot lock it."""
     try:
-        for wait_seconds in (0.1, 0.0):  # who looks whether it is free, see `is_locked`, has it for an instant
+        for pause_s in (0.1, 0.0):  # `is_locked` of another process holds the lock for an instant
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return True
-            sleep(wait_seconds)
+            sleep(pause_s)
         if not wait:
             raise InputError(f"{folder}: another asdjax process is at work in it; wait for it, or end it")
         log(f"{folder}: another process is at work in it; waiting until it has ended")
@@ -262,3 +244,21 @@ def _take(handle: int, folder: Path, wait: bool) -> bool:
             return False
         raise
     return True
+
+
+def _unlock(handle: int, folder: Path) -> None:
+    """Release a lock; the file made for it is removed first, and a process that waits for it tries `_lock` again."""
+    with contextlib.suppress(OSError):  # already removed, or on a disk that was unmounted: closing is enough
+        if os.path.samestat(os.fstat(handle), os.stat(folder / LOCK)):
+            (folder / LOCK).unlink()
+    os.close(handle)
+
+
+def _warn_unlockable(folder: Path) -> None:
+    disk = folder.stat().st_dev
+    if disk not in _unlockable:
+        _unlockable.add(disk)
+        log(
+            f"{folder}: this disk cannot lock; see to it that no two asdjax processes work in the same folder, which "
+            "asdjax cannot notice here"
+        )

@@ -1,11 +1,10 @@
-"""SIGTERM, Ctrl-C and their kind: an end at once where nothing would be lost, else once the dispatch is saved.
+"""Signals that end the process: at once if nothing would be lost, else when the current dispatch is saved.
 
-Batch systems give notice of a time limit by SIGUSR1, SIGUSR2 or SIGXCPU and send SIGTERM later; a terminal that is
-closed sends SIGHUP. Each asks for the same end.
+SIGTERM and Ctrl-C ask for the end. So do a closed terminal, by SIGHUP, and a batch system's notice of a time limit, by
+SIGUSR1, SIGUSR2 or SIGXCPU with SIGTERM some time later.
 
-What is on disk survives a kill (an evaluation that was being written is at worst written anew), so that ending at
-once is safe anywhere. A thread of its own hears the signals: the main thread may be in a compilation for minutes, and
-Python calls no handler meanwhile.
+The files on disk survive a kill at any moment, so that it is safe to end at once. A thread listens for signals, as
+Python calls no handler while the main thread is in a compilation, which can take minutes.
 """
 
 import os
@@ -21,54 +20,51 @@ from typing import NoReturn, Self
 
 from asdjax.errors import Stopped
 
+#: Signals of which a second one ends the process at once.
 IMPATIENT = (signal.SIGTERM, signal.SIGINT)
-"""Signals that end the process at once when a second of them comes."""
 
+#: Signals that may arrive several times (SIGXCPU every second) and never end the process while it saves.
 NOTICES = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
-"""Signals that may come several times, SIGXCPU every second, and never end the process while it saves."""
 
 SIGNALS = (*IMPATIENT, *NOTICES)
+
+#: Exit code after a signal (EX_TEMPFAIL); the same command starts again, or resumes if anything was saved.
 STOPPED = 75
-"""Exit code: ended by a signal; the same command begins anew, or goes on where anything was saved (EX_TEMPFAIL)."""
+
 AGAIN = "run the same command again"
 GO_ON = f"{AGAIN} to go on"
 ALL_IS_SAVED = f"stopped; all is saved; {GO_ON}"
 
-_asked = False
-"""Whether a signal came while there was work to save, or `ask` was called."""
+_stop_requested = False  # a signal arrived while there was work to save, or `request_stop` was called
+_handled_by_main = False  # the main thread has handled a signal that arrived while there was work to save
+_saving: set["GracefulShutdown"] = set()  # those with work to save, at most one per thread
 
-_heard = False
-"""Whether the main thread has handled a signal that came while there was work to save."""
-
-_saving: set["GracefulShutdown"] = set()
-"""Those that have work to save; there may be one a thread."""
-
+# Held to find who has work to save and request the stop, and to leave `_saving` and read the request. Otherwise a
+# signal could be left to a block that has just ended.
 _leaving = threading.Lock()
-"""Held to see who has work to save and ask them, and to take one's leave and see whether one was asked: otherwise a
-signal could be left to somebody who has just gone."""
 
 
 class GracefulShutdown:
-    """Between `begin` and the end of the `with` block the first signal only makes `asked` true: there is work to save.
+    """Block with work to save: from `begin` to the end of the `with` block a signal only sets `stop_requested`.
 
-    A block that ends after a signal ends with Stopped. A second signal ends the process at once.
+    A block that ends after a signal raises Stopped. A second signal ends the process at once.
     """
 
     @property
     def stop_requested(self) -> bool:
-        """Whether a signal came, whoever noticed it first: the listener or, as it may be late, the main thread."""
+        """True after a signal, whether the listener or the main thread noticed it first."""
         return stop_requested()
 
     def __enter__(self) -> Self:
         return self
 
     def begin(self) -> None:
-        """From here on."""
+        """Mark that there is work to save from now on."""
         _saving.add(self)
 
     @contextmanager
     def saved(self) -> Iterator[None]:
-        """Within it there is nothing to save: a signal ends the process at once, and one that came ends the block."""
+        """Mark that there is nothing to save within the block; raise Stopped if a signal arrived before."""
         if self._leave():
             raise Stopped(ALL_IS_SAVED)
         yield
@@ -81,32 +77,32 @@ class GracefulShutdown:
             raise Stopped(ALL_IS_SAVED)
 
     def _leave(self) -> bool:
-        """Have no work to save any more; whether a signal came until then."""
+        """Mark that there is nothing to save any more; return True if a signal arrived until then."""
         with _leaving:
             _saving.discard(self)
-            return _asked
+            return _stop_requested
 
 
 def stop_requested() -> bool:
-    """Whether a signal came while there was work to save, or `ask` was called."""
-    return _asked
+    """Return True if a signal arrived while there was work to save, or `request_stop` was called."""
+    return _stop_requested
 
 
 def request_stop() -> None:
-    """Ask everything that has work to save to save it and end, as a signal would."""
-    global _asked
-    _asked = True
+    """Ask everything that has work to save to save it and end, as a signal does."""
+    global _stop_requested
+    _stop_requested = True
 
 
 def end_when_saved() -> None:
-    """Wait for whoever has work to save, then end the process at once, whatever other threads are in the middle of."""
+    """Wait until all work is saved, then end the process at once, whatever its other threads do."""
     while _saving:
         sleep(0.05)
     _end(ALL_IS_SAVED)
 
 
 def end_at_once() -> None:
-    """From here on, until they are `watched`, signals end the process."""
+    """Let signals end the process at once, until `handle_signals` handles them."""
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda *_: _end(f"stopped; {AGAIN}"))
@@ -114,13 +110,15 @@ def end_at_once() -> None:
 
 @contextmanager
 def handle_signals() -> Iterator[None]:
-    """Within it signals are heard. Main thread only. A signal that was ignored before, as in a job put into the
-    background, stays so."""
+    """Handle signals within the block, which the main thread runs.
+
+    A signal that was ignored before, as in a job in the background, stays ignored.
+    """
     receiving, sending = os.pipe()
     os.set_blocking(sending, False)
     wakeup_before = signal.set_wakeup_fd(sending)
-    heeded = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-    handlers = {number: signal.signal(number, _heard_by_main) for number in heeded}
+    handled = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    handlers = {number: signal.signal(number, _handle_in_main) for number in handled}
     listener = threading.Thread(target=_listen, args=(receiving,), daemon=True)
     listener.start()
     try:
@@ -135,59 +133,59 @@ def handle_signals() -> Iterator[None]:
 
 
 def reset() -> None:
-    """What was asked has been done."""
-    global _asked, _heard
-    _asked = _heard = False
+    """Clear the request to stop."""
+    global _stop_requested, _handled_by_main
+    _stop_requested = _handled_by_main = False
 
 
-def _heard_by_main(number: int, _: object) -> None:
-    """Handle a signal in the main thread, as soon as it is back in Python."""
-    global _heard
+def _handle_in_main(number: int, _: object) -> None:
+    """Handle a signal in the main thread, when it is back in Python."""
+    global _handled_by_main
     if number == signal.SIGHUP:
         _leave_lost_terminal()
     if _saving:
-        _heard = True
+        _handled_by_main = True
         request_stop()
 
 
 def _listen(receiving: int) -> None:
-    """Act on signals until the other end is closed."""
+    """Act on signals until the other end of the pipe is closed."""
     signals = impatient = 0
-    while heard := os.read(receiving, 1):
-        if heard[0] not in SIGNALS:
+    while byte := os.read(receiving, 1):
+        if byte[0] not in SIGNALS:
             continue
-        if heard[0] == signal.SIGHUP:
+        if byte[0] == signal.SIGHUP:
             _leave_lost_terminal()
         signals += 1
-        impatient += heard[0] in IMPATIENT
+        impatient += byte[0] in IMPATIENT
         with _leaving:
-            at_work = bool(_saving) or _heard  # the main thread may have heard it first, and saved by now
-            if at_work:
+            has_work = bool(_saving) or _handled_by_main  # the main thread may have saved its work by now
+            if has_work:
                 request_stop()
-        if impatient > 1 or not at_work:
+        if impatient > 1 or not has_work:
             _end(f"stopped; {AGAIN}")
         if signals == 1:
-            at_once = "a second signal" if impatient else "Ctrl-C twice"
-            _tell(f"stopping as soon as this is saved; {at_once} ends at once")
+            ends_at_once = "a second signal" if impatient else "Ctrl-C twice"
+            _write_line(f"stopping as soon as this is saved; {ends_at_once} ends at once")
     os.close(receiving)
 
 
 def _end(line: str) -> NoReturn:
-    _tell(line)
+    _write_line(line)
     with suppress(OSError, ValueError):
         sys.stdout.flush()
     os._exit(STOPPED)
 
 
-def _tell(line: str) -> None:
-    """Write a line by os.write, as the main thread may be in the middle of printing; nobody may be there to read it."""
+def _write_line(line: str) -> None:
+    """Write a line to standard error by os.write, as the main thread may be printing; ignore a closed stream."""
     with suppress(OSError):
-        rest_of_line = "\x1b[K" if os.isatty(2) else ""  # of what stood below a progress bar
+        rest_of_line = "\x1b[K" if os.isatty(2) else ""  # clears a note below a progress bar
         os.write(2, f"\nasdjax: {line}{rest_of_line}\n".encode())
 
 
 def _leave_lost_terminal() -> None:
-    """Send nowhere what is printed to a terminal that is gone: an error in printing would end the saving."""
+    """Discard what is printed to a terminal that is closed, as an error in printing would end the saving."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         with suppress(OSError):

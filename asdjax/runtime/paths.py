@@ -1,7 +1,7 @@
-"""Paths and names as people write them: `~` is the home folder, and names are compared composed.
+"""Paths and names as users write them: `~` is the home folder, and names are compared in composed form.
 
-A letter such as `ü` can be one character or two (Unicode's NFC and NFD). A Mac writes the second form into the names of
-files, keyboards and tables the first, and a disk takes both for different names.
+A letter such as `ü` can be one character or two (Unicode's NFC and NFD). macOS writes NFD into file names, keyboards
+and tables write NFC, and a disk takes the two for different names.
 """
 
 import os
@@ -11,32 +11,31 @@ from unicodedata import normalize
 
 from asdjax.errors import InputError
 
+#: For each folder, the names in it by their composed form.
 Listings = MutableMapping[Path, dict[str, list[str]]]
-"""By folder: the names in it by their composed form."""
 
 
 def composed(name: str) -> str:
-    """Return a name in composed form (NFC), in which two names are compared."""
+    """Return a name in composed form (NFC), for comparison with another."""
     return name if name.isascii() else normalize("NFC", name)
 
 
 def expanded(text: str) -> str:
-    """Return a path with `~` and `~user` at its beginning replaced by the home folder.
+    """Return a path with a leading `~` or `~user` replaced by the home folder.
 
-    A shell does so for a word of its own, but not behind the = of --workdir=~/run. Raises InputError where there is no
-    such home.
+    A shell does so for a separate word, but not after the = of --workdir=~/run. Raises InputError if there is no such
+    home.
     """
     home = os.path.expanduser(text)
     if text.startswith("~") and home == text and not os.path.lexists(text):
-        raise InputError(f"{text}: expected a home folder for ~, got none; write the whole path, or ./~ for that name")
+        raise InputError(f"{text}: expected a home folder for ~, got none; write the full path, or ./~ for that name")
     return home
 
 
 def located(path: Path, listings: Listings | None = None) -> Path:
-    """Return `path` as the disk spells it where that differs in composition only; else `path` itself.
+    """Return `path` as the disk spells it if that differs in composition only; else `path` itself.
 
-    Of a path that is not there yet this holds for the folders that are. `listings` keeps what was listed for the next
-    call.
+    Of a missing path the existing folders are spelled so. `listings` caches folders between calls.
     """
     if str(path).isascii() or os.path.lexists(path):
         return path
@@ -45,26 +44,26 @@ def located(path: Path, listings: Listings | None = None) -> Path:
     parts = path.parts[1:] if path.anchor else path.parts
     for i, part in enumerate(parts):
         if not os.path.lexists(found / part):
-            alike = _listed(found, listings).get(composed(part), [])
-            if len(alike) != 1:  # none, or several to choose from
+            spellings = _list_folder(found, listings).get(composed(part), [])
+            if len(spellings) != 1:  # missing or ambiguous
                 return found.joinpath(*parts[i:])
-            (part,) = alike
+            (part,) = spellings
         found /= part
     return found
 
 
-def _listed(folder: Path, listings: Listings) -> dict[str, list[str]]:
+def _list_folder(folder: Path, listings: Listings) -> dict[str, list[str]]:
     if folder not in listings:
         names: dict[str, list[str]] = {}
         try:
             for name in os.listdir(folder):
                 names.setdefault(composed(name), []).append(name)
-        except OSError:  # whoever opens the path says why
+        except OSError:  # opening the path will raise the same error, with its name
             names = {}
         listings[folder] = names
     return listings[folder]
 
 
 def given(text: str) -> Path:
-    """Return the path that a user has written, `~` expanded and spelled as on disk."""
+    """Return the path that a user wrote, with `~` expanded and spelled as on disk."""
     return located(Path(expanded(text)))

@@ -1,4 +1,4 @@
-"""Many small jobs on all cores: threads, as NumPy, SciPy and reading let go of the interpreter lock."""
+"""Threads for many small jobs: NumPy, SciPy and file reading release the interpreter lock."""
 
 import os
 from collections import deque
@@ -7,14 +7,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 
 def cores() -> int:
-    """Processor cores that this process may use: fewer than the machine has under taskset or a batch system."""
+    """Return the number of cores that this process may use; taskset or a batch system can limit it."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def map_in_threads[T](jobs: Iterable[Callable[[], T]]) -> Iterator[T]:
-    """Results of `jobs` in their order, run by threads that are never more than a window ahead.
+    """Run `jobs` in one thread per core, and yield their results in order.
 
-    Where the caller ends early, or is interrupted, jobs that have not begun are left undone.
+    The threads run ahead of the caller by a few jobs per core. Jobs that have not begun are dropped when the caller
+    ends early or a job fails.
     """
     workers = cores()
     window: deque[Future[T]] = deque()

@@ -1,85 +1,100 @@
-"""A variant's small arrays laid end to end, so that what descent does to each it does to all of them at once.
+"""A variant's small arrays laid end to end, so that one kernel updates many of them. Skip it on a first reading.
 
-For a GPU, which takes longer to begin a kernel than to go through most of these arrays: on an H200 descent's were 1,090
-of a fleet's 8,004 kernels, and took 3.8 of 38.3 ms, where reading and writing all that it moves takes 0.3. Matrix
-products read their kernels where they lie, and all that are packed become bfloat16 at once.
+A GPU takes longer to start a kernel than to update most of these arrays. On other platforms layouts are empty and
+nothing is flattened. Measurements: tests/perf/README.md.
+
+Letters: m runs in one program.
 """
 
-import functools
 import math
 from collections import defaultdict
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from asdjax.fleet.fleet_model import FleetState
 from asdjax.models.variants import Arrays
+from asdjax.training.state import TrainState
 
-SMALL = 2**16
-"""Elements of the largest array that is packed."""
-
-AT_ONCE = 64
-"""Arrays in a pack at most: XLA fuses no more than some ninety operands into one kernel."""
-
-Pack = tuple[tuple[str, tuple[int, ...], int], ...]
-"""Arrays that lie in one, in order: path and shape of each, and where it begins."""
-
-Packs = dict[str, Pack]
-"""Of one variant, by a path that ends as theirs do, which is what weight decay goes by."""
+#: Elements of the largest array that is flattened.
+MOST_ELEMENTS = 2**16
+#: Arrays in a flat one, at most: XLA fuses at most about ninety operands into one kernel.
+MOST_ARRAYS = 64
 
 
-def packs_of(arrays: Arrays) -> Packs:
-    """What is packed of a variant's arrays (m, ...), m those of a stack."""
+class Slot(NamedTuple):
+    """The place of an array in a flat one: its path, its shape, and the first of its elements."""
+
+    path: str
+    shape: tuple[int, ...]
+    first: int
+
+
+#: Flat arrays by path; a path ends as those of its arrays do, which decides weight decay.
+Layout = Mapping[str, tuple[Slot, ...]]
+
+
+def make_layout(arrays: Arrays, platform: str) -> Layout:
+    """Return the layout of a variant's arrays (m, ...); it is empty except on a GPU."""
+    if platform != "gpu":
+        return {}
     by_word = defaultdict(list)
     for path in sorted(arrays):
-        if math.prod(arrays[path].shape[1:]) <= SMALL:
+        if math.prod(arrays[path].shape[1:]) <= MOST_ELEMENTS:
             by_word[path.rsplit("/", 1)[-1]].append((path, arrays[path].shape[1:]))
     return {
-        f"packed/{i}/{word}": _pack(found[i : i + AT_ONCE])
+        f"flat/{i}/{word}": _make_slots(found[i : i + MOST_ARRAYS])
         for word, found in by_word.items()
-        for i in range(0, len(found), AT_ONCE)
+        for i in range(0, len(found), MOST_ARRAYS)
     }
 
 
-def _pack(arrays: list[tuple[str, tuple[int, ...]]]) -> Pack:
-    begin, places = 0, []
+def _make_slots(arrays: list[tuple[str, tuple[int, ...]]]) -> tuple[Slot, ...]:
+    first, slots = 0, []
     for path, shape in arrays:
-        places.append((path, shape, begin))
-        begin += math.prod(shape)
-    return tuple(places)
+        slots.append(Slot(path, shape, first))
+        first += math.prod(shape)
+    return tuple(slots)
 
 
-def packed(packs: Packs, arrays: Arrays) -> Arrays:
-    """The arrays of a pack as one, the others as they are; a stack's axis stays."""
-    made = dict(arrays)
-    for name, pack in packs.items():
-        leaves = ((made.pop(path), shape) for path, shape, _ in pack)
+def flatten(layout: Layout, arrays: Arrays) -> Arrays:
+    """Return the arrays with those of each layout entry as one; a leading axis stays."""
+    flattened = dict(arrays)
+    for name, slots in layout.items():
+        leaves = ((flattened.pop(slot.path), slot.shape) for slot in slots)
         flat = [leaf.reshape(*leaf.shape[: leaf.ndim - len(shape)], math.prod(shape)) for leaf, shape in leaves]
-        made[name] = jnp.concatenate(flat, axis=-1)
-    return made
+        flattened[name] = jnp.concatenate(flat, axis=-1)
+    return flattened
 
 
-def unpacked(packs: Packs, arrays: Arrays) -> Arrays:
-    """Each by its own path again."""
-    made = dict(arrays)
-    for name, pack in packs.items():
-        whole = made.pop(name)
-        for path, shape, begin in pack:
-            part = jax.lax.slice_in_dim(whole, begin, begin + math.prod(shape), axis=-1)
-            made[path] = part.reshape(*whole.shape[:-1], *shape)
-    return made
+def unflatten(layout: Layout, arrays: Arrays) -> Arrays:
+    """Return the arrays by their own paths again."""
+    unflattened = dict(arrays)
+    for name, slots in layout.items():
+        flat = unflattened.pop(name)
+        for path, shape, first in slots:
+            part = jax.lax.slice_in_dim(flat, first, first + math.prod(shape), axis=-1)
+            unflattened[path] = part.reshape(*flat.shape[:-1], *shape)
+    return unflattened
 
 
-def repacked(form: Callable[[Packs, Arrays], Arrays], packs: dict[str, Packs], state: FleetState) -> FleetState:
-    """What a state's descent moves, parameters and velocity, as `packed` or `unpacked` has it."""
-
-    def of_variants(arrays: dict[str, Any]) -> dict[str, Any]:
-        return {v: jax.tree.map(functools.partial(form, packs[v]), of, is_leaf=_is_arrays) for v, of in arrays.items()}
-
-    return state._replace(trainable=of_variants(state.trainable), velocity=of_variants(state.velocity))
+def flatten_state(layouts: Mapping[str, Layout], state: TrainState) -> TrainState:
+    """Return a state with its trainable parameters and velocity flattened."""
+    return _convert(flatten, layouts, state)
 
 
-def _is_arrays(node: Any) -> bool:
-    return isinstance(node, dict)
+def unflatten_state(layouts: Mapping[str, Layout], state: TrainState) -> TrainState:
+    """Return a state with its trainable parameters and velocity by their own paths again."""
+    return _convert(unflatten, layouts, state)
+
+
+def _convert(
+    convert: Callable[[Layout, Arrays], Arrays], layouts: Mapping[str, Layout], state: TrainState
+) -> TrainState:
+    def convert_all(arrays: dict[str, Any]) -> dict[str, Any]:
+        is_arrays = lambda node: isinstance(node, dict)  # noqa: E731
+        return {v: jax.tree.map(partial(convert, layouts[v]), of_v, is_leaf=is_arrays) for v, of_v in arrays.items()}
+
+    return state._replace(trainable=convert_all(state.trainable), velocity=convert_all(state.velocity))

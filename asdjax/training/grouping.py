@@ -1,72 +1,98 @@
-"""Which fleets train in one program, side by side."""
+"""The grouping of runs that train in one program. Skip it on a first reading.
+
+On a GPU several alike fleets in one program keep the device busier than one. On a CPU or TPU each run has a program of
+its own. Measurements: tests/perf/README.md.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from asdjax.config.fields import Config
 from asdjax.data.tasks import Task
-from asdjax.fleet import checkpoints
-from asdjax.fleet.fleet_model import choose_precision
+from asdjax.fleet import checkpoints, training_set
 from asdjax.fleet.runs import Run
 from asdjax.runtime import hardware
-from asdjax.training import step_memory
 from asdjax.training.audio_feed import DEVICE_SHARE
+from asdjax.training.group_size import choose_group_size, count_fitting_fleets
 from asdjax.training.phases import list_lines
 
-MOST = 7
-"""Fleets that a GPU is given at a time, if nobody says how many: 2021's machine types, and as many as were measured. An
-H200 took 19.1 ms for a step of each of seven, 22.8 for one alone (README, Speed). A TPU, by its compiler, and a CPU
-take longer."""
+#: Fleets in one program on a GPU, at most, unless the configuration gives a number.
+MOST_FLEETS = 7
 
 
-def group_runs(config: Config, runs: Sequence[Run], devices: int, audio_bytes: Mapping[str, float]) -> list[list[Run]]:
-    """Runs that train in one program, on so many devices. Those that have been trained share none with others, as they
-    would be computed again.
+@dataclass(frozen=True, kw_only=True)
+class ProgramRuns:
+    """Runs that train in one program, and the size of their groups of variants."""
 
-    audio_bytes: of each task on a device, by its name.
+    runs: Sequence[Run]
+    variants_per_group: int
+
+    @property
+    def name(self) -> str:
+        """The names of the runs, joined."""
+        return "+".join(run.name for run in self.runs)
+
+
+def group_runs(
+    config: Config, runs: Sequence[Run], devices: int, audio_bytes: Mapping[str, float]
+) -> list[ProgramRuns]:
+    """Return the programs that train all runs, each on a number of devices.
+
+    Runs share a program if they have equal classes and phases. Finished runs share none with unfinished ones, which
+    would compute them again. A run that was begun keeps the group size in its training-set manifest. `audio_bytes` is
+    the memory of each task's audio on a device, by the task's name.
     """
-    groups: dict[tuple, list[Run]] = {}
+    alike: dict[tuple, list[Run]] = {}
     for run in runs:
-        groups.setdefault((*group_key(config, run.task), _is_trained(config, run)), []).append(run)
-    stacks = []
-    for group in groups.values():
+        begun_with = training_set.read_group_size(run)
+        alike.setdefault((begun_with, _is_trained(config, run), *group_key(config, run.task)), []).append(run)
+    programs = []
+    for (begun_with, *_), group in alike.items():
         largest = max(audio_bytes[run.task.name] for run in group)
-        size = stack_size(config, len(group), devices, largest)
-        stacks += [group[i : i + size] for i in range(0, len(group), size)]
-    return stacks
+        size = fleets_per_program(config, len(group), devices, largest)
+        programs += [
+            ProgramRuns(
+                runs=group[i : i + size],
+                variants_per_group=begun_with or choose_group_size(config, devices, len(group[i : i + size])),
+            )
+            for i in range(0, len(group), size)
+        ]
+    return programs
 
 
 def group_key(config: Config, task: Task) -> tuple:
-    """What tasks have in common whose fleets may train in one program: classes and phases."""
+    """Return the classes and phases of a task: tasks with equal ones may train in one program."""
     return task.section_of_class, tuple(list_lines(config, task))
 
 
 def _is_trained(config: Config, run: Run) -> bool:
-    """Whether the last step of each phase is there; what lies there is verified where it is trained."""
+    """Return whether the last step of each phase exists. Training verifies its content."""
     return all(last in checkpoints.steps(run.folder / line) for line, last in list_lines(config, run.task).items())
 
 
-def stack_size(config: Config, fleets: int, devices: int, audio_bytes: float) -> int:
-    """How many of so many alike fleets train in one program, as evenly divided as they can be: as many as are asked
-    for, or on a GPU as many as fit on so many devices, one where their memory is not known, but no more
-    than leave each task's audio there."""
-    return split_evenly(fleets, config.parallel.fleets_per_program or _fitting(config, fleets, devices, audio_bytes))
+def fleets_per_program(config: Config, fleets: int, devices: int, audio_bytes: float) -> int:
+    """Return how many of some alike fleets train in one program, as evenly as possible.
+
+    It is the configured number, or on a GPU as many as fit with each task's audio; one if the memory is unknown.
+    """
+    return split_evenly(
+        fleets, config.parallel.fleets_per_program or _count_fitting(config, fleets, devices, audio_bytes)
+    )
 
 
 def split_evenly(fleets: int, at_most: int) -> int:
-    """The size of as few stacks as hold so many fleets, alike but for the last: 4 where 8 go 7 at most."""
+    """Return the size of the fewest, most even parts of `fleets`: 4 for 8 fleets of which 7 fit."""
     return math.ceil(fleets / math.ceil(fleets / at_most))
 
 
-def _fitting(config: Config, fleets: int, devices: int, audio_bytes: float) -> int:
+def _count_fitting(config: Config, fleets: int, devices: int, audio_bytes: float) -> int:
     memory_bytes = hardware.memory_limit()
     if hardware.platform() != "gpu" or memory_bytes is None:
         return 1
-    pieces = config.train.batch_size / devices
-    batch = step_memory.BatchSize(pieces, config.signal.piece_frames, config.width, choose_precision(config))
-    fitting = step_memory.fleets_that_fit(step_memory.PIECE_BYTES_IN_TURN, batch, memory_bytes)
-    of_audio = DEVICE_SHARE * memory_bytes / audio_bytes
-    if config.data.resident != "host" and of_audio >= 1:
-        fitting = min(fitting, of_audio)
-    of_each_row = math.ceil(fleets / config.parallel.device_groups)
-    return max(1, min(MOST, of_each_row, int(fitting)))
+    fitting = count_fitting_fleets(config, devices, variants_per_group=1)
+    audio_fits = DEVICE_SHARE * memory_bytes / audio_bytes
+    if config.data.resident != "host" and audio_fits >= 1:
+        fitting = min(fitting, audio_fits)
+    per_device_group = math.ceil(fleets / config.parallel.device_groups)
+    return max(1, min(MOST_FLEETS, per_device_group, int(fitting)))

@@ -1,4 +1,4 @@
-"""SGD, its learning rates, and which parameters it moves: rules that must cover every parameter."""
+"""SGD, its learning rates, and the parameters it moves: rules that must cover every parameter."""
 
 from collections import Counter
 from typing import NamedTuple
@@ -7,72 +7,71 @@ import jax
 import numpy as np
 import optax
 
-from asdjax.config.fields import Config
-from asdjax.models.variants import Arrays
+from asdjax.config.training_fields import OptimizerFields
+from asdjax.models.variants import PARAMETER_GROUPS, Arrays
 
-GROUPS = ("early", "late", "embedding", "arcface")
-"""The first word of every parameter's path. `late` begins at the backbone's last residual sum, `embedding` is its
-embedding layer, `arcface` the class centres."""
-
+#: Parameter groups that each fine-tuning strategy trains (report 2.4). In `backbone` the embedding layer trains (OPEN:
+#: if it were frozen too, no score could change).
 TRAINABLE = {
     "full": ("early", "late", "embedding", "arcface"),
     "last_block": ("late", "embedding", "arcface"),
     "backbone": ("embedding", "arcface"),
     "arcface": ("early", "late", "embedding"),
 }
-"""The groups that each fine-tuning strategy trains (report 2.4). In `backbone` the embedding layer trains (OPEN:
-were it frozen too, no score could change)."""
+
+#: Weight decay by the last word of a parameter's path: none for normalisations, PReLUs and biases.
+DECAYS = {"kernel": True, "weights": True, "bias": False, "scale": False, "slope": False}
 
 
 def partition(parameters: Arrays, trainable: tuple[str, ...]) -> tuple[Arrays, Arrays]:
-    """Parameters that train and parameters that do not.
+    """Return the parameters that train and those that do not.
 
-    Raises ValueError for a parameter of no known group: a rule that overlooks one would freeze it unseen.
+    Raises ValueError for a parameter of no known group, which a rule would otherwise freeze unnoticed.
     """
-    uncovered = [path for path in parameters if path.split("/")[0] not in GROUPS]
+    uncovered = [path for path in parameters if path.split("/")[0] not in PARAMETER_GROUPS]
     if uncovered:
-        raise ValueError(f"no freeze rule covers {', '.join(uncovered)}: expected a path that begins with {GROUPS}")
+        raise ValueError(
+            f"no freeze rule covers {', '.join(uncovered)}: expected a path that begins with {PARAMETER_GROUPS}"
+        )
     moving = {path: leaf for path, leaf in parameters.items() if path.split("/")[0] in trainable}
     return moving, {path: leaf for path, leaf in parameters.items() if path not in moving}
 
 
-DECAYS = {"kernel": True, "weights": True, "bias": False, "scale": False, "slope": False}
-"""Whether weight decay shrinks a parameter, by the last word of its path: never what belongs to a normalisation or
-a PReLU, nor a bias."""
-
-
 class Sgd(NamedTuple):
-    """What stochastic gradient descent depends on besides the learning rate. 0: without."""
+    """Settings of stochastic gradient descent besides the learning rate. 0 turns one off."""
 
     momentum: float
     weight_decay: float
     clip_norm: float
 
 
-def descend(
-    sgd: Sgd, gradients: Arrays, velocity: optax.OptState, parameters: Arrays, rate: jax.Array
+def update(
+    sgd: Sgd, gradients: Arrays, velocity: optax.OptState, parameters: Arrays, learning_rate: jax.Array
 ) -> tuple[Arrays, optax.OptState]:
-    """One variant's parameters and velocity after a step of length `rate`."""
+    """Return one variant's parameters and velocity after a step of SGD."""
     steps, velocity = make_optimizer(sgd).update(gradients, velocity, parameters)
-    return optax.apply_updates(parameters, jax.tree.map(lambda step: -rate * step, steps)), velocity  # pyright: ignore
+    scaled = jax.tree.map(lambda step: -learning_rate * step, steps)
+    return optax.apply_updates(parameters, scaled), velocity  # pyright: ignore[reportReturnType]
 
 
 def make_optimizer(sgd: Sgd) -> optax.GradientTransformation:
-    """Clipped by the norm over all of a variant's gradients, then decayed, then gathered into a velocity: the order
-    of torch.optim.SGD after clip_grad_norm_."""
+    """Return SGD without its learning rate: clip by a variant's gradient norm, then decay, then momentum.
+
+    The order is that of torch.optim.SGD after clip_grad_norm_.
+    """
     parts = []
     if sgd.clip_norm:
         parts.append(optax.clip_by_global_norm(sgd.clip_norm))
     if sgd.weight_decay:
-        parts.append(optax.add_decayed_weights(sgd.weight_decay, mask=decayed))
+        parts.append(optax.add_decayed_weights(sgd.weight_decay, mask=select_decayed))
     parts.append(optax.trace(sgd.momentum) if sgd.momentum else optax.identity())
     return optax.chain(*parts)
 
 
-def decayed(parameters: Arrays) -> dict[str, bool]:
-    """Which parameters weight decay shrinks.
+def select_decayed(parameters: Arrays) -> dict[str, bool]:
+    """Return which parameters weight decay shrinks.
 
-    Raises ValueError for one that DECAYS does not cover.
+    Raises ValueError for a parameter that DECAYS does not cover.
     """
     uncovered = [path for path in parameters if path.rsplit("/", 1)[-1] not in DECAYS]
     if uncovered:
@@ -82,11 +81,11 @@ def decayed(parameters: Arrays) -> dict[str, bool]:
     return {path: DECAYS[path.rsplit("/", 1)[-1]] for path in parameters}
 
 
-def learning_rates(settings: Config, peak: float, steps: int) -> np.ndarray:
-    """The learning rate of each step of a phase, (steps,) float32; settings: config.optimizer.
+def learning_rates(settings: OptimizerFields, peak: float, steps: int) -> np.ndarray:
+    """Return the learning rate of each step of a phase, (steps,) float32; `settings` is config.optimizer.
 
-    It climbs to `peak` in equal parts over the first `warmup_steps`, none of them 0, then stays, or falls along half a
-    cosine to 0 at the phase's end, or by `step_factor` at each of the shares `step_at` of the phase.
+    The rate climbs to `peak` in equal parts over the first `warmup_steps`, none of them 0. Then it stays, falls along
+    half a cosine to 0 at the end, or falls by `step_factor` at each of the shares `step_at` of the phase.
     """
     step, warmup = np.arange(steps), settings.warmup_steps
     falls = Counter(round(share * steps) for share in settings.step_at)

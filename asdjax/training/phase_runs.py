@@ -1,6 +1,10 @@
-"""The tasks of a stack in one phase: where each begins, what it draws, how it is saved."""
+"""PhaseRun: one run in one phase, with its folder, training clips, held-out clips and metric log.
+
+Here are its start or resume, its end, its checkpoints, and the arrays that a program of m of them takes.
+"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
@@ -11,111 +15,114 @@ from asdjax.data.tasks import Task
 from asdjax.errors import InputError
 from asdjax.fleet import checkpoints, fleet_model, training_set
 from asdjax.fleet.checkpoints import Damaged, Origin, Start
-from asdjax.fleet.fleet_model import FleetSpec, FleetState
 from asdjax.fleet.metric_log import MetricLog
 from asdjax.fleet.runs import Run
-from asdjax.training import sampler
+from asdjax.training import sampler, state
 from asdjax.training.audio_feed import Dispatch, PaddedSizes
 from asdjax.training.phases import Phase
 from asdjax.training.sampler import SamplingTable
+from asdjax.training.state import TrainSpec, TrainState
 from asdjax.training.step import DispatchArgs
 
 
 class TrainingClips(NamedTuple):
-    """Clips of a task, with their classes, and their samples int16 (s,) in the same order."""
+    """Clips of a task with their classes, and their samples int16 (s,) in the same order."""
 
     task: Task
     samples: Sequence[np.ndarray]
 
 
-class PhaseRun(NamedTuple):
-    """One task of a stack in a phase: where it lies, what it trains on, what it never does, where it is told."""
+@dataclass(frozen=True, kw_only=True)
+class PhaseRun:
+    """One run in one phase: its training clips, its held-out clips and its metric log."""
 
     run: Run
     phase: Phase
     trained: TrainingClips
-    held: TrainingClips
-    journal: MetricLog
+    held_out: TrainingClips
+    log: MetricLog
 
 
-def begin(spec: FleetSpec, lanes: Sequence[PhaseRun]) -> tuple[tuple[int, ...], FleetState]:
-    """The step that each lane is at, and their states stacked, on the host.
+def load_states(spec: TrainSpec, phase_runs: Sequence[PhaseRun]) -> tuple[tuple[int, ...], TrainState]:
+    """Return the step (m,) and the state of m runs, on the host.
 
-    A lane goes on from its newest whole checkpoint; without any it begins from scratch, or from the end of phase 1.
+    A run resumes from its newest intact checkpoint. Without one it starts from scratch, or from the end of phase 1.
     """
-    begun = [_resumed(spec, lane) or (0, _fresh(spec, lane)) for lane in lanes]
-    return tuple(step for step, _ in begun), fleet_model.stack_states([state for _, state in begun])
+    loaded = [_resume(spec, run) or (0, _start(spec, run)) for run in phase_runs]
+    return tuple(step for step, _ in loaded), state.stack_states([state for _, state in loaded])
 
 
-def _fresh(spec: FleetSpec, lane: PhaseRun) -> FleetState:
-    after = lane.phase.after
+def _start(spec: TrainSpec, run: PhaseRun) -> TrainState:
+    after = run.phase.after
     if after is None:
-        return fleet_model.init_state(spec, fleet_model.initial_model(spec, lane.run.seed, lane.run.task.name))
-    shapes = {"model": fleet_model.abstract_model(spec)}
-    return fleet_model.init_state(spec, checkpoints.restore(lane.run.folder / after.name, after.steps, shapes)["model"])
+        return state.init_state(spec, fleet_model.initial_model(spec.model, run.run.seed, run.run.task.name))
+    shapes = {"model": fleet_model.abstract_model(spec.model)}
+    return state.init_state(spec, checkpoints.restore(run.run.folder / after.name, after.steps, shapes)["model"])
 
 
-def _resumed(spec: FleetSpec, lane: PhaseRun) -> tuple[int, FleetState] | None:
-    like = fleet_model.abstract_state(spec)
-    shapes = {"model": fleet_model.get_model(like), "optimizer": like.velocity}
-    line = lane.run.folder / lane.phase.name
+def _resume(spec: TrainSpec, run: PhaseRun) -> tuple[int, TrainState] | None:
+    like = state.abstract_state(spec)
+    shapes = {"model": state.get_model(like), "optimizer": like.velocity}
+    line = run.run.folder / run.phase.name
     found = checkpoints.restore_newest(line, shapes)
     if found is None:
         return None
     step, trees = found
     checkpoints.require_same_start(line, step)
-    return step, fleet_model.init_state(spec, trees["model"])._replace(velocity=trees["optimizer"])
+    return step, state.init_state(spec, trees["model"])._replace(velocity=trees["optimizer"])
 
 
-def finished(lane: PhaseRun) -> bool:
-    """Return whether the last step is there, whole and logged; a damaged one is set aside.
+def is_finished(run: PhaseRun) -> bool:
+    """Return whether the last step is saved, intact and logged. A damaged last step is set aside.
 
-    Raises InputError where it began from another phase 1 than the one there now.
+    Raises InputError if it began from another phase 1 than the present one.
     """
-    line, last = lane.run.folder / lane.phase.name, lane.phase.steps
+    line, last = run.run.folder / run.phase.name, run.phase.steps
     if last not in checkpoints.steps(line) or checkpoints.newest_whole(line) != last:
         return False
     checkpoints.require_same_start(line, last)
-    return not owes(lane, last)
+    return not lacks_holdout(run, last)
 
 
-def owes(lane: PhaseRun, step: int) -> bool:
-    """Whether the journal lacks what the held-out clips say of a saved step: the run was ended in between."""
-    return bool(lane.held.samples) and step > 0 and not lane.journal.has_holdout(lane.phase.name, step)
+def lacks_holdout(run: PhaseRun, step: int) -> bool:
+    """Return whether the metric log lacks the held-out loss of a saved step, as after a kill between the two."""
+    return bool(run.held_out.samples) and step > 0 and not run.log.has_holdout(run.phase.name, step)
 
 
-def origin_of(lane: PhaseRun) -> Origin:
-    """Return what a lane is trained on, by the task.json beside it, and began from: the end of phase 1, or scratch."""
-    clips, after = training_set.digest_manifest(lane.run.folder), lane.phase.after
+def make_origin(run: PhaseRun) -> Origin:
+    """Return the digest of a run's training set, and the checkpoint it starts from (None: from scratch)."""
+    clips, after = training_set.digest_manifest(run.run.folder), run.phase.after
     if after is None:
         return Origin(clips, None)
     try:
-        digest = checkpoints.read_digest(lane.run.folder / after.name, after.steps)
+        digest = checkpoints.read_digest(run.run.folder / after.name, after.steps)
     except Damaged as damage:
         raise InputError(f"{damage}; run asdjax train again") from None
     return Origin(clips, Start(after.name, after.steps, digest))
 
 
-def save(lane: PhaseRun, step: int, state: FleetState, keep: int, origin: Origin) -> None:
-    """Save one lane's state, on the host, with its origin, and before it the log of its steps."""
-    lane.journal.flush()
-    trees = {"model": fleet_model.get_model(state), "optimizer": state.velocity}
-    checkpoints.save(lane.run.folder / lane.phase.name, step, trees, keep, origin)
+def save(run: PhaseRun, step: int, saved: TrainState, keep: int, origin: Origin) -> None:
+    """Flush the metric log, then save one run's state, given on the host."""
+    run.log.flush()
+    trees = {"model": state.get_model(saved), "optimizer": saved.velocity}
+    checkpoints.save(run.run.folder / run.phase.name, step, trees, keep, origin)
 
 
-def draws_of(spec: FleetSpec, lanes: Sequence[PhaseRun], room: PaddedSizes) -> tuple[SamplingTable, jax.Array]:
-    """What each lane draws from, and its random streams (m, v)."""
-    plan = sampler.stack_tables([lane.phase.plan for lane in lanes], room.task_clips, room.stack_clips)
-    streams = [sampler.make_keys(lane.run.seed, lane.run.task.name, spec.variants, lane.phase.name) for lane in lanes]
-    return plan, jnp.stack(streams)
+def make_sampling(
+    spec: TrainSpec, phase_runs: Sequence[PhaseRun], padded: PaddedSizes
+) -> tuple[SamplingTable, jax.Array]:
+    """Return the sampling tables of m runs as one, and the random keys (m, v)."""
+    table = sampler.stack_tables([run.phase.table for run in phase_runs], padded.task_clips, padded.program_clips)
+    keys = [sampler.make_keys(run.run.seed, run.run.task.name, spec.variants, run.phase.name) for run in phase_runs]
+    return table, jnp.stack(keys)
 
 
-def turn_of(lanes: Sequence[PhaseRun], dispatch: Dispatch, size: int) -> DispatchArgs:
-    """What a dispatch is told: its steps, where each lane ends, its learning rates (m, size)."""
-    rates = np.zeros((len(lanes), size), np.float32)
-    for row, lane, first in zip(rates, lanes, dispatch.first, strict=True):
-        of_lane = lane.phase.rates[first : first + dispatch.steps]
-        row[: len(of_lane)] = of_lane
-    last = [lane.phase.steps for lane in lanes]
+def make_dispatch_args(phase_runs: Sequence[PhaseRun], dispatch: Dispatch, size: int) -> DispatchArgs:
+    """Return the arguments of one dispatch: step range, last step and learning rates (m, size) of each run."""
+    rates = np.zeros((len(phase_runs), size), np.float32)
+    for row, run, first in zip(rates, phase_runs, dispatch.first, strict=True):
+        of_run = run.phase.rates[first : first + dispatch.steps]
+        row[: len(of_run)] = of_run
+    last = [run.phase.steps for run in phase_runs]
     steps, first, ends = (jnp.asarray(numbers, jnp.int32) for numbers in (dispatch.steps, dispatch.first, last))
     return DispatchArgs(steps, first, ends, jnp.asarray(rates))

@@ -1,10 +1,15 @@
-"""The fleet's one compiled step, for one task or several stacked, and the metrics that come of it.
+"""The training step of a fleet: draw batches, make pieces, run the backbones, one ArcFace loss, gradients, SGD.
 
-Letters: m tasks in a stack, v variants, b batch.
+This file explains how the models of a fleet learn at once. Read `train_step` first, then `group_loss`. Three helpers
+are optimisations that a reader may skip: flatten_small.py lays small arrays end to end for GPUs, audio_feed.py cuts
+crops on the host when the audio does not fit on the device, and group_size.py chooses the size of a group.
+
+Letters: m runs in one program, v variants, b batch, d embedding, k classes, c sub-centres of a class.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
@@ -13,28 +18,133 @@ import optax
 from jax.sharding import Mesh
 
 from asdjax import features
-from asdjax.config.fields import VARIANTS
-from asdjax.fleet.fleet_model import FleetSpec, FleetState
+from asdjax.fleet import fleet_model
+from asdjax.fleet.fleet_model import CENTRES, SCALE, Model
+from asdjax.models import heads, variants
+from asdjax.models.heads import Labels
+from asdjax.models.variants import Arrays
 from asdjax.runtime import hardware, jax_setup
-from asdjax.training import flatten_small, optimizer, step_memory
+from asdjax.training import flatten_small, optimizer
 from asdjax.training.batches import Audio, draw_batches, make_pieces
-from asdjax.training.flatten_small import Packs
-from asdjax.training.objective import objective
-from asdjax.training.sampler import SamplingTable
+from asdjax.training.flatten_small import Layout
+from asdjax.training.sampler import Batch, SamplingTable
+from asdjax.training.state import TrainSpec, TrainState
+
+# scopes by which a profile knows the parts of a step; a backbone's scope is the name of its variant
+FEATURES, HEAD, UPDATE = "features", "head", "update"
 
 
 class StepMetrics(NamedTuple):
-    """Per step of a dispatch, task and variant, (steps, m, v) float32: mixup loss; share of rows whose nearest centre
-    is the heavier clip's class; norm of the gradient before it is clipped."""
+    """Metrics of a step, (v,) float32 each; those of a dispatch are (steps, m, v).
+
+    loss: mixup loss. accuracy: share of rows whose nearest centre is the heavier clip's class. gradient_norm: norm of
+    a variant's gradient before clipping.
+    """
 
     loss: jax.Array
     accuracy: jax.Array
     gradient_norm: jax.Array
 
 
+class StepAt(NamedTuple):
+    """The number of a step, from 0, and its learning rate; both ()."""
+
+    step: jax.Array
+    learning_rate: jax.Array
+
+
+class LossAux(NamedTuple):
+    """Results of a group's loss besides the gradient: `loss` and `accuracy` (v,), new statistics by variant."""
+
+    loss: jax.Array
+    accuracy: jax.Array
+    statistics: dict[str, Arrays]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepSpec:
+    """Static arguments of a step: the training settings, the devices, and the layout of each variant's small arrays."""
+
+    train: TrainSpec
+    mesh: Mesh
+    layouts: Mapping[str, Layout]
+
+
+def train_step(
+    spec: StepSpec, state: TrainState, audio: Audio, table: SamplingTable, keys: jax.Array, at: StepAt
+) -> tuple[TrainState, StepMetrics]:
+    """Train every variant of a fleet by one step.
+
+    Each variant draws its own batch from its own key, `keys` (v,). Variants share no parameter, so the gradient of a
+    group's summed loss gives each variant exactly its own. A group's gradients are computed before the next group
+    begins, which keeps the activations of one group alive at a time. `jit` over a mesh splits the batch over devices:
+    it is what `pmap` has become.
+    """
+    with jax.named_scope(FEATURES):
+        batch = hardware.split_batch(draw_batches(spec.train, table, keys, at.step), spec.mesh)
+        pieces = make_pieces(spec.train, audio, batch)
+    trainable, velocity, statistics, metrics = {}, {}, {}, []
+    for group in spec.train.groups:
+        parameters = {v: flatten_small.unflatten(spec.layouts[v], state.trainable[v]) for v in group}
+        gradients, aux = jax.grad(group_loss, has_aux=True)(parameters, spec.train, state, pieces, batch)
+        gradients = {v: flatten_small.flatten(spec.layouts[v], gradients[v]) for v in group}
+        if len(spec.train.groups) > 1:
+            gradients, pieces = jax.lax.optimization_barrier((gradients, pieces))
+        with jax.named_scope(UPDATE):
+            for v in group:
+                trainable[v], velocity[v] = optimizer.update(
+                    spec.train.sgd, gradients[v], state.velocity[v], state.trainable[v], at.learning_rate
+                )
+        norms = jnp.stack([optax.tree.norm(gradients[v]) for v in group])
+        metrics.append(StepMetrics(aux.loss, aux.accuracy, norms))
+        statistics |= aux.statistics
+    metrics = jax.tree.map(lambda *groups: jnp.concatenate(groups), *metrics)
+    return TrainState(trainable, state.frozen, statistics, velocity), metrics
+
+
+def group_loss(
+    parameters: dict[str, Arrays], spec: TrainSpec, state: TrainState, pieces: dict[str, jax.Array], batch: Batch
+) -> tuple[jax.Array, LossAux]:
+    """Return the sum of the mixup losses of a group of variants.
+
+    The backbones run one after the other on pieces (b, height, frames, c). Their embeddings (v, b, d) and class
+    centres (v, k * c, d) then go through one vmapped ArcFace (or AdaCos) loss. `parameters` replace the trainable ones
+    of the state; the group is their keys, in the order of `spec.variants`.
+    """
+    group = [v for v in spec.variants if v in parameters]
+    model = Model({v: parameters[v] | state.frozen[v] for v in group}, state.statistics)
+    embeddings, statistics = {}, {}
+    for v in group:
+        backbone = fleet_model.make_backbone(spec.model, model, v, spec.frozen_backbone)
+        with jax.named_scope(v):
+            embeddings[v], statistics[v] = variants.forward(backbone, pieces[v])
+    with jax.named_scope(HEAD):
+        rows = jnp.array([spec.variants.index(v) for v in group])
+        head_loss = functools.partial(heads.head_loss, spec.model.head, frozen="arcface" in spec.frozen)
+        loss, accuracy, scale = jax.vmap(head_loss)(
+            jnp.stack([embeddings[v] for v in group]),
+            jnp.stack([model.parameters[v][CENTRES] for v in group]),
+            make_labels(spec, jax.tree.map(lambda field: field[rows], batch)),
+            jnp.stack([fleet_model.get_scale(spec.model, state.statistics[v]) for v in group]),
+        )
+    for v, of_variant in zip(group, scale, strict=True):
+        if SCALE in state.statistics[v]:
+            statistics[v] |= {SCALE: of_variant}
+    return jnp.sum(loss), LossAux(loss, accuracy, statistics)
+
+
+def make_labels(spec: TrainSpec, batch: Batch) -> Labels:
+    """Return the labels of a mixed batch: both clips' classes by weight, or the heavier clip's alone."""
+    # clip a is the heavier one, as weights stay below a half
+    weight = batch.weight if spec.labels == "soft" else jnp.zeros_like(batch.weight)
+    return Labels(batch.class_a, batch.class_b, weight)
+
+
 class DispatchArgs(NamedTuple):
-    """What a dispatch runs: so many steps, from `first` (m,) on, each task's up to its `last` (m,), with the learning
-    rates `rates` (m, steps_per_dispatch)."""
+    """Arguments of a dispatch: the number of its steps (), each run's first and last step (m,), and learning rates.
+
+    `rates` is (m, steps_per_dispatch). A run stays as it is from its last step on.
+    """
 
     steps: jax.Array
     first: jax.Array
@@ -42,160 +152,64 @@ class DispatchArgs(NamedTuple):
     rates: jax.Array
 
 
-SIGNAL, DESCENT = "signal", "descent"
-"""Scopes of a step, by which a profile knows its parts; a variant's forward and backward pass has the variant's."""
-
-RunSteps = Callable[[FleetState, Audio, SamplingTable, jax.Array, DispatchArgs], tuple[FleetState, StepMetrics]]
-Step = Callable[..., tuple[FleetState, StepMetrics]]
-"""`train_step` of a spec and a mesh."""
+#: (state, audio, table, keys (m, v), args) -> (state, metrics (steps_per_dispatch, m, v)); the state is donated
+RunSteps = Callable[[TrainState, Audio, SamplingTable, jax.Array, DispatchArgs], tuple[TrainState, StepMetrics]]
 
 
-def compiled_steps(spec: FleetSpec, mesh: Mesh) -> RunSteps:
-    """The jitted `run(state, audio, plan, keys, turn) -> (state, metrics)`; state is donated.
+def compile_steps(spec: TrainSpec, mesh: Mesh) -> RunSteps:
+    """Return the jitted program that runs up to `steps_per_dispatch` steps of m runs in one dispatch.
 
-    State, plan and keys (m, v) are of a stack of m tasks. Runs `turn.steps` <= spec.steps_per_dispatch steps in one
-    dispatch, whose loop is on the device, so that Python and the host are out of it; `metrics` has
-    spec.steps_per_dispatch rows of which the first `turn.steps` count. Steps and rates are arguments like any other,
-    so that the step compiles once. One step a dispatch has no loop around it: on a CPU a loop body with real
-    convolutions runs an order of magnitude slower.
+    The loop over steps is on the device. Only the first `args.steps` rows of the metrics count. Steps and rates are
+    arguments, so that the program compiles once. The platform is part of the cache key: operations have per-platform
+    forms.
     """
-    platform = hardware.platform()
-    return steps_of(spec, mesh, platform, at_once=platform == "gpu" and _all_variants_fit(spec, mesh))
-
-
-def _all_variants_fit(spec: FleetSpec, mesh: Mesh) -> bool:
-    """Whether all variants of a fleet at once fit on a GPU, whose memory is known."""
-    memory_bytes = hardware.memory_limit()
-    if memory_bytes is None:
-        return False
-    pieces = spec.batch_size / mesh.size
-    piece_bytes = step_memory.PIECE_BYTES_AT_ONCE * len(spec.variants) / len(VARIANTS)
-    batch = step_memory.BatchSize(pieces, spec.spectrogram.piece_frames, spec.width, spec.precision)
-    return step_memory.fleets_that_fit(piece_bytes, batch, memory_bytes) >= 1
+    return _compile_steps(spec, mesh, hardware.platform())
 
 
 @functools.cache
-def steps_of(spec: FleetSpec, mesh: Mesh, platform: str, *, at_once: bool) -> RunSteps:
-    """As `compiled_steps`; the platform, whose forms and options it has, is told apart from others'.
-
-    at_once: no variant of a fleet that trains alone waits for another. On an H200 a step of one fleet takes 22.1 ms,
-    26.3 in turn. Seven stacked ones, which have work enough for the device, take 131.7 at once, with 52 GiB of
-    temporaries and nothing tuned; in turn, tuned, 133.7 with 17.8.
-    """
-    step = functools.partial(_stack_step, spec, mesh, at_once=at_once)
+def _compile_steps(spec: TrainSpec, mesh: Mesh, platform: str) -> RunSteps:
     size = spec.steps_per_dispatch
 
     def run(
-        state: FleetState, audio: Audio, plan: SamplingTable, keys: jax.Array, turn: DispatchArgs
-    ) -> tuple[FleetState, StepMetrics]:
-        """A dispatch: state and audio of m tasks, keys (m, v) -> state, metrics (steps_per_dispatch, m, v)."""
-        if size == 1:
-            apart = {variant: {} for variant in spec.variants}
-            state, metrics = step(apart, state, audio, plan, keys, turn, 0)
-            return state, jax.tree.map(lambda row: row[None], metrics)
-        pack = platform == "gpu"
-        packs = {variant: flatten_small.packs_of(arrays) if pack else {} for variant, arrays in state.trainable.items()}
+        state: TrainState, audio: Audio, table: SamplingTable, keys: jax.Array, args: DispatchArgs
+    ) -> tuple[TrainState, StepMetrics]:
+        layouts = {v: flatten_small.make_layout(arrays, platform) for v, arrays in state.trainable.items()}
+        step_spec = StepSpec(train=spec, mesh=mesh, layouts=layouts)
 
-        def body(i: jax.Array, carry: tuple[FleetState, StepMetrics]) -> tuple[FleetState, StepMetrics]:
+        def step(i: jax.Array, carry: tuple[TrainState, StepMetrics]) -> tuple[TrainState, StepMetrics]:
             state, rows = carry
-            state, metrics = step(packs, state, audio, plan, keys, turn, i)
-            return state, jax.tree.map(lambda all_rows, row: all_rows.at[i].set(row), rows, metrics)
+            state, metrics = step_runs(step_spec, state, _audio_at(audio, i), (table, keys, args), i)
+            return state, jax.tree.map(lambda every, row: every.at[i].set(row), rows, metrics)
 
         empty = jnp.zeros((size, *keys.shape))
-        begun = flatten_small.repacked(flatten_small.packed, packs, state), StepMetrics(empty, empty, empty)
-        state, metrics = jax.lax.fori_loop(0, turn.steps, body, begun)
-        return flatten_small.repacked(flatten_small.unpacked, packs, state), metrics
+        begun = flatten_small.flatten_state(layouts, state), StepMetrics(empty, empty, empty)
+        # a loop of one step is unrolled: a CPU runs convolutions in a loop's body ten times slower
+        state, metrics = jax.lax.fori_loop(0, 1 if size == 1 else args.steps, step, begun, unroll=size == 1)
+        return flatten_small.unflatten_state(layouts, state), metrics
 
     return jax.jit(run, donate_argnums=0, compiler_options=jax_setup.compiler_options(platform))
 
 
-def _stack_step(
-    spec: FleetSpec,
-    mesh: Mesh,
-    packs: dict[str, Packs],
-    state: FleetState,
+def step_runs(
+    spec: StepSpec,
+    state: TrainState,
     audio: Audio,
-    plan: SamplingTable,
-    keys: jax.Array,
-    turn: DispatchArgs,
-    place: int | jax.Array,
-    *,
-    at_once: bool,
-) -> tuple[FleetState, StepMetrics]:
-    """One step of every task, `place` steps into the dispatch; metrics are (m, v)."""
-    step = functools.partial(train_step, spec, mesh, packs, at_once=at_once and len(keys) == 1)
-    if isinstance(audio, features.Crops):
-        audio = features.Crops(audio.samples[place])
-    each = (plan, keys, turn.first + place, turn.rates[:, place])
-    if len(keys) == 1:
-        return _alone(step, state, audio, each)
-    return _side_by_side(step, state, audio, each, turn.last)
+    inputs: tuple[SamplingTable, jax.Array, DispatchArgs],
+    i: int | jax.Array,
+) -> tuple[TrainState, StepMetrics]:
+    """Train m runs by the i-th step of a dispatch: `train_step` mapped over runs. Metrics are (m, v)."""
+    table, keys, args = inputs
+    at = StepAt(args.first + i, args.rates[:, i])
+    audio_axis = None if isinstance(audio, features.Waves) else 0
+    step = jax.vmap(functools.partial(train_step, spec), in_axes=(0, audio_axis, 0, 0, 0))
+    new, metrics = step(state, audio, table, keys, at)
+    moves = at.step < args.last
+
+    def keep_if_done(new: jax.Array, old: jax.Array) -> jax.Array:
+        return jnp.where(moves.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
+
+    return jax.tree.map(keep_if_done, new, state), metrics
 
 
-def _alone(step: Step, state: FleetState, audio: Audio, each: tuple) -> tuple[FleetState, StepMetrics]:
-    """The one task of a stack, not mapped: on a CPU a mapped convolution, which is a grouped one, is slow."""
-    crops = audio if isinstance(audio, features.Waves) else _only(audio)
-    return jax.tree.map(lambda leaf: leaf[None], step(_only(state), crops, *_only(each)))
-
-
-def _side_by_side(
-    step: Step, state: FleetState, audio: Audio, each: tuple, last: jax.Array
-) -> tuple[FleetState, StepMetrics]:
-    """All tasks of a stack, mapped; one whose last step is done stays as it is."""
-
-    def one(state: FleetState, audio: Audio, each: tuple, last: jax.Array) -> tuple[FleetState, StepMetrics]:
-        new, metrics = step(state, audio, *each)
-        return jax.tree.map(functools.partial(jnp.where, each[2] < last), new, state), metrics
-
-    of_audio = None if isinstance(audio, features.Waves) else 0
-    return jax.vmap(one, in_axes=(0, of_audio, 0, 0))(state, audio, each, last)
-
-
-def _only[Tree](tree: Tree) -> Tree:
-    """A stack of one without its leading axis."""
-    return jax.tree.map(lambda leaf: leaf[0], tree)
-
-
-def train_step(
-    spec: FleetSpec,
-    mesh: Mesh,
-    packs: dict[str, Packs],
-    state: FleetState,
-    audio: Audio,
-    plan: SamplingTable,
-    keys: jax.Array,
-    step: jax.Array,
-    rate: jax.Array,
-    *,
-    at_once: bool,
-) -> tuple[FleetState, StepMetrics]:
-    """One step of a task's variants: draw, make pieces, then of each variant backbone, head, gradient, SGD.
-
-    The variants' losses do not meet, and if not all go at once, a variant begins when the gradient of the one before is
-    there: the step needs the activations of the largest at a time, not of all. packs: of each variant, by which what
-    trains, and its velocity, is packed; keys: (v,), one random stream a variant; audio: all clips, or this step's
-    crops. Metrics are (v,).
-    """
-    with jax.named_scope(SIGNAL):
-        draws = hardware.split_batch(draw_batches(spec, plan, keys, step), mesh)
-        pieces = make_pieces(spec, audio, draws)
-    trainable, statistics, velocity, metrics = {}, {}, {}, []
-    for i, variant in enumerate(spec.variants):
-        draw = jax.tree.map(lambda field, i=i: field[i], draws)
-        of_trainable = jax.grad(functools.partial(objective, spec, variant), has_aux=True)
-        with jax.named_scope(DESCENT):
-            parameters = flatten_small.unpacked(packs[variant], state.trainable[variant])
-        with jax.named_scope(variant):
-            gradient, outcome = of_trainable(parameters, state, pieces[i], draw)
-        with jax.named_scope(DESCENT):
-            gradient = flatten_small.packed(packs[variant], gradient)
-        if not at_once:
-            gradient, pieces = jax.lax.optimization_barrier((gradient, pieces))
-        metrics.append(StepMetrics(outcome.loss, outcome.accuracy, optax.tree.norm(gradient)))
-        statistics[variant] = outcome.statistics
-        with jax.named_scope(DESCENT):
-            trainable[variant], velocity[variant] = optimizer.descend(
-                spec.sgd, gradient, state.velocity[variant], state.trainable[variant], rate
-            )
-    after = FleetState(trainable, state.frozen, statistics, velocity)
-    return after, jax.tree.map(lambda *of_variants: jnp.stack(of_variants), *metrics)
+def _audio_at(audio: Audio, i: int | jax.Array) -> Audio:
+    return features.Crops(audio.samples[i]) if isinstance(audio, features.Crops) else audio

@@ -1,4 +1,4 @@
-"""Where the time of training goes: compiling, waiting for audio, saving; the rest are steps."""
+"""StepTimer: the seconds that training spends on compiling, waiting for audio, saving, and steps."""
 
 import threading
 from collections import defaultdict
@@ -10,56 +10,56 @@ from typing import NamedTuple, Self
 
 import jax
 
-_COMPILING = "/jax/core/compile/"
-"""What JAX's events of tracing, lowering and compiling (or finding in the cache) are called."""
+# prefix of JAX's events for tracing, lowering and compiling (or finding a program in the cache)
+_COMPILE_EVENTS = "/jax/core/compile/"
 
 
 class Timing(NamedTuple):
-    """Seconds since the lap before, and which part of them each kind of wait took."""
+    """Seconds since the previous lap, and the share of each kind of wait."""
 
     seconds: float
     shares: dict[str, float]
 
     @property
-    def of_steps(self) -> float:
-        """Seconds that were neither spent compiling nor saving nor on held-out clips: of steps, and their data."""
+    def step_seconds(self) -> float:
+        """Seconds of steps and their data: all but compiling, saving and held-out clips."""
         return self.seconds * (1 - sum(share for what, share in self.shares.items() if what != "data"))
 
 
 class StepTimer:
-    """Seconds of this thread, within a `with` block, by what they go to."""
+    """Seconds of this thread within a `with` block, by kind."""
 
     KINDS = ("data", "compile", "checkpoint", "holdout")
 
     def __enter__(self) -> Self:
         self._thread = threading.get_ident()
         self._spent: dict[str, float] = defaultdict(float)
-        self._begun = perf_counter()
-        jax.monitoring.register_event_duration_secs_listener(self._heard)
+        self._lap_began = perf_counter()
+        jax.monitoring.register_event_duration_secs_listener(self._add_event)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        jax.monitoring.unregister_event_duration_listener(self._heard)
+        jax.monitoring.unregister_event_duration_listener(self._add_event)
 
-    def _heard(self, event: str, duration_secs: float, **_: str | int) -> None:
-        if event.startswith(_COMPILING) and threading.get_ident() == self._thread:
+    def _add_event(self, event: str, duration_secs: float, **_: str | int) -> None:
+        if event.startswith(_COMPILE_EVENTS) and threading.get_ident() == self._thread:
             self._spent["compile"] += duration_secs
 
     @contextmanager
-    def on(self, what: str) -> Iterator[None]:
-        """What is within goes to `what`, one of KINDS; what of it was compiling goes there."""
+    def on(self, kind: str) -> Iterator[None]:
+        """Count the seconds of a block as `kind`, one of KINDS, except those spent compiling."""
         begun, compiling = perf_counter(), self._spent["compile"]
         try:
             yield
         finally:
-            self._spent[what] += perf_counter() - begun - (self._spent["compile"] - compiling)
+            self._spent[kind] += perf_counter() - begun - (self._spent["compile"] - compiling)
 
     def lap(self) -> Timing:
-        """The time since this was last asked, or since the block began."""
+        """Return the timing since the previous lap, or since the block began."""
         now = perf_counter()
-        seconds = max(now - self._begun, 1e-9)
-        lap = Timing(seconds, {what: self._spent[what] / seconds for what in self.KINDS})
-        self._begun, self._spent = now, defaultdict(float)
-        return lap
+        seconds = max(now - self._lap_began, 1e-9)
+        timing = Timing(seconds, {kind: self._spent[kind] / seconds for kind in self.KINDS})
+        self._lap_began, self._spent = now, defaultdict(float)
+        return timing

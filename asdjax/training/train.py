@@ -1,4 +1,4 @@
-"""`asdjax train`: every task and seed of a configuration, in the order in which things happen."""
+"""`asdjax train`: all tasks and seeds of a configuration, step by step."""
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -22,21 +22,23 @@ from asdjax.models import heads
 from asdjax.runtime import hardware, interrupts
 from asdjax.runtime.files import locked_folder
 from asdjax.runtime.progress import log
-from asdjax.training import optimizer, phase_runs
 from asdjax.training.audio_feed import DeviceFeed, HostFeed, PaddedSizes, audio_bytes, find_padded_sizes, is_resident
-from asdjax.training.grouping import group_runs
+from asdjax.training.grouping import ProgramRuns, group_runs
 from asdjax.training.loop import train_phase
-from asdjax.training.phase_runs import PhaseRun, TrainingClips
+from asdjax.training.phase_runs import PhaseRun, TrainingClips, is_finished
 from asdjax.training.phases import Phase, make_phase1_table, make_phases
+
+#: Training clips and held-out clips of each task, by name.
+Clips = Mapping[str, tuple[TrainingClips, TrainingClips]]
 
 
 def train(config: Config, workdir: Path) -> None:
-    """Train all tasks and seeds, from wherever an earlier call was ended.
+    """Train all tasks and seeds, or resume.
 
-    Raises InputError for what the user can mend, Stopped after a signal with everything saved, Diverged where a
-    loss is no longer a number.
+    Raises InputError for wrong input, Stopped after a signal with everything saved, and Diverged if a loss is not
+    finite.
     """
-    # 1. See what is there and what it asks for, before anything is written.
+    # 1. Check the devices, the data and the configuration before anything is written.
     checkpoints.require_savable(workdir)
     loading.make_absolute(config)
     meshes = hardware.data_meshes(config.parallel.device_groups)
@@ -46,7 +48,7 @@ def train(config: Config, workdir: Path) -> None:
     runs = list_runs(config, workdir, tasks)
     _require_apart(config, workdir, runs, corpus)
     for task in tasks:
-        heads.make_head(fleet_model.make_spec(config, len(task.classes), optimizer.GROUPS).head)
+        heads.make_head(fleet_model.make_spec(config, len(task.classes)).head)
     with locked_folder(workdir, wait=False):
         loading.require_same_run(config, workdir)
         begun = [run for run in runs if any(map(checkpoints.steps, run.folder.glob("phase*")))]
@@ -56,20 +58,23 @@ def train(config: Config, workdir: Path) -> None:
         # 2. Decode all audio once, for training and evaluation.
         stores = open_stores(config, workdir, corpus, [machine for task in tasks for machine in task.machines])
         recordings = {task.name: read_recordings(stores, task.clips) for task in tasks}
-        # 3. Only now is it sure that there is a run to write down.
+        clips = {task.name: _split_clips(config, task, recordings[task.name]) for task in tasks}
+        # 3. Group runs into programs; write the configuration and each run's training-set manifest.
+        sizes = {name: audio_bytes(map(len, trained.samples)) for name, (trained, _) in clips.items()}
+        programs = group_runs(config, runs, meshes[0].size, sizes)
         loading.save(config, workdir)
-        for run in runs:
-            training_set.save(config, run, recordings[run.task.name])
-        # 4. Train one stack of fleets after another, on each row of devices.
-        clips = {task.name: _clips(config, task, recordings[task.name]) for task in tasks}
-        of_audio = {name: audio_bytes(map(len, trained.samples)) for name, (trained, _) in clips.items()}
-        stacks = group_runs(config, runs, meshes[0].size, of_audio)
-        room = find_padded_sizes(config, [[clips[run.task.name][0].samples for run in stack] for stack in stacks])
-        on_each(meshes, [partial(_train_stack, config, stack, clips, room) for stack in stacks])
+        for program in programs:
+            for run in program.runs:
+                training_set.save(config, run, recordings[run.task.name], program.variants_per_group)
+        # 4. Train one program after the other, on each group of devices.
+        padded = find_padded_sizes(
+            config, [[clips[run.task.name][0].samples for run in program.runs] for program in programs]
+        )
+        run_on_each(meshes, [partial(_train_program, config, program, clips, padded) for program in programs])
 
 
 def _require_apart(config: Config, workdir: Path, runs: Sequence[Run], corpus: Corpus) -> None:
-    """See that no recordings lie in a folder that stores, runs or evaluations are written to."""
+    """Raise InputError if recordings are in a folder for stores, runs or evaluations."""
     homes = {home.resolve() for home in {clip.path.parent for clip in corpus}}
     homes |= {above for home in homes for above in home.parents}
     stores = [store_folder(config, workdir) / machine for machine in corpus.machines]
@@ -79,20 +84,20 @@ def _require_apart(config: Config, workdir: Path, runs: Sequence[Run], corpus: C
     ):
         for folder in folders:
             if folder.resolve() in homes:
-                raise InputError(f"{what}: expected a folder of its own, but {folder} holds recordings; give another")
+                raise InputError(f"{what}: expected a folder without recordings, got {folder} with some; give another")
 
 
-def on_each(meshes: Sequence[Mesh], jobs: Sequence[Callable[[Mesh], None]]) -> None:
-    """Run every job on one of the meshes, a mesh at most one job at a time.
+def run_on_each(meshes: Sequence[Mesh], jobs: Sequence[Callable[[Mesh], None]]) -> None:
+    """Run every job on one of the meshes, at most one job at a time on each.
 
-    Where one fails, the others save and end too. Where a signal ended one, the process ends as soon as the others have
-    saved: nobody waits for a job that is compiling.
+    If one fails, the others save and end. After a signal the process ends as soon as the others have saved, without
+    waiting for a job that is compiling.
     """
     if len(meshes) == 1:
         for job in jobs:
             job(meshes[0])
         return
-    waiting = iter(jobs)  # of a list: to take the next of it is atomic
+    waiting = iter(jobs)  # taking the next item of a list iterator is atomic
 
     def work(mesh: Mesh) -> None:
         for job in waiting:
@@ -116,46 +121,48 @@ def on_each(meshes: Sequence[Mesh], jobs: Sequence[Callable[[Mesh], None]]) -> N
         raise failed[0]
 
 
-def _train_stack(
-    config: Config,
-    stack: Sequence[Run],
-    clips: Mapping[str, tuple[TrainingClips, TrainingClips]],
-    room: PaddedSizes,
-    mesh: Mesh,
-) -> None:
-    with ExitStack() as closed:
-        phases = list(zip(*(_lanes(config, run, *clips[run.task.name], closed) for run in stack), strict=True))
-        if all(phase_runs.finished(lane) for of_stack in phases for lane in of_stack):
-            log(f"{'+'.join(run.name for run in stack)}: already trained")
+def _train_program(config: Config, program: ProgramRuns, clips: Clips, padded: PaddedSizes, mesh: Mesh) -> None:
+    """Train the phases of the runs of one program."""
+    with ExitStack() as stack:
+        by_run = [_phase_runs(config, run, *clips[run.task.name], stack) for run in program.runs]
+        phases = list(zip(*by_run, strict=True))
+        if all(is_finished(run) for phase in phases for run in phase):
+            log(f"{program.name}: already trained")
             return
-        # 5. The audio goes to the device whole, once, where it fits.
-        samples = [clip for run in stack for clip in clips[run.task.name][0].samples]
-        feed = DeviceFeed(samples, mesh, room) if is_resident(config, samples) else HostFeed(samples, mesh)
-        for of_stack in phases:
-            # asked only here: a phase 1 that has just been trained again is another than a phase 2 may stand on
-            if not all(map(phase_runs.finished, of_stack)):
-                train_phase(config, of_stack, feed, mesh, room)
+        # 5. Copy the audio to the device once, if it fits.
+        samples = [clip for run in program.runs for clip in clips[run.task.name][0].samples]
+        feed = DeviceFeed(samples, mesh, padded) if is_resident(config, samples) else HostFeed(samples, mesh)
+        for phase in phases:
+            # checked again here: a phase 1 that was just retrained makes its phase 2 unfinished
+            if not all(map(is_finished, phase)):
+                train_phase(config, phase, program.variants_per_group, feed, mesh, padded)
 
 
-def _lanes(config: Config, run: Run, trained: TrainingClips, held: TrainingClips, closed: ExitStack) -> list[PhaseRun]:
-    """A run's phases, all told by one journal."""
-    journal = closed.enter_context(MetricLog(run.folder))
-    return [PhaseRun(run, phase, trained, held, journal) for phase in _phases(config, run, trained)]
+def _phase_runs(
+    config: Config, run: Run, trained: TrainingClips, held_out: TrainingClips, stack: ExitStack
+) -> list[PhaseRun]:
+    """Return the phases of a run, with one metric log."""
+    metric_log = stack.enter_context(MetricLog(run.folder))
+    return [
+        PhaseRun(run=run, phase=phase, trained=trained, held_out=held_out, log=metric_log)
+        for phase in _make_phases(config, run, trained)
+    ]
 
 
-def _clips(config: Config, task: Task, recordings: Sequence[Recording]) -> tuple[TrainingClips, TrainingClips]:
-    """What a task trains on, and what is held out."""
+def _split_clips(config: Config, task: Task, recordings: Sequence[Recording]) -> tuple[TrainingClips, TrainingClips]:
+    """Return the training clips and the held-out clips of a task."""
     samples = {clip: recording.samples for clip, recording in zip(task.clips, recordings, strict=True)}
-    trained, held = hold_out(task, config.train.holdout_fraction)
-    return TrainingClips(trained, [samples[clip] for clip in trained.clips]), TrainingClips(
-        held, [samples[clip] for clip in held.clips]
+    trained, held_out = (
+        TrainingClips(part, [samples[clip] for clip in part.clips])
+        for part in hold_out(task, config.train.holdout_fraction)
     )
+    return trained, held_out
 
 
-def _phases(config: Config, run: Run, trained: TrainingClips) -> list[Phase]:
+def _make_phases(config: Config, run: Run, trained: TrainingClips) -> list[Phase]:
     spectrogram = features.make_spectrogram(config)
     frames = [spectrogram.frames(len(clip)) for clip in trained.samples]
     phases = make_phases(config, run.task, make_phase1_table(trained.task, frames))
     if len(phases) == 1 and config.phase2.strategies:
-        log(f"{run.name}: no section has target training clips to mix, so phase 2 is left out")
+        log(f"{run.name}: phase 2 is left out, as no section has target training clips and others to mix them with")
     return phases

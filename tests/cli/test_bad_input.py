@@ -1,4 +1,4 @@
-"""What may be handed in by mistake: `check` lists it, `train` refuses it in one line, and nothing on disk changes."""
+"""Bad recordings: `check` lists them, `train` refuses them in one line, and nothing on disk changes."""
 
 import shutil
 from collections.abc import Callable
@@ -80,7 +80,7 @@ CONVERTED = {
 
 @pytest.fixture
 def spoilt(corpus: Path, tmp_path: Path) -> Path:
-    """A copy of the corpus, to be spoilt."""
+    """Return a copy of the corpus that a test may damage."""
     shutil.copytree(corpus, tmp_path / "corpus")
     return tmp_path / "corpus"
 
@@ -93,29 +93,29 @@ def tree(folder: Path) -> dict[str, bytes | None]:
     return {str(path): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
-def assert_refused(root: Path, told: str, capsys: pytest.CaptureFixture[str], **changes: str) -> None:
+def assert_refused(root: Path, message: str, capsys: pytest.CaptureFixture[str], **changes: str) -> None:
     before = tree(root.parent)
     assert train_tiny(root, root.parent / "run", **changes) == 2
-    message = capsys.readouterr().err.splitlines()[-1]
-    assert message.startswith("asdjax train: ")
-    assert told in message
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("asdjax train: ")
+    assert message in line
     assert main(["check", "--config", "dcase2021", *overrides(root, **changes)]) == 2
-    assert told.split("; ")[0] in " ".join(capsys.readouterr().out.split())
+    assert message.split("; ")[0] in " ".join(capsys.readouterr().out.split())
     assert tree(root.parent) == before
 
 
-@pytest.mark.parametrize(("spoil", "told"), REFUSED.values(), ids=REFUSED)
-def test_a_bad_file_is_refused(spoilt: Path, spoil: Callable, told: str, capsys: pytest.CaptureFixture[str]):
+@pytest.mark.parametrize(("spoil", "message"), REFUSED.values(), ids=REFUSED)
+def test_a_bad_file_is_refused(spoilt: Path, spoil: Callable, message: str, capsys: pytest.CaptureFixture[str]):
     spoil(first_clip(spoilt))
-    assert_refused(spoilt, told, capsys)
+    assert_refused(spoilt, message, capsys)
 
 
-@pytest.mark.parametrize(("spoil", "told"), CONVERTED.values(), ids=CONVERTED)
+@pytest.mark.parametrize(("spoil", "message"), CONVERTED.values(), ids=CONVERTED)
 def test_what_no_conversion_mends_is_refused(
-    spoilt: Path, spoil: Callable, told: str, capsys: pytest.CaptureFixture[str]
+    spoilt: Path, spoil: Callable, message: str, capsys: pytest.CaptureFixture[str]
 ):
     spoil(first_clip(spoilt))
-    assert_refused(spoilt, told, capsys, data__on_mismatch="convert", data__channel="3")
+    assert_refused(spoilt, message, capsys, data__on_mismatch="convert", data__channel="3")
 
 
 def test_the_same_name_twice_is_refused(spoilt: Path, capsys: pytest.CaptureFixture[str]):
@@ -153,7 +153,7 @@ def test_a_work_directory_among_the_recordings_is_refused(spoilt: Path, capsys: 
 def test_no_store_is_built_where_that_of_another_machine_type_is_refused(
     spoilt: Path, capsys: pytest.CaptureFixture[str]
 ):
-    """The store of `fan` would be built anew, as a clip has changed; the one of `pump` is of another place."""
+    """The store of `fan` must be rebuilt, since a clip changed. The store of `pump` is of another folder."""
     shutil.copytree(spoilt / "fan", spoilt / "pump")
     for clip in (spoilt / "pump").rglob("*.wav"):
         values, rate_hz = soundfile.read(clip)
@@ -166,9 +166,9 @@ def test_no_store_is_built_where_that_of_another_machine_type_is_refused(
     soundfile.write(first_clip(spoilt), noise(), RATE_HZ)
     before = tree(spoilt.parent)
     assert train_tiny(spoilt, spoilt.parent / "run", data__store=str(shared)) == 2
-    told = capsys.readouterr().err
-    assert f"{shared / 'pump'}: holds other clips" in told
-    assert "correct config.data.root, give another config.data.store" in told
+    message = capsys.readouterr().err
+    assert f"{shared / 'pump'}: holds other clips" in message
+    assert "correct config.data.root, give another config.data.store" in message
     assert tree(spoilt.parent) == before
 
 
@@ -187,7 +187,7 @@ def test_one_section_alone_is_refused_and_told_what_would_help(spoilt: Path, cap
 
 
 def without(root: Path, pattern: str) -> None:
-    """Its first section is then a third, so that there are two to tell apart all the same."""
+    """Copy the first section as a third, so that two sections remain, and delete training clips."""
     for clip in (root / "fan").rglob("section_00_*"):
         shutil.copy(clip, clip.with_name(clip.name.replace("section_00", "section_02")))
         values, rate_hz = soundfile.read(clip)
@@ -221,10 +221,10 @@ WARNED = {
 }
 
 
-@pytest.mark.parametrize(("spoil", "told"), WARNED.values(), ids=WARNED)
+@pytest.mark.parametrize(("spoil", "message"), WARNED.values(), ids=WARNED)
 def test_what_only_costs_quality_is_listed(
-    spoilt: Path, spoil: Callable, told: str, capsys: pytest.CaptureFixture[str]
+    spoilt: Path, spoil: Callable, message: str, capsys: pytest.CaptureFixture[str]
 ):
     spoil(spoilt)
     assert main(["check", "--config", "dcase2021", *overrides(spoilt)]) == 0
-    assert told in " ".join(capsys.readouterr().out.split())
+    assert message in " ".join(capsys.readouterr().out.split())

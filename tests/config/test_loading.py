@@ -1,4 +1,4 @@
-"""Configurations from files and flags, and the one that a work directory keeps."""
+"""Tests of configurations from files and flags, and of the one that a work directory keeps."""
 
 import json
 from collections.abc import Callable
@@ -113,7 +113,7 @@ def test_a_work_directory_gives_back_what_it_was_given(tmp_path: Path, name: str
 
 @pytest.mark.parametrize("content", [[1], {"train": 3}, {"width": "wide"}, {"seed": 5}, {"gone": 1}])
 def test_what_holds_no_configuration_of_this_version_is_bad_input(content: Any) -> None:
-    """As an evaluation of another version may: whose fields were of another kind, or are gone."""
+    """An evaluation of another version may have fields of another kind, or fields that are gone."""
     with pytest.raises(InputError):
         parsed(content)
 
@@ -167,7 +167,7 @@ def test_going_on_with_another_cadence_or_evaluation_is_allowed_and_kept(tmp_pat
 
 @pytest.fixture
 def begun(tmp_path: Path) -> Callable[[str], Path]:
-    """A work directory in which something was trained with these seeds."""
+    """Return a function that makes a work directory with a checkpoint trained with these seeds."""
 
     def begin(seeds: str) -> Path:
         save(load("dcase2021", {"seed": seeds}), tmp_path)
@@ -190,7 +190,7 @@ def test_seeds_may_be_added_to_several(begun: Callable[[str], Path], now: str) -
         ("1,2", "1", "folders of one seed are called <task>, of several <task>@<seed>"),
         ("1,2,3", "1,2", "seeds can be added, not taken away"),
         ("1,2", "2,3", "seeds can be added, not taken away"),
-        ("1", "2", "a run begun with one seed keeps it"),
+        ("1", "2", "a run with one seed keeps it"),
     ],
 )
 def test_other_seeds_are_refused_with_why_and_what_to_do(
@@ -198,7 +198,7 @@ def test_other_seeds_are_refused_with_why_and_what_to_do(
 ) -> None:
     with pytest.raises(InputError, match="seed") as refusal:
         require_same_run(load("dcase2021", {"seed": now}), begun(then))
-    assert f"has seed {then}, now {now}: {why}; give --config.seed={then} to go on" in str(refusal.value)
+    assert f"has seed {then}, now {now}: {why}; give --config.seed={then} to resume it" in str(refusal.value)
 
 
 def test_own_recordings_are_converted_only_where_that_is_asked_for() -> None:
@@ -226,10 +226,10 @@ def test_after_training_the_evaluation_and_the_folders_may_change(tmp_path: Path
             "from asdjax.config.fields import default_config as d\ndef get_config():\n c = d()\n c.trian.seed = 2",
             "trian",
         ),
-        ("def get_config(): pass", "returns a ConfigDict, came NoneType"),
+        ("def get_config(): pass", "returns a ConfigDict, got NoneType"),
         (
             "from ml_collections import ConfigDict\ndef get_config(): return ConfigDict({'width': 1.0})",
-            "config.arcface.margin_radians is missing; let get_config",
+            "expected a value of config.arcface.margin_radians, got none; let get_config",
         ),
     ],
 )
@@ -237,6 +237,46 @@ def test_a_mistake_in_the_user_s_file_is_told_by_that_file(tmp_path: Path, text:
     (tmp_path / "mine.py").write_text(text)
     with pytest.raises(InputError, match=f"mine.py: .*{complaint}"):
         load(str(tmp_path / "mine.py"), {})
+
+
+WITH_ARGUMENT = """
+from asdjax.config.fields import default_config
+
+def get_config(size{default}):
+    config = default_config()
+    config.width = {{"small": 0.25, "a:b": 0.75}}.get(size, 0.5)
+    return config
+"""
+
+
+def test_a_file_s_argument_is_passed_to_get_config(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(WITH_ARGUMENT.format(default="='medium'"))
+    assert load(f"{file}:small", {}).width == 0.25
+    assert load(f"{file}:a:b", {}).width == 0.75
+    assert load(str(file), {}).width == 0.5
+
+
+def test_a_file_whose_name_holds_a_colon_is_found(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py:2.py"
+    file.write_text(WITH_ARGUMENT.format(default="='medium'"))
+    assert load(str(file), {}).width == 0.5
+
+
+@pytest.mark.parametrize("config", ["demo", "configs/demo.py"])
+def test_an_argument_that_get_config_does_not_take_is_refused(config: str) -> None:
+    with pytest.raises(
+        InputError, match=r"demo\.py: expected no argument.*, got 'small'; leave :small out of --config$"
+    ):
+        load(f"{config}:small", {})
+
+
+def test_an_argument_that_get_config_needs_is_asked_for(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(WITH_ARGUMENT.format(default=""))
+    assert load(f"{file}:small", {}).width == 0.25
+    with pytest.raises(InputError, match=r"expected an argument.*, got none; give --config .*mine\.py:ARGUMENT$"):
+        load(str(file), {})
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"train": 3}', '{"width": "wide"}', '{"width": null}', '{"with": 1}'])

@@ -1,4 +1,4 @@
-"""Which checkpoints make the models of a run."""
+"""Selection of the checkpoints of a run."""
 
 import shutil
 from pathlib import Path
@@ -28,13 +28,13 @@ def test_a_run_without_phase_2_is_judged_by_phase_1_which_is_said(
         for domain in ("source", "target")
     ]
     other = Run("pump", make_tasks(Corpus("dcase2021", tuple(clips)), "section")[0], 0, tmp_path / "pump")
-    for lines, told in [((), True), (("phase1", "phase2_full"), True), (("phase1",), False)]:
+    for lines, logged in [((), True), (("phase1", "phase2_full"), True), (("phase1",), False)]:
         config = default_config()
         config.evaluate.lines = lines
-        assert checkpoint_selection.trained(config, [run, other])["fan"] == [
+        assert checkpoint_selection.select_trained(config, [run, other])["fan"] == [
             checkpoint_selection.SelectedCheckpoint("", "phase1", 10**6, "phase1 1000000")
         ]
-        assert ("fan: has no phase 2, evaluating phase 1 alone" in capsys.readouterr().err) == told
+        assert ("fan: has no phase 2, evaluating phase 1 alone" in capsys.readouterr().err) == logged
 
 
 def test_a_line_that_no_run_has_is_refused_where_it_is_asked_for_by_name(tmp_path: Path) -> None:
@@ -42,16 +42,16 @@ def test_a_line_that_no_run_has_is_refused_where_it_is_asked_for_by_name(tmp_pat
     config = default_config()
     config.evaluate.lines = ("phase2_full",)
     with pytest.raises(InputError, match=r"config\.evaluate\.lines: expected any of phase1, got phase2_full"):
-        checkpoint_selection.trained(config, [run])
+        checkpoint_selection.select_trained(config, [run])
 
 
 def test_a_fleet_that_was_trained_again_to_the_same_steps_has_new_checkpoints(tmp_path: Path) -> None:
-    """Which `--watch` judges as it does later steps."""
+    """`--watch` must evaluate them like later steps."""
     run = Run("fan", Task("fan", ("fan",), (), (), (), ()), 0, tmp_path / "fan")
-    chosen = []
+    selections = []
     for value in (1.0, 1.0, 2.0):
         shutil.rmtree(run.folder, ignore_errors=True)
         checkpoints.save(run.folder / "phase1", 3, {"model": {"a": np.full(2, value)}}, 1)
-        chosen.append(checkpoint_selection.newest(default_config(), [run]))
-    assert chosen[0] == chosen[1] != chosen[2]
-    assert [one.step for of in chosen for one in of["fan"]] == [3, 3, 3]
+        selections.append(checkpoint_selection.select_newest(default_config(), [run]))
+    assert selections[0] == selections[1] != selections[2]
+    assert [one.step for selection in selections for one in selection["fan"]] == [3, 3, 3]

@@ -1,4 +1,4 @@
-"""The table of clips: its rows by hand, its decisions, its thresholds, and text that a spreadsheet would run."""
+"""Clip tables: rows by hand, decisions, thresholds, and text that a spreadsheet would take for a formula."""
 
 import csv
 import math
@@ -11,8 +11,9 @@ import pytest
 from asdjax.data.clips import Clip
 from asdjax.errors import InputError
 from asdjax.evaluation import clip_table
-from asdjax.evaluation.metrics import Metrics, ScoredClip, compute_metrics
+from asdjax.evaluation.metrics import compute_metrics
 from asdjax.evaluation.systems import System
+from asdjax.inference.scored_clip import ScoredClip
 from asdjax.inference.thresholds import Group, Threshold
 from asdjax.runtime.files import sha256_of
 
@@ -20,7 +21,7 @@ PLAIN = ScoredClip("section_00_source_test_normal_0000.wav", "fan", "00", "sourc
 
 
 def limits(**values: float) -> dict[Group, Threshold]:
-    """By "machine", "machine_section" or "machine_section_domain"."""
+    """Make thresholds named `machine`, `machine_section` or `machine_section_domain`."""
     groups: dict[Group, Threshold] = {}
     for name, value in values.items():
         machine, section, domain = [*name.split("_"), None, None][:3]
@@ -29,7 +30,15 @@ def limits(**values: float) -> dict[Group, Threshold]:
 
 
 def system(clips: list[ScoredClip], thresholds: dict[Group, Threshold], training: dict[Clip, float]) -> System:
-    return System("none", tuple(clips), compute_metrics(2021, [PLAIN]), thresholds, training, {}, {"fan": ("a",)})
+    return System(
+        selection="none",
+        clips=tuple(clips),
+        metrics=compute_metrics(2021, [PLAIN]),
+        thresholds=thresholds,
+        training=training,
+        unscored={},
+        members={"fan": ("a",)},
+    )
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -37,9 +46,9 @@ def read(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file, strict=True))
 
 
-def written(folder: Path, of: System, per: str = "machine") -> list[dict[str, str]]:
+def written(folder: Path, table: System, per: str = "machine") -> list[dict[str, str]]:
     path = folder / "clips" / "all_mean.csv"
-    clip_table.write(path, of, per)
+    clip_table.write(path, table, per)
     return read(path)
 
 
@@ -108,7 +117,7 @@ DANGEROUS = ["=cmd()", "=1+1", "+1", "-x", "@y", "\tx", '=HYPERLINK("x","y")', "
 
 @pytest.mark.parametrize("text", DANGEROUS)
 def test_text_that_a_spreadsheet_would_run_is_made_harmless(tmp_path: Path, text: str):
-    assert clip_table.harmless(text) == f"'{text}"
+    assert clip_table.escape(text) == f"'{text}"
     clip = replace(PLAIN, name=text, machine=text, section=text)
     trained = Clip(Path(text), text, text, "train", "source", "normal")
     for row in written(tmp_path, system([clip], {(text, None, None): Threshold(1.0, "gamma", 1, 0.0)}, {trained: 0.0})):
@@ -116,14 +125,14 @@ def test_text_that_a_spreadsheet_would_run_is_made_harmless(tmp_path: Path, text
 
 
 def test_a_carriage_return_begins_a_formula_too():
-    assert clip_table.harmless("\rx") == "'\rx"
-    for sign in "＝＋－＠":  # full width, which some spreadsheets take for the usual ones
-        assert clip_table.harmless(f"{sign}cmd()") == f"'{sign}cmd()"
+    assert clip_table.escape("\rx") == "'\rx"
+    for sign in "＝＋－＠":  # full-width signs, which some spreadsheets treat like ASCII ones
+        assert clip_table.escape(f"{sign}cmd()") == f"'{sign}cmd()"
 
 
 @pytest.mark.parametrize("text", ["a=b", "1-2", "section_00.wav", " =x", "ü", "", "x+1@y"])
 def test_other_text_stays_as_it_is(text: str):
-    assert clip_table.harmless(text) == text
+    assert clip_table.escape(text) == text
 
 
 @pytest.mark.parametrize("name", ['a "b" c.wav', "a,b.wav", '"', "a;b.wav", "ü,\u200b.wav", "a\tb.wav", " a ", "a'b"])
@@ -151,14 +160,14 @@ def hostile() -> System:
         for i, name in enumerate(NAMES)
     ]
     training = {Clip(Path("somewhere") / name, "fan", "=00", "train", "target", "normal"): 0.2 for name in NAMES}
-    return System("none", tuple(clips), Metrics(2021, (), None, 0), LIMITS, training, {}, {})
+    return replace(system([], LIMITS, training), clips=tuple(clips))
 
 
 def test_a_table_reads_back_as_it_was(tmp_path: Path):
-    told = hostile()
-    clip_table.write(tmp_path / "all.csv", told, "machine")
+    expected = hostile()
+    clip_table.write(tmp_path / "all.csv", expected, "machine")
     rows = clip_table.read(tmp_path / "all.csv", sha256_of(tmp_path / "all.csv"))
-    assert [row.clip for row in rows if row.split == "test"] == list(told.clips)
+    assert [row.clip for row in rows if row.split == "test"] == list(expected.clips)
     training = [(row.clip.name, row.clip.score, row.threshold) for row in rows if row.split == "train"]
     assert training == [(name, 0.2, 0.25) for name in NAMES]
 

@@ -1,4 +1,4 @@
-"""The official figures, against the organisers' published results and scikit-learn."""
+"""Official metrics compared with the organisers' published results and scikit-learn."""
 
 import csv
 import math
@@ -11,19 +11,19 @@ import pytest
 from scipy.stats import hmean
 from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 
+from asdjax.data.official_files import find_rules
 from asdjax.errors import InputError
 from asdjax.evaluation.metrics import (
     FIGURES,
     FLOOR,
     Cell,
     Figures,
-    ScoredClip,
     compute_metrics,
     machine_means,
     overall_means,
-    rules_of,
 )
 from asdjax.evaluation.submission import read
+from asdjax.inference.scored_clip import ScoredClip
 
 EXACT = 1e-9
 
@@ -51,7 +51,7 @@ def random_clips(seed: int, sections: tuple[str, ...] = ("00", "01")) -> list[Sc
 
 
 def published_rows(path: Path) -> Iterator[tuple[str, list[str], list[float]]]:
-    """Machine type (or ""), the row's names and its figures."""
+    """Yield machine type (or ""), names and figures of each row of a published result."""
     machine = ""
     for fields in csv.reader(path.read_text().splitlines()):
         if len(fields) == 1:
@@ -69,59 +69,59 @@ def figures(row: Cell | Figures) -> list[float | None]:
 
 def test_2021_equals_the_published_result(shared_data: Path) -> None:
     folder = shared_data / "official/2021/dev_scores"
-    judgement = compute_metrics(2021, read(folder, 2021))
-    cells = {(c.machine, c.section, c.domain): c for c in judgement.cells}
-    means = {**machine_means(judgement), "": overall_means(judgement)}
-    seen = 0
+    metrics = compute_metrics(2021, read(folder, 2021))
+    cells = {(c.machine, c.section, c.domain): c for c in metrics.cells}
+    means = {**machine_means(metrics), "": overall_means(metrics)}
+    compared = 0
     for machine, names, published in published_rows(folder / "result.csv"):
         if names[0] in ("00", "01", "02"):
             ours = cells[machine, names[0], names[1]]
-            seen += 1
+            compared += 1
         else:
             ours = means[machine].arithmetic if "arithmetic" in names[0] else means[machine].harmonic
         assert figures(ours) == pytest.approx(published, abs=EXACT), (machine, names)
-    assert seen == len(cells) == 42
-    assert judgement.undefined == 0
-    every = [value for c in judgement.cells for value in (c.auc, c.pauc)]
-    assert judgement.official == pytest.approx(hmean(np.array(every, float)), abs=EXACT)
+    assert compared == len(cells) == 42
+    assert metrics.undefined == 0
+    every = [value for c in metrics.cells for value in (c.auc, c.pauc)]
+    assert metrics.official == pytest.approx(hmean(np.array(every, float)), abs=EXACT)
 
 
 def test_2020_equals_the_published_result(shared_data: Path) -> None:
     folder = shared_data / "official/2020/dev_scores"
-    judgement = compute_metrics(2020, read(folder, 2020))
+    metrics = compute_metrics(2020, read(folder, 2020))
     rows = list(published_rows(folder / "result.csv"))
     assert [names[0] for _, names, _ in rows] == ["00", "02", "04", "06", "Average"]
-    fan = {c.section: c for c in judgement.cells if c.machine == "fan"}
+    fan = {c.section: c for c in metrics.cells if c.machine == "fan"}
     for _, (name,), published in rows:
-        ours = machine_means(judgement)["fan"].arithmetic if name == "Average" else fan[name]
+        ours = machine_means(metrics)["fan"].arithmetic if name == "Average" else fan[name]
         assert figures(ours)[:2] == pytest.approx(published, abs=EXACT)
-    every = [value for c in judgement.cells for value in (c.auc, c.pauc)]
-    assert judgement.official == pytest.approx(np.mean(np.array(every, float)), abs=EXACT)
-    assert {c.domain for c in judgement.cells} == {"source"}
+    every = [value for c in metrics.cells for value in (c.auc, c.pauc)]
+    assert metrics.official == pytest.approx(np.mean(np.array(every, float)), abs=EXACT)
+    assert {c.domain for c in metrics.cells} == {"source"}
 
 
 @pytest.mark.parametrize("year", [2022, 2023, 2024, 2025, 2026])
 def test_from_2022_domains_share_the_anomalies_of_auc_and_pauc_but_not_of_decisions(year: int) -> None:
-    """As in the organisers' evaluators of 2022, 2023 and 2024."""
+    """The organisers' evaluators of 2022, 2023 and 2024 do so."""
     clips = random_clips(seed=year)
-    judgement = compute_metrics(year, clips)
+    metrics = compute_metrics(year, clips)
     official = []
     for section in ("00", "01"):
         here = [c for c in clips if c.section == section]
         joint = roc_auc_score([c.label == "anomaly" for c in here], [c.score for c in here], max_fpr=0.1)
         official.append(joint)
         for domain in ("source", "target"):
-            judged = [c for c in here if c.domain == domain or c.label == "anomaly"]
-            truth = [c.label == "anomaly" for c in judged]
-            auc = roc_auc_score(truth, [c.score for c in judged])
+            ranked = [c for c in here if c.domain == domain or c.label == "anomaly"]
+            truth = [c.label == "anomaly" for c in ranked]
+            auc = roc_auc_score(truth, [c.score for c in ranked])
             own = [c for c in here if c.domain == domain]
             decided = precision_recall_fscore_support(
                 [c.label == "anomaly" for c in own], [c.decision for c in own], average="binary"
             )
-            (cell,) = (c for c in judgement.cells if (c.section, c.domain) == (section, domain))
+            (cell,) = (c for c in metrics.cells if (c.section, c.domain) == (section, domain))
             assert figures(cell) == pytest.approx([auc, joint, *decided[:3]], abs=EXACT)
             official.append(auc)
-    assert judgement.official == pytest.approx(hmean(official), abs=EXACT)
+    assert metrics.official == pytest.approx(hmean(official), abs=EXACT)
 
 
 def test_2022_by_hand() -> None:
@@ -139,9 +139,9 @@ def test_2022_by_hand() -> None:
 
 
 def test_from_2022_a_system_deaf_in_one_domain_shows_there() -> None:
-    heard = [clip(1, "normal", "source", False), clip(9, "anomaly", "source", True)]
+    detected = [clip(1, "normal", "source", False), clip(9, "anomaly", "source", True)]
     missed = [clip(2, "normal", "target", False), clip(8, "anomaly", "target", False)]
-    source, target = compute_metrics(2023, heard + missed).cells
+    source, target = compute_metrics(2023, detected + missed).cells
     assert (source.precision, source.recall, source.f1, source.found) == (1, 1, 1, 1)
     assert (target.precision, target.recall, target.f1, target.found) == (0, 0, 0, 0)
 
@@ -176,65 +176,65 @@ def test_shares_need_clips_of_that_label_and_their_decisions_alone(domain: Liter
 
 def test_means_take_a_joint_pauc_once_per_section() -> None:
     source_only = [c for c in random_clips(1, ("02",)) if c.domain == "source"]
-    judgement = compute_metrics(2023, random_clips(0, ("00",)) + source_only)
-    first, second, third = (c.pauc for c in judgement.cells)
+    metrics = compute_metrics(2023, random_clips(0, ("00",)) + source_only)
+    first, second, third = (c.pauc for c in metrics.cells)
     assert first == second != third
     assert first is not None
     assert third is not None
-    assert overall_means(judgement).arithmetic.pauc == pytest.approx((first + third) / 2)
+    assert overall_means(metrics).arithmetic.pauc == pytest.approx((first + third) / 2)
 
 
 def test_the_floor_is_the_float_epsilon() -> None:
     worst = [clip(0, "anomaly", decision=False), clip(1, "normal", decision=False)]
-    judgement = compute_metrics(2021, worst)
-    (cell,) = judgement.cells
+    metrics = compute_metrics(2021, worst)
+    (cell,) = metrics.cells
     assert (cell.auc, cell.precision, cell.recall, cell.f1) == (0.0, 0.0, 0.0, 0.0)
     assert cell.pauc is not None
-    assert judgement.official == pytest.approx(2 / (1 / FLOOR + 1 / cell.pauc), rel=1e-12)
-    assert machine_means(judgement)["fan"].harmonic.recall == FLOOR == np.finfo(float).eps
+    assert metrics.official == pytest.approx(2 / (1 / FLOOR + 1 / cell.pauc), rel=1e-12)
+    assert machine_means(metrics)["fan"].harmonic.recall == FLOOR == np.finfo(float).eps
 
 
 @pytest.mark.parametrize("year", [2020, 2021, 2022])
 def test_one_class_is_undefined_counted_and_in_no_mean(year: int) -> None:
     whole = random_clips(3, ("00",))
     broken = [clip(1.0, "normal", section="01"), clip(2.0, "normal", section="01")]
-    judgement = compute_metrics(year, broken + whole)
-    assert figures(judgement.cells[-1]) == [None] * 5
-    assert judgement.undefined == 1
-    assert judgement.official == compute_metrics(year, whole).official
-    assert overall_means(judgement) == overall_means(compute_metrics(year, whole))
+    metrics = compute_metrics(year, broken + whole)
+    assert figures(metrics.cells[-1]) == [None] * 5
+    assert metrics.undefined == 1
+    assert metrics.official == compute_metrics(year, whole).official
+    assert overall_means(metrics) == overall_means(compute_metrics(year, whole))
 
 
 @pytest.mark.parametrize("year", [2020, 2021, 2022])
 def test_without_labels_nothing_is_defined(year: int) -> None:
     clips = [clip(score, label=None) for score in (1.0, 2.0)]
-    judgement = compute_metrics(year, clips)
-    assert judgement.official is None
-    assert judgement.undefined == len(judgement.cells) == 1
+    metrics = compute_metrics(year, clips)
+    assert metrics.official is None
+    assert metrics.undefined == len(metrics.cells) == 1
     assert compute_metrics(year, []).official is None
 
 
 def test_one_unlabelled_clip_leaves_its_cell_undefined() -> None:
-    judgement = compute_metrics(2021, [*random_clips(4), clip(0.5, label=None, domain="target")])
-    undefined = [(c.section, c.domain) for c in judgement.cells if c.auc is None]
+    metrics = compute_metrics(2021, [*random_clips(4), clip(0.5, label=None, domain="target")])
+    undefined = [(c.section, c.domain) for c in metrics.cells if c.auc is None]
     assert undefined == [("00", "target")]
 
 
 def test_unknown_domains_leave_only_the_joint_pauc_and_the_shares() -> None:
-    judgement = compute_metrics(2023, [clip(c.score, c.label, None) for c in random_clips(5, ("00",))])
-    (cell,) = judgement.cells
+    metrics = compute_metrics(2023, [clip(c.score, c.label, None) for c in random_clips(5, ("00",))])
+    (cell,) = metrics.cells
     assert cell.domain is None
     assert cell.auc is cell.precision is cell.recall is cell.f1 is None
-    assert judgement.official == pytest.approx(cell.pauc)
+    assert metrics.official == pytest.approx(cell.pauc)
 
 
 def test_a_missing_decision_leaves_only_precision_recall_f1_undefined() -> None:
     clips = random_clips(6, ("00",))
-    judgement = compute_metrics(2022, [*clips, clip(0.1, "anomaly", decision=None)])
-    source, target = judgement.cells
+    metrics = compute_metrics(2022, [*clips, clip(0.1, "anomaly", decision=None)])
+    source, target = metrics.cells
     assert None not in (source.auc, source.pauc, *figures(target))
     assert source.precision is source.recall is source.f1 is source.found is None
-    assert judgement.undefined == 0
+    assert metrics.undefined == 0
 
 
 def test_input_order_changes_nothing() -> None:
@@ -244,7 +244,7 @@ def test_input_order_changes_nothing() -> None:
 
 
 def test_years() -> None:
-    assert [rules_of(year) for year in (2020, 2021, 2022, 2026)] == [2020, 2021, 2022, 2022]
+    assert [find_rules(year) for year in (2020, 2021, 2022, 2026)] == [2020, 2021, 2022, 2022]
     for year in (2019, 2027):
         with pytest.raises(InputError, match=f"year: expected 2020 to 2026, got {year}"):
             compute_metrics(year, [])

@@ -1,4 +1,4 @@
-"""Recordings that are no WAV, from the corpus to the score files: the same figures, the challenge's names."""
+"""Recordings in other formats than WAV, from the corpus to the score files: equal scores and the challenge's names."""
 
 import csv
 import json
@@ -19,7 +19,7 @@ FORMATS = (("flac", "FLAC"), ("aiff", "AIFF"), ("w64", "W64"), ("caf", "CAF"))
 
 @pytest.fixture(scope="module")
 def other_formats(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The corpus with every clip in another lossless format, in turn."""
+    """Copy the corpus with its clips in the lossless formats in turn."""
     root = tmp_path_factory.mktemp("formats")
     for i, path in enumerate(sorted(corpus.rglob("*.wav"))):
         ending, form = FORMATS[i % len(FORMATS)]

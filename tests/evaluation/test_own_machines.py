@@ -1,4 +1,4 @@
-"""One's own machines: no test clips at all, or only normal ones; several seeds; what goes on from there."""
+"""Own machines without test clips or with normal ones only, and with several seeds, from `evaluate` to `export`."""
 
 import csv
 import json
@@ -19,9 +19,9 @@ from asdjax.data.access import open_corpus
 from asdjax.data.clips import Clip, Corpus
 from asdjax.data.store import WaveStore
 from asdjax.data.tasks import Task
-from asdjax.evaluation import evaluate, results
+from asdjax.evaluation import evaluate
 from asdjax.fleet import checkpoints
-from asdjax.inference import export
+from asdjax.inference import export, stored_results
 
 SECTIONS = ("weights", "01")
 
@@ -33,7 +33,7 @@ def _quick() -> Iterator[None]:
 
 
 def recorded(corpus: Path, folder: Path, tests: str = "") -> Path:
-    """Clips of the synthetic machine as one's own, the training clips and of the test clips those of a label."""
+    """Copy clips of the synthetic machine and list them in a manifest: training clips, and test clips of a label."""
     rows = [["path", "machine", "section", "domain", "split", "label", "attributes"]]
     for path in sorted(corpus.rglob("*.wav")):
         _, section, domain, split, label, *_ = path.stem.split("_")
@@ -53,27 +53,23 @@ def evaluated(recordings: Path, workdir: Path, **changes: str) -> Path:
 
 @pytest.fixture(scope="module")
 def normal_only(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two models, evaluated without any test clip."""
+    """Return the work directory of two models, evaluated without test clips."""
     recordings = recorded(corpus, tmp_path_factory.mktemp("own"))
     return evaluated(recordings, tmp_path_factory.mktemp("own-run") / "run", variants="resnet50_512,resnet50_1024")
 
 
 @pytest.fixture(scope="module")
 def two_seeds(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two seeds, evaluated on normal clips only."""
+    """Return the work directory of two seeds, evaluated on normal clips only."""
     recordings = recorded(corpus, tmp_path_factory.mktemp("normal"), "normal")
     return evaluated(recordings, tmp_path_factory.mktemp("normal-run") / "run", seed="3,1")
-
-
-def told(capsys: pytest.CaptureFixture[str]) -> list[dict]:
-    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
 def scored(workdir: Path, capsys: pytest.CaptureFixture[str], clips: list[Path], *words: str) -> list[float]:
     capsys.readouterr()
     place = ["--workdir", str(workdir), "--machine", "fan", "--section", "weights"]
     assert main(["score", "--json", *place, *words, *map(str, clips)]) == 0
-    return [row["score"] for row in told(capsys)]
+    return [json.loads(line)["score"] for line in capsys.readouterr().out.splitlines()]
 
 
 def called(out: Path, name: str, clips: list[Path]) -> np.ndarray:
@@ -84,10 +80,10 @@ def called(out: Path, name: str, clips: list[Path]) -> np.ndarray:
 
 
 def test_without_test_clips_there_are_banks_and_thresholds_but_no_figures(normal_only: Path):
-    found = results.read(results.folder_of(normal_only, None))
-    for system in found["systems"].values():
+    content = stored_results.read_results(stored_results.find_evaluation(normal_only, None))
+    for system in content["systems"].values():
         assert (system["official"], system["interval"], system["cells"]) == (None, None, [])
-    (limit,) = found["systems"]["all_mean"]["thresholds"]
+    (limit,) = content["systems"]["all_mean"]["thresholds"]
     assert limit["clips"] == 12
     assert list((normal_only / "evaluation" / "dev" / "scores" / "all_mean").iterdir()) == []
 
@@ -99,12 +95,12 @@ def test_two_models_score_and_are_exported_alike_without_test_clips(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ):
-    """Both are of one checkpoint, which is loaded once for all sections."""
+    """Both models are of one checkpoint, which must be loaded only once for all sections."""
     clips = sorted((corpus / "fan" / "source_test").glob("section_00_*"))
     expected = scored(normal_only, capsys, clips)
     assert len(set(expected)) == len(clips)
     loaded, restore = [], checkpoints.restore
-    monkeypatch.setattr(checkpoints, "restore", lambda *of: loaded.append(of) or restore(*of))
+    monkeypatch.setattr(checkpoints, "restore", lambda *args: loaded.append(args) or restore(*args))
     out = tmp_path / "out"
     assert main(["export", "--workdir", str(normal_only), "--out", str(out), "--seconds", "2"]) == 0
     assert len(loaded) == 1
@@ -122,7 +118,7 @@ def test_without_test_clips_a_report_shows_training_clips_and_thresholds(normal_
 def test_baselines_too_have_thresholds_without_test_clips(normal_only: Path, tmp_path: Path):
     workdir = Path(shutil.copytree(normal_only, tmp_path / "run"))
     assert main(["evaluate", "--workdir", str(workdir), "--baselines", "--config.baselines.epochs=1"]) == 0
-    systems = results.read(results.folder_of(workdir, None))["systems"]
+    systems = stored_results.read_results(stored_results.find_evaluation(workdir, None))["systems"]
     for name in ("autoencoder", "mean_log_mel"):
         assert (systems[name]["official"], systems[name]["cells"]) == (None, [])
         (limit,) = systems[name]["thresholds"]
@@ -152,12 +148,12 @@ def test_clips_of_the_other_split_are_embedded_only_where_they_rank_models(
         for blind in (False, True)
     ]
     task = Task("fan", ("fan",), (), (), (), ())
-    recorded = evaluate._recorded({}, Corpus("manifest", tuple(clips)), task, split)
+    recorded = evaluate._read_clips({}, Corpus("manifest", tuple(clips)), task, split)
     assert [clip.blind for clip in recorded["test"].clips] == expected
 
 
 def test_seeds_share_what_their_clips_hold(two_seeds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Each clip is held against its digest once, however many fleets it is for."""
+    """Each clip is verified by its digest only once for all fleets."""
     verified, verify = [], WaveStore.verify
     monkeypatch.setattr(WaveStore, "verify", lambda store, i: verified.append(store.clips[i]) or verify(store, i))
     run = Path(shutil.copytree(two_seeds, tmp_path / "run"))
@@ -168,7 +164,7 @@ def test_seeds_share_what_their_clips_hold(two_seeds: Path, tmp_path: Path, monk
 def test_a_machine_type_cannot_take_the_examples_place():
     for name in ("example.py", "Example.py", "..", "a/b", ""):
         with pytest.raises(export.InputError, match="expected a machine type"):
-            export._file_name(name)
+            export._check_file_name(name)
 
 
 def test_density_needs_two_clips_in_a_bank(
@@ -177,19 +173,21 @@ def test_density_needs_two_clips_in_a_bank(
     config = json.loads((two_seeds / "config.json").read_text())
     (root,) = config["data"]["root"]
     rows = list(csv.reader((Path(root) / "manifest.csv").read_text().splitlines()))
-    alone = [row for row in rows if row[2:5] != ["01", "source", "train"]]
-    (target, *_) = [row for row in alone if row[2:5] == ["01", "target", "train"]]
-    alone = [row for row in alone if row[2:5] != ["01", "target", "train"] or row == target]
+    kept = [row for row in rows if row[2:5] != ["01", "source", "train"]]
+    (target, *_) = [row for row in kept if row[2:5] == ["01", "target", "train"]]
+    kept = [row for row in kept if row[2:5] != ["01", "target", "train"] or row == target]
     folder = Path(shutil.copytree(root, tmp_path / "own"))
     with (folder / "manifest.csv").open("w", newline="") as file:
-        csv.writer(file).writerows(alone)
+        csv.writer(file).writerows(kept)
     words = ["evaluate", "--workdir", str(two_seeds), f"--config.data.root={folder}"]
     assert main([*words, "--config.evaluate.backend=knn_density"]) == 2
-    assert "needs two training clips in every bank, found one for fan 01" in capsys.readouterr().err
+    assert (
+        "knn_density expected two or more training clips in every bank, got one for fan 01" in capsys.readouterr().err
+    )
 
 
 def test_normal_test_clips_only_tell_the_false_alarms_of_the_seeds_that_were_judged(two_seeds: Path, tmp_path: Path):
-    """Training has begun a third seed since, in another order."""
+    """The evaluation keeps its seeds after training has begun a third one, in another order."""
     workdir = Path(shutil.copytree(two_seeds, tmp_path / "run"))
     config = json.loads((workdir / "config.json").read_text())
     config["seed"] = [2, 1, 3]
@@ -199,7 +197,9 @@ def test_normal_test_clips_only_tell_the_false_alarms_of_the_seeds_that_were_jud
     assert "asked about 12 clips, all of them normal, and calls" in page
     assert "a false-alarm rate of" in page
     assert "Tables are means over the seeds 3, 1;" in page
-    limits = results.of_seed(results.read(workdir / "evaluation" / "dev")["systems"]["all_mean"], 3)["thresholds"]
+    limits = stored_results.select_seed(
+        stored_results.read_results(workdir / "evaluation" / "dev")["systems"]["all_mean"], 3
+    )["thresholds"]
     assert f"{limits[0]['value']:.4g}" in page
 
 
@@ -218,4 +218,4 @@ def test_a_system_of_the_table_scores_with_its_first_seed_and_says_so(
     )
     captured = capsys.readouterr()
     assert [json.loads(line)["score"] for line in captured.out.splitlines()] == first
-    assert "taking resnet50_512@3; there are resnet50_512@1 too" in captured.err
+    assert "using resnet50_512@3; also available: resnet50_512@1" in captured.err

@@ -1,4 +1,4 @@
-"""The challenge's files: what is written reads back, and every bad row is named."""
+"""Submissions: written files read back equal, and errors name every bad row."""
 
 import csv
 import random
@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from asdjax.errors import InputError
-from asdjax.evaluation.metrics import ScoredClip, compute_metrics
+from asdjax.evaluation.metrics import compute_metrics
 from asdjax.evaluation.submission import read, verify, write
+from asdjax.inference.scored_clip import ScoredClip
 
 CLIP_NAMES = {
     2020: "{label}_id_{section}_{number:08d}.wav",
@@ -21,7 +22,7 @@ CLIP_NAMES = {
 
 
 def made_up(year: int) -> list[ScoredClip]:
-    """A development submission with ugly scores."""
+    """Make up a development submission with scores of extreme magnitudes."""
     rng = np.random.default_rng(year)
     domains = ("source",) if year == 2020 else ("source", "target")
     clips = []
@@ -176,10 +177,10 @@ def test_every_bad_row_is_named(tmp_path: Path, case: str) -> None:
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(("told", "wrong"), [("section_00", "section_07"), ("source", "target")])
-def test_a_clip_of_another_section_or_domain_is_named(tmp_path: Path, told: str, wrong: str) -> None:
+@pytest.mark.parametrize(("right", "wrong"), [("section_00", "section_07"), ("source", "target")])
+def test_a_clip_of_another_section_or_domain_is_named(tmp_path: Path, right: str, wrong: str) -> None:
     write(tmp_path, 2021, [replace(clip, decision=None) for clip in made_up(2021)])
-    change(tmp_path / SCORES, lambda rows: [*rows[:2], rows[2].replace(told, wrong), *rows[3:]])
+    change(tmp_path / SCORES, lambda rows: [*rows[:2], rows[2].replace(right, wrong), *rows[3:]])
     with pytest.raises(InputError, match=f"{SCORES}, row 3: .* to agree, got .*{wrong}"):
         read(tmp_path, 2021)
 
@@ -191,12 +192,12 @@ def test_bytes_that_are_no_text_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("written", [2020, 2021, 2022])
-@pytest.mark.parametrize("asked", [2020, 2021, 2022])
-def test_another_years_files_are_told_apart(tmp_path: Path, written: int, asked: int) -> None:
+@pytest.mark.parametrize("read_as", [2020, 2021, 2022])
+def test_another_years_files_are_told_apart(tmp_path: Path, written: int, read_as: int) -> None:
     submission(tmp_path, written)
-    if written != asked:
+    if written != read_as:
         with pytest.raises(InputError, match=f"got one of {written}; check --year"):
-            read(tmp_path, asked)
+            read(tmp_path, read_as)
 
 
 def test_no_score_files(tmp_path: Path) -> None:
@@ -210,7 +211,7 @@ def test_no_score_files(tmp_path: Path) -> None:
 
 
 def made_up_scores(folder: Path, truth: Path) -> Path:
-    """A submission for the evaluation clips that a truth folder names: scores and decisions at random."""
+    """Write a submission with random scores for the clips of a truth folder."""
     folder.mkdir()
     rng = np.random.default_rng(0)
     for path in sorted(truth.glob("*.csv")):
@@ -226,9 +227,9 @@ def test_2021_truth_is_joined_by_name(tmp_path: Path, shared_data: Path) -> None
     folder = made_up_scores(tmp_path / "scores", truth)
     clips = read(folder, 2021, truth)
     assert len(clips) == sum(len(path.read_text().splitlines()) for path in truth.iterdir())
-    told = dict(csv.reader((truth / "ground_truth_fan_section_03_source_test.csv").read_text().splitlines()))
+    labels = dict(csv.reader((truth / "ground_truth_fan_section_03_source_test.csv").read_text().splitlines()))
     fan = [c for c in clips if (c.machine, c.section, c.domain) == ("fan", "03", "source")]
-    assert {c.name: str(int(c.label == "anomaly")) for c in fan} == told
+    assert {c.name: str(int(c.label == "anomaly")) for c in fan} == labels
     assert compute_metrics(2021, clips).undefined == 0
     assert {c.label for c in read(folder, 2021)} == {None}
 
@@ -244,13 +245,13 @@ def test_2023_truth_may_be_any_of_its_folders(tmp_path: Path, shared_data: Path,
         here = [c for c in clips if c.machine == machine]
         assert {c.name for c in here} == set(full_names)
         assert all(f"_{c.domain}_test_{c.label}_" in full_names[c.name] for c in here)
-    judgement = compute_metrics(2023, clips)
-    assert len(judgement.cells) == 14
-    assert judgement.undefined == 0
+    metrics = compute_metrics(2023, clips)
+    assert len(metrics.cells) == 14
+    assert metrics.undefined == 0
 
 
 def small_truth(folder: Path, **tables: str) -> Path:
-    """Truth and scores of two clips: table name -> the two values."""
+    """Write truth and scores of two clips; `tables` holds the two truth values by table name."""
     (folder / "scores").mkdir()
     rows = "section_00_0000.wav,0.5\nsection_00_0001.wav,0.75\n"
     (folder / "scores/anomaly_score_fan_section_00_test.csv").write_text(rows)
@@ -311,16 +312,15 @@ def test_truth_and_submission_hold_the_same_files(tmp_path: Path) -> None:
 
 
 def test_files_without_a_partner_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What is missing from them could not be seen."""
     read(submission(tmp_path), 2021)
     assert capsys.readouterr().err == ""
     (tmp_path / DECISIONS).unlink()
     (tmp_path / "anomaly_score_fan_section_01_target_test.csv").unlink()
     (tmp_path / "decision_result_fan_section_01_target_test.csv").unlink()
     read(tmp_path, 2021)
-    alone, lone = capsys.readouterr().err.splitlines()
-    assert alone.endswith(f"a missing row would not show without --truth: {SCORES}")
-    assert lone.endswith("no score file of the section's other domain: anomaly_score_fan_section_01_source_test.csv")
+    decision, domain = capsys.readouterr().err.splitlines()
+    assert decision.endswith(f"a missing row is not noticed without --truth: {SCORES}")
+    assert domain.endswith("no score file of the section's other domain: anomaly_score_fan_section_01_source_test.csv")
 
 
 def test_the_truth_of_2022_is_accepted_as_it_was_published(
@@ -332,9 +332,9 @@ def test_the_truth_of_2022_is_accepted_as_it_was_published(
     for what, field, words in (("data", "label", ("normal", "anomaly")), ("domain", "domain", ("source", "target"))):
         for machine in ("ToyTrain", "gearbox"):
             table = truth / f"ground_truth_{what}/ground_truth_{machine}_section_05_test.csv"
-            told = {name: words[int(value)] for name, value in csv.reader(table.read_text().splitlines())}
+            expected = {name: words[int(value)] for name, value in csv.reader(table.read_text().splitlines())}
             here = [clip for clip in clips if (clip.machine, clip.section) == (machine, "05")]
-            assert {clip.name: getattr(clip, field) for clip in here} == told
+            assert {clip.name: getattr(clip, field) for clip in here} == expected
     assert compute_metrics(2022, clips).undefined == 0
     assert "left out for ToyCar 03" in capsys.readouterr().err
 

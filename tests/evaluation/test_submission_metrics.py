@@ -1,18 +1,19 @@
-"""A folder judged and shown."""
+"""Metrics of a submission folder, and their table."""
 
 from pathlib import Path
 
 import pytest
 
 from asdjax.errors import InputError
-from asdjax.evaluation.metrics import FIGURES, ScoredClip, compute_metrics
+from asdjax.evaluation.metrics import FIGURES, compute_metrics
 from asdjax.evaluation.submission import read
 from asdjax.evaluation.submission_metrics import FolderMetrics, as_json, format_table, score_folder
+from asdjax.inference.scored_clip import ScoredClip
 
 
 def test_a_folder_is_read_and_judged(shared_data: Path) -> None:
     folder = shared_data / "official/2021/dev_scores"
-    assert score_folder(2021, folder).judgement == compute_metrics(2021, read(folder, 2021))
+    assert score_folder(2021, folder).metrics == compute_metrics(2021, read(folder, 2021))
     with pytest.raises(InputError, match="expected its truth"):
         score_folder(2021, folder, shared_data / "official/2021/eval_truth")
 
@@ -48,13 +49,13 @@ def test_undefined_cells_are_shown_and_counted() -> None:
 
 
 def test_json_has_the_cells_of_results_json() -> None:
-    told = as_json(half_defined())
-    assert set(told) == {"year", "official", "interval", "cells"}
+    content = as_json(half_defined())
+    assert set(content) == {"year", "official", "interval", "cells"}
     assert all(
-        set(cell) == {"machine", "section", "domain", *FIGURES, "false_alarms", "found"} for cell in told["cells"]
+        set(cell) == {"machine", "section", "domain", *FIGURES, "false_alarms", "found"} for cell in content["cells"]
     )
-    assert [cell["auc"] for cell in told["cells"]] == [1, None]
-    assert (told["official"], told["interval"]) == (1, None)
+    assert [cell["auc"] for cell in content["cells"]] == [1, None]
+    assert (content["official"], content["interval"]) == (1, None)
 
 
 def test_nothing_defined() -> None:

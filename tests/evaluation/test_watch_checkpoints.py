@@ -1,4 +1,4 @@
-"""`asdjax evaluate --watch`: every state of a training that goes on, and an end when it has ended."""
+"""`asdjax evaluate --watch`: an evaluation of every new checkpoint, until training has ended."""
 
 import json
 import shutil
@@ -26,14 +26,14 @@ def history(workdir: Path) -> list[dict]:
 
 
 def looking(workdir: Path) -> Callable[[float], None]:
-    """All checkpoints taken away; each look, in the place of a sleep, brings back the next, as training writes it."""
-    home, states = workdir / "fan", iter(STATES)
+    """Hide all checkpoints. Return a replacement of `sleep` that restores the next one at each call."""
+    run, states = workdir / "fan", iter(STATES)
     for state in STATES:
-        (home / state).rename(home / f"{state}.hidden")
+        (run / state).rename(run / f"{state}.hidden")
 
     def look(_: float) -> None:
         state = next(states)
-        (home / f"{state}.hidden").rename(home / state)
+        (run / f"{state}.hidden").rename(run / state)
 
     return look
 
@@ -64,7 +64,7 @@ def test_it_ends_where_training_was_stopped(trained: Path, capsys: pytest.Captur
     (trained / "fan" / "phase2_full" / "3.json").unlink()
     assert main(["evaluate", "--workdir", str(trained), "--watch"]) == 0
     assert [row["checkpoints"] for row in history(trained)] == [{"fan/phase2_full": 2}]
-    assert "no training is at work any more" in capsys.readouterr().err
+    assert "no training is running any more" in capsys.readouterr().err
 
 
 def test_without_a_training_or_a_checkpoint_it_says_what_to_do(
@@ -72,7 +72,7 @@ def test_without_a_training_or_a_checkpoint_it_says_what_to_do(
 ):
     looking(trained)
     assert main(["evaluate", "--workdir", str(trained), "--watch"]) == 2
-    assert "expected checkpoints or a training at work, found neither; run asdjax train" in capsys.readouterr().err
+    assert "expected checkpoints or a running training, got neither; run asdjax train" in capsys.readouterr().err
     (trained / "config.json").unlink()
     looks = []
     monkeypatch.setattr(watch_checkpoints, "sleep", looks.append)

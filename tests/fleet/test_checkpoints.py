@@ -1,4 +1,4 @@
-"""Saved steps: what comes back is what went in, or it does not come back."""
+"""Saved steps: a restore returns exactly the saved arrays, or fails."""
 
 import json
 from collections.abc import Callable
@@ -37,7 +37,7 @@ def assert_restores(line: Path, step: int) -> None:
 
 
 def data_file(line: Path, step: int) -> Path:
-    """The largest file of a step's model: the arrays' data."""
+    """Return the largest file of a step's model, which holds the arrays' data."""
     return max((p for p in (line / str(step) / "model").rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
 
 
@@ -66,7 +66,7 @@ def test_the_newest_are_kept(tmp_path: Path):
 
 
 def test_two_tasks_never_have_orbax_at_work_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Where they had, one in about a hundred saves waited for the other's signals for five minutes, and failed."""
+    """Concurrent saves wait for each other's signals, and about one in a hundred fails after five minutes."""
     at_work, most = 0, 0
 
     class Counted(ocp.StandardCheckpointer):
@@ -76,9 +76,9 @@ def test_two_tasks_never_have_orbax_at_work_at_once(tmp_path: Path, monkeypatch:
             most = max(most, at_work)
             return super().__enter__()
 
-        def __exit__(self, *about: Any):
+        def __exit__(self, *error: Any):
             nonlocal at_work
-            super().__exit__(*about)
+            super().__exit__(*error)
             at_work -= 1
 
     monkeypatch.setattr(ocp, "StandardCheckpointer", Counted)
@@ -176,7 +176,7 @@ def test_other_content_than_was_saved_is_noticed_though_every_file_is_whole(tmp_
 
 
 def rewrite(file: Path, record: dict[str, Any]) -> None:
-    """As save would have written it."""
+    """Write a record with its checksum, as `save` does."""
     file.write_text(json.dumps(add_checksum({name: value for name, value in record.items() if name != "sha256"})))
 
 
@@ -201,7 +201,7 @@ def test_a_hurt_record_is_noticed_and_an_older_step_used(tmp_path: Path, hurt: C
 
 
 @pytest.mark.parametrize(
-    ("said", "error", "told"),
+    ("reason", "error", "message"),
     [
         ("No space left on device", InputError, "4: No space left on device; free some space"),
         ("Disk quota exceeded", InputError, "4: Disk quota exceeded; free some of your quota"),
@@ -209,13 +209,13 @@ def test_a_hurt_record_is_noticed_and_an_older_step_used(tmp_path: Path, hurt: C
     ],
 )
 def test_a_full_disk_is_told_in_one_line(
-    said: str, error: type[Exception], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    reason: str, error: type[Exception], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def full(*_: Any) -> None:
-        raise ValueError(f"RESOURCE_EXHAUSTED: Error writing: {said}")
+        raise ValueError(f"RESOURCE_EXHAUSTED: Error writing: {reason}")
 
     monkeypatch.setattr(checkpoints.ocp.StandardCheckpointer, "save", full)
-    with pytest.raises(error, match=told):
+    with pytest.raises(error, match=message):
         save(tmp_path, 4)
     assert checkpoints.steps(tmp_path) == []
 
@@ -246,17 +246,17 @@ def test_a_step_with_something_missing_is_damaged(tmp_path: Path, hurt: str):
 def test_arrays_of_another_shape_or_none_are_named(tmp_path: Path):
     save(tmp_path, 4)
     wider = {"model": {"net": {**SHAPES["model"]["net"], "early/bias": jax.ShapeDtypeStruct((4,), jnp.float32)}}}
-    with pytest.raises(Damaged, match=r"1 arrays differ.*early/bias.*saved \(\(3,\).*expected \(\(4,\)"):
+    with pytest.raises(Damaged, match=r"expected .*early/bias.* to be \(\(4,\).*, got \(\(3,\).*\(1 arrays differ\)"):
         checkpoints.restore(tmp_path, 4, wider)
     more = {"model": {"net": {**SHAPES["model"]["net"], "late/bias": jax.ShapeDtypeStruct((4,), jnp.float32)}}}
-    with pytest.raises(Damaged, match=r"late/bias.*saved None"):
+    with pytest.raises(Damaged, match=r"late/bias.*, got None"):
         checkpoints.restore(tmp_path, 4, more)
 
 
 def test_the_newest_step_is_read_for_its_digests_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     save(tmp_path, 4)
-    read, files = [], checkpoints._files
-    monkeypatch.setattr(checkpoints, "_files", lambda folder: read.append(folder.name) or files(folder))
+    read, hash_files = [], checkpoints._hash_files
+    monkeypatch.setattr(checkpoints, "_hash_files", lambda folder: read.append(folder.name) or hash_files(folder))
     assert checkpoints.restore_newest(tmp_path, SHAPES) is not None
     assert sorted(read) == sorted(TREES)
 
@@ -265,6 +265,6 @@ def test_where_every_step_is_damaged_it_is_an_input_error(tmp_path: Path):
     save(tmp_path, 2, 4)
     for step in (2, 4):
         flip_a_byte(tmp_path, step)
-    for _ in range(2):  # nothing is begun anew behind the user's back
-        with pytest.raises(InputError, match="every saved step is damaged"):
+    for _ in range(2):  # the damaged steps stay, and no new phase begins
+        with pytest.raises(InputError, match="damage in every saved step"):
             checkpoints.restore_newest(tmp_path, SHAPES)

@@ -8,9 +8,8 @@ import pytest
 from asdjax.config.fields import default_config
 from asdjax.fleet import fleet_model
 from asdjax.fleet.embed import Embeddings, embed_clips, piece_starts
-from asdjax.fleet.fleet_model import FleetSpec, Model
+from asdjax.fleet.fleet_model import Model, ModelSpec
 from asdjax.models import variants
-from asdjax.training import optimizer
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
@@ -19,15 +18,15 @@ PIECE = 32
 
 
 @pytest.fixture(scope="module")
-def spec() -> FleetSpec:
+def spec() -> ModelSpec:
     config = default_config()
     config.variants = NAMES
     config.width = 0.125
-    return fleet_model.make_spec(config, 2, optimizer.GROUPS)
+    return fleet_model.make_spec(config, 2)
 
 
 @pytest.fixture(scope="module")
-def model(spec: FleetSpec) -> Model:
+def model(spec: ModelSpec) -> Model:
     return fleet_model.initial_model(spec, 0, "fan")
 
 
@@ -39,11 +38,11 @@ def clips() -> list[np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def embedded(spec: FleetSpec, model: Model, clips: list[np.ndarray]) -> Embeddings:
+def embedded(spec: ModelSpec, model: Model, clips: list[np.ndarray]) -> Embeddings:
     return embed_clips(spec, model, clips, stride_frames=PIECE, batch_size=8, what="all")
 
 
-def test_a_clip_of_ten_seconds_has_nine_pieces(spec: FleetSpec, embedded: Embeddings):
+def test_a_clip_of_ten_seconds_has_nine_pieces(spec: ModelSpec, embedded: Embeddings):
     assert list(piece_starts(160_000, spec.spectrogram, 32)) == [0, 32, 64, 96, 128, 160, 192, 224, 256]
     assert list(piece_starts(160_000, spec.spectrogram, 100)) == [0, 100, 200]
     assert list(piece_starts(100, spec.spectrogram, 32)) == [0]
@@ -53,7 +52,7 @@ def test_a_clip_of_ten_seconds_has_nine_pieces(spec: FleetSpec, embedded: Embedd
 
 @pytest.mark.parametrize("row", [0, 4, 8, 9, 10])
 def test_a_piece_is_embedded_as_by_librosa_and_the_backbone(
-    row: int, spec: FleetSpec, model: Model, clips: list[np.ndarray], embedded: Embeddings
+    row: int, spec: ModelSpec, model: Model, clips: list[np.ndarray], embedded: Embeddings
 ):
     """The first piece of a clip and its last included; batch padding of the second batch of three too."""
     clip = clips[embedded.clip[row]].astype(np.float64) / 32768
@@ -64,9 +63,9 @@ def test_a_piece_is_embedded_as_by_librosa_and_the_backbone(
         height = variants.piece_height(name)
         value = np.log(np.maximum(magnitude.reshape(height, -1, PIECE).mean(axis=1), 1e-6))
         piece = ((value - value.mean()) / value.std())[None, :, :, None]
-        expected = np.asarray(variants.embed(fleet_model.backbone(spec, model, name), jnp.asarray(piece, jnp.float32)))[
-            0
-        ]
+        expected = np.asarray(
+            variants.embed(fleet_model.make_backbone(spec, model, name), jnp.asarray(piece, jnp.float32))
+        )[0]
         unit = expected / np.linalg.norm(expected)
         np.testing.assert_allclose(embedded.vectors[name][row], unit, atol=2e-4)
 
@@ -77,7 +76,7 @@ def test_embeddings_have_unit_length(embedded: Embeddings):
 
 
 def test_what_else_is_in_a_batch_leaves_no_trace(
-    spec: FleetSpec, model: Model, clips: list[np.ndarray], embedded: Embeddings
+    spec: ModelSpec, model: Model, clips: list[np.ndarray], embedded: Embeddings
 ):
     alone = embed_clips(spec, model, clips[2:], stride_frames=PIECE, batch_size=8, what="one")
     for name in NAMES:

@@ -1,4 +1,4 @@
-"""metrics.jsonl: whole rows, cut back to the restored step, numbers that JSON knows."""
+"""Metric log: intact rows, cut back to the restored step, with numbers that JSON has."""
 
 import json
 import struct
@@ -59,7 +59,7 @@ def test_what_tensorboard_shows_after_a_resume_is_what_the_log_says(tmp_path: Pa
 
 
 def events(file: Path) -> list[Event]:
-    """A TensorBoard file's records: length, its checksum, the event, its checksum."""
+    """Read the events of a TensorBoard file; a record is a length, its checksum, an event and its checksum."""
     data, found = file.read_bytes(), []
     while data:
         (length,) = struct.unpack("<Q", data[:8])

@@ -1,4 +1,4 @@
-"""A fleet is refused other clips and settings than it was trained with, and the error says which."""
+"""The training-set manifest: a fleet refuses other clips and settings, and the error names them."""
 
 import json
 from collections.abc import Callable
@@ -25,24 +25,24 @@ def task(root: str, *names: str, sections: tuple[str, ...] = ("00", "01")) -> Ta
     return one
 
 
-def run(of: Task, folder: Path, seed: int = 0) -> Run:
-    return Run("fan", of, seed, folder)
+def run(trained: Task, folder: Path, seed: int = 0) -> Run:
+    return Run("fan", trained, seed, folder)
 
 
-def save(folder: Path, of: Task) -> None:
-    training_set.save(default_config(), run(of, folder), recordings(of))
+def save(folder: Path, trained: Task) -> None:
+    training_set.save(default_config(), run(trained, folder), recordings(trained))
 
 
-def require_same(folder: Path, of: Task, found: dict[Path, str]) -> None:
-    training_set.require_same(default_config(), run(of, folder), found)
+def require_same(folder: Path, now: Task, found: dict[Path, str]) -> None:
+    training_set.require_same(default_config(), run(now, folder), found)
 
 
-def recordings(of: Task, changed: str = "") -> list[Recording]:
-    return [Recording(np.zeros(1, np.int16), "new" if clip.name == changed else clip.name) for clip in of.clips]
+def recordings(now: Task, changed: str = "") -> list[Recording]:
+    return [Recording(np.zeros(1, np.int16), "new" if clip.name == changed else clip.name) for clip in now.clips]
 
 
-def digests(of: Task, changed: str = "") -> dict[Path, str]:
-    return {clip.path: one.sha256 for clip, one in zip(of.clips, recordings(of, changed), strict=True)}
+def digests(now: Task, changed: str = "") -> dict[Path, str]:
+    return {clip.path: one.sha256 for clip, one in zip(now.clips, recordings(now, changed), strict=True)}
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_before_training_anything_will_do(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("now", "changed", "told"),
+    ("now", "changed", "message"),
     [
         (task("here", "a.wav", "b.wav", "c.wav"), "", r"2 new \(such as fan/00/source/c.wav\)"),
         (task("here", "a.wav"), "", r"2 missing \(such as fan/00/source/b.wav\)"),
@@ -70,13 +70,13 @@ def test_before_training_anything_will_do(tmp_path: Path):
         (task("here", "a.wav", "b.wav", sections=("00", "02")), "", "2 new .*, 2 missing "),
     ],
 )
-def test_other_clips_are_refused(folder: Path, now: Task, changed: str, told: str):
-    with pytest.raises(InputError, match=f"task.json: .*{told}.*; put them back"):
+def test_other_clips_are_refused(folder: Path, now: Task, changed: str, message: str):
+    with pytest.raises(InputError, match=f"task.json: .*got others: .*{message}.*; restore them"):
         require_same(folder, now, digests(now, changed))
 
 
 def test_another_class_of_the_same_clip_is_noticed(tmp_path: Path):
-    def told_apart(*values: str) -> Task:
+    def classify(*values: str) -> Task:
         clips = [
             Clip(Path(f"{i}.wav"), "fan", "00", "train", "source", "normal", (("v", value),))
             for i, value in enumerate(values)
@@ -84,7 +84,7 @@ def test_another_class_of_the_same_clip_is_noticed(tmp_path: Path):
         (one,) = make_tasks(Corpus("manifest", tuple(clips)), "machine_section_attributes")
         return one
 
-    before, now = told_apart("1", "2"), told_apart("2", "1")
+    before, now = classify("1", "2"), classify("2", "1")
     save(tmp_path, before)
     with pytest.raises(InputError, match="2 changed"):
         require_same(tmp_path, now, digests(now))
@@ -116,7 +116,7 @@ def test_clips_of_one_name_are_told_apart(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "seed", "told"),
+    ("field", "value", "seed", "message"),
     [
         ("width", 0.5, 0, r"width \(trained with 1\.0, now 0\.5\)"),
         ("signal", {"value": "power"}, 0, r"signal\.value \(trained with 'log', now 'power'\)"),
@@ -130,12 +130,12 @@ def test_clips_of_one_name_are_told_apart(tmp_path: Path):
     ],
 )
 def test_settings_that_a_fleet_was_not_trained_by_are_refused(
-    field: str, value: Any, seed: int, told: str, folder: Path
+    field: str, value: Any, seed: int, message: str, folder: Path
 ):
-    """As where a config.json was edited or lost, or a fleet copied in from another work directory."""
+    """Happens if config.json was edited or lost, or a fleet was copied from another work directory."""
     same, config = task("here", "a.wav", "b.wav"), default_config()
     config.update({field: value})
-    with pytest.raises(InputError, match=f"task.json: expected the settings .* got others in config.json: {told}; "):
+    with pytest.raises(InputError, match=f"task.json: expected the settings .* got others in config.json: {message}; "):
         training_set.require_same(config, run(same, folder, seed), digests(same))
 
 
@@ -163,7 +163,9 @@ def test_without_its_record_a_fleet_is_of_the_clips_that_its_checkpoints_know(fo
     checkpoints.save(folder / "phase1", 1, {"model": {"a": np.zeros(1)}}, 1, origin)
     (folder / "task.json").unlink()
     require_same(folder, same, digests(same))
-    with pytest.raises(InputError, match=r"task\.json: no such file, and .*phase1 was trained on other clips than are"):
+    with pytest.raises(
+        InputError, match=r"task\.json: expected this file or the training clips of phase1, got other clips; "
+    ):
         require_same(folder, other, digests(other))
     with pytest.raises(InputError, match="other clips"):
         require_same(folder, same, digests(same, changed="b.wav"))

@@ -1,4 +1,4 @@
-"""Every backend against float64 numpy and scikit-learn; no piece meets its own clip; banks that are hardly any."""
+"""Backends compared with float64 numpy and scikit-learn, exclusion of own clips, and degenerate banks."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -20,13 +20,13 @@ BANKS = pytest.mark.parametrize("bank", ["section", "either_domain"])
 
 
 def units(number: int, seed: int, d: int = D, centre: Sequence[float] | np.ndarray = (0.0,)) -> np.ndarray:
-    """Around a centre, of unit length."""
+    """Draw vectors of unit length around a centre."""
     rows = np.random.default_rng(seed).normal(size=(number, d)) + np.asarray(centre)
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
 def bank_of(vectors: np.ndarray, pieces: int, target_clips: int = 0) -> Bank:
-    """So many pieces a clip, the last clips of the target domain."""
+    """Make a bank of clips of `pieces` pieces each; the last clips are of the target domain."""
     clip = np.arange(len(vectors)) // pieces
     return Bank(vectors, np.stack([clip, clip], axis=1), clip >= clip.max(initial=-1) + 1 - target_clips)
 
@@ -48,8 +48,10 @@ def nearest_cosine(queries: np.ndarray, bank: np.ndarray, k: int) -> np.ndarray:
 
 
 def ratio_to_density(queries: np.ndarray, bank: Bank, k: int, density_k: int) -> np.ndarray:
-    """Wilkinghoff et al. 2025: D(x, y) / mean_j D(y, y_j), the least over y; here the mean of the k least. The y_j
-    share no clip with y."""
+    """Return the mean of the k smallest D(x, y) / mean_j D(y, y_j); the y_j share no clip with y.
+
+    Wilkinghoff et al. (2025) take the smallest one.
+    """
     vectors = bank.vectors.astype(np.float64)
     density = np.full(len(bank), np.nan)
     for i, vector in enumerate(vectors):
@@ -57,7 +59,7 @@ def ratio_to_density(queries: np.ndarray, bank: Bank, k: int, density_k: int) ->
         if len(others):
             density[i] = np.sort(1 - others @ vector)[:density_k].mean()
     ratios = (1 - queries.astype(np.float64) @ vectors.T) / density
-    return np.sort(ratios, axis=1)[:, : min(k, np.isfinite(density).sum())].mean(axis=1)  # NaN is sorted last
+    return np.sort(ratios, axis=1)[:, : min(k, np.isfinite(density).sum())].mean(axis=1)  # NaN sorts last
 
 
 def nearest_prototype(queries: np.ndarray, bank: Bank, prototypes: int) -> np.ndarray:
@@ -111,7 +113,7 @@ def test_density_of_synthetic_pieces_goes_without_either_parent():
 
 
 def test_where_recordings_are_few_distances_count_less():
-    """Dense around one pole, sparse around another: a query as far from either is nearer to the sparse one."""
+    """A query equally far from a dense and a sparse cluster has a lower score near the sparse one."""
     dense = units(30, 4, centre=np.eye(D)[0] * 100)
     sparse = units(30, 5, centre=np.eye(D)[1] * 10)
     from_dense, from_sparse = (units(1, 6, centre=np.eye(D)[i] * 10) for i in (0, 1))
@@ -120,7 +122,7 @@ def test_where_recordings_are_few_distances_count_less():
 
 
 def test_prototypes_are_the_means_of_clusters_and_every_target_piece():
-    """Against means taken by hand: no matter where k-means begins, so far apart are the clusters."""
+    """Compare with means by hand; the clusters are so far apart that any start of k-means finds them."""
     clusters = [units(9, 10 + i, centre=np.eye(D)[i] * 200) for i in range(4)]
     target = units(5, 20)
     bank = bank_of(np.concatenate([*clusters, target]), 1, target_clips=5)
@@ -145,9 +147,9 @@ def test_as_many_prototypes_as_source_pieces_are_these_pieces(prototypes: int):
 def test_of_either_domain_the_nearer_counts(backend: str):
     how, bank = settings(backend, bank="either_domain"), usual(7, clips=20, target_clips=8)
     parts = [Bank(*(field[bank.target == target] for field in bank)) for target in (False, True)]
-    of_parts = np.stack([ORACLES[backend](QUERIES, part, how) for part in parts])
-    assert 0 < np.sum(of_parts[0] < of_parts[1]) < len(QUERIES)  # each is the nearer one for some
-    np.testing.assert_allclose(make_scorer(bank, how)(QUERIES), of_parts.min(axis=0), **CLOSE)
+    part_scores = np.stack([ORACLES[backend](QUERIES, part, how) for part in parts])
+    assert 0 < np.sum(part_scores[0] < part_scores[1]) < len(QUERIES)  # each domain is the nearer one for some queries
+    np.testing.assert_allclose(make_scorer(bank, how)(QUERIES), part_scores.min(axis=0), **CLOSE)
 
 
 @EVERY
@@ -181,7 +183,7 @@ def test_within_a_bank_each_clip_is_left_out_by_itself(bank: str):
 @pytest.mark.parametrize("backend", sorted(BACKENDS.keys() - {"knn"}))
 @pytest.mark.parametrize("clips", [7, 24])
 def test_within_a_bank_what_is_fitted_is_fitted_to_other_folds(backend: str, bank: str, clips: int):
-    """Fewer clips than folds: each by itself. More: an explicit loop over the folds."""
+    """Compare with a loop over folds. Of fewer clips than folds, each is left out by itself."""
     how, whole = settings(backend, bank=bank), usual(10, clips=clips)
     expected = np.full(len(whole), np.nan)
     for fold in range(CROSS_FOLDS):
@@ -195,7 +197,7 @@ def test_within_a_bank_what_is_fitted_is_fitted_to_other_folds(backend: str, ban
 
 
 def with_a_stranger(domain_clip: int) -> Bank:
-    """A clip's pieces, all alike, lie opposite to everything else."""
+    """Make a bank in which the equal pieces of one clip are opposite to all others."""
     bank = usual(11)
     vectors = bank.vectors.copy()
     vectors[bank.clips[:, 0] == domain_clip] = -np.eye(D, dtype=np.float32)[0]
@@ -207,14 +209,14 @@ def with_a_stranger(domain_clip: int) -> Bank:
 @pytest.mark.parametrize("smote_ratio", [0.0, 1.0])
 @pytest.mark.parametrize("stranger", [2, 10], ids=["source", "target"])
 def test_a_clip_far_from_everything_is_far(backend: str, bank: str, smote_ratio: float, stranger: int):
-    """Did a piece meet its own clip, or a synthetic piece made of it, it would be near."""
+    """If a piece met its own clip, or a synthetic piece made from it, its score would be low."""
     how = settings(backend, bank=bank, smote_ratio=smote_ratio, k=1)
     whole = with_a_stranger(stranger)
     own = whole.clips[:, 0] == stranger
     got = scores_within(whole, how)
     assert got[own].min() > got[~own].max()
     if backend in ("knn", "kmeans"):
-        assert got[own].min() > 1.2  # the cosine distance to what lies on the other side
+        assert got[own].min() > 1.2  # the cosine distance to the opposite side
 
 
 @EVERY
@@ -222,7 +224,7 @@ def test_a_clip_far_from_everything_is_far(backend: str, bank: str, smote_ratio:
 @pytest.mark.parametrize("smote_ratio", [0.0, 1.0])
 def test_a_piece_is_scored_the_same_whatever_else_its_clip_holds(backend: str, bank: str, smote_ratio: float):
     if smote_ratio and backend == "knn":
-        return  # which synthetic pieces others make depends on the whole bank
+        return  # the synthetic pieces of others depend on all pieces of the bank
     how, whole = settings(backend, bank=bank, smote_ratio=smote_ratio), usual(12)
     before = scores_within(whole, how)
     for clip in (3, 11):
@@ -236,7 +238,7 @@ def test_a_piece_is_scored_the_same_whatever_else_its_clip_holds(backend: str, b
 @EVERY
 @pytest.mark.parametrize(("bank", "smote_ratio"), [("section", 0.0), ("either_domain", 2.0)])
 def test_an_empty_bank_gives_nan(backend: str, bank: str, smote_ratio: float):
-    how, none = settings(backend, bank=bank, smote_ratio=smote_ratio), usual()._at(np.zeros(36, bool))
+    how, none = settings(backend, bank=bank, smote_ratio=smote_ratio), usual()._take(np.zeros(36, bool))
     got = make_scorer(none, how)(QUERIES)
     assert got.shape == (len(QUERIES),)
     assert np.isnan(got).all()
@@ -247,8 +249,7 @@ def test_an_empty_bank_gives_nan(backend: str, bank: str, smote_ratio: float):
 @EVERY
 @pytest.mark.parametrize("pieces", [1, 2, 9])
 def test_a_bank_of_one_clip(backend: str, pieces: int):
-    """Nothing is left to score the clip itself by; test clips have scores, and what is nearer has the lower one. Only
-    density, which needs other clips, knows nothing."""
+    """The clip itself has no score. Test clips have scores that grow with distance, except by `knn_density`."""
     one = bank_of(units(pieces, 13, centre=np.eye(D)[0] * 9), pieces)
     how = settings(backend)
     assert np.isnan(scores_within(one, how)).all()
@@ -262,7 +263,7 @@ def test_a_bank_of_one_clip(backend: str, pieces: int):
 
 @EVERY
 def test_a_lone_target_piece_draws_in_what_is_near_it_and_nothing_else(backend: str):
-    """The nearer domain is not the one that knows least."""
+    """A domain of a single piece must not be the nearer one for distant queries."""
     source = units(60, 15, centre=np.eye(D)[0] * 9)
     lone = np.eye(D, dtype=np.float32)[1:2]
     how = settings(backend, bank="either_domain")
@@ -278,7 +279,7 @@ def test_a_lone_target_piece_draws_in_what_is_near_it_and_nothing_else(backend: 
 @pytest.mark.parametrize("kinds", [1, 2])
 @pytest.mark.parametrize(("noise", "smote_ratio"), [(0.0, 0.0), (0.0, 2.0), (1e-7, 0.0)])
 def test_pieces_all_alike(backend: str, bank: str, kinds: int, noise: float, smote_ratio: float):
-    """As of silent recordings: a piece that is as those of the bank has the least score, any other one a higher."""
+    """Silent recordings give equal pieces. Equal queries must score lower than all others."""
     vectors = np.tile(units(kinds, 17), (30, 1))[:30]
     vectors = vectors + np.float32(noise) * units(30, 18)
     whole = bank_of(vectors.astype(np.float32), 2, target_clips=4)
@@ -293,7 +294,7 @@ def test_pieces_all_alike(backend: str, bank: str, kinds: int, noise: float, smo
 @pytest.mark.parametrize(("bank", "smote_ratio"), [("section", 0.0), ("either_domain", 2.0)])
 @pytest.mark.parametrize("which", ["zeros", "tiny", "some zeros", "opposite"])
 def test_extremes_of_float32_are_finite(backend: str, bank: str, smote_ratio: float, which: str):
-    """Embeddings are of unit length, or zero where a model says nothing."""
+    """Scores of embeddings that are zero, tiny or opposite are finite."""
     ordinary = units(30, 19)
     vectors = {
         "zeros": np.zeros_like(ordinary),
@@ -327,7 +328,7 @@ def test_two_fits_give_the_same_scores(backend: str, bank: str):
 
 
 def test_missing_distances_warn_nobody():
-    """Of two domains one has nothing left for a clip that is its only one."""
+    """A domain with a single clip has no pieces left for that clip."""
     whole = usual(22, target_clips=1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -1,4 +1,4 @@
-"""SMOTE: what it adds, between which pieces, and that nobody meets a synthetic piece that was made of its own clip."""
+"""SMOTE: number, position and parents of synthetic pieces, and exclusion of those made from a clip itself."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ D = 12
 
 
 def bank_of(source: int, target: int, seed: int = 0, pieces: int = 2) -> Bank:
-    """So many pieces of each domain, `pieces` a clip, in no order of domains."""
+    """Make a bank with `source` and `target` pieces, `pieces` per clip, in random order of domains."""
     rng = np.random.default_rng(seed)
     rows = rng.normal(size=(source + target, D))
     vectors = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
@@ -33,14 +33,14 @@ def test_as_many_are_added_as_the_ratio_lacks(source: int, target: int, ratio: f
     grown = oversample(bank, ratio)
     assert len(grown) == source + target + added
     for old, new in zip(bank, grown, strict=True):
-        np.testing.assert_array_equal(new[: len(bank)], old)  # the real ones stand
+        np.testing.assert_array_equal(new[: len(bank)], old)  # real pieces are unchanged
         assert new.dtype == old.dtype
     assert grown.target[len(bank) :].all()
 
 
 @pytest.mark.parametrize("target", [2, 3, 5, 9, 14])
 def test_each_lies_between_two_target_pieces_that_are_neighbours(target: int):
-    """x = a + t (b - a), then of unit length: by least squares from every possible pair of parents, in float64."""
+    """Find t of x = a + t (b - a), scaled to unit length, by least squares in float64."""
     bank = bank_of(40, target, seed=target, pieces=1)
     real = bank.vectors[bank.target].astype(np.float64)
     clip_of = bank.clips[bank.target, 0]
@@ -56,7 +56,7 @@ def test_each_lies_between_two_target_pieces_that_are_neighbours(target: int):
         assert weights.min() > -1e-6
         shares.append(weights[1] / weights.sum())
     assert np.linalg.norm(made.vectors, axis=1) == pytest.approx(1, abs=1e-6)
-    assert len(np.unique(np.round(shares, 6))) > 0.8 * len(shares)  # each at a place of its own
+    assert len(np.unique(np.round(shares, 6))) > 0.8 * len(shares)  # almost all differ
     assert 0.3 < np.mean(shares) < 0.7
 
 
@@ -91,7 +91,7 @@ def test_without_clips_means_without_what_was_made_of_them():
     clip = bank.clips[-1, 1]
     rest = bank.without([clip])
     made_of_it = (bank.clips == clip).any(axis=1)
-    assert np.any((bank.clips[:, 1] == clip) & (bank.clips[:, 0] != clip))  # as second parent only
+    assert np.any((bank.clips[:, 1] == clip) & (bank.clips[:, 0] != clip))  # pieces with the clip as second parent only
     assert clip not in rest.clips
     assert len(rest) == len(bank) - made_of_it.sum()
 
@@ -99,14 +99,14 @@ def test_without_clips_means_without_what_was_made_of_them():
 def test_of_domain_parts_a_bank():
     bank = bank_of(20, 6)
     for target, number in ((True, 6), (False, 20)):
-        part = bank.of_domain(target=target)
+        part = bank.select_domain(target=target)
         assert len(part) == number
         assert (part.target == target).all()
         np.testing.assert_array_equal(part.vectors, bank.vectors[bank.target == target])
 
 
 def test_within_a_bank_nobody_meets_a_piece_that_either_parent_made():
-    """knn in float64 over the grown bank, without the pieces that have the clip among their two."""
+    """Compare with knn in float64 over the grown bank, without pieces made from the clip."""
     bank = bank_of(24, 6, seed=3, pieces=1)
     grown = oversample(bank, 1.0)
     how = Scoring(k=3, smote_ratio=1.0)
@@ -116,4 +116,4 @@ def test_within_a_bank_nobody_meets_a_piece_that_either_parent_made():
     np.testing.assert_allclose(scores_within(bank, how), expected, rtol=1e-4, atol=1e-6)
     by_first_only = bank.clips[:, :1] == grown.clips[None, :, 0]
     met = np.sort(np.where(by_first_only, np.inf, distance), axis=1)[:, :3].mean(axis=1)
-    assert not np.allclose(met, expected, rtol=1e-4)  # else this would prove nothing
+    assert not np.allclose(met, expected, rtol=1e-4)  # otherwise the test would not distinguish them

@@ -1,4 +1,4 @@
-"""Clip scores against a few lines of numpy."""
+"""Clip scores compared with numpy."""
 
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ TEST = [
 
 
 def embedded(clips: list[Clip], seed: int) -> Embeddings:
-    """Two or three pieces a clip."""
+    """Draw embeddings of two or three pieces per clip."""
     rng = np.random.default_rng(seed)
     number = np.concatenate([[i] * (2 + i % 2) for i in range(len(clips))])
     rows = rng.normal(size=(len(number), 8))

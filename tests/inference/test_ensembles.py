@@ -1,4 +1,4 @@
-"""Ensembles against numpy."""
+"""Ensembles compared with numpy."""
 
 from pathlib import Path
 
@@ -44,7 +44,7 @@ def test_a_clips_score_hangs_on_no_other_test_clip_and_keeps_its_order(how: str)
     for clip in TEST:
         alone = average([model._replace(test={clip: model.test[clip]}) for model in MODELS], how).test
         assert alone[clip] == pytest.approx(together[clip])
-    (model,) = MODELS[2:]  # its test clips all lie above its training clips
+    (model,) = MODELS[2:]  # all its test clips score above its training clips
     got = average([model], how).test
     assert sorted(TEST, key=got.__getitem__) == sorted(TEST, key=model.test.__getitem__)
     assert len(set(got.values())) == len(TEST)
@@ -76,7 +76,7 @@ def test_clips_that_one_model_lacks_are_left_out_whichever_model_that_is(how: st
     assert set(got.train) == set(TRAIN) - {TRAIN[2]}
     assert set(got.test) == set(TEST) - {TEST[1]}
     assert got.unscored == (TRAIN[2],)
-    if how == "score":  # the others' scales hang on the training clip that is lacking
+    if how == "score":  # the other scales depend on the missing training clip
         assert {clip: whole.test[clip] for clip in got.test} == pytest.approx(got.test)
 
 

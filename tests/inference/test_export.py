@@ -1,4 +1,4 @@
-"""`asdjax export`: the evaluation's own scores from functions that need no asdjax."""
+"""`asdjax export`: functions that need no asdjax and reproduce the scores of the evaluation."""
 
 import csv
 import json
@@ -73,8 +73,8 @@ def test_the_example_needs_no_asdjax(trained_once: Path, corpus: Path, tmp_path:
     clips = [str(corpus / "fan" / "source_test" / name) for name in expected]
     code = "import runpy, sys; sys.modules['asdjax'] = None; del sys.argv[0]; runpy.run_path(sys.argv[0])"
     command = [sys.executable, "-c", code, str(out / "example.py"), "fan", "01", *clips]
-    told = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
-    rows = [line.split() for line in told.splitlines()]
+    output = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
+    rows = [line.split() for line in output.splitlines()]
     assert [row[0] for row in rows] == clips
     assert [float(row[1]) for row in rows] == pytest.approx(list(expected.values()), abs=1e-5)
     assert {row[2] for row in rows} <= {"anomaly", "normal"}
@@ -110,7 +110,7 @@ def test_however_clips_are_scored(settings: dict[str, str], trained: Path, corpu
     assert main(["evaluate", "--workdir", str(trained), *words]) == 0
     out = tmp_path / "exported"
     assert exported(trained, out) == 0
-    # this tiny fleet's embeddings lie 1e-4 apart, of which float32 cosines leave three digits; a ratio of two shows it
+    # Embeddings of this tiny fleet differ by 1e-4, of which float32 cosines keep three digits; ratios show it.
     assert_same_scores(trained, corpus, out, rtol=1e-2)
 
 
@@ -119,8 +119,8 @@ def test_refusals_leave_nothing_behind(trained: Path, tmp_path: Path, capsys: py
     for words, expected in (
         (["--machines", "pump"], "--machines pump: expected any of fan"),
         (["--system", "x"], "--system x: expected one of"),
-        (["--seconds", "0.5"], "--seconds 0.5: expected 0.992 or more, a piece's length"),
-        (["--split", "eval"], "nothing was evaluated yet; run asdjax evaluate"),
+        (["--seconds", "0.5"], "--seconds 0.5: expected 0.992 or more, the length of a piece"),
+        (["--split", "eval"], "expected an evaluation, got none; run asdjax evaluate"),
     ):
         capsys.readouterr()
         assert exported(trained, out, *words) == 2

@@ -1,4 +1,4 @@
-"""Nearest neighbours against scikit-learn's brute force."""
+"""Nearest neighbours compared with scikit-learn's brute force."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""An evaluation opened again: its own scores from its own models and banks."""
+"""Loaded evaluations: they reproduce their scores, and models of another training are refused."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ from asdjax.data.clips import Clip
 from asdjax.errors import InputError
 from asdjax.fleet import checkpoints, embed
 from asdjax.inference import stored_embeddings
-from asdjax.inference.detector import Part, open_detector
+from asdjax.inference.detector import DetectorPart, open_detector
 from asdjax.inference.export import export
 from asdjax.inference.loaded_evaluation import Evaluation, open_evaluation
 from asdjax.runtime import hardware
@@ -71,17 +71,17 @@ def test_what_is_evaluated_anew_meanwhile_is_not_mixed_with_what_was(
 ):
     load, out = stored_embeddings.load, tmp_path / "exported"
 
-    def evaluated_anew(*asked):
+    def evaluate_again(*args):
         file = trained / "evaluation" / "dev" / "results.json"
         file.write_text(json.dumps(add_checksum({**verify_checksum(file.read_text()), "precision": "another"})))
-        return load(*asked)
+        return load(*args)
 
-    monkeypatch.setattr(stored_embeddings, "load", evaluated_anew)
+    monkeypatch.setattr(stored_embeddings, "load", evaluate_again)
     opens = {
         "score": lambda: open_detector(opened(trained), VARIANT, "fan", "00", None),
         "export": lambda: export(trained, out, split=None, system=VARIANT, machines=(), seconds=1.0),
     }
-    with pytest.raises(InputError, match="was evaluated anew meanwhile"):
+    with pytest.raises(InputError, match="got a newer one"):
         opens[command]()
     assert not out.exists()
 
@@ -98,7 +98,7 @@ def test_its_checkpoints_are_loaded_for_the_models_asked_for_or_named_where_they
 
 @pytest.fixture(scope="module")
 def accelerated(trained_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A work directory whose evaluation took this device for an accelerator; only to be read."""
+    """Return a read-only work directory whose evaluation took this device for an accelerator."""
     workdir = Path(shutil.copytree(trained_once, tmp_path_factory.mktemp("accelerated") / "run"))
     with quick_compiles(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(hardware, "on_accelerator", lambda: True)
@@ -107,22 +107,23 @@ def accelerated(trained_once: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def test_models_compute_in_the_precision_that_their_thresholds_were_fitted_in(accelerated: Path, trained_once: Path):
-    """train.precision=auto: bfloat16 on an accelerator, float32 here."""
-    kept = {
+    """With train.precision=auto it is bfloat16 on an accelerator and float32 here."""
+    precisions = {
         workdir: json.loads((workdir / "evaluation" / "dev" / "results.json").read_text())["precision"]
         for workdir in (accelerated, trained_once)
     }
-    assert kept == {accelerated: "bfloat16", trained_once: "float32"}
+    assert precisions == {accelerated: "bfloat16", trained_once: "float32"}
     (checkpoint,) = opened(accelerated).checkpoints("fan", [VARIANT])
-    there = checkpoint.kept.test.pieces.vectors[VARIANT][:1]
+    stored = checkpoint.kept.test.pieces.vectors[VARIANT][:1]
     samples, _ = soundfile.read(checkpoint.kept.test.clips[0].path, dtype="int16")
 
-    def off(part: Part) -> float:
+    def deviation(part: DetectorPart) -> float:
         embedded = embed.embed_clips(part.spec, part.model, [samples], stride_frames=32, batch_size=16, what="embed")
-        return float(np.abs(embedded.vectors[VARIANT] - there).max())
+        return float(np.abs(embedded.vectors[VARIANT] - stored).max())
 
     again, other = (
-        off(open_detector(opened(workdir), None, "fan", "00", None).parts[0]) for workdir in (accelerated, trained_once)
+        deviation(open_detector(opened(workdir), None, "fan", "00", None).parts[0])
+        for workdir in (accelerated, trained_once)
     )
     assert again < 1e-6 < 1e-4 < other
 
@@ -134,7 +135,7 @@ def test_it_is_scored_reported_and_exported_in_its_own_precision(
     for function in ("compiled_embed", "embed_magnitudes"):
         embed_with = getattr(embed, function)
         monkeypatch.setattr(
-            embed, function, lambda spec, *of, to=embed_with: used.append(spec.precision) or to(spec, *of)
+            embed, function, lambda spec, *args, to=embed_with: used.append(spec.precision) or to(spec, *args)
         )
     place = ["--workdir", str(accelerated)]
     clip = str(opened(accelerated).checkpoints("fan", [VARIANT])[0].kept.test.clips[0].path)
@@ -149,7 +150,7 @@ def test_it_is_scored_reported_and_exported_in_its_own_precision(
 
 
 def trained_again(workdir: Path, corpus: Path, seed: int) -> None:
-    """Put fleets of a seed in the place of a work directory's, to the same steps, as after its folder was removed."""
+    """Replace the fleets of a work directory by those of another seed, trained to the same steps."""
     other = untrained(corpus, workdir.with_name("again"), seed=str(seed))
     for name in ("fan", "config.json"):
         if (workdir / name).is_dir():
@@ -189,7 +190,7 @@ def test_models_that_were_trained_again_are_not_joined_to_an_old_evaluation(
 
 
 def test_the_same_models_trained_again_are_the_evaluation_s(trained_once: Path, corpus: Path, tmp_path: Path):
-    """Files of a checkpoint differ from save to save, its arrays do not."""
+    """Files of a checkpoint differ between saves, but its arrays do not."""
     first, second = (untrained(corpus, tmp_path / name) for name in ("first", "second"))
     assert main(["evaluate", "--workdir", str(first)]) == 0
     shutil.rmtree(first / "fan")
@@ -204,12 +205,12 @@ def test_a_checkpoint_that_is_replaced_while_an_evaluation_runs_is_refused(
 ):
     restore, before = checkpoints.restore, (trained / "evaluation" / "dev" / "results.json").read_bytes()
 
-    def replaced_first(*of: Any) -> Any:
+    def replace_first(*args: Any) -> Any:
         monkeypatch.setattr(checkpoints, "restore", restore)
         trained_again(trained, corpus, seed=5)
-        return restore(*of)
+        return restore(*args)
 
-    monkeypatch.setattr(checkpoints, "restore", replaced_first)
+    monkeypatch.setattr(checkpoints, "restore", replace_first)
     assert main(["evaluate", "--workdir", str(trained)]) == 2
     assert "fan was trained again since; run asdjax evaluate again" in capsys.readouterr().err
     assert (trained / "evaluation" / "dev" / "results.json").read_bytes() == before
@@ -218,7 +219,7 @@ def test_a_checkpoint_that_is_replaced_while_an_evaluation_runs_is_refused(
 def test_a_report_shows_no_training_curves_where_the_judged_checkpoint_is_gone(
     trained: Path, capsys: pytest.CaptureFixture[str]
 ):
-    """What metrics.jsonl holds may be of another training then."""
+    """metrics.jsonl may then be of another training."""
     words = ["report", "--workdir", str(trained), "--clips", "0"]
     assert main(words) == 0
     page = trained / "evaluation" / "dev" / "report.html"

@@ -1,4 +1,4 @@
-"""`asdjax score`: what an evaluation said of a clip, said again; clips of any kind; where they are anomalous."""
+"""`asdjax score`: scores as in the evaluation, clips of any kind, and anomalous seconds."""
 
 import csv
 import io
@@ -17,10 +17,11 @@ from conftest import train_tiny
 from asdjax.cli.main import main
 from asdjax.config import loading
 from asdjax.config.fields import default_config
-from asdjax.evaluation import results
+from asdjax.data import audio
+from asdjax.data.clips import Clip
 from asdjax.inference import detector as detectors
 from asdjax.inference.anomalous_seconds import time_pieces
-from asdjax.inference.detector import Detector, open_detector
+from asdjax.inference.detector import Detector, LoadedSystem, open_detector
 from asdjax.inference.loaded_evaluation import open_evaluation
 from asdjax.inference.score_clips import score_all
 
@@ -33,7 +34,7 @@ def score(workdir: Path, *words: str, section: str = "00") -> int:
     return main(["score", "--workdir", str(workdir), "--machine", "fan", "--section", section, *words])
 
 
-def told(capsys: pytest.CaptureFixture[str]) -> list[dict]:
+def output_rows(capsys: pytest.CaptureFixture[str]) -> list[dict]:
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
@@ -61,7 +62,7 @@ def test_test_clips_get_the_scores_and_decisions_of_the_evaluation(
     clips = sorted((corpus / "fan" / "target_test").glob(f"section_{section}_*"))
     capsys.readouterr()
     assert score(trained_once, "--json", "--system", system, *map(str, clips), section=section) == 0
-    rows = told(capsys)
+    rows = output_rows(capsys)
     assert [Path(row["clip"]).name for row in rows] == [clip.name for clip in clips] == list(scores)
     for row, clip in zip(rows, clips, strict=True):
         assert row["score"] == pytest.approx(scores[clip.name], abs=1e-5)
@@ -80,8 +81,8 @@ def test_ensembles_of_scaled_scores_are_those_of_the_evaluation(
     clips = [str(corpus / "fan" / "source_test" / name) for name in expected]
     capsys.readouterr()
     assert score(trained, "--json", *clips) == 0
-    # training scores of this tiny fleet lie 1e-4 apart, so that the scales make much of rounding: a rank or two of 36
-    assert [row["score"] for row in told(capsys)] == pytest.approx(list(expected.values()), rel=0.02, abs=0.06)
+    # Training scores of this tiny fleet differ by 1e-4, so the scales magnify rounding: to one or two ranks of 36.
+    assert [row["score"] for row in output_rows(capsys)] == pytest.approx(list(expected.values()), rel=0.02, abs=0.06)
 
 
 def test_the_training_recordings_need_not_be_there(trained: Path, corpus: Path, tmp_path: Path):
@@ -92,8 +93,8 @@ def test_the_training_recordings_need_not_be_there(trained: Path, corpus: Path, 
 
 def test_anomalous_seconds_are_where_pieces_lie_above_the_threshold(detector: Detector):
     samples = (32768 * noise(5.3)).astype(np.int16)
-    verdict = detector.judge(samples)
-    assert len(verdict.pieces.score) == 5
+    result = detector.score_clip(samples)
+    assert len(result.pieces.score) == 5
     for above, expected in (
         ([0, 0, 0, 0, 0], []),
         ([1, 1, 0, 0, 1], [(0, 2.048), (4.096, 5.12)]),
@@ -101,10 +102,10 @@ def test_anomalous_seconds_are_where_pieces_lie_above_the_threshold(detector: De
     ):
         ranges = time_pieces(len(samples), np.array(above), detector.spectrogram, 32).above(0.5)
         np.testing.assert_allclose(np.reshape(ranges, (-1, 2)), np.reshape(expected, (-1, 2)))
-    for begin, end in verdict.seconds:
-        assert verdict.pieces.score[round(begin * RATE / 512 / 32)] > verdict.threshold
+    for begin, end in result.anomalous_seconds:
+        assert result.pieces.score[round(begin * RATE / 512 / 32)] > result.threshold
         assert end <= 5.3
-    assert verdict.score == pytest.approx(verdict.pieces.score.mean(), abs=1e-6)
+    assert result.score == pytest.approx(result.pieces.score.mean(), abs=1e-6)
 
 
 @pytest.mark.parametrize("seconds", [1.1, 10.0, 61.0])
@@ -112,7 +113,7 @@ def test_clips_of_any_length(seconds: float, trained_once: Path, tmp_path: Path,
     soundfile.write(tmp_path / "a.wav", noise(seconds), RATE, subtype="PCM_16")
     capsys.readouterr()
     assert score(trained_once, "--json", str(tmp_path / "a.wav")) == 0
-    (row,) = told(capsys)
+    (row,) = output_rows(capsys)
     assert np.isfinite(row["score"])
     assert all(0 <= begin < end <= seconds for begin, end in row["anomalous_seconds"])
 
@@ -121,7 +122,7 @@ def test_silence_has_a_score(trained_once: Path, tmp_path: Path, capsys: pytest.
     soundfile.write(tmp_path / "a.wav", np.zeros(3 * RATE), RATE, subtype="PCM_16")
     capsys.readouterr()
     assert score(trained_once, "--json", str(tmp_path / "a.wav")) == 0
-    assert np.isfinite(told(capsys)[0]["score"])
+    assert np.isfinite(output_rows(capsys)[0]["score"])
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -149,10 +150,10 @@ def test_what_cannot_be_scored_is_said_and_passed_over(
     assert score(trained_once, "--json", *clips) == 2
     captured = capsys.readouterr()
     assert [Path(json.loads(line)["clip"]).stem for line in captured.out.splitlines()] == ["good"]
-    said = [line for line in captured.err.splitlines() if line.startswith("asdjax score: ")]
-    assert len(said) == 4
+    errors = [line for line in captured.err.splitlines() if line.startswith("asdjax score: ")]
+    assert len(errors) == 4
     for line, clip, expected in zip(
-        said, clips, ("0.99 s or more", "convert", "HTML", "there is no regular file"), strict=False
+        errors, clips, ("expected 0.99 s or more", "convert", "HTML", "there is no regular file"), strict=False
     ):
         assert clip in line
         assert expected in line
@@ -166,7 +167,7 @@ def test_a_stream_of_paths_is_answered_as_it_comes(
     monkeypatch.setattr("sys.stdin", io.StringIO("\n".join([clips[0], "", clips[1]]) + "\n"))
     capsys.readouterr()
     assert score(trained_once, "--json", "-", clips[2]) == 0
-    assert [row["clip"] for row in told(capsys)] == clips
+    assert [row["clip"] for row in output_rows(capsys)] == clips
 
 
 def test_paths_may_end_as_windows_ends_them(
@@ -176,7 +177,7 @@ def test_paths_may_end_as_windows_ends_them(
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{clip}\r\n"))
     capsys.readouterr()
     assert score(trained_once, "--json", "-") == 0
-    assert [row["clip"] for row in told(capsys)] == [clip]
+    assert [row["clip"] for row in output_rows(capsys)] == [clip]
 
 
 def standard_input(content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,22 +194,22 @@ def test_every_path_of_standard_input_that_can_be_read_is_scored(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ):
-    """Names in Latin-1, composed or decomposed, and one that is not there."""
+    """Score names in Latin-1 and composed or decomposed UTF-8, and log one that does not exist."""
     folder = os.fsencode(tmp_path)
     names = [b"a.wav", b"caf\xe9.wav", "u\u0308ber.wav".encode(), b"z.wav"]
     soundfile.write(tmp_path / "a.wav", noise(2), RATE, subtype="PCM_16")
     for name in names[1:]:
         shutil.copy(tmp_path / "a.wav", os.fsdecode(folder + b"/" + name))
-    asked = [*names[:2], b"gone\xff.wav", "\u00fcber.wav".encode(), names[3]]
-    standard_input(mark + end.join(folder + b"/" + name for name in asked) + end, monkeypatch)
+    paths = [*names[:2], b"gone\xff.wav", "\u00fcber.wav".encode(), names[3]]
+    standard_input(mark + end.join(folder + b"/" + name for name in paths) + end, monkeypatch)
     capsys.readouterr()
     assert score(trained_once, "--json", "-") == 2
     captured = capsys.readouterr()
     rows = [json.loads(line) for line in captured.out.splitlines()]
-    assert [os.fsencode(Path(row["clip"]).name) for row in rows] == [asked[i] for i in (0, 1, 3, 4)]
-    said = [line for line in captured.err.splitlines() if line.startswith("asdjax score: ")]
-    assert len(said) == 1
-    assert "gone" in said[0]
+    assert [os.fsencode(Path(row["clip"]).name) for row in rows] == [paths[i] for i in (0, 1, 3, 4)]
+    errors = [line for line in captured.err.splitlines() if line.startswith("asdjax score: ")]
+    assert len(errors) == 1
+    assert "gone" in errors[0]
 
 
 def test_paths_in_utf_16_are_refused(
@@ -250,7 +251,7 @@ def test_a_domain_that_nothing_goes_by_is_told_to_be_of_no_effect(
     capsys.readouterr()
     assert score(trained_once, "--domain", "target", clip) == 0
     assert capsys.readouterr().err == (
-        "--domain target: of no effect, as config.evaluate.bank and .threshold_per do not ask for it\n"
+        "--domain target: no effect, because neither config.evaluate.bank nor .threshold_per uses domains\n"
     )
 
 
@@ -271,7 +272,7 @@ def test_a_table_for_people(trained_once: Path, corpus: Path, capsys: pytest.Cap
         (["--machine", "pump"], "--machine pump: expected one of fan"),
         (["--section", "07"], "--section 07: expected one of 00, 01 of fan"),
         (["--system", "best"], "--system best: expected one of resnet50_512, best_single"),
-        (["--split", "eval"], "nothing was evaluated yet; run asdjax evaluate"),
+        (["--split", "eval"], "expected an evaluation, got none; run asdjax evaluate"),
         (["--config.evaluate.k=3"], "--config.evaluate.k: settled earlier"),
     ],
 )
@@ -286,30 +287,68 @@ def test_without_a_domain_the_section_s_threshold_decides_where_thresholds_go_by
     trained: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
 ):
     assert main(["evaluate", "--workdir", str(trained), "--config.evaluate.threshold_per=section_domain"]) == 0
-    found = json.loads((trained / "evaluation" / "dev" / "results.json").read_text())
-    limits = {(row["section"], row["domain"]): row["value"] for row in found["systems"]["all_mean"]["thresholds"]}
+    content = json.loads((trained / "evaluation" / "dev" / "results.json").read_text())
+    limits = {(row["section"], row["domain"]): row["value"] for row in content["systems"]["all_mean"]["thresholds"]}
     clip = str(next((corpus / "fan" / "target_test").iterdir()))
     for words, domain in (((), None), (("--domain", "target"), "target")):
         capsys.readouterr()
         assert score(trained, "--json", *words, clip) == 0
         out, err = capsys.readouterr()
         assert json.loads(out)["threshold"] == limits["00", domain]
-        assert ("no --domain: the threshold of the whole section decides" in err) == (domain is None)
+        assert ("no --domain: using the threshold of the section" in err) == (domain is None)
 
 
-@pytest.mark.parametrize(("domains", "said"), [(("source", "target"), True), (("source",), False)])
+@pytest.mark.parametrize(("domains", "logged"), [(("source", "target"), True), (("source",), False)])
 def test_a_missing_domain_is_mentioned_only_where_a_section_has_several(
-    domains: tuple[str, ...], said: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    domains: tuple[str, ...], logged: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     config = default_config()
     config.evaluate.threshold_per = "section_domain"
     places = [("00", None), *(("00", domain) for domain in domains), ("01", "source"), ("01", "target")]
-    system = SimpleNamespace(config=config, places=places, detector=lambda section, domain: (section, domain))
-    monkeypatch.setattr(detectors, "open_system", lambda *asked: system)
-    monkeypatch.setattr(results, "require_same", lambda *asked: None)
+    system = SimpleNamespace(config=config, places=places, make_detector=lambda section, domain: (section, domain))
+    monkeypatch.setattr(detectors, "open_system", lambda *args: system)
+    monkeypatch.setattr(detectors.stored_results, "require_unchanged", lambda *args: None)
     evaluation: Any = SimpleNamespace(folder=None, results=None)
     assert open_detector(evaluation, None, "fan", "00", None) == ("00", None)
-    assert ("no --domain" in capsys.readouterr().err) == said
+    assert ("no --domain" in capsys.readouterr().err) == logged
+
+
+@pytest.mark.parametrize("evaluate", [{}, {"threshold_per": "section_domain"}, {"bank": "same_domain"}], ids=str)
+def test_a_section_of_one_domain_has_one_detector_and_is_exported_once(evaluate: dict[str, str]):
+    config = default_config()
+    config.evaluate.update(evaluate)
+    clips = [
+        Clip(Path("a.wav"), machine, section, "train", domain, "normal")
+        for machine, section, domain in (
+            *(("fan", "00", domain) for domain in ("source", "target", "source")),
+            ("fan", "01", "source"),
+            ("pump", "01", "target"),
+        )
+    ]
+    checkpoint: Any = SimpleNamespace(kept=SimpleNamespace(bank=SimpleNamespace(clips=clips)))
+    loaded: Any = None
+    system = LoadedSystem(
+        config=config, machine="fan", scale="score", thresholds={}, checkpoints=[(checkpoint, loaded)]
+    )
+    domains = [("00", "source"), ("00", "target")]
+    expected = {
+        "": [("00", None), ("01", None)],
+        "threshold_per": [("00", None), *domains, ("01", None)],
+        "bank": [*domains, ("01", "source")],
+    }
+    assert sorted(system.places, key=str) == sorted(expected["".join(evaluate)], key=str)
+
+
+def test_the_header_of_a_clip_is_read_once(
+    detector: Detector, trained_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Reading it takes time for MP3 and Ogg, whose length is found by decoding."""
+    soundfile.write(tmp_path / "a.ogg", noise(2), RATE, format="OGG", subtype="VORBIS")
+    reads, read = [], audio._READERS["OGG"]
+    monkeypatch.setitem(audio._READERS, "OGG", lambda source: reads.append(source.path) or read(source))
+    config = loading.read(trained_once, {"data.on_mismatch": "convert"}, ("data",))
+    assert score_all(config, detector, [str(tmp_path / "a.ogg")], True, lambda line: True) == 0
+    assert len(reads) == 1
 
 
 def test_a_domain_is_asked_for_where_banks_go_by_it(trained: Path, corpus: Path, capsys: pytest.CaptureFixture[str]):
@@ -320,7 +359,7 @@ def test_a_domain_is_asked_for_where_banks_go_by_it(trained: Path, corpus: Path,
     assert score(trained, clip) == 2
     assert "--domain: expected source or target" in capsys.readouterr().err
     assert score(trained, "--json", "--domain", "target", clip) == 0
-    assert told(capsys)[0]["score"] == pytest.approx(next(iter(expected.values())), abs=1e-5)
+    assert output_rows(capsys)[0]["score"] == pytest.approx(next(iter(expected.values())), abs=1e-5)
 
 
 def test_a_checkpoint_that_is_gone_is_named(trained: Path, corpus: Path, capsys: pytest.CaptureFixture[str]):

@@ -1,4 +1,4 @@
-"""An evaluation's embeddings and scores: what is saved is loaded, and what is damaged is named."""
+"""Stored embeddings and scores: loaded as saved, and errors for damaged files."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -49,14 +49,14 @@ SCORES = {
 
 def recorded(clips: Mapping[str, Sequence[Clip]]) -> dict[str, RecordedClips]:
     return {
-        part: RecordedClips(of_part, [Recording(np.zeros(1, np.int16), f"of {clip.name}") for clip in of_part])
-        for part, of_part in clips.items()
+        part: RecordedClips(some, [Recording(np.zeros(1, np.int16), f"of {clip.name}") for clip in some])
+        for part, some in clips.items()
     }
 
 
 @pytest.fixture
 def evaluation(tmp_path: Path) -> Path:
-    stored_embeddings.save(tmp_path / stored_embeddings.FOLDER, "fan", "phase2_full", recorded(CLIPS), PIECES, SCORES)
+    stored_embeddings.save(tmp_path / stored_embeddings.FOLDER / "fan" / "phase2_full", recorded(CLIPS), PIECES, SCORES)
     return tmp_path
 
 
@@ -81,7 +81,7 @@ def test_what_is_saved_is_loaded(evaluation: Path):
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("machine", ["fan", "pump"])
 def test_the_scores_are_those_that_were_saved(evaluation: Path, variant: str, machine: str):
-    got, expected = load(evaluation).scores_of(variant, machine), SCORES[variant].of_machine(machine)
+    got, expected = load(evaluation).scores_of(variant, machine), SCORES[variant].select_machine(machine)
     assert got == expected  # to the last bit, clips and their order too
     assert list(got.train) == list(expected.train)
     assert list(got.test) == list(expected.test)
@@ -104,7 +104,7 @@ def test_only_the_variants_asked_for_are_needed(evaluation: Path):
 def test_no_test_clips_are_no_damage(tmp_path: Path):
     none = Embeddings({variant: np.zeros((0, 8), np.float32) for variant in VARIANTS}, np.zeros(0, np.int64))
     clips, pieces = {**CLIPS, "test": []}, {**PIECES, "test": none}
-    stored_embeddings.save(tmp_path / stored_embeddings.FOLDER, "fan", "phase2_full", recorded(clips), pieces, SCORES)
+    stored_embeddings.save(tmp_path / stored_embeddings.FOLDER / "fan" / "phase2_full", recorded(clips), pieces, SCORES)
     loaded = load(tmp_path)
     assert loaded.test.clips == []
     assert loaded.scores_of(VARIANTS[0], "fan").test == {}
@@ -116,9 +116,9 @@ def truncated(length: int) -> Callable[[Path], object]:
 
 def edited(edit: Callable[[dict], object]) -> Callable[[Path], object]:
     def write(path: Path) -> None:
-        listed = json.loads(path.read_text())
-        edit(listed)
-        path.write_text(json.dumps(listed))
+        content = json.loads(path.read_text())
+        edit(content)
+        path.write_text(json.dumps(content))
 
     return write
 
@@ -137,8 +137,8 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "no list": ("clips.json", Path.unlink),
     "a flipped byte of an array": (ARRAY, with_a_byte_flipped),
     "a flipped byte of scores": (SCORE, with_a_byte_flipped),
-    "no digest of the list": ("clips.json", edited(lambda listed: listed.pop("sha256"))),
-    "another section": ("clips.json", edited(lambda listed: listed["bank"][0].update(section="07"))),
+    "no digest of the list": ("clips.json", edited(lambda content: content.pop("sha256"))),
+    "another section": ("clips.json", edited(lambda content: content["bank"][0].update(section="07"))),
     "empty array": (ARRAY, truncated(0)),
     "empty scores": (SCORE, truncated(0)),
     "cut off array": (ARRAY, truncated(200)),
@@ -148,7 +148,7 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "cut off list": ("clips.json", truncated(100)),
     "other bytes": ("clips.json", lambda path: path.write_bytes(b"\xff\xfe\x00")),
     "another array": (ARRAY, lambda path: np.save(path, np.zeros((9, 8), np.float32))),
-    "a clip less": ("clips.json", edited(lambda listed: listed["bank"].pop())),
+    "a clip less": ("clips.json", edited(lambda content: content["bank"].pop())),
     "a list of lists": ("clips.json", lambda path: path.write_text("[[], []]")),
 }
 
@@ -156,11 +156,11 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object]]] = {
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damage_names_the_folder_and_what_to_do(evaluation: Path, damage: str):
     name, spoil = DAMAGES[damage]
-    home = evaluation / stored_embeddings.FOLDER / "fan" / "phase2_full"
-    spoil(home / name)
+    checkpoint = evaluation / stored_embeddings.FOLDER / "fan" / "phase2_full"
+    spoil(checkpoint / name)
     with pytest.raises(InputError) as error:
         load(evaluation)
-    assert str(error.value).startswith(f"{home}: ")
+    assert str(error.value).startswith(f"{checkpoint}: ")
     assert "run asdjax evaluate again" in str(error.value)
     assert "\n" not in str(error.value)
 

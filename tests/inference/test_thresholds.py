@@ -1,4 +1,4 @@
-"""Thresholds against scipy's gamma distribution, and where none can be fitted."""
+"""Thresholds compared with scipy's gamma distribution, and thresholds where no gamma distribution fits."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def test_a_gamma_distribution_is_found_again(percentile: float):
 
 
 def test_the_fit_is_the_maximum_of_the_likelihood():
-    """Against a plain search over shapes, the scale being mean / shape there."""
+    """Compare with a search over shapes, with the scale mean / shape."""
     scores = np.random.default_rng(1).uniform(0.1, 0.9, 50)
     shapes = np.linspace(1, 10, 9001)
     likelihood = [stats.gamma.logpdf(scores, shape, scale=scores.mean() / shape).sum() for shape in shapes[::20]]
@@ -50,7 +50,7 @@ def test_where_no_gamma_distribution_fits_it_is_the_scores_own_percentile(scores
 
 
 def test_no_scores_are_an_error():
-    with pytest.raises(ValueError, match="no training scores"):
+    with pytest.raises(ValueError, match="expected training scores"):
         fit([], 90.0)
 
 
@@ -76,7 +76,7 @@ def training() -> dict[Clip, float]:
 def test_each_group_has_a_threshold_of_its_own(per: str, fields: int):
     scores = training()
     limits = fit_all(scores, ThresholdRule(per=per))
-    assert len(limits) == (2**fields if fields < 2 else 4 + 2)  # of each section for clips of unknown domain, too
+    assert len(limits) == (2**fields if fields < 2 else 4 + 2)  # each section also has one for clips of unknown domain
     for clip in scores:
         alike = [
             score
@@ -88,12 +88,12 @@ def test_each_group_has_a_threshold_of_its_own(per: str, fields: int):
 
 def test_a_group_without_training_scores_is_named():
     stranger = Clip(Path("new.wav"), "fan", "07", "test", "target", None)
-    with pytest.raises(InputError, match=r"fan 07: no training clip has a score.*threshold_per=machine"):
+    with pytest.raises(InputError, match=r"fan 07: expected training clips with a score.*threshold_per=machine"):
         find_threshold(stranger, fit_all(training(), ThresholdRule(per="section")), "section")
 
 
 def few_target(clips: int, others: int = 60, seed: int = 5) -> dict[Clip, float]:
-    """A section whose target domain has few training clips, with scores three times as high."""
+    """Draw scores of a section; its target domain has few training clips and scores three times as high."""
     rng = np.random.default_rng(seed)
     return {
         Clip(Path(f"{d}_{i}.wav"), "fan", "00", "train", d, "normal"): float(rng.gamma(6) * (1 + 2 * (d == "target")))
@@ -144,7 +144,7 @@ def test_clips_of_a_domain_without_a_threshold_are_decided_by_the_section_s(doma
 
 @pytest.mark.parametrize("number", [1, 3, 10])
 def test_few_clips_keep_the_promised_share_of_false_alarms_over_many_draws(number: int):
-    """By simulation: of new scores, 10 % lie above thresholds that were each fitted to a few others."""
+    """Simulate many domains: 10 % of new scores must exceed a threshold fitted to a few others."""
     rng = np.random.default_rng(number)
     others = rng.gamma(4.0, size=1000)
     above = [

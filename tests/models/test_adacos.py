@@ -1,4 +1,4 @@
-"""AdaCos and sub-cluster AdaCos against their papers' formulas, in float64."""
+"""AdaCos and sub-cluster AdaCos, compared with their papers' formulas in float64."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ def spec(name: str, classes: int = CLASSES, subcentres: int = CLUSTERS) -> HeadS
 
 
 def batch(low: float = -0.6) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Cosines (b, k, c), classes a and b of each row, weights of b."""
+    """Return cosines (b, k, c), classes a and b of each row, and weights of b."""
     rng = np.random.default_rng(0)
     a = rng.integers(0, CLASSES, ROWS)
     cosine = rng.uniform(low, 0.95, (ROWS, CLASSES, CLUSTERS)).astype(np.float32).astype(np.float64)
@@ -29,14 +29,14 @@ def labels_of(a: np.ndarray, b: np.ndarray, weight: np.ndarray) -> Labels:
 
 
 def oracle_loss(cosine: np.ndarray, target: np.ndarray, scale: float) -> np.ndarray:
-    """Softmax over every cluster of every class; a class's probability is its clusters'."""
+    """Compute the loss by a softmax over all clusters; a class's probability is the sum over its clusters."""
     shares = np.exp(scale * cosine)
     of_class = shares.sum(axis=2) / shares.sum(axis=(1, 2))[:, None]
     return -np.log(of_class[np.arange(len(target)), target])
 
 
 def oracle_scale(sums: np.ndarray, cosine: np.ndarray, a: np.ndarray, b: np.ndarray, weight: np.ndarray) -> float:
-    """log of the mean of each row's sum, by the cosine of the median angle, of pi / 4 at most."""
+    """Divide the log of the mean row sum by the cosine of the median angle, which is at most pi / 4."""
     theta = np.arccos(cosine.max(axis=2))
     rows = np.arange(len(a))
     median = np.median((1 - weight) * theta[rows, a] + weight * theta[rows, b])
@@ -72,7 +72,7 @@ def test_losses_and_their_gradients(name: str):
 
 @pytest.mark.parametrize("near", [False, True])
 def test_the_dynamic_scale_of_adacos(near: bool):
-    """Other classes counted only; the median angle matters where it is below pi / 4."""
+    """Only the other classes count. The median angle matters if it is below pi / 4."""
     cosine, a, b, weight = batch()
     if near:
         cosine[np.arange(ROWS), a] = 0.97
@@ -95,7 +95,7 @@ def test_the_dynamic_scale_of_sub_clusters_counts_every_cluster():
 
 
 def test_the_scale_stays_where_a_loss_still_tells_something():
-    """All others far off: the formula would turn negative."""
+    """All other classes are far away, so the formula alone would turn negative."""
     cosine = np.full((ROWS, CLASSES, CLUSTERS), -0.9)
     _, a, b, weight = batch()
     rescaled = heads.make_head(spec("adacos")).rescaled

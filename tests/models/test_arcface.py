@@ -1,4 +1,4 @@
-"""ArcFace against its definition, written with angles in float64."""
+"""ArcFace, compared with its definition by angles in float64."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ from asdjax.models import arcface, heads
 from asdjax.models.heads import HeadSpec, Labels
 
 SCALE = 30.0
-MARGINS = [0.05, 0.5]  # the report's, and one so wide that theta + margin > pi is a place and not a point
+MARGINS = [0.05, 0.5]  # the report's, and one wide enough for theta + margin > pi to be a region
 
 
 def oracle_logits(cosine: np.ndarray, target: np.ndarray, margin: float) -> np.ndarray:
@@ -41,7 +41,7 @@ def mixup_loss(cosine: jax.Array, labels: Labels, margin: float) -> jax.Array:
 
 
 def slopes(f: Callable[[np.ndarray], float], x: np.ndarray, step: float = 1e-6) -> np.ndarray:
-    """Central differences of f at x, entry by entry."""
+    """Return the central differences of f at x, entry by entry."""
     out = np.empty_like(x)
     for i in np.ndindex(x.shape):
         moved = np.zeros_like(x)
@@ -51,7 +51,7 @@ def slopes(f: Callable[[np.ndarray], float], x: np.ndarray, step: float = 1e-6) 
 
 
 def spread_cosines() -> tuple[np.ndarray, np.ndarray]:
-    """Rows whose target lies at every angle, also beyond pi - margin for each of MARGINS."""
+    """Return cosines and targets with target angles over the whole range, also beyond pi - margin."""
     angles = np.array([0.02, 0.6, np.pi / 2, 2.4, np.pi - 0.3, np.pi - 0.03])
     cosine = np.random.default_rng(0).uniform(-0.9, 0.9, (len(angles), 4))
     target = np.arange(len(angles)) % 4
@@ -62,14 +62,14 @@ def spread_cosines() -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("margin", MARGINS)
 def test_logits_and_their_gradient_equal_the_definition(margin: float) -> None:
     cosine, target = spread_cosines()
-    of_logits = jax.jit(lambda c: arcface.logits(c, jnp.asarray(target), margin_radians=margin, scale=SCALE))
-    of_loss = jax.jit(
+    logits = jax.jit(lambda c: arcface.logits(c, jnp.asarray(target), margin_radians=margin, scale=SCALE))
+    loss_gradient = jax.jit(
         jax.grad(lambda c: jnp.sum(arcface.loss(c, jnp.asarray(target), margin_radians=margin, scale=SCALE)))
     )
     given = jnp.asarray(cosine, jnp.float32)
-    np.testing.assert_allclose(of_logits(given), oracle_logits(cosine, target, margin), rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(logits(given), oracle_logits(cosine, target, margin), rtol=1e-5, atol=1e-4)
     expected = slopes(lambda c: oracle_loss(c, target, margin).sum(), cosine)
-    np.testing.assert_allclose(of_loss(given), expected, rtol=2e-3, atol=1e-3)
+    np.testing.assert_allclose(loss_gradient(given), expected, rtol=2e-3, atol=1e-3)
 
 
 def test_the_margin_is_on_the_target_only() -> None:

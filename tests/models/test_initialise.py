@@ -1,4 +1,4 @@
-"""Fresh arrays: a function of names alone, with the spread that their rules promise."""
+"""Initial arrays: a function of names alone, distributed as their rules promise."""
 
 import jax
 import jax.numpy as jnp

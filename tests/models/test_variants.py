@@ -1,4 +1,4 @@
-"""The six variants: sizes as published, shapes as in the report's Table 1, statistics that move when they should."""
+"""The six variants: published sizes, shapes of the report's Table 1, and which statistics a step updates."""
 
 import functools
 import math
@@ -36,7 +36,7 @@ def test_parameters_at_full_width_are_as_many_as_published(variant: str, paramet
 
 
 def shapes_inside(architecture: Any, height: int) -> list[tuple[int, ...]]:
-    """Shapes after each block of a full-size backbone, batch left out; nothing is computed."""
+    """Return the shape after each block of a full-size backbone, without the batch axis and without computing."""
 
     def run(x: jax.Array) -> list[jax.Array]:
         model = architecture(height, 32, dtype=jnp.float32)
@@ -125,7 +125,7 @@ def small(name: str, *, frozen: tuple[str, ...] = ()) -> Backbone:
 
 
 def noise(name: str, seed: int = 0) -> jax.Array:
-    height = 512 if name == "mobilefacenet" else 64  # the others pool whatever height there is
+    height = 512 if name == "mobilefacenet" else 64  # the others accept any height
     return jnp.asarray(np.random.default_rng(seed).normal(size=(2, height, 32, 1)), jnp.float32)
 
 
@@ -144,7 +144,7 @@ def test_every_normalisation_of_a_backbone_keeps_the_variance_that_is_asked_for(
 ) -> None:
     running = variants.RunningAverages(variance=running_variance)
     backbone = variants.declare(f"{name}_512", frames=32, width=WIDTH, running=running)
-    model = variants._assembled(backbone)
+    model = variants._assemble(backbone)
     norms = [module for _, module in nnx.iter_modules(model) if isinstance(module, layers.BatchNorm)]
     assert len(norms) == sum(path.endswith("/var") for path in backbone.statistics)
     assert {norm.unbiased for norm in norms} == {running_variance == "unbiased"}

@@ -25,7 +25,7 @@ from asdjax.errors import InputError
 from asdjax.models import layers
 from asdjax.models.ops import convolution, depthwise, normalisation, pooling, sums
 from asdjax.models.ops.normalisation import Activation, Parameters
-from asdjax.models.ops.sums import Sums
+from asdjax.models.ops.sums import ChannelSum
 from asdjax.perf.bench_step import Step, make_bench_config, make_bench_spec
 from asdjax.perf.bench_train import FLEET
 from asdjax.perf.measure import in_turn, ratio
@@ -33,7 +33,7 @@ from asdjax.perf.plan import plan
 from asdjax.perf.targets import parse_target
 from asdjax.runtime import hardware
 from asdjax.runtime.per_platform import Form, PerPlatform
-from asdjax.training import step as train_step
+from asdjax.training import step as step_module
 
 USUAL = ("mobilefacenet_512", "resnet50_512", "efficientnet_b0_512")
 PLAIN = "plain"
@@ -67,15 +67,14 @@ def by_autodiff(
     bias: jax.Array,
     parameters: Parameters,
     activation: Activation,
-    epsilon: float,
-    _: Sums,
+    _: ChannelSum,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """As normalisation.normalised, by the definition."""
+    """As normalisation.batch_normalise, by the definition."""
     wide = x.astype(jnp.float32)
     axes = tuple(range(x.ndim - 1))
     mean, var = jnp.mean(wide, axes, keepdims=True), jnp.var(wide, axes, keepdims=True)
     scale, bias, *parameters = (normalisation.per_channel(array, x) for array in (scale, bias, *parameters))
-    y = activation((wide - mean) * jax.lax.rsqrt(var + epsilon) * scale + bias, *parameters)
+    y = activation((wide - mean) * jax.lax.rsqrt(var + normalisation.EPSILON) * scale + bias, *parameters)
     return y.astype(x.dtype), *jax.lax.stop_gradient((mean.ravel(), var.ravel()))
 
 
@@ -100,22 +99,22 @@ shifted_products_but_kernels.defvjp(_but_kernels_forward, _but_kernels_backward)
 
 IN_LAYERS: dict[str, tuple[Form, ...]] = {
     "POINTWISE": (convolution.conv, convolution.pointwise_conv, convolution.pointwise_conv_in_parts),
-    "OF_ONE_CHANNEL": (
+    "ONE_CHANNEL": (
         convolution.conv,
-        convolution.conv_of_rows,
-        convolution.tapped_conv,
+        convolution.conv_rows_as_channels,
+        convolution.conv_with_tapwise_gradient,
         convolution.banded_product,
     ),
-    "DENSE": (convolution.conv, convolution.tapped_conv, convolution.banded_product),
+    "DENSE": (convolution.conv, convolution.conv_with_tapwise_gradient, convolution.banded_product),
     "DEPTHWISE": (
         depthwise.grouped_conv,
         depthwise.shifted_products,
         shifted_products_but_kernels,
         depthwise.padded_shifts,
     ),
-    "NORMALISED": (by_autodiff, normalisation.normalised_then_activated, normalisation.normalised),
+    "BATCH_NORM": (by_autodiff, normalisation.batch_normalise_then_activate, normalisation.batch_normalise),
     "MAX_POOL": (pooling.max_pool, pooling.max_pool_by_axes),
-    "SUMS": (sums.sums, sums.sums_in_stages),
+    "CHANNEL_SUM": (sums.sum_by_channel, sums.sum_by_channel_in_stages),
 }
 """By their names in models/layers.py; the compiler's own first."""
 ABSENT = {
@@ -126,8 +125,8 @@ ABSENT = {
 """What a backbone has not."""
 CHOICES = (
     *(Choice(name.lower(), layers, name, form) for name, forms in IN_LAYERS.items() for form in forms),
-    Choice("stft", features, "MAGNITUDES", features.by_fft),
-    Choice("stft", features, "MAGNITUDES", features.by_products),
+    Choice("stft", features, "MAGNITUDES", features.fft_magnitudes),
+    Choice("stft", features, "MAGNITUDES", features.matmul_magnitudes),
 )
 OPERATIONS = (*dict.fromkeys(choice.operation for choice in CHOICES), PLAIN)
 
@@ -157,11 +156,11 @@ def taken(other: Other) -> Iterator[None]:
     with ExitStack() as patches:
         for choice in other.choices:
             patches.enter_context(choice.patch())
-        train_step.steps_of.cache_clear()
+        step_module._compile_steps.cache_clear()
         try:
             yield
         finally:
-            train_step.steps_of.cache_clear()
+            step_module._compile_steps.cache_clear()
 
 
 def measured(members: Sequence[str], options: argparse.Namespace) -> None:
@@ -208,8 +207,12 @@ def tell(name: str, step_ms: float, more: str = "") -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--devices", metavar="D", help="to plan for: v5e:1x1, h200:1, ...")
-    parser.add_argument("--variants", type=console.names, default=USUAL, help=f"any of the six, and {FLEET} for all")
-    parser.add_argument("--operations", type=console.names, default=OPERATIONS, help=f"of {', '.join(OPERATIONS)}")
+    parser.add_argument(
+        "--variants", type=console.parse_names, default=USUAL, help=f"any of the six, and {FLEET} for all"
+    )
+    parser.add_argument(
+        "--operations", type=console.parse_names, default=OPERATIONS, help=f"of {', '.join(OPERATIONS)}"
+    )
     parser.add_argument("--batch", type=int, default=48)
     parser.add_argument("--width", type=float, default=1.0)
     options = parser.parse_args()

@@ -30,7 +30,7 @@ from asdjax.perf import bench_features, bench_knn, bench_store, bench_table, mea
         (["train", "--profile", "/dev/null"], "--profile /dev/null: File exists; choose another folder"),
         (["train", "--profile", "x" * 300], "File name too long; choose shorter names"),
         (["knn", "--json", "."], "--json .: cannot be written"),
-        (["knn", "--json", "-"], "--json -: expected a file's name; /dev/stdout prints it"),
+        (["knn", "--json", "-"], "--json -: expected a file name, got -; use /dev/stdout to print"),
         (["train", "--against", "torch"], "expected in TORCH_PYTHON the path of a Python interpreter that has torch"),
         (["signal", "--against", "torch"], "it is not set"),
     ],

@@ -25,8 +25,7 @@ from asdjax.perf.plan_table import of_plan
 from asdjax.perf.planned_step import Cost, Estimate
 from asdjax.perf.targets import Target
 from asdjax.perf.workload import make_work
-from asdjax.runtime import hardware, jax_setup
-from asdjax.training import optimizer
+from asdjax.runtime import hardware, private_cache
 
 CONFIG = str(PROJECT / "configs" / "dcase2021.py")
 CUDA = "jax_cuda13_plugin"
@@ -122,7 +121,7 @@ def parameter_bytes(corpus: Path) -> int:
     """What all-reducing a gradient of every parameter of conftest.TINY takes."""
     config = default_config()
     config.variants, config.width, config.data.root = ("resnet50_512",), 0.125, (str(corpus),)
-    spec = fleet_model.make_spec(config, len(make_work(config).task.classes), optimizer.GROUPS)
+    spec = fleet_model.make_spec(config, len(make_work(config).task.classes))
     return sum(4 * math.prod(a.shape) for a in fleet_model.abstract_model(spec).parameters["resnet50_512"].values())
 
 
@@ -291,7 +290,7 @@ def test_what_the_compiler_refuses_is_told_in_one_line(
     config, target = in_processor
     config.data.resident = "host"
     monkeypatch.setattr(jax.stages.Lowered, "compile", refuse)
-    monkeypatch.setattr(jax_setup, "private_cache", lambda _: None)
+    monkeypatch.setattr(private_cache, "make_folder", lambda _: None)
     with pytest.raises(
         InputError, match=r"--devices as-tpu: .* smaller config\.train\.batch_size .* memory in memory space"
     ):

@@ -18,11 +18,12 @@ import numpy as np
 from asdjax.cli.main import main as asdjax
 from asdjax.config.fields import VARIANTS, default_config
 from asdjax.data.synthetic.synthesis import Recipe, synthesize
-from asdjax.fleet import fleet_model
+from asdjax.models.variants import PARAMETER_GROUPS
 from asdjax.runtime import hardware
-from asdjax.training import optimizer, sampler
-from asdjax.training import step as train_step
+from asdjax.training import loop, sampler
+from asdjax.training import step as step_module
 from asdjax.training.audio_feed import make_waves
+from asdjax.training.state import abstract_state, make_train_spec
 from asdjax.training.step import DispatchArgs, StepMetrics
 
 DISPATCHES = 5_000
@@ -33,16 +34,14 @@ def compiled(names: Sequence[str], batch: int, width: float = 1.0) -> tuple[floa
     config = default_config()
     config.variants, config.train.batch_size, config.train.steps_per_dispatch = tuple(names), batch, 1
     config.width = width
-    spec = fleet_model.make_spec(config, 6, optimizer.GROUPS)
+    spec = make_train_spec(config, 6, PARAMETER_GROUPS, 1)
     plan = sampler.stack_tables([sampler.make_table(list(range(6)) * 2, [False] * 12, [313] * 12, list(range(6)))])
     waves = make_waves([np.zeros(160_000, np.int16)] * 12)
     keys = sampler.make_keys(0, "fan", spec.variants, "phase1")[None]
     turn = DispatchArgs(jnp.int32(1), jnp.zeros(1, jnp.int32), jnp.ones(1, jnp.int32), jnp.zeros((1, 1)))
-    shapes = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype), fleet_model.abstract_state(spec)
-    )
-    train_step.steps_of.cache_clear()
-    steps = cast(jax.stages.Wrapped, train_step.compiled_steps(spec, hardware.data_meshes()[0]))
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype), abstract_state(spec))
+    step_module._compile_steps.cache_clear()
+    steps = cast(jax.stages.Wrapped, step_module.compile_steps(spec, hardware.data_meshes()[0]))
     begun = perf_counter()
     memory = steps.lower(shapes, waves, plan, keys, turn).compile().memory_analysis()
     state = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
@@ -57,7 +56,7 @@ def python_seconds(steps_per_dispatch: int) -> float:
         return lambda state, *_: (state, StepMetrics(nothing, nothing, nothing))
 
     steps = DISPATCHES * steps_per_dispatch
-    with tempfile.TemporaryDirectory() as folder, mock.patch.object(train_step, "compiled_steps", standing_still):
+    with tempfile.TemporaryDirectory() as folder, mock.patch.object(loop, "compile_steps", standing_still):
         data, times = Path(folder, "data"), []
         synthesize(
             data, Recipe(source_clips=4, target_clips=2, test_clips=1, sections=2, seconds=2.0), machines=("fan",)

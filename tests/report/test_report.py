@@ -1,4 +1,4 @@
-"""`asdjax report` as a whole: one file, harmless, whole, the same every time; what it refuses."""
+"""`asdjax report`: one complete, harmless file, equal bytes for equal input, and its error messages."""
 
 import base64
 import csv
@@ -17,7 +17,7 @@ import soundfile
 from conftest import quick_compiles, train_tiny
 
 from asdjax.cli.main import main
-from asdjax.report import build_report as report_module
+from asdjax.report import build_report
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
@@ -28,7 +28,7 @@ VOID = {"meta", "img", "br", "link", "input"}
 
 
 class Page(HTMLParser):
-    """What a browser would make of a page: tags in order, text; fails where tags do not close as they open."""
+    """Tags and text of a page, as a browser parses it. Tags must be nested correctly."""
 
     def __init__(self, html: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -70,7 +70,7 @@ def page_of(workdir: Path, split: str = "dev") -> Page:
 
 
 def require_harmless(workdir: Path, split: str = "dev") -> None:
-    """Nothing in the page runs, or is fetched."""
+    """Assert that nothing in the page runs or is fetched."""
     html = (workdir / "evaluation" / split / "report.html").read_text(encoding="utf-8")
     page = Page(html)
     assert "http:" not in html
@@ -87,7 +87,7 @@ def require_harmless(workdir: Path, split: str = "dev") -> None:
 
 @pytest.fixture(scope="module")
 def reported(trained_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The trained and evaluated work directory with its report; only to be read."""
+    """Return a trained and evaluated work directory with its report. Tests only read it."""
     workdir = Path(shutil.copytree(trained_once, tmp_path_factory.mktemp("reported") / "run"))
     with quick_compiles():
         assert report(workdir, "--clips", "2") == 0
@@ -96,7 +96,7 @@ def reported(trained_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 @pytest.fixture(scope="module")
 def hostile(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A work directory whose names are attacks, and whose test clips are of unknown label."""
+    """Return a work directory with attacks as names and with test clips of unknown label."""
     folder = tmp_path_factory.mktemp("hostile")
     rows = [["path", "machine", "section", "domain", "split", "label", "attributes"]]
     for i, path in enumerate(sorted(corpus.rglob("*.wav"))):
@@ -125,8 +125,8 @@ def test_it_opens_no_connection_runs_nothing_and_describes_every_picture(reporte
     require_harmless(reported)
     page = page_of(reported)
     shown = [str(image["alt"]) for image in page.all("img")]
-    for what in ("ROC of fan", "Histograms of the scores of fan", "Map of embeddings of fan", "Training curves of fan"):
-        assert any(alt.startswith(what) for alt in shown)
+    for name in ("ROC of fan", "Histograms of the scores of fan", "Map of embeddings of fan", "Training curves of fan"):
+        assert any(alt.startswith(name) for alt in shown)
     assert all(image["src"].startswith("data:image/svg+xml;base64,") for image in page.all("img") if image["src"])
 
 
@@ -136,7 +136,7 @@ def test_figures_are_those_of_the_evaluation(reported: Path):
     system = results["systems"]["all_mean"]
     low, high = (f"{100 * end:.2f}" for end in system["interval"])
     assert f"an official score of {100 * system['official']:.2f} of 100 (95 % interval {low}–{high})" in text
-    assert "nothing in it was chosen by test labels" in text
+    assert "No test label was used to choose anything in it." in text
     assert "best_single*" in text
     assert "* models chosen by labelled test data: an upper bound, not a result." in text
     assert "phase2_full at step 3 (fan)" in text
@@ -175,17 +175,17 @@ def test_names_that_are_attacks_are_only_text(hostile: Path):
     require_harmless(hostile, "eval")
     page = page_of(hostile, "eval")
     assert MACHINE in page.text
-    assert any(section in page.text for section in SECTIONS)  # that of the one clip explained
+    assert any(section in page.text for section in SECTIONS)  # the section of the only explained clip
     assert NAME.split("{")[0] in page.text
 
 
 def test_clips_of_unknown_label_have_scores_thresholds_and_decisions_but_no_figures(hostile: Path):
     page = page_of(hostile, "eval")
     text = " ".join(page.text.split())
-    assert "asked about 24 clips whose labels are not known" in text
+    assert "scored 24 clips whose labels are not known" in text
     assert "clips called anomalous" in text
     assert "official score of" not in text
-    assert "faults found at" not in text
+    assert "faults found" not in text
     assert "90th percentile" in text
     assert len(page.all("article")) == 1
     assert not any(str(image["alt"]).startswith("ROC") for image in page.all("img"))
@@ -199,7 +199,7 @@ def test_the_recordings_and_the_models_may_be_gone_where_no_clip_is_explained(tr
 
 
 def refusal(workdir: Path, capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    """The one line that a report is refused with; nothing is written."""
+    """Run a report that fails, assert that it writes nothing, and return its last line of stderr."""
     before = contents(workdir)
     capsys.readouterr()
     assert report(workdir, *words) == 2
@@ -210,7 +210,7 @@ def refusal(workdir: Path, capsys: pytest.CaptureFixture[str], *words: str) -> s
 @pytest.mark.parametrize("words", [[], ["--split", "dev"], ["--split", "eval"]])
 def test_without_an_evaluation_it_says_what_to_do(words: list[str], trained: Path, capsys: pytest.CaptureFixture[str]):
     shutil.rmtree(trained / "evaluation")
-    assert "nothing was evaluated yet; run asdjax evaluate --workdir" in refusal(trained, capsys, *words)
+    assert "expected an evaluation, got none; run asdjax evaluate --workdir" in refusal(trained, capsys, *words)
 
 
 @pytest.mark.parametrize("field", ["evaluate.k", "baselines.epochs", "data.root"])
@@ -239,11 +239,11 @@ def test_a_damaged_evaluation_is_refused(file: str, trained: Path, capsys: pytes
 def test_a_folder_that_cannot_be_written_is_told_before_anything_is_explained(
     trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    def explained(*_: object) -> None:
+    def explain_nothing(*_: object) -> None:
         raise AssertionError("minutes of work for nothing")
 
     folder = trained / "evaluation" / "dev"
-    monkeypatch.setattr(report_module, "_explained", explained)
+    monkeypatch.setattr(build_report, "_explain", explain_nothing)
     monkeypatch.setattr(os, "access", lambda path, _: Path(path) != folder)
     assert report(trained) == 2
     assert f"{folder}: Permission denied; allow reading and writing there" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Files that are whole or not there; folders for one process at a time."""
+"""Tests of files that are complete or missing, and of folders for one process at a time."""
 
 import errno
 import fcntl
@@ -73,7 +73,7 @@ def test_a_file_in_the_way_is_told(tmp_path: Path):
 
 
 def refusing(monkeypatch: pytest.MonkeyPatch, number: int, *, folders_only: bool) -> None:
-    """Give all folders, or everything, the answer of a disk that cannot lock."""
+    """Make locks fail with an error number, of folders only or of files too, as on a disk that cannot lock."""
     lock = fcntl.flock
 
     def flock(handle: int, operation: int) -> None:
@@ -94,7 +94,7 @@ CANNOT = pytest.mark.parametrize(
 def test_where_a_folder_cannot_be_locked_a_file_in_it_is(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    """As over NFS, where a lock needs a descriptor that is open for writing."""
+    """Over NFS a lock needs a descriptor that is open for writing."""
     refusing(monkeypatch, number, folders_only=True)
     with locked_folder(tmp_path / "run", wait=False) as folder:
         assert is_locked(folder)

@@ -1,4 +1,4 @@
-"""Huge pages are asked for, once, without anybody else noticing."""
+"""Tests of huge pages: the process restarts with them once, and with the same arguments."""
 
 import sys
 
@@ -19,7 +19,7 @@ print(os.environ["GLIBC_TUNABLES"], *sys.argv[1:])
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only glibc on Linux is told so")
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc on Linux has the setting")
 @pytest.mark.parametrize(
     ("before", "after"),
     [

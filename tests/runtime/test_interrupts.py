@@ -1,4 +1,4 @@
-"""Signals: an end at once where nothing would be lost, whatever the main thread is busy with, else when it is saved."""
+"""Tests of signals: the process ends at once if nothing would be lost, else when its work is saved."""
 
 import os
 import pty
@@ -22,7 +22,7 @@ from asdjax.runtime.interrupts import handle_signals
 
 with handle_signals():
     print("busy", flush=True)
-    hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # minutes, in which Python calls no handler
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # takes minutes, in which Python calls no handler
 """
 
 EARLY = """
@@ -75,7 +75,7 @@ from asdjax.runtime.interrupts import GracefulShutdown, handle_signals
 begun, looked, left = (threading.Event() for _ in range(3))
 
 class Saving(set):
-    def __bool__(self):  # asked by the listener alone
+    def __bool__(self):  # called by the listener alone
         at_work = len(self) > 0
         looked.set()
         left.wait(1)
@@ -93,7 +93,7 @@ def work():
     left.set()
 
 interrupts._saving = Saving()
-interrupts._heard_by_main = lambda *_: None  # late
+interrupts._handle_in_main = lambda *_: None  # late
 with handle_signals():
     worker = threading.Thread(target=work)
     worker.start()
@@ -109,7 +109,7 @@ from asdjax.runtime import interrupts
 from asdjax.runtime.interrupts import handle_signals
 
 with handle_signals():
-    interrupts.request_stop()  # as for a job that failed, while another, which has nothing to save yet, compiles
+    interrupts.request_stop()  # as a failed job does, while another one, with nothing to save yet, compiles
     print("busy", flush=True)
     hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
 """
@@ -138,17 +138,17 @@ except Stopped as stopped:
 """
 
 
-# where this runs in the background or under nohup, Ctrl-C or SIGHUP may be ignored, which programs would inherit
-HEEDING = (
+# in the background or under nohup, the tests may ignore Ctrl-C or SIGHUP, which the programs would inherit
+DEFAULT_HANDLERS = (
     "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
 )
 
 
 def running(code: str, first: str = "") -> subprocess.Popen:
-    """Start a program, and wait until it has said that it is busy; `first` is what it does before all else."""
+    """Start a program that begins with the code `first`, and return it when it has printed "busy"."""
     pipe = subprocess.PIPE
-    words = [sys.executable, "-c", HEEDING + first + code]
+    words = [sys.executable, "-c", DEFAULT_HANDLERS + first + code]
     process = subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "busy\n"
@@ -184,7 +184,7 @@ def test_a_signal_that_nobody_looked_at_is_not_forgotten():
 
 
 def test_a_signal_at_the_moment_at_which_work_ends_is_not_forgotten():
-    """A thread at work takes its leave just after the listener saw that it is there."""
+    """A thread ends its work just after the listener has seen it at work."""
     with running(LEAVING) as process:
         process.send_signal(signal.SIGTERM)
         out, _ = process.communicate(timeout=60)
@@ -232,7 +232,7 @@ def test_a_notice_of_a_batch_system_or_terminal_ends_what_loses_nothing(code: st
 
 @NOTICES
 def test_notices_however_many_and_a_signal_after_them_wait_for_the_saving(number: signal.Signals):
-    """SIGXCPU comes every second, and SIGTERM some time after a notice."""
+    """Batch systems send SIGXCPU every second, and SIGTERM some time after a notice."""
     with running(SAVING) as process:
         process.send_signal(number)
         assert process.stdout is not None
@@ -262,7 +262,11 @@ def test_work_is_saved_though_its_terminal_was_closed(tmp_path):
     ours, theirs = pty.openpty()
     code = CHATTY + f"open({str(tmp_path / 'saved')!r}, 'w').close()\n"
     with subprocess.Popen(
-        [sys.executable, "-c", HEEDING + code], stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+        [sys.executable, "-c", DEFAULT_HANDLERS + code],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
     ) as process:
         os.close(theirs)
         assert os.read(ours, 100).startswith(b"busy")

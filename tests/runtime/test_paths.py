@@ -1,5 +1,6 @@
-"""Names in either composition, and `~`, wherever a path or a name is written."""
+"""Tests of names in either composition, and of `~`, in every place for a path or a name."""
 
+import argparse
 from pathlib import Path
 from unicodedata import normalize
 
@@ -149,8 +150,15 @@ def test_every_work_directory_is_taken_from_the_home_folder(
     words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("HOME", str(tmp_path))
-    options = main._parser().parse_args([words[0], "--workdir=~/run", *words[1:]])
-    assert options.workdir == tmp_path / "run"
+    parse = argparse.ArgumentParser.parse_args
+
+    def parse_only(parser: argparse.ArgumentParser, words: list[str]) -> None:
+        assert parse(parser, words).workdir == tmp_path / "run"
+        raise SystemExit
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_only)
+    with pytest.raises(SystemExit):
+        main([words[0], "--workdir=~/run", *words[1:]])
 
 
 def test_a_home_that_is_not_there_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -1,4 +1,4 @@
-"""How far a long wait has come: a bar where somebody watches, lines elsewhere, never on standard output."""
+"""Tests of progress: a bar on a terminal, lines elsewhere, nothing on standard output."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ from asdjax.runtime.progress import log, progress, track, wrapped
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Seconds, to be moved by hand."""
+    """Replace the clock by seconds that a test sets."""
     now = [100.0]
     monkeypatch.setattr(module, "monotonic", lambda: now[0])
     return now
@@ -39,8 +39,10 @@ def test_what_is_waited_for_is_said_at_once(capsys: pytest.CaptureFixture[str]):
 
 
 def test_a_long_wait_says_a_line_now_and_then(capsys: pytest.CaptureFixture[str], clock: list[float]):
-    """With rate and time left, in which neither steps done before a resume nor the first, which compiles, count; and
-    with what was told last, be it of an earlier step."""
+    """A line has the newest note, the rate and the time left.
+
+    Neither steps before a resume nor the first step, which compiles, count for the rate.
+    """
     with progress("fan phase1", 1000, "step", done=500) as shown:
         clock[0] += 50
         shown.update(1, "loss 9.00")
@@ -137,7 +139,7 @@ def test_neither_rate_nor_time_left_count_the_first_step_on_a_terminal(
             shown.update(1, "loss 1.00")
             clock[0] += 0.5
         clock[0] -= 0.5
-        shown.set_status("held-out clips")  # draws it anew
+        shown.set_status("held-out clips")  # draws the bar again
         log("")
         err = capsys.readouterr().err
     assert "<00:25,  2.00 step/s" in err.split("fan phase1 51/101")[-1]
@@ -154,8 +156,8 @@ with progress.progress("gearbox@1 phase2_last_block", 5000, "step", 1200) as sho
     time.sleep(1.3)
     for step in range(8):
         time.sleep(0.11)
-        told = [f"{h}: mobilefacenet 3.21 12 %, resnet50 3.22 11 %, efficientnet_b0 3.20 10 %" for h in (1024, " 512")]
-        shown.update(1, *(("4321 pieces/s, loss 3.21, acc. 12 %", told) if step % 3 == 0 else ()))
+        lines = [f"{h}: mobilefacenet 3.21 12 %, resnet50 3.22 11 %, efficientnet_b0 3.20 10 %" for h in (1024, " 512")]
+        shown.update(1, *(("4321 pieces/s, loss 3.21, acc. 12 %", lines) if step % 3 == 0 else ()))
     log("a line between")
 """
 
@@ -178,13 +180,13 @@ def test_no_line_is_wider_than_the_terminal_and_figures_stay_whole(columns: int)
 
 
 def on_a_terminal(code: str, columns: int) -> str:
-    """What a program writes on standard error where that is a terminal."""
+    """Run a program with a terminal as its standard error, and return what it writes there."""
     ours, theirs = os.openpty()
     termios.tcsetwinsize(theirs, (24, columns))
     with subprocess.Popen([sys.executable, "-c", code], stderr=theirs) as process:
         os.close(theirs)
         seen = b""
-        with contextlib.suppress(OSError):  # the end, on Linux
+        with contextlib.suppress(OSError):  # on Linux, at the end
             while part := os.read(ours, 65536):
                 seen += part
     os.close(ours)

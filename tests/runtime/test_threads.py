@@ -1,4 +1,4 @@
-"""Jobs on all cores: in order, never far ahead, and left undone where nobody waits for them."""
+"""Tests of jobs on all cores: in order, little ahead of the caller, and dropped if the caller ends early."""
 
 import os
 import threading

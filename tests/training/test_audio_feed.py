@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +11,9 @@ import pytest
 
 from asdjax import features
 from asdjax.config.fields import default_config
-from asdjax.fleet import fleet_model
-from asdjax.fleet.fleet_model import FleetSpec
+from asdjax.models.variants import PARAMETER_GROUPS
 from asdjax.runtime import hardware
-from asdjax.training import audio_feed, batches, optimizer, sampler
+from asdjax.training import audio_feed, batches, sampler
 from asdjax.training.audio_feed import (
     DeviceFeed,
     Dispatch,
@@ -21,10 +21,11 @@ from asdjax.training.audio_feed import (
     PaddedSizes,
     find_padded_sizes,
     is_resident,
+    limit_steps,
     make_waves,
-    steps_at_once,
 )
 from asdjax.training.sampler import SamplingTable
+from asdjax.training.state import TrainSpec, make_train_spec
 
 LENGTHS = (16_000, 20_001, 15_872, 40_000, 17_918, 30_000)
 DISPATCHES = [Dispatch((0,), 3), Dispatch((3,), 3), Dispatch((6,), 1)]
@@ -35,21 +36,21 @@ def recordings() -> list[np.ndarray]:
     return [rng.integers(-32768, 32768, length, dtype=np.int16) for length in LENGTHS]
 
 
-def spec(steps_per_dispatch: int = 3) -> FleetSpec:
+def spec(steps_per_dispatch: int = 3) -> TrainSpec:
     config = default_config()
     config.variants = ("resnet50_512", "mobilefacenet_1024")
     config.train.batch_size = 8
     config.train.steps_per_dispatch = steps_per_dispatch
-    return fleet_model.make_spec(config, 3, optimizer.GROUPS)
+    return make_train_spec(config, 3, PARAMETER_GROUPS, 1)
 
 
-def plan_of(samples: Sequence[np.ndarray], of: FleetSpec) -> SamplingTable:
-    frames = [of.spectrogram.frames(len(clip)) for clip in samples]
+def plan_of(samples: Sequence[np.ndarray], of: TrainSpec) -> SamplingTable:
+    frames = [of.model.spectrogram.frames(len(clip)) for clip in samples]
     plan = sampler.make_table([0, 0, 1, 1, 2, 2], [False, True] * 3, frames, [0, 1, 2])
     return sampler.make_target_table(plan, [0, 1])
 
 
-def stack_of(samples: Sequence[np.ndarray], of: FleetSpec, *tasks: str) -> tuple[SamplingTable, jax.Array]:
+def stack_of(samples: Sequence[np.ndarray], of: TrainSpec, *tasks: str) -> tuple[SamplingTable, jax.Array]:
     """As many tasks, each with the same clips (which a stack holds once for each)."""
     plans = [plan_of(samples, of) for _ in tasks]
     return sampler.stack_tables(plans), jnp.stack(
@@ -65,13 +66,13 @@ def test_the_host_cuts_what_the_device_gathers():
     for dispatch, waves, crops in zip(DISPATCHES, on_device, on_host, strict=True):
         assert isinstance(waves, features.Waves)
         assert isinstance(crops, features.Crops)
-        assert crops.samples.shape == (3, 1, 2, 2, 8, of.spectrogram.piece_samples)
+        assert crops.samples.shape == (3, 1, 2, 2, 8, of.model.spectrogram.piece_samples)
         for place in range(dispatch.steps):
             draws = batches.draw_batches(of, plan_of(samples, of), keys[0], jnp.int32(dispatch.first[0] + place))
-            start = features.first_sample(draws.frame, of.spectrogram)
+            start = features.first_sample(draws.frame, of.model.spectrogram)
             for which, clips in enumerate((draws.clip_a, draws.clip_b)):
                 for v in range(2):
-                    wanted = features.gather(waves, clips[v], start[v], of.spectrogram.piece_samples)
+                    wanted = features.gather(waves, clips[v], start[v], of.model.spectrogram.piece_samples)
                     np.testing.assert_array_equal(crops.samples[place, 0, v, which], wanted)
 
 
@@ -101,7 +102,7 @@ def test_pieces_are_the_same_either_way():
         (audio,) = kind(samples, mesh).audio(of, plan, keys, [Dispatch((2,), 1)])
         of_step = features.Crops(audio.samples[0, 0]) if isinstance(audio, features.Crops) else audio
         pieces = jax.jit(batches.make_pieces, static_argnums=0)(of, of_step, draws)
-        made.append([np.asarray(of_variant) for of_variant in pieces])
+        made.append([np.asarray(of_variant) for of_variant in pieces.values()])
     for on_device, on_host in zip(*made, strict=True):
         np.testing.assert_array_equal(on_host, on_device)
 
@@ -140,7 +141,7 @@ def test_room_is_that_of_the_largest_stack_that_goes_to_the_device(monkeypatch: 
     stacks = [[small], [small[:2], small[2:5]], [large]]
     rows = sum(-(-length // audio_feed.PAGE_SAMPLES) for length in LENGTHS)
     room = find_padded_sizes(config, stacks)
-    assert room == PaddedSizes(task_clips=7, stack_clips=7, pages=rows)
+    assert room == PaddedSizes(task_clips=7, program_clips=7, pages=rows)
     assert (
         make_waves(small, room).pages.shape
         == make_waves(small[:5], room).pages.shape
@@ -151,8 +152,8 @@ def test_room_is_that_of_the_largest_stack_that_goes_to_the_device(monkeypatch: 
 
 
 def test_a_dispatch_of_crops_stays_within_its_bytes():
-    report = fleet_model.make_spec(default_config(), 6, optimizer.GROUPS)._replace(steps_per_dispatch=50)
-    assert steps_at_once(report, 1) == 13  # 20.6 MB a step
-    assert steps_at_once(report, 7) == 1
-    assert steps_at_once(report._replace(steps_per_dispatch=4), 1) == 4
-    assert steps_at_once(report._replace(batch_size=48_000), 1) == 1
+    report = replace(make_train_spec(default_config(), 6, PARAMETER_GROUPS, 1), steps_per_dispatch=50)
+    assert limit_steps(report, 1).steps_per_dispatch == 13  # 20.6 MB a step
+    assert limit_steps(report, 7).steps_per_dispatch == 1
+    assert limit_steps(replace(report, steps_per_dispatch=4), 1).steps_per_dispatch == 4
+    assert limit_steps(replace(report, batch_size=48_000), 1).steps_per_dispatch == 1

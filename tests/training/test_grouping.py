@@ -1,41 +1,43 @@
-"""How many fleets are stacked: as many as are asked for, or on a GPU as many as fit."""
+"""Runs in one program: the configured number, or on a GPU as many as fit."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from asdjax.config.fields import Config, default_config
+from asdjax.data.access import Recording
 from asdjax.data.clips import Clip
 from asdjax.data.tasks import Task
-from asdjax.fleet.runs import Run
+from asdjax.fleet import training_set
+from asdjax.fleet.runs import Run, list_lines
 from asdjax.runtime import hardware
 from asdjax.training import grouping
 from asdjax.training.audio_feed import DEVICE_SHARE
-from asdjax.training.grouping import MOST, group_runs, stack_size
-from asdjax.training.phases import list_lines
+from asdjax.training.grouping import MOST_FLEETS, ProgramRuns, fleets_per_program, group_runs
 
 H200, SMALL = 100e9, 18.5e9
 
 
-def asked(stacked: int = 0, **fields: object) -> Config:
+def config_with(fleets_per_program: int = 0, **fields: object) -> Config:
     config = default_config()
-    config.parallel.fleets_per_program = stacked
+    config.parallel.fleets_per_program = fleets_per_program
     for field, value in fields.items():
         group, _, name = field.rpartition("__")
         (config[group] if group else config)[name] = value
     return config
 
 
-@pytest.mark.parametrize(("stacked", "fleets", "size"), [(1, 7, 1), (3, 7, 3), (3, 4, 2), (9, 7, 7)])
-def test_as_many_as_are_asked_for_are_stacked_evenly(stacked: int, fleets: int, size: int):
-    assert stack_size(asked(stacked), fleets, 1, 1) == size
+@pytest.mark.parametrize(("configured", "fleets", "size"), [(1, 7, 1), (3, 7, 3), (3, 4, 2), (9, 7, 7)])
+def test_the_configured_number_is_split_evenly(configured: int, fleets: int, size: int):
+    assert fleets_per_program(config_with(configured), fleets, 1, 1) == size
 
 
 @pytest.mark.parametrize(("platform", "memory_bytes"), [("cpu", H200), ("tpu", H200), ("gpu", None)])
-def test_nothing_is_stacked_unasked_where_that_is_slower_or_might_not_fit(platform: str, memory_bytes: float | None):
+def test_other_devices_have_one_fleet_per_program(platform: str, memory_bytes: float | None):
     with hardware.compiling_for(platform, memory_bytes):
-        assert stack_size(asked(), 7, 1, 1) == 1
+        assert fleets_per_program(config_with(), 7, 1, 1) == 1
 
 
 @pytest.mark.parametrize(
@@ -56,23 +58,23 @@ def test_nothing_is_stacked_unasked_where_that_is_slower_or_might_not_fit(platfo
 def test_a_gpu_gets_as_many_as_its_memory_holds(
     fleets: int, devices: int, memory_bytes: float, changed: dict[str, object], size: int
 ):
-    assert max(7, fleets) - 1 <= MOST
+    assert max(7, fleets) - 1 <= MOST_FLEETS
     with hardware.compiling_for("gpu", memory_bytes):
-        assert stack_size(asked(**changed), fleets, devices, 1) == size
+        assert fleets_per_program(config_with(**changed), fleets, devices, 1) == size
 
 
 @pytest.mark.parametrize(("resident", "share", "size"), [("auto", 0.35, 2), ("auto", 1.1, 7), ("host", 0.35, 7)])
-def test_a_stack_does_not_drive_audio_off_the_gpu(resident: str, share: float, size: int):
-    """Of a fleet's audio, beside what of the memory is for audio; where one's alone does not fit it is streamed."""
-    config = asked(data__resident=resident)
+def test_a_program_leaves_its_audio_on_the_gpu(resident: str, share: float, size: int):
+    """If the audio of one fleet does not fit, it is streamed, and does not count."""
+    config = config_with(data__resident=resident)
     with hardware.compiling_for("gpu", H200):
-        assert stack_size(config, 4 if size == 2 else 7, 1, share * DEVICE_SHARE * H200) == size
+        assert fleets_per_program(config, 4 if size == 2 else 7, 1, share * DEVICE_SHARE * H200) == size
 
 
-def test_every_row_of_devices_gets_its_part():
-    config = asked(parallel__tasks_at_once=4)
+def test_every_group_of_devices_gets_its_part():
+    config = config_with(parallel__device_groups=4)
     with hardware.compiling_for("gpu", H200):
-        assert stack_size(config, 7, 1, 1) == 2
+        assert fleets_per_program(config, 7, 1, 1) == 2
 
 
 def run(name: str, sections: int, folder: Path) -> Run:
@@ -81,18 +83,18 @@ def run(name: str, sections: int, folder: Path) -> Run:
     return Run(name, Task(name, (name,), classes, (clip,), (0,), tuple(range(sections))), 0, folder / name)
 
 
-def names(found: Sequence[Sequence[Run]]) -> list[list[str]]:
-    return [[run.name for run in stack] for stack in found]
+def names(programs: Sequence[ProgramRuns]) -> list[list[str]]:
+    return [[run.name for run in program.runs] for program in programs]
 
 
-def test_only_fleets_of_equal_classes_share_a_stack(tmp_path: Path):
+def test_only_fleets_of_equal_classes_share_a_program(tmp_path: Path):
     runs = [run(*each, tmp_path) for each in (("fan", 2), ("pump", 1), ("valve", 2), ("slider", 2))]
-    found = group_runs(asked(2), runs, 1, dict.fromkeys(("fan", "pump", "valve", "slider"), 1.0))
+    found = group_runs(config_with(2), runs, 1, dict.fromkeys(("fan", "pump", "valve", "slider"), 1.0))
     assert names(found) == [["fan", "valve"], ["slider"], ["pump"]]
 
 
-def test_what_is_trained_shares_no_stack_with_what_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    config, runs = asked(3), [run(name, 2, tmp_path) for name in ("fan", "pump", "valve")]
+def test_finished_runs_share_no_program_with_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    config, runs = config_with(3), [run(name, 2, tmp_path) for name in ("fan", "pump", "valve")]
     there = {runs[1].folder / line: [1, last] for line, last in list_lines(config, runs[1].task).items()}
     monkeypatch.setattr(grouping.checkpoints, "steps", lambda folder: there.get(folder, []))
     assert names(group_runs(config, runs, 1, dict.fromkeys(("fan", "pump", "valve"), 1.0))) == [
@@ -101,9 +103,18 @@ def test_what_is_trained_shares_no_stack_with_what_is_not(tmp_path: Path, monkey
     ]
 
 
-def test_runs_are_stacked_by_the_memory_of_each_device(tmp_path: Path):
+def test_runs_share_a_program_by_the_memory_of_each_device(tmp_path: Path):
     runs = [run(name, 2, tmp_path) for name in ("fan", "pump", "valve", "slider", "gearbox")]
     audio = dict.fromkeys((run.name for run in runs), 1.0)
     with hardware.compiling_for("gpu", SMALL):
-        assert [len(stack) for stack in group_runs(asked(), runs, 1, audio)] == [2, 2, 1]
-        assert [len(stack) for stack in group_runs(asked(), runs, 2, audio)] == [5]
+        assert [len(program.runs) for program in group_runs(config_with(), runs, 1, audio)] == [2, 2, 1]
+        assert [len(program.runs) for program in group_runs(config_with(), runs, 2, audio)] == [5]
+
+
+def test_a_run_keeps_the_group_size_that_it_began_with(tmp_path: Path):
+    begun, fresh = run("fan", 2, tmp_path), run("pump", 2, tmp_path)
+    config = config_with(2)
+    recording = Recording(np.zeros(4, np.int16), "0" * 64)
+    training_set.save(config, begun, [recording], 6)
+    programs = group_runs(config, [begun, fresh], 1, {"fan": 1.0, "pump": 1.0})
+    assert [(program.name, program.variants_per_group) for program in programs] == [("fan", 6), ("pump", 1)]

@@ -14,6 +14,7 @@ from asdjax.fleet import fleet_model
 from asdjax.fleet.embed import embed_clips
 from asdjax.training import optimizer
 from asdjax.training.holdout import score_held_out
+from asdjax.training.state import make_train_spec
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
@@ -25,15 +26,15 @@ def test_loss_and_accuracy_over_all_pieces(loss: str):
     config = default_config()
     config.variants, config.width, config.train.batch_size = (VARIANT,), 0.125, 4
     config.loss, config.arcface.subcentres = loss, 2
-    spec = fleet_model.make_spec(config, 2, optimizer.TRAINABLE["last_block"])
-    model = fleet_model.initial_model(spec, 0, "fan")
+    spec = make_train_spec(config, 2, optimizer.TRAINABLE["last_block"], 1)
+    model = fleet_model.initial_model(spec.model, 0, "fan")
     clips = [Clip(Path(f"{i}.wav"), "fan", f"0{i % 2}", "train", "source", "normal", ()) for i in range(3)]
     (task,) = make_tasks(Corpus("manifest", tuple(clips)), "section")
     rng = np.random.default_rng(0)
     samples = [rng.normal(0, 2000, n).astype(np.int16) for n in (40_000, 16_000, 32_000)]
     of_loss, of_accuracy = score_held_out(spec, model, task, samples, device=jax.devices()[0])
 
-    embedded = embed_clips(spec, model, samples, stride_frames=32, batch_size=4, what="")
+    embedded = embed_clips(spec.model, model, samples, stride_frames=32, batch_size=4, what="")
     target = np.array([0, 1, 0])[embedded.clip]
     assert len(target) == 4
     centres = np.asarray(model.parameters[VARIANT][fleet_model.CENTRES], np.float64)

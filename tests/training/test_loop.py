@@ -6,21 +6,21 @@ import pytest
 
 from asdjax.config.fields import default_config
 from asdjax.training.audio_feed import Dispatch
-from asdjax.training.loop import dispatches_of, due
+from asdjax.training.loop import is_due, plan_dispatches
 
 
 @pytest.mark.parametrize(
     ("step", "every", "last", "expected"), [(3, 3, 10, True), (4, 3, 10, False), (10, 3, 10, True), (1, 1, 5, True)]
 )
 def test_cadence(step: int, every: int, last: int, expected: bool):
-    assert due(step, every, last) is expected
+    assert is_due(step, every, last) is expected
 
 
 def dispatches(first: Sequence[int], last: Sequence[int], most: int) -> list[Dispatch]:
     config = default_config()
     config.train.log_every_steps = 10
     config.train.checkpoint_every_steps = 25
-    return list(dispatches_of(config, first, last, most))
+    return list(plan_dispatches(config, first, last, most))
 
 
 def test_a_dispatch_ends_where_something_is_due_or_the_program_does():

@@ -9,7 +9,7 @@ import pytest
 from asdjax.config.fields import default_config
 from asdjax.models import variants
 from asdjax.models.variants import VARIANTS, Arrays
-from asdjax.training.optimizer import TRAINABLE, Sgd, decayed, descend, learning_rates, make_optimizer, partition
+from asdjax.training.optimizer import TRAINABLE, Sgd, learning_rates, make_optimizer, partition, select_decayed, update
 
 CENTRES = {"arcface/weights": jnp.zeros((6, 128))}
 
@@ -79,7 +79,7 @@ def test_a_parameter_that_no_rule_covers_is_refused_by_name() -> None:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_weight_decay_is_for_kernels_and_centres_alone(variant: str) -> None:
-    shrinking = {path for path, shrinks in decayed(parameters_of(variant)).items() if shrinks}
+    shrinking = {path for path, shrinks in select_decayed(parameters_of(variant)).items() if shrinks}
     assert {path.rsplit("/", 1)[-1] for path in shrinking} == {"kernel", "weights"}
     spared = parameters_of(variant).keys() - shrinking
     assert all(leaf.ndim == 1 for path, leaf in parameters_of(variant).items() if path in spared)
@@ -87,7 +87,7 @@ def test_weight_decay_is_for_kernels_and_centres_alone(variant: str) -> None:
 
 def test_a_parameter_that_no_decay_rule_covers_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="early/gain"):
-        decayed({"early/gain": jnp.zeros(2), **CENTRES})
+        select_decayed({"early/gain": jnp.zeros(2), **CENTRES})
 
 
 @pytest.mark.parametrize("momentum", [0.9, 0.0])
@@ -104,7 +104,7 @@ def test_sgd_by_hand(momentum: float, weight_decay: float, clip_norm: float) -> 
     for rate in (0.05, 0.02, 0.1):
         gradients = {path: rng.normal(size=leaf.shape) for path, leaf in expected.items()}
         given: Arrays = {path: jnp.asarray(leaf, jnp.float32) for path, leaf in gradients.items()}
-        parameters, state = descend(sgd, given, state, parameters, jnp.float32(rate))
+        parameters, state = update(sgd, given, state, parameters, jnp.float32(rate))
         norm = np.sqrt(sum(np.sum(leaf**2) for leaf in gradients.values()))
         shrunk = min(1.0, clip_norm / norm) if clip_norm else 1.0
         for path, gradient in gradients.items():

@@ -8,8 +8,9 @@ import pytest
 from asdjax.config.fields import default_config
 from asdjax.data.clips import Clip, Corpus
 from asdjax.data.tasks import Task, make_tasks
+from asdjax.fleet.runs import list_lines, list_target_sections
 from asdjax.training import sampler
-from asdjax.training.phases import list_lines, make_phases, target_sections
+from asdjax.training.phases import make_phases
 
 
 def task(*clips: tuple[str, str, str]) -> Task:
@@ -37,7 +38,7 @@ TWO_SECTIONS = task(("00", "source", "1"), ("01", "source", "1"), ("01", "source
 def test_phase_2_draws_from_sections_with_target_clips_and_another_class(
     clips: list[tuple[str, str, str]], sections: tuple[int, ...]
 ):
-    assert target_sections(task(*clips)) == sections
+    assert list_target_sections(task(*clips)) == sections
 
 
 def test_lines_and_their_lengths():
@@ -60,8 +61,8 @@ def test_every_strategy_starts_from_the_end_of_phase_1_and_draws_target_clips():
     assert [phase.name for phase in others] == ["phase2_arcface", "phase2_full"]
     assert [phase.after for phase in others] == [phase1, phase1]
     assert "arcface" not in others[0].trainable
-    assert np.all(np.asarray(phase1.plan.targets) == -1)
-    assert all(list(np.asarray(phase.plan.targets)) == [1, -1] for phase in others)
+    assert np.all(np.asarray(phase1.table.targets) == -1)
+    assert all(list(np.asarray(phase.table.targets)) == [1, -1] for phase in others)
 
 
 def test_each_phase_has_its_own_rates_and_length():

@@ -27,9 +27,9 @@ from asdjax.fleet.metric_log import MetricLog, read
 from asdjax.runtime import interrupts
 from asdjax.runtime.files import locked_folder
 from asdjax.runtime.interrupts import GracefulShutdown
-from asdjax.training import holdout
-from asdjax.training import step as train_step
-from asdjax.training.train import on_each, train
+from asdjax.training import holdout, loop
+from asdjax.training.step import StepMetrics
+from asdjax.training.train import run_on_each, train
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
@@ -307,7 +307,7 @@ def test_jobs_share_the_meshes_and_one_that_fails_ends_the_others():
         raise Diverged("no number")
 
     with interrupts.handle_signals(), pytest.raises(Diverged, match="no number"):
-        on_each(["a", "b"], [works, fails, works])  # pyright: ignore[reportArgumentType]
+        run_on_each(["a", "b"], [works, fails, works])  # pyright: ignore[reportArgumentType]
     assert sorted(begun) == ["a", "b"]
 
 
@@ -319,7 +319,7 @@ def test_of_several_jobs_that_fail_each_is_told(capsys: pytest.CaptureFixture[st
         raise Diverged(f"no number on {mesh}")
 
     with interrupts.handle_signals(), pytest.raises(Diverged) as raised:
-        on_each(["a", "b"], [fails, fails])  # pyright: ignore[reportArgumentType]
+        run_on_each(["a", "b"], [fails, fails])  # pyright: ignore[reportArgumentType]
     (said,) = capsys.readouterr().err.splitlines()
     assert sorted([str(raised.value), said]) == ["no number on a", "no number on b"]
 
@@ -328,7 +328,7 @@ def test_of_several_jobs_that_fail_each_is_told(capsys: pytest.CaptureFixture[st
         raise KeyError(mesh)
 
     with interrupts.handle_signals(), pytest.raises(KeyError, match=r"^'[ab]'$"):
-        on_each(["a", "b"], [breaks, breaks])  # pyright: ignore[reportArgumentType]
+        run_on_each(["a", "b"], [breaks, breaks])  # pyright: ignore[reportArgumentType]
     assert capsys.readouterr().err.startswith("KeyError: '")
 
 
@@ -354,7 +354,7 @@ def test_what_is_finished_is_not_trained_again(
     def nothing_to_compile(*_):
         raise AssertionError("a step was asked for")
 
-    monkeypatch.setattr(train_step, "compiled_steps", nothing_to_compile)
+    monkeypatch.setattr(loop, "compile_steps", nothing_to_compile)
     assert train_tiny(corpus, trained) == 0
     assert "fan: already trained" in capsys.readouterr().err
     assert figures(trained) == before
@@ -421,9 +421,9 @@ def test_without_target_clips_phase_2_is_left_out(
 
     def standing_still(spec, _):
         nothing = np.zeros((1, 1, len(spec.variants)))
-        return lambda state, *_: (state, train_step.StepMetrics(nothing, nothing, nothing))
+        return lambda state, *_: (state, StepMetrics(nothing, nothing, nothing))
 
-    monkeypatch.setattr(train_step, "compiled_steps", standing_still)
+    monkeypatch.setattr(loop, "compile_steps", standing_still)
     assert train_tiny(tmp_path / "corpus", tmp_path / "run") == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if "phase 2 is left out" in line]
     assert len(lines) == 1
@@ -436,7 +436,7 @@ def test_a_stop_between_two_checkpoints_leaves_no_trace_in_what_held_out_clips_s
 ):
     def standing_still(spec, _):
         nothing = np.zeros((1, 1, len(spec.variants)))
-        return lambda state, *_: (state, train_step.StepMetrics(nothing, nothing, nothing))
+        return lambda state, *_: (state, StepMetrics(nothing, nothing, nothing))
 
     def stopping(self, phase: str, step: int, *args, **more) -> None:
         log(self, phase, step, *args, **more)
@@ -444,7 +444,7 @@ def test_a_stop_between_two_checkpoints_leaves_no_trace_in_what_held_out_clips_s
             os.kill(os.getpid(), signal.SIGTERM)
 
     log = MetricLog.metrics
-    monkeypatch.setattr(train_step, "compiled_steps", standing_still)
+    monkeypatch.setattr(loop, "compile_steps", standing_still)
     monkeypatch.setattr(holdout, "score_held_out", lambda *_, **__: ({VARIANTS[0]: 0.0}, {VARIANTS[0]: 0.0}))
     changes = {"train__holdout_fraction": "0.25", "phase2__strategies": ""}
     with monkeypatch.context() as patch:
@@ -469,7 +469,7 @@ def test_what_is_not_finite_ends_the_run_and_leaves_the_checkpoints(
     line = trained / "fan" / "phase2_full"
     shutil.rmtree(line)
     phase1 = sorted(path.name for path in (trained / "fan" / "phase1").iterdir())
-    compiled = train_step.compiled_steps
+    compiled = loop.compile_steps
 
     def diverging(*args):
         def run(state, waves, plan, keys, turn):
@@ -479,7 +479,7 @@ def test_what_is_not_finite_ends_the_run_and_leaves_the_checkpoints(
 
         return run
 
-    monkeypatch.setattr(train_step, "compiled_steps", diverging)
+    monkeypatch.setattr(loop, "compile_steps", diverging)
     assert train_tiny(corpus, trained, train__log_every_steps="3", train__checkpoint_every_steps="2") == 1
     message = capsys.readouterr().err.splitlines()[-1]
     assert f"fan phase2_full step 2: the {what} of resnet50_512 is not finite; its batch mixed " in message
@@ -535,14 +535,14 @@ def test_where_nothing_was_trained_other_clips_are_free_and_checked(
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(train_step, "compiled_steps", ended)
+        patch.setattr(loop, "compile_steps", ended)
         assert train_tiny(corpus, tmp_path / "run") == 1
     assert (tmp_path / "run" / "fan" / "task.json").is_file()
     shutil.copytree(corpus, tmp_path / "corpus")
     clips = sorted((tmp_path / "corpus" / "fan" / "train").iterdir())
     clips[0].unlink()
     with monkeypatch.context() as patch:
-        patch.setattr(train_step, "compiled_steps", ended)
+        patch.setattr(loop, "compile_steps", ended)
         assert train_tiny(tmp_path / "corpus", tmp_path / "run") == 1
     shutil.copy(clips[1], min((tmp_path / "corpus" / "fan" / "source_test").iterdir()))
     assert train_tiny(tmp_path / "corpus", tmp_path / "run") == 2

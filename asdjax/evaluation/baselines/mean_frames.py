@@ -1,7 +1,7 @@
-"""Mean log-mel frames on disk, so that a clip's are computed once for all evaluations of a work directory.
+"""Mean log-mel frames stored on disk, and thus computed once for all evaluations of a work directory.
 
-`W/evaluation/baselines/<machine type>/mean_log_mel.npz` serves both splits: `digests` (n,), the SHA-256 of each clip's
-samples, and `means` (n, m) float32, their mean frames at `sample_rate_hz`.
+`W/evaluation/baselines/<machine type>/mean_log_mel.npz` serves both splits. It holds `digests` (n,), the SHA-256 of
+each clip's samples, and `means` (n, m) float32, the mean frames at `sample_rate_hz`.
 """
 
 import io
@@ -22,10 +22,10 @@ from asdjax.runtime.threads import map_in_threads
 FILE = f"{NAME}.npz"
 
 
-def mean_frames(folder: Path, recordings: Sequence[Recording], sample_rate_hz: int, what: str) -> np.ndarray:
-    """Return each clip's mean log-mel frame, (n, m); compute those that the folder does not hold, and add them to it.
+def load_mean_frames(folder: Path, recordings: Sequence[Recording], sample_rate_hz: int, what: str) -> np.ndarray:
+    """Return the mean log-mel frame of each clip, (n, m). Those missing from the folder are computed and stored there.
 
-    `what` names the progress bar. Raises InputError where the folder cannot be written.
+    `what` names the progress bar. Raises InputError if the folder cannot be written.
     """
     with locked_folder(folder):
         known = _read(folder / FILE, sample_rate_hz)
@@ -39,7 +39,7 @@ def mean_frames(folder: Path, recordings: Sequence[Recording], sample_rate_hz: i
 
 
 def _read(file: Path, sample_rate_hz: int) -> dict[str, np.ndarray]:
-    """Return mean frames by digest; none where the file is missing, of another sample rate or, with a line, damaged."""
+    """Return mean frames by digest; none if the file is missing, of another sample rate or (logged) damaged."""
     if not file.exists():
         return {}
     try:

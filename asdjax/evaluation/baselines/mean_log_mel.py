@@ -1,4 +1,4 @@
-"""The mean log-mel baseline: what a clip sounds like on average, against the training clips of its section.
+"""The mean log-mel baseline: the distance of a clip's mean log-mel frame to those of its section's training clips.
 
 Letters: n clips, s samples, m mel bands.
 """
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from asdjax.data.clips import Clip
-from asdjax.evaluation.baselines.log_mel import log_mel
+from asdjax.evaluation.baselines.log_mel import compute_log_mel
 from asdjax.fleet.embed import Embeddings
 from asdjax.inference import clip_scores
 from asdjax.inference.bank import Scoring
@@ -20,20 +20,20 @@ SCORING = Scoring(backend="mahalanobis")
 
 def mean_frame(samples: np.ndarray, sample_rate_hz: int) -> np.ndarray:
     """Return the mean log-mel frame of a clip int16 (s,), in dB: (m,) float32."""
-    return log_mel(samples, sample_rate_hz).mean(axis=0).astype(np.float32)
+    return compute_log_mel(samples, sample_rate_hz).mean(axis=0).astype(np.float32)
 
 
 def score_clips(
     train_clips: Sequence[Clip], train: np.ndarray, test_clips: Sequence[Clip], test: np.ndarray
 ) -> ClipScores:
-    """Score clips by the Mahalanobis distance of their mean frames (n, m) to those of machine type and section.
+    """Score clips by the Mahalanobis distance of their mean frames (n, m) to the training clips of the same section.
 
-    The covariance is shrunk as Ledoit and Wolf (2004) do. Training clips are scored by cross-fitting, never by a fit
-    that saw them.
+    The covariance is shrunk as by Ledoit and Wolf (2004). Training clips are scored by cross-fitting, so no clip is
+    scored by a fit that included it.
     """
-    return clip_scores.score_clips(train_clips, _as_pieces(train), test_clips, _as_pieces(test), NAME, SCORING)
+    return clip_scores.score_clips(train_clips, _wrap(train), test_clips, _wrap(test), NAME, SCORING)
 
 
-def _as_pieces(means: np.ndarray) -> Embeddings:
-    """Make one piece of each clip; not of unit length, which the Mahalanobis distance does not need."""
+def _wrap(means: np.ndarray) -> Embeddings:
+    """Wrap mean frames as embeddings of one piece per clip. They need no unit length for the Mahalanobis distance."""
     return Embeddings({NAME: means}, np.arange(len(means)))

@@ -1,4 +1,4 @@
-"""Detectors that need no trained fleet, on one machine type's clips."""
+"""Baseline detectors, which need no trained fleet, for the clips of one machine type."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,49 +7,60 @@ from typing import Any
 from asdjax.config.fields import Config
 from asdjax.data.access import RecordedClips
 from asdjax.evaluation.baselines import autoencoder, mean_log_mel, stored_autoencoders
-from asdjax.evaluation.baselines.autoencoder import Training
-from asdjax.evaluation.baselines.log_mel import log_mels
-from asdjax.evaluation.baselines.mean_frames import mean_frames
+from asdjax.evaluation.baselines.autoencoder import AutoencoderTraining
+from asdjax.evaluation.baselines.log_mel import compute_log_mels
+from asdjax.evaluation.baselines.mean_frames import load_mean_frames
 from asdjax.inference.clip_scores import ClipScores
 
-#: Those that take seconds, and those that are trained for minutes.
+#: Baselines that take seconds, and those that train for minutes.
 ALWAYS, ON_REQUEST = (mean_log_mel.NAME,), (autoencoder.NAME,)
 
+#: Origin of the training scores to which the thresholds of each baseline are fitted.
 TRAINING_SCORES = {
-    mean_log_mel.NAME: "cross-fitted, by fits that never saw the clip",
+    mean_log_mel.NAME: "cross-fitted, by fits without the clip",
     autoencoder.NAME: "by the model that was trained on these clips, as in the official baseline",
 }
-"""What the thresholds of each are fitted to."""
 
 
 def score_machine(
     config: Config, machine: str, train: RecordedClips, test: RecordedClips, folder: Path, names: Sequence[str]
 ) -> dict[str, ClipScores]:
-    """Score one machine type's clips by each of the named baselines; their models are stored in a folder."""
-    score = {mean_log_mel.NAME: _mean_log_mel, autoencoder.NAME: _autoencoder}
+    """Score a machine type's clips by each of the named baselines, and store what they computed in a folder."""
+    score = {mean_log_mel.NAME: _score_mean_log_mel, autoencoder.NAME: _score_autoencoder}
     return {name: score[name](config, machine, train, test, folder) for name in names}
 
 
-def _mean_log_mel(config: Config, machine: str, train: RecordedClips, test: RecordedClips, folder: Path) -> ClipScores:
-    means = mean_frames(
+def _score_mean_log_mel(
+    config: Config, machine: str, train: RecordedClips, test: RecordedClips, folder: Path
+) -> ClipScores:
+    means = load_mean_frames(
         folder, [*train.recordings, *test.recordings], config.signal.sample_rate_hz, f"{machine} {mean_log_mel.NAME}"
     )
     number = len(train.recordings)
     return mean_log_mel.score_clips(train.clips, means[:number], test.clips, means[number:])
 
 
-def _autoencoder(config: Config, machine: str, train: RecordedClips, test: RecordedClips, folder: Path) -> ClipScores:
-    """See `kept.trained`."""
+def _score_autoencoder(
+    config: Config, machine: str, train: RecordedClips, test: RecordedClips, folder: Path
+) -> ClipScores:
     rate = config.signal.sample_rate_hz
-    heard = log_mels(train.samples, rate, f"{machine} log-mel bank")
-    asked = log_mels(test.samples, rate, f"{machine} log-mel test")
+    train_mels = compute_log_mels(train.samples, rate, f"{machine} log-mel bank")
+    test_mels = compute_log_mels(test.samples, rate, f"{machine} log-mel test")
     settings = config.baselines
-    training = Training(settings.epochs, settings.batch_size, settings.learning_rate, config.seed[0], machine, rate)
-    learned = stored_autoencoders.trained(folder, heard, training, [recording.sha256 for recording in train.recordings])
-    return autoencoder.score_clips(learned, train.clips, heard, test.clips, asked)
+    training = AutoencoderTraining(
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        seed=config.seed[0],
+        machine=machine,
+        sample_rate_hz=rate,
+    )
+    digests = [recording.sha256 for recording in train.recordings]
+    learned = stored_autoencoders.load_or_fit(folder, train_mels, training, digests)
+    return autoencoder.score_clips(learned, train.clips, train_mels, test.clips, test_mels)
 
 
 def describe_baselines(config: Config, names: Sequence[str]) -> dict[str, Any]:
     """Return the entry of results.json on the named baselines."""
-    trained = {**config.baselines.to_dict(), "seed": config.seed[0]} if autoencoder.NAME in names else {}
-    return {**trained, "training_scores": {name: TRAINING_SCORES[name] for name in names}}
+    settings = {**config.baselines.to_dict(), "seed": config.seed[0]} if autoencoder.NAME in names else {}
+    return {**settings, "training_scores": {name: TRAINING_SCORES[name] for name in names}}

@@ -1,13 +1,14 @@
-"""Trained auto-encoders on disk, so that none is trained twice on the same clips by the same settings.
+"""Trained auto-encoders stored on disk, and thus trained once for the same clips and settings.
 
-`W/evaluation/baselines/<machine type>/` serves both splits: `autoencoder.npz` has what was learned, by path;
-`autoencoder.json`, written last, tells what it was trained on and by, and the SHA-256 of the other file.
+`W/evaluation/baselines/<machine type>/` serves both splits. `autoencoder.npz` holds the learned arrays by path.
+`autoencoder.json`, written last, holds settings, digests of the training clips and the SHA-256 of the other file.
 """
 
 import hashlib
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import jax
 import numpy as np
 
 from asdjax.evaluation.baselines import autoencoder
-from asdjax.evaluation.baselines.autoencoder import NAME, Learned, Training
+from asdjax.evaluation.baselines.autoencoder import NAME, AutoencoderTraining, Learned
 from asdjax.evaluation.baselines.log_mel import LogMels
 from asdjax.runtime.files import locked_folder, replace_text
 from asdjax.runtime.progress import log
@@ -24,19 +25,17 @@ FOLDER = "baselines"
 ARRAYS, RECORD = f"{NAME}.npz", f"{NAME}.json"
 
 
-def trained(folder: Path, train: LogMels, training: Training, digests: Sequence[str]) -> Learned:
-    """What `autoencoder.fit` gives, kept in a folder; what is kept there, and it is said, where that was trained by the
-    same settings on the same clips: `digests`, in order the SHA-256 of their samples.
+def load_or_fit(folder: Path, train: LogMels, training: AutoencoderTraining, digests: Sequence[str]) -> Learned:
+    """Load the auto-encoder stored in a folder if it has the same settings and training clips; otherwise train it.
 
-    Raises Diverged as `fit` does, and InputError where the folder cannot be written.
+    `digests` are the SHA-256 of the samples of the training clips, in order. Raises Diverged as `autoencoder.fit`
+    does, and InputError if the folder cannot be written.
     """
-    trained_by = {**training._asdict(), "clips": list(digests)}
+    trained_by = {**asdict(training), "clips": list(digests)}
     with locked_folder(folder):
         learned = _read(folder, trained_by)
         if learned is not None:
-            log(
-                f"{training.machine} {NAME}: trained before on the same clips by the same settings, taken from {folder}"
-            )
+            log(f"{training.machine} {NAME}: already trained on these clips with these settings; loaded from {folder}")
             return learned
         learned = autoencoder.fit(train, training)
         _write(folder, trained_by, learned)
@@ -44,7 +43,7 @@ def trained(folder: Path, train: LogMels, training: Training, digests: Sequence[
 
 
 def _read(folder: Path, trained_by: dict[str, Any]) -> Learned | None:
-    """None where nothing is kept or it was trained otherwise; also where it is damaged, and that is said."""
+    """Return the stored arrays; None if they are missing, were trained otherwise or (logged) are damaged."""
     if not (folder / RECORD).exists():
         return None
     try:
@@ -55,9 +54,9 @@ def _read(folder: Path, trained_by: dict[str, Any]) -> Learned | None:
         if hashlib.sha256(content).hexdigest() != record["sha256"]:
             raise ValueError(f"{ARRAYS} is not what was saved")
         with np.load(io.BytesIO(content)) as arrays:
-            return jax.tree.map_with_path(lambda path, _: arrays[jax.tree_util.keystr(path)], autoencoder.shapes())
+            return jax.tree.map_with_path(lambda path, _: arrays[jax.tree_util.keystr(path)], autoencoder.make_shapes())
     except (OSError, ValueError, KeyError, TypeError) as error:
-        log(f"{folder}: the auto-encoder kept there is damaged ({error}); training it anew")
+        log(f"{folder}: the stored auto-encoder is damaged ({error}); training it again")
         return None
 
 

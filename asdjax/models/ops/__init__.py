@@ -1,3 +1,4 @@
-"""The form of each operation, and of its gradients, that the compiler likes. Which of them a platform takes layers.py
-says; each choice has its figure beside it. Maps are (b, f, t, c).
+"""Forms of each operation and its gradients, one or more per platform; `models/layers.py` chooses among them.
+
+Maps are (b, f, t, c). Measurements: tests/perf/README.md.
 """

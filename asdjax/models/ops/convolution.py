@@ -1,6 +1,6 @@
-"""Dense convolution, and what all convolutions share: pads, taps, the size that is left.
+"""Dense convolution, and the padding, taps and output sizes that all convolutions share.
 
-k and m are a kernel's rows and columns.
+A kernel has k rows and m columns.
 """
 
 import functools
@@ -10,245 +10,237 @@ import jax
 import jax.numpy as jnp
 
 Size = tuple[int, int]
+#: Zeros before and after, for the rows and for the columns.
 Pads = tuple[Size, Size]
-"""Of both axes, before and after."""
 
+#: A function from a 1x1 convolution's input (b, places, c) and its output's gradient (b, places, d) to the kernel's
+#: gradient (c, d).
 KernelGradient = Callable[[jax.Array, jax.Array], jax.Array]
-"""Of a 1x1 kernel: what it met (b, places, c), the gradient of what it made (b, places, d) -> (c, d)."""
 
 
-def conv_output(size: int, kernel: int, stride: int) -> int:
-    """Length that a convolution padded by (kernel - 1) // 2 on each side leaves of `size`."""
+def conv_output_size(size: int, kernel: int, stride: int) -> int:
+    """Return the length of a convolution's output along one axis, padded by (kernel - 1) // 2 on each side."""
     return (size + 2 * ((kernel - 1) // 2) - kernel) // stride + 1
 
 
-def met(kernel: jax.Array, size: Size, stride: int) -> jax.Array:
-    """A kernel (k, k, ...) without those outer rows and columns, as many on each side, that meet nothing but padding on
-    a map of this size: the convolution is the same.
+def crop_kernel(kernel: jax.Array, size: Size, stride: int) -> jax.Array:
+    """Cut off the outer rows and columns of a kernel (k, k, ...) that meet only padding on a map of this size.
 
-    A 3x3 kernel on a map of one column is one of three numbers, as in ResNet-50's last stage; a 5x5 one on two columns,
-    as in EfficientNet-B0's fifth, has three that count.
+    As many are cut on each side, so the convolution stays the same. For example, one column of a 3x3 kernel is left on
+    a map of one column (the last stage of ResNet-50).
     """
     k, m = kernel.shape[:2]
-    row, column = _unmet(size[0], k, stride), _unmet(size[1], m, stride)
+    row, column = _count_padding_taps(size[0], k, stride), _count_padding_taps(size[1], m, stride)
     return kernel[row : k - row, column : m - column]
 
 
-def _unmet(size: int, kernel: int, stride: int) -> int:
-    """Along one axis: how many on each side."""
+def _count_padding_taps(size: int, kernel: int, stride: int) -> int:
+    """Return the number of outer taps, on each side of one axis, that meet only padding."""
     pad = (kernel - 1) // 2
-    last = stride * (conv_output(size, kernel, stride) - 1)
+    last = stride * (conv_output_size(size, kernel, stride) - 1)
     return max(0, min(pad - last, kernel - pad - size))
 
 
 def conv(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """Dense convolution as the compiler's own: (b, f, t, c), (k, m, c, d) -> (b, f', t', d).
+    """Convolve by the compiler's own operation, (b, f, t, c), (k, m, c, d) -> (b, f', t', d).
 
-    On a TPU 1x1 kernels too, which so keep the layout of the convolutions around them: by the estimate of a v5e's
-    compiler a step of 48 pieces takes MobileFaceNet (512) 8.0 ms instead of 10.7 with `pointwise_conv`, ResNet-50 (512)
-    10.4 instead of 13.1, EfficientNet-B0 (1024) 18.7 instead of 23.2 (measured with signal.by_fft and
-    `max_pool_by_axes`).
+    A TPU uses it for 1x1 kernels too: they then keep the layout of the convolutions around them.
     """
-    return strided(x, kernel, (stride, stride), both_pads(kernel))
+    return strided_conv(x, kernel, (stride, stride), centred_pads(kernel))
 
 
-def tapped_conv(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """The same convolution, whose kernel's gradient is a matrix product a tap, or where that is faster the backend's.
+def conv_with_tapwise_gradient(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """Convolve as `conv`, with the kernel's gradient as one matrix product per tap.
 
-    The CPU backend's own gradient convolves maps with the batch as channels. On two x86 cores ResNet-50's step of 48
-    pieces (1024) takes 7.4 s instead of 8.3, of 8 pieces 1.03 instead of 1.13, with 2.9 GiB of temporaries instead of
-    2.7; with all taps in one product, 3.8 GiB, it takes 7.5. Of 256 channels at stride 1 the backend's own takes 42 ms
-    instead of 56 (48 x 64 x 2), unless the map has one column: there 512 channels take 40 instead of 23 (48 x 32 x 1).
+    For a CPU, whose own gradient convolves maps with the batch as channels. Kernels of many channels at stride 1 keep
+    that gradient, because it is faster there.
     """
-    return _tapped(x, kernel, (stride, stride), both_pads(kernel))
+    return _conv_tapwise(x, kernel, (stride, stride), centred_pads(kernel))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _tapped(x: jax.Array, kernel: jax.Array, strides: Size, pads: Pads) -> jax.Array:
-    return strided(x, kernel, strides, pads)
+def _conv_tapwise(x: jax.Array, kernel: jax.Array, strides: Size, pads: Pads) -> jax.Array:
+    return strided_conv(x, kernel, strides, pads)
 
 
-def _tapped_forward(
+def _tapwise_forward(
     x: jax.Array, kernel: jax.Array, strides: Size, pads: Pads
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return strided(x, kernel, strides, pads), (x, kernel)
+    return strided_conv(x, kernel, strides, pads), (x, kernel)
 
 
-def _tapped_backward(
+def _tapwise_backward(
     strides: Size, pads: Pads, saved: tuple[jax.Array, jax.Array], gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
-    (to_x,) = jax.linear_transpose(lambda x: strided(x, kernel, strides, pads), x)(gradient)
+    (to_x,) = jax.linear_transpose(lambda x: strided_conv(x, kernel, strides, pads), x)(gradient)
     if kernel.shape[2] >= 256 and kernel.shape[1] > 1 and strides == (1, 1):
-        (to_kernel,) = jax.linear_transpose(lambda kernel: strided(x, kernel, strides, pads), kernel)(gradient)
+        (to_kernel,) = jax.linear_transpose(lambda kernel: strided_conv(x, kernel, strides, pads), kernel)(gradient)
         return to_x, to_kernel
-    return to_x, _tapped_kernel_gradient(x, gradient, kernel, strides, pads)
+    return to_x, _tapwise_kernel_gradient(x, gradient, kernel, strides, pads)
 
 
-def _tapped_kernel_gradient(
+def _tapwise_kernel_gradient(
     x: jax.Array, gradient: jax.Array, kernel: jax.Array, strides: Size, pads: Pads
 ) -> jax.Array:
-    """(b, f, t, c), (b, f', t', d) -> (k, m, c, d): one product after another, so that one shifted map is there at a
-    time; of few channels several taps in a product, which would be too thin."""
+    """Compute the kernel's gradient one product after another, (b, f, t, c), (b, f', t', d) -> (k, m, c, d).
+
+    The barrier keeps one shifted map in memory at a time. With few channels, several taps share a product, which would
+    otherwise be too thin.
+    """
     k, m, c, d = kernel.shape
-    whole = padded(x, pads)
+    padded = zero_pad(x, pads)
     size = gradient.shape[1], gradient.shape[2]
     taps = [(i, j) for i in range(k) for j in range(m)]
-    at_once = max(1, 64 // c)
+    taps_per_product = max(1, 64 // c)
     parts = []
-    for begin in range(0, len(taps), at_once):
-        shifted = [tap(whole, i, j, size, strides) for i, j in taps[begin : begin + at_once]]
+    for begin in range(0, len(taps), taps_per_product):
+        shifted = [slice_tap_input(padded, tap, size, strides) for tap in taps[begin : begin + taps_per_product]]
         rows = jnp.concatenate(shifted, axis=-1)
         product = jax.lax.dot_general(
             rows.reshape(-1, rows.shape[-1]), gradient.reshape(-1, d), (((0,), (0,)), ((), ()))
         )
-        whole, gradient, product = jax.lax.optimization_barrier((whole, gradient, product))
+        padded, gradient, product = jax.lax.optimization_barrier((padded, gradient, product))
         parts.append(product)
     return jnp.concatenate(parts).reshape(kernel.shape)
 
 
-_tapped.defvjp(_tapped_forward, _tapped_backward)
+_conv_tapwise.defvjp(_tapwise_forward, _tapwise_backward)
 
 
-def conv_of_rows(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """The same convolution of maps of one channel, (b, f, t, 1), (k, m, 1, d) -> (b, f', t', d), the k rows that an
-    output meets laid beside each other as channels, under a kernel of one row.
+def conv_rows_as_channels(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """Convolve maps of one channel, (b, f, t, 1), (k, m, 1, d) -> (b, f', t', d).
 
-    The CPU backend gathers what a kernel meets in runs as long as a column has channels: with one they are single
-    numbers. Forward, 16 x 1024 x 32 at stride 2, float32, one model, on two x86 cores: 7x7 to 8 channels 4.0 ms instead
-    of 12.3, to 64 14.3 instead of 15.3; 3x3 to 8 2.6 instead of 4.6. The kernel's gradient is a product of all taps, by
-    which MobileFaceNet's step of 8 pieces (512) takes 0.16 s instead of 0.18. Under `vmap` over two models, 8 pieces
-    each, 7x7 to 64 takes 41 ms instead of 29.
+    The k rows under an output become channels, and the kernel has one row. For a CPU, which reads a kernel's input in
+    runs as long as a column has channels: with one channel they are single numbers.
     """
     k = kernel.shape[0]
-    pad, pads = both_pads(kernel)
-    whole = padded(x, (pad, (0, 0)))
-    span = stride * (conv_output(x.shape[1], k, stride) - 1) + 1
-    rows = [jax.lax.slice_in_dim(whole, i, i + span, stride, axis=1) for i in range(k)]
-    of_one_row = kernel.swapaxes(0, 2)  # (1, m, k, d)
-    return _tapped(jnp.concatenate(rows, axis=-1), of_one_row, (1, stride), ((0, 0), pads))
+    row_pads, column_pads = centred_pads(kernel)
+    rows = _slice_rows(zero_pad(x, (row_pads, (0, 0))), x.shape[1], k, stride)
+    one_row_kernel = kernel.swapaxes(0, 2)  # (1, m, k, d)
+    return _conv_tapwise(jnp.concatenate(rows, axis=-1), one_row_kernel, (1, stride), ((0, 0), column_pads))
 
 
 def pointwise_conv(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """1x1 convolution as a matrix product: (b, f, t, c), (1, 1, c, d) -> (b, f', t', d).
+    """Compute a 1x1 convolution as a matrix product, (b, f, t, c), (1, 1, c, d) -> (b, f', t', d).
 
-    Under `vmap` over models it stays a batched product, where a convolution would become a grouped one. On a CPU that
-    is up to 2.5 times the rate of `lax.conv` over a whole training step (8 samples, 1024 x 32, float32, two x86 cores).
-    The barrier before its gradients keeps the compiler from computing the normalisation's backward pass within each of
-    the two products again, once of them transposed: MobileFaceNet's step takes 0.36 s instead of 0.50.
+    Under `vmap` over models it stays a batched product, where a convolution would become a grouped one. A barrier
+    before its gradients keeps a CPU's compiler from repeating the normalisation's backward pass in both products.
     """
-    return _product(x[:, ::stride, ::stride], kernel[0, 0], _of_all_rows)
+    return _multiply(x[:, ::stride, ::stride], kernel[0, 0], _whole_kernel_gradient)
 
 
 def pointwise_conv_in_parts(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """The same product, whose kernel's gradient is a sum of each sample's: for a GPU, to which one thin product of two
-    hundred thousand rows leaves most of its processors idle, 110 microseconds for 76 MB.
+    """Compute the same product as `pointwise_conv`, with the kernel's gradient as a sum over samples.
 
-    What a stride leaves stands behind a barrier: jaxlib 0.11.2 aborts where it would fuse that into a product of
-    Triton's.
+    For a GPU: one thin product of all rows would leave most of its processors idle.
     """
     if stride > 1:
+        # jaxlib 0.11.2 aborts if it fuses this slice into a Triton product
         x = jax.lax.optimization_barrier(x[:, ::stride, ::stride])
-    return _product(x, kernel[0, 0], _of_samples)
+    return _multiply(x, kernel[0, 0], _kernel_gradient_by_sample)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _product(x: jax.Array, kernel: jax.Array, to_kernel: KernelGradient) -> jax.Array:
+def _multiply(x: jax.Array, kernel: jax.Array, kernel_gradient: KernelGradient) -> jax.Array:
     return jnp.einsum("bftc,cd->bftd", x, kernel)
 
 
-def _product_forward(
-    x: jax.Array, kernel: jax.Array, to_kernel: KernelGradient
+def _multiply_forward(
+    x: jax.Array, kernel: jax.Array, kernel_gradient: KernelGradient
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _product(x, kernel, to_kernel), (x, kernel)
+    return _multiply(x, kernel, kernel_gradient), (x, kernel)
 
 
-def _product_backward(
-    to_kernel: KernelGradient, saved: tuple[jax.Array, jax.Array], gradient: jax.Array
+def _multiply_backward(
+    kernel_gradient: KernelGradient, saved: tuple[jax.Array, jax.Array], gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
     b, c, d = len(x), *kernel.shape
-    of_samples = jax.lax.optimization_barrier(gradient).reshape(b, -1, d)
-    to_x = (of_samples.reshape(-1, d) @ kernel.T).reshape(x.shape)
-    return to_x, to_kernel(x.reshape(b, -1, c), of_samples)
+    by_sample = jax.lax.optimization_barrier(gradient).reshape(b, -1, d)
+    to_x = (by_sample.reshape(-1, d) @ kernel.T).reshape(x.shape)
+    return to_x, kernel_gradient(x.reshape(b, -1, c), by_sample)
 
 
-def _of_all_rows(x: jax.Array, gradient: jax.Array) -> jax.Array:
-    """A kernel's gradient as one product: (b, places, c), (b, places, d) -> (c, d)."""
+def _whole_kernel_gradient(x: jax.Array, gradient: jax.Array) -> jax.Array:
+    """Compute a 1x1 kernel's gradient as one product, (b, places, c), (b, places, d) -> (c, d)."""
     c, d = x.shape[-1], gradient.shape[-1]
     return jax.lax.dot_general(x.reshape(-1, c), gradient.reshape(-1, d), (((0,), (0,)), ((), ())))
 
 
-def _of_samples(x: jax.Array, gradient: jax.Array) -> jax.Array:
-    """The same as a sum of one of each sample, in float32, where there are many rows and few numbers in the kernel."""
+def _kernel_gradient_by_sample(x: jax.Array, gradient: jax.Array) -> jax.Array:
+    """Compute the same gradient as a float32 sum over samples, if there are many rows and the kernel is small."""
     b, places, c = x.shape
     if b * places < 8192 or b * c * gradient.shape[-1] > 2**21:
-        return _of_all_rows(x, gradient)
-    by_sample = (((1,), (1,)), ((0,), (0,)))
-    of_samples = jax.lax.dot_general(x, gradient, by_sample, preferred_element_type=jnp.float32)
-    return jnp.sum(of_samples, axis=0).astype(x.dtype)
+        return _whole_kernel_gradient(x, gradient)
+    batched = (((1,), (1,)), ((0,), (0,)))
+    by_sample = jax.lax.dot_general(x, gradient, batched, preferred_element_type=jnp.float32)
+    return jnp.sum(by_sample, axis=0).astype(x.dtype)
 
 
-_product.defvjp(_product_forward, _product_backward)
+_multiply.defvjp(_multiply_forward, _multiply_backward)
 
 
 def banded_product(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """The same convolution, of maps of few columns, as one matrix product: the k whole rows under a row of outputs
-    times the kernel laid out as a band, (b, f, t, c), (k, m, c, d) -> (b, f', t', d).
+    """Convolve maps of few columns as one matrix product, (b, f, t, c), (k, m, c, d) -> (b, f', t', d).
 
-    For a GPU: of 48 pieces at height 512 ResNet-50's 3x3 ones are products of 768 to 6,144 rows by 1,536 or 3,072 by
-    512, so are their gradients, and they stay products, of a batch, under `vmap` over models, where cuDNN has slow
-    grouped ones: on an H200 such a step takes 6.5 ms, seven stacked ones 20.5; with cuDNN's, untuned, one takes 333. Of
-    maps with more than a dozen times the kernel's columns, whose band would be mostly zeros, the compiler's own.
+    The k whole rows under a row of outputs are multiplied by the kernel, laid out as a band matrix. For a GPU: the
+    products and their gradients stay (batched) products under `vmap` over models, where cuDNN has slow grouped
+    convolutions. Maps more than twelve times as wide as the kernel use `conv`: their band would be mostly zeros.
     """
     b, f, t, c = x.shape
     k, m = kernel.shape[:2]
     if t > 12 * m:
         return conv(x, kernel, stride)
-    pad, _ = both_pads(kernel)
-    whole = padded(x, (pad, (0, 0))).reshape(b, -1, t * c)
-    made = conv_output(f, k, stride)
-    span = stride * (made - 1) + 1
-    rows = [jax.lax.slice_in_dim(whole, i, i + span, stride, axis=1) for i in range(k)]
-    band = _band(kernel.astype(jnp.float32), t, stride).astype(x.dtype)  # its gradient's columns are summed in float32
+    row_pads, _ = centred_pads(kernel)
+    padded = zero_pad(x, (row_pads, (0, 0))).reshape(b, -1, t * c)
+    rows = _slice_rows(padded, f, k, stride)
+    band = _make_band(kernel.astype(jnp.float32), t, stride).astype(x.dtype)  # float32 sums in its gradient
     y = jnp.einsum("bfk,kn->bfn", jnp.concatenate(rows, axis=-1), band)
-    return y.reshape(b, made, -1, kernel.shape[3])
+    return y.reshape(b, y.shape[1], -1, kernel.shape[3])
 
 
-def _band(kernel: jax.Array, columns: int, stride: int) -> jax.Array:
-    """What each of all columns is multiplied by for each column of the output: (k, m, c, d) -> (k * t * c, t' * d)."""
+def _slice_rows(padded: jax.Array, size: int, kernel: int, stride: int) -> list[jax.Array]:
+    """Slice the input rows of each tap of a kernel's column, from a map of `size` rows padded along axis 1."""
+    span = stride * (conv_output_size(size, kernel, stride) - 1) + 1
+    return [jax.lax.slice_in_dim(padded, i, i + span, stride, axis=1) for i in range(kernel)]
+
+
+def _make_band(kernel: jax.Array, columns: int, stride: int) -> jax.Array:
+    """Return the weight of every input column for every output column, (k, m, c, d) -> (k * t * c, t' * d)."""
     k, m, c, d = kernel.shape
     pad = (m - 1) // 2
     zero = jnp.zeros((), kernel.dtype)
-    made = conv_output(columns, m, stride)
+    output_columns = conv_output_size(columns, m, stride)
     places = []
-    for o in range(made):
-        before = o * stride - pad
+    for column in range(output_columns):
+        before = column * stride - pad
         edges = [(0, 0, 0), (before, columns - m - before, 0), (0, 0, 0), (0, 0, 0)]
         places.append(jax.lax.pad(kernel, zero, edges))
-    return jnp.stack(places, axis=3).reshape(k * columns * c, made * d)
+    return jnp.stack(places, axis=3).reshape(k * columns * c, output_columns * d)
 
 
-def padded(x: jax.Array, pads: Pads) -> jax.Array:
-    """With zeros before and after: (b, f, t, c) -> (b, f + before + after, t + before + after, c)."""
+def zero_pad(x: jax.Array, pads: Pads) -> jax.Array:
+    """Pad the rows and columns of maps (b, f, t, c) with zeros."""
     return jnp.pad(x, ((0, 0), *pads, (0, 0)))
 
 
-def tap(whole: jax.Array, i: int, j: int, size: Size, strides: Size) -> jax.Array:
-    """What tap (i, j) of a kernel meets of a padded map, for each output: (b, f, t, c) -> (b, *size, c)."""
-    b, _, _, c = whole.shape
+def slice_tap_input(padded: jax.Array, tap: Size, size: Size, strides: Size) -> jax.Array:
+    """Slice the inputs of one tap (i, j) of a kernel for each output, (b, f, t, c) -> (b, *size, c)."""
+    b, _, _, c = padded.shape
+    i, j = tap
     last = (b, i + strides[0] * (size[0] - 1) + 1, j + strides[1] * (size[1] - 1) + 1, c)
-    return jax.lax.slice(whole, (0, i, j, 0), last, (1, *strides, 1))
+    return jax.lax.slice(padded, (0, i, j, 0), last, (1, *strides, 1))
 
 
-def both_pads(kernel: jax.Array) -> Pads:
-    """(k - 1) // 2 on each side of the rows, (m - 1) // 2 of the columns, of a kernel (k, m, ...)."""
+def centred_pads(kernel: jax.Array) -> Pads:
+    """Return pads of (k - 1) // 2 rows and (m - 1) // 2 columns on each side, for a kernel (k, m, ...)."""
     rows, columns = ((k - 1) // 2 for k in kernel.shape[:2])
     return (rows, rows), (columns, columns)
 
 
-def strided(x: jax.Array, kernel: jax.Array, strides: Size, pads: Pads, *, groups: int = 1) -> jax.Array:
-    """The compiler's own convolution: (b, f, t, c), (k, m, c / groups, d) -> (b, f', t', d)."""
+def strided_conv(x: jax.Array, kernel: jax.Array, strides: Size, pads: Pads, *, groups: int = 1) -> jax.Array:
+    """Call the compiler's own convolution, (b, f, t, c), (k, m, c / groups, d) -> (b, f', t', d)."""
     return jax.lax.conv_general_dilated(
         x, kernel, strides, pads, dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=groups
     )

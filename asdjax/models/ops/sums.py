@@ -6,49 +6,51 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
-Sums = Callable[..., tuple[jax.Array, ...]]
-"""A way to sum arrays (..., c) of one shape over all axes but the last: -> (c,) each, in their own type."""
+#: A function that sums arrays (..., c) of one shape over all axes but the last, to (c,) each, in their own dtype.
+ChannelSum = Callable[..., tuple[jax.Array, ...]]
 
-IN_A_THREAD = 16
-"""Numbers that XLA lets one thread of a GPU add up, channel beside channel, where 32 and more are a block's, which
-reads few in a thread and then exchanges them: on an H200 the first ran at some 4 TB/s, of 32 to 64 in a block at 0.6 to
-1.2 (seven stacked fleets)."""
+#: Numbers that XLA lets one GPU thread add up. From 32 on it gives a sum to a block of threads, which is slower.
+THREAD_SUM_LENGTH = 16
 
 
-def sums(*arrays: jax.Array) -> tuple[jax.Array, ...]:
-    """Each as a reduction of its own, which a compiler may join."""
+def sum_by_channel(*arrays: jax.Array) -> tuple[jax.Array, ...]:
+    """Sum each array in a reduction of its own, which a compiler may fuse."""
     return tuple(jnp.sum(array, axis=tuple(range(array.ndim - 1))) for array in arrays)
 
 
-def sums_in_stages(*arrays: jax.Array) -> tuple[jax.Array, ...]:
-    """First of runs of places, all arrays in one reduction, which reads what they are made of once; then of what these
-    leave.
+def sum_by_channel_in_stages(*arrays: jax.Array) -> tuple[jax.Array, ...]:
+    """Sum runs of places first, then the sums of these runs.
 
-    For a GPU: XLA divides a sum over 200,000 places among its processors, not one over 3,072, which left it to two
-    processors in five, 127 microseconds for 44 MB; and it wrote products out to sum them, as it does still of three and
-    more arrays, unless a thread sums each run.
+    For a GPU. The first stage is one reduction of all arrays, so XLA reads their common operands once. It also gives
+    work to every processor, where XLA leaves most of them idle in a sum over a few thousand places. Arrays (n, c) are
+    summed by `sum_by_channel`.
     """
     if arrays[0].ndim == 2:
-        return sums(*arrays)
-    number = _runs(arrays[0].shape, len(arrays))
-    runs = tuple(array.reshape(number, -1, array.shape[-1]) for array in arrays)
+        return sum_by_channel(*arrays)
+    count = _count_runs(arrays[0].shape, len(arrays))
+    runs = tuple(array.reshape(count, -1, array.shape[-1]) for array in arrays)
     zeros = tuple(jnp.zeros((), array.dtype) for array in arrays)
-    of_runs = jax.lax.reduce(runs, zeros, lambda a, b: tuple(map(jax.lax.add, a, b)), [1])
-    return tuple(side_by_side(jax.lax.optimization_barrier(of_runs)))
+    run_sums = jax.lax.reduce(runs, zeros, lambda a, b: tuple(map(jax.lax.add, a, b)), [1])
+    return tuple(sum_rows_together(jax.lax.optimization_barrier(run_sums)))
 
 
-def side_by_side(arrays: Sequence[jax.Array]) -> jax.Array:
-    """Of n arrays (rows, c) the sums over their rows, (n, c), as one reduction; what devices tell each other of it is
-    one array too."""
+def sum_rows_together(arrays: Sequence[jax.Array]) -> jax.Array:
+    """Sum n arrays (rows, c) over their rows in one reduction, to (n, c).
+
+    Devices then exchange one array instead of n.
+    """
     return jnp.sum(jnp.concatenate(arrays, axis=-1), axis=0).reshape(len(arrays), -1)
 
 
-def _runs(shape: tuple[int, ...], arrays: int) -> int:
-    """Into how many runs a map's places (b, f, t, c) are divided: of large maps eight a sample, of middling ones one;
-    of small ones, and of three arrays and more, each is of `IN_A_THREAD` places, where these divide them. (In one run a
-    sample of 256 places XLA writes a ReLU's derivative out before its sums.)"""
+def _count_runs(shape: tuple[int, ...], arrays: int) -> int:
+    """Return the number of runs into which the places of a map (b, f, t, c) are divided.
+
+    Large maps have eight runs a sample, medium ones one. Small maps, and maps in sums of three or more arrays, have
+    runs of `THREAD_SUM_LENGTH` places where that divides a sample's places.
+    """
     b, *places, _ = shape
-    within = math.prod(places)
-    if within % IN_A_THREAD == 0 and (within <= 256 or arrays > 2):
-        return b * within // IN_A_THREAD
-    return b * math.gcd(within, 8) if within >= 512 else b
+    sample_places = math.prod(places)
+    # in one run of a whole sample of 256 places, XLA writes a ReLU's derivative to memory before it sums
+    if sample_places % THREAD_SUM_LENGTH == 0 and (sample_places <= 256 or arrays > 2):
+        return b * sample_places // THREAD_SUM_LENGTH
+    return b * math.gcd(sample_places, 8) if sample_places >= 512 else b

@@ -1,4 +1,4 @@
-"""`asdjax evaluate`: mean_log_mel beside the fleet's systems, with --baselines an auto-encoder, too; in no ensemble."""
+"""Baselines of `asdjax evaluate`: mean_log_mel always, the auto-encoder with --baselines; neither is in an ensemble."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ from conftest import quick_compiles, train_tiny
 
 from asdjax.cli.main import main
 from asdjax.evaluation.baselines import autoencoder
-from asdjax.evaluation.results import read
+from asdjax.inference.stored_results import read_results
 from asdjax.runtime.files import sha256_of
 
 BASELINES = ["mean_log_mel", "autoencoder"]
@@ -29,21 +29,21 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def beside(trained_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A work directory evaluated with baselines; only to be read."""
+def with_baselines(trained_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a read-only work directory that was evaluated with baselines."""
     workdir = Path(shutil.copytree(trained_once, tmp_path_factory.mktemp("baselines") / "run"))
     evaluate(workdir, *QUICK)
     return workdir
 
 
-def test_both_stand_beside_systems_that_stay_as_they_are(beside: Path, trained_once: Path):
-    got, without = (read(workdir / "evaluation" / "dev") for workdir in (beside, trained_once))
+def test_both_stand_beside_systems_that_stay_as_they_are(with_baselines: Path, trained_once: Path):
+    got, without = (read_results(workdir / "evaluation" / "dev") for workdir in (with_baselines, trained_once))
     assert list(got["systems"]) == [*without["systems"], "autoencoder"]
     assert list(without["systems"])[-1] == "mean_log_mel"
     assert without["systems"]["mean_log_mel"] == got["systems"]["mean_log_mel"]
     for name in BASELINES:
         system = got["systems"][name]
-        assert got["clips"][name] == sha256_of(beside / "evaluation" / "dev" / "clips" / f"{name}.csv")
+        assert got["clips"][name] == sha256_of(with_baselines / "evaluation" / "dev" / "clips" / f"{name}.csv")
         assert system["selection"] == "none"
         assert system["members"] == {"fan": [name]}
         assert system["unscored_training_clips"] == {"fan": 0}
@@ -53,43 +53,43 @@ def test_both_stand_beside_systems_that_stay_as_they_are(beside: Path, trained_o
     assert (settings["epochs"], settings["batch_size"], settings["seed"]) == (2, 512, 0)
     assert "trained on these clips" in settings["training_scores"]["autoencoder"]
     for results in (got, without):
-        del results["baselines"], results["config"]  # which has the epochs of the auto-encoder
+        del results["baselines"], results["config"]  # config has the epochs of the auto-encoder
     del got["systems"]["autoencoder"], got["clips"]["autoencoder"]
     assert got == without
-    table = (beside / "evaluation" / "dev" / "table.md").read_text()
+    table = (with_baselines / "evaluation" / "dev" / "table.md").read_text()
     assert [line.split("|")[1].strip() for line in table.splitlines() if "|" in line][-2:] == BASELINES
 
 
-def test_score_files_and_clip_tables_are_like_every_system_s(beside: Path):
-    folder = beside / "evaluation" / "dev"
+def test_score_files_and_clip_tables_are_like_every_system_s(with_baselines: Path):
+    folder = with_baselines / "evaluation" / "dev"
     for name in BASELINES:
         assert set(contents(folder / "scores" / name)) == set(contents(folder / "scores" / "all_mean"))
         assert len((folder / "clips" / f"{name}.csv").read_text().splitlines()) == 1 + 24 + 12
 
 
 def test_a_second_evaluation_gives_the_same_bytes_and_one_without_them_leaves_none(
-    beside: Path, trained: Path, trained_once: Path
+    with_baselines: Path, trained: Path, trained_once: Path
 ):
     evaluate(trained, *QUICK)
-    assert contents(trained / "evaluation") == contents(beside / "evaluation")
+    assert contents(trained / "evaluation") == contents(with_baselines / "evaluation")
     evaluate(trained)
     assert contents(trained / "evaluation" / "dev") == contents(trained_once / "evaluation" / "dev")
 
 
 def test_the_auto_encoder_is_trained_once_and_anew_by_other_settings(
-    beside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    with_baselines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    workdir = Path(shutil.copytree(beside, tmp_path / "run"))
+    workdir = Path(shutil.copytree(with_baselines, tmp_path / "run"))
     fits, fit = [], autoencoder.fit
-    monkeypatch.setattr(autoencoder, "fit", lambda *of: fits.append(of) or fit(*of))
+    monkeypatch.setattr(autoencoder, "fit", lambda *args: fits.append(args) or fit(*args))
     evaluate(workdir, *QUICK)
     assert fits == []
-    assert contents(workdir / "evaluation") == contents(beside / "evaluation")
-    assert "fan autoencoder: trained before on the same clips by the same settings" in capsys.readouterr().err
+    assert contents(workdir / "evaluation") == contents(with_baselines / "evaluation")
+    assert "fan autoencoder: already trained on these clips with these settings" in capsys.readouterr().err
     evaluate(workdir, "--baselines", "--config.baselines.epochs=1")
     assert len(fits) == 1
     scores = Path("evaluation", "dev", "scores", "autoencoder")
-    assert contents(workdir / scores) != contents(beside / scores)
+    assert contents(workdir / scores) != contents(with_baselines / scores)
 
 
 def test_several_seeds_have_the_same_baselines_trained_once(

@@ -1,4 +1,4 @@
-"""Mean log-mel frames on disk: computed once for each clip, and again where the file is damaged."""
+"""Stored mean log-mel frames: computed once per clip, and again if the file is damaged."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +20,7 @@ def recording(seed: int) -> Recording:
 
 @pytest.fixture
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Lengths of the clips that were computed meanwhile."""
+    """Return a list that collects the lengths of the clips computed during a test."""
     done: list[int] = []
     monkeypatch.setattr(
         stored, "mean_frame", lambda samples, rate: done.append(len(samples)) or mean_frame(samples, rate)
@@ -29,7 +29,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def frames(folder: Path, *seeds: int, rate: int = RATE) -> np.ndarray:
-    return stored.mean_frames(folder, [recording(seed) for seed in seeds], rate, "fan")
+    return stored.load_mean_frames(folder, [recording(seed) for seed in seeds], rate, "fan")
 
 
 def test_each_clip_is_computed_once_whatever_others_there_are(tmp_path: Path, computed: list[int]):

@@ -1,4 +1,4 @@
-"""Mean log-mel frames: Mahalanobis distances by section, training clips never by a fit that saw them."""
+"""The mean log-mel baseline: Mahalanobis distances by section, and cross-fitting of training clips."""
 
 from pathlib import Path
 
@@ -17,8 +17,8 @@ def clips(split: Split, sections: tuple[str, ...]) -> list[Clip]:
     return [Clip(Path(f"{split}_{i}.wav"), "fan", section, split, "source", None) for i, section in enumerate(sections)]
 
 
-def heard(number: int, seed: int) -> np.ndarray:
-    """Return mean frames of clips around levels of their own."""
+def draw(number: int, seed: int) -> np.ndarray:
+    """Draw mean frames of `number` clips."""
     return np.random.default_rng(seed).normal(-40, 5, (number, 128)).astype(np.float32)
 
 
@@ -27,18 +27,18 @@ def distance(spectrum: np.ndarray, bank: np.ndarray) -> float:
 
 
 def test_a_test_clip_is_held_against_its_own_section():
-    train, test = heard(16, 0), heard(3, 1)
-    asked = clips("test", ("01", "00", "02"))
-    got = mean_log_mel.score_clips(clips("train", SECTIONS), train, asked, test)
+    train, test = draw(16, 0), draw(3, 1)
+    test_clips = clips("test", ("01", "00", "02"))
+    got = mean_log_mel.score_clips(clips("train", SECTIONS), train, test_clips, test)
     expected = {
-        asked[0]: distance(test[0], train[8:]),
-        asked[1]: distance(test[1], train[:8]),
+        test_clips[0]: distance(test[0], train[8:]),
+        test_clips[1]: distance(test[1], train[:8]),
     }
-    assert got.test == pytest.approx(expected, rel=1e-4)  # none of section 02, which has no training clips
+    assert got.test == pytest.approx(expected, rel=1e-4)  # section 02 has no training clips
 
 
 def test_a_training_clip_is_held_against_the_others_of_its_section():
-    train = heard(16, 0)
+    train = draw(16, 0)
     got = mean_log_mel.score_clips(clips("train", SECTIONS), train, [], np.zeros((0, 128), np.float32))
     expected = {
         clip: distance(train[i], np.delete(train[i // 8 * 8 : i // 8 * 8 + 8], i % 8, axis=0))

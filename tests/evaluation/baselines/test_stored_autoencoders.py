@@ -1,25 +1,29 @@
-"""Auto-encoders that are kept: the same bits without a training, and a training where anything is another."""
+"""Stored auto-encoders: loaded bit-identically, and trained again if settings or clips differ."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
 
 from asdjax.evaluation.baselines import autoencoder, stored_autoencoders
-from asdjax.evaluation.baselines.autoencoder import Learned, Training
+from asdjax.evaluation.baselines.autoencoder import AutoencoderTraining, Learned
 from asdjax.evaluation.baselines.log_mel import LogMels
 
-TRAINING = Training(epochs=1, batch_size=64, learning_rate=1e-3, seed=0, machine="fan", sample_rate_hz=16_000)
+TRAINING = AutoencoderTraining(
+    epochs=1, batch_size=64, learning_rate=1e-3, seed=0, machine="fan", sample_rate_hz=16_000
+)
 FRAMES = np.random.default_rng(0).normal(size=(40, 128)).astype(np.float32)
 CLIPS = LogMels(FRAMES, np.array([0, 20, 40]))
 DIGESTS = ["a", "b"]
 
 
 @pytest.fixture
-def fits(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
-    """What was trained meanwhile."""
+def fits(monkeypatch: pytest.MonkeyPatch) -> list[AutoencoderTraining]:
+    """Return a list that collects the settings of the trainings during a test."""
     done, fit = [], autoencoder.fit
     monkeypatch.setattr(autoencoder, "fit", lambda train, training: done.append(training) or fit(train, training))
     return done
@@ -30,16 +34,16 @@ def same(one: Learned, other: Learned) -> bool:
 
 
 def test_what_was_trained_before_is_taken_to_the_last_bit_and_it_is_said(
-    tmp_path: Path, fits: list[Training], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, fits: list[AutoencoderTraining], capsys: pytest.CaptureFixture[str]
 ):
-    first = stored_autoencoders.trained(tmp_path / "fan", CLIPS, TRAINING, DIGESTS)
+    first = stored_autoencoders.load_or_fit(tmp_path / "fan", CLIPS, TRAINING, DIGESTS)
     assert capsys.readouterr().err.count("\n") == 1  # the training's own line
-    again = stored_autoencoders.trained(tmp_path / "fan", CLIPS, TRAINING, DIGESTS)
+    again = stored_autoencoders.load_or_fit(tmp_path / "fan", CLIPS, TRAINING, DIGESTS)
     assert fits == [TRAINING]
     assert same(first, again)
-    np.testing.assert_array_equal(autoencoder.errors(first, CLIPS), autoencoder.errors(again, CLIPS))
+    np.testing.assert_array_equal(autoencoder.compute_errors(first, CLIPS), autoencoder.compute_errors(again, CLIPS))
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("fan autoencoder: trained before on the same clips by the same settings")
+    assert line.startswith("fan autoencoder: already trained on these clips with these settings")
 
 
 @pytest.mark.parametrize(
@@ -56,13 +60,13 @@ def test_what_was_trained_before_is_taken_to_the_last_bit_and_it_is_said(
     ids=str,
 )
 def test_other_settings_or_clips_are_trained_anew(
-    changes: dict[str, float], digests: list[str], tmp_path: Path, fits: list[Training]
+    changes: dict[str, Any], digests: list[str], tmp_path: Path, fits: list[AutoencoderTraining]
 ):
-    other = TRAINING._replace(**changes)
-    stored_autoencoders.trained(tmp_path, CLIPS, TRAINING, DIGESTS)
-    trained = stored_autoencoders.trained(tmp_path, CLIPS, other, digests)
+    other = replace(TRAINING, **changes)
+    stored_autoencoders.load_or_fit(tmp_path, CLIPS, TRAINING, DIGESTS)
+    trained = stored_autoencoders.load_or_fit(tmp_path, CLIPS, other, digests)
     assert fits == [TRAINING, other]
-    assert same(trained, stored_autoencoders.trained(tmp_path, CLIPS, other, digests))
+    assert same(trained, stored_autoencoders.load_or_fit(tmp_path, CLIPS, other, digests))
     assert len(fits) == 2
 
 
@@ -84,21 +88,21 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object]]] = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damage_is_said_and_trained_anew(
-    damage: str, tmp_path: Path, fits: list[Training], capsys: pytest.CaptureFixture[str]
+    damage: str, tmp_path: Path, fits: list[AutoencoderTraining], capsys: pytest.CaptureFixture[str]
 ):
     file, spoil = DAMAGES[damage]
-    first = stored_autoencoders.trained(tmp_path, CLIPS, TRAINING, DIGESTS)
+    first = stored_autoencoders.load_or_fit(tmp_path, CLIPS, TRAINING, DIGESTS)
     spoil(tmp_path / file)
     capsys.readouterr()
-    assert same(stored_autoencoders.trained(tmp_path, CLIPS, TRAINING, DIGESTS), first)
+    assert same(stored_autoencoders.load_or_fit(tmp_path, CLIPS, TRAINING, DIGESTS), first)
     assert len(fits) == 2
-    assert f"{tmp_path}: the auto-encoder kept there is damaged" in capsys.readouterr().err
-    assert same(stored_autoencoders.trained(tmp_path, CLIPS, TRAINING, DIGESTS), first)
+    assert f"{tmp_path}: the stored auto-encoder is damaged" in capsys.readouterr().err
+    assert same(stored_autoencoders.load_or_fit(tmp_path, CLIPS, TRAINING, DIGESTS), first)
     assert len(fits) == 2
 
 
-def test_one_that_was_cut_off_while_it_was_written_is_none(tmp_path: Path, fits: list[Training]):
-    stored_autoencoders.trained(tmp_path, CLIPS, TRAINING, DIGESTS)
+def test_one_that_was_cut_off_while_it_was_written_is_none(tmp_path: Path, fits: list[AutoencoderTraining]):
+    stored_autoencoders.load_or_fit(tmp_path, CLIPS, TRAINING, DIGESTS)
     (tmp_path / stored_autoencoders.RECORD).unlink()
-    stored_autoencoders.trained(tmp_path, CLIPS, TRAINING, DIGESTS)
+    stored_autoencoders.load_or_fit(tmp_path, CLIPS, TRAINING, DIGESTS)
     assert len(fits) == 2

@@ -1,5 +1,7 @@
-"""The compiled step: the same numbers however it is run, and exactly the parameters moved that should."""
+"""The compiled step: equal numbers for groups, programs, dispatches and devices; only the right parameters move."""
 
+import ast
+import inspect
 import json
 
 import jax
@@ -13,16 +15,18 @@ from jax.typing import DTypeLike
 from asdjax.config.fields import VARIANTS, Config, default_config
 from asdjax.errors import InputError
 from asdjax.fleet import fleet_model
-from asdjax.fleet.fleet_model import FleetSpec, FleetState
 from asdjax.models import layers, variants
 from asdjax.models.ops import pooling
 from asdjax.models.resnet import EXPANSION, ResidualBlock, Stem
+from asdjax.models.variants import PARAMETER_GROUPS
 from asdjax.runtime import hardware
 from asdjax.training import batches, optimizer, sampler
-from asdjax.training import step as train_step
+from asdjax.training import step as step_module
 from asdjax.training.audio_feed import NO_PADDING, Dispatch, HostFeed, find_padded_sizes, make_waves
+from asdjax.training.group_size import choose_group_size
 from asdjax.training.sampler import SamplingTable
-from asdjax.training.step import DispatchArgs, StepMetrics
+from asdjax.training.state import TrainSpec, TrainState, get_model, init_state, make_train_spec, stack_states
+from asdjax.training.step import DispatchArgs, StepMetrics, compile_steps
 
 ONE, TWO = ("small_512",), ("small_512", "small_1024")
 OTHER_ORDER = 1e-3  # relative, of losses: the same sums in another order, over a few steps
@@ -75,48 +79,49 @@ def made_up_corpus() -> tuple[list[np.ndarray], SamplingTable]:
 
 
 class Fleet:
-    """A stack of fleets, one by default, on the made-up corpus, from scratch, ready to step."""
+    """Fleets in one program, one by default, on the made-up corpus, from scratch, ready to step."""
 
     def __init__(
         self,
         config: Config,
-        trainable: tuple[str, ...] = optimizer.GROUPS,
+        trainable: tuple[str, ...] = PARAMETER_GROUPS,
         phase: str = "phase1",
         tasks: tuple[str, ...] = ("fan",),
+        group_size: int = 1,
     ) -> None:
-        self.spec: FleetSpec = fleet_model.make_spec(config, 2, trainable)
+        self.spec: TrainSpec = make_train_spec(config, 2, trainable, group_size)
         self.rate = config.optimizer.learning_rate
         mesh = hardware.data_meshes()[0]
-        clips, plan = made_up_corpus()
-        states = [fleet_model.init_state(self.spec, fleet_model.initial_model(self.spec, 0, task)) for task in tasks]
+        clips, table = made_up_corpus()
+        states = [init_state(self.spec, fleet_model.initial_model(self.spec.model, 0, task)) for task in tasks]
         keys = jnp.stack([sampler.make_keys(0, task, self.spec.variants, phase) for task in tasks])
-        self.state: FleetState = hardware.replicated(fleet_model.stack_states(states), mesh)
-        plans = sampler.stack_tables([plan] * len(tasks))
-        self.audio, self.plan, self.keys = hardware.replicated((make_waves(clips * len(tasks)), plans, keys), mesh)
-        self.program = train_step.compiled_steps(self.spec, mesh)
+        self.state: TrainState = hardware.replicated(stack_states(states), mesh)
+        tables = sampler.stack_tables([table] * len(tasks))
+        self.audio, self.table, self.keys = hardware.replicated((make_waves(clips * len(tasks)), tables, keys), mesh)
+        self.program = compile_steps(self.spec, mesh)
 
     def run(self, *first: int, steps: int = 1, last: int = 1000) -> StepMetrics:
-        """So many steps in one dispatch, each task's from its `first` on."""
+        """Run steps in one dispatch, each run's from its `first` on."""
         self.state, metrics = self.program(*self._arguments(first, steps, last))
         return jax.tree.map(np.asarray, metrics)
 
     def _arguments(self, first: tuple[int, ...], steps: int, last: int) -> tuple:
         rates = jnp.full((len(first), self.spec.steps_per_dispatch), self.rate)
-        turn = DispatchArgs(jnp.int32(steps), jnp.array(first), jnp.full(len(first), last), rates)
-        return self.state, self.audio, self.plan, self.keys, turn
+        args = DispatchArgs(jnp.int32(steps), jnp.array(first), jnp.full(len(first), last), rates)
+        return self.state, self.audio, self.table, self.keys, args
 
     def lowered(self) -> str:
-        """What the compiler is given for one step."""
+        """Return the lowered program of one step."""
         arguments = self._arguments((0,) * len(self.keys), 1, 1000)
         return self.program.lower(*arguments).as_text()  # pyright: ignore
 
     def model(self, task: int = 0) -> fleet_model.Model:
-        """What a task has learned so far, as numpy copies, which a donated buffer cannot take away."""
-        return jax.tree.map(lambda leaf: np.array(leaf[task]), fleet_model.get_model(self.state))
+        """Return a run's model as numpy copies, as buffers are donated."""
+        return jax.tree.map(lambda leaf: np.array(leaf[task]), get_model(self.state))
 
 
 def losses(ready: Fleet, steps: int) -> np.ndarray:
-    """Of a single task: (steps, v)."""
+    """Return the losses of a single run, (steps, v)."""
     return np.concatenate([ready.run(step).loss[:, 0] for step in range(steps)])
 
 
@@ -133,9 +138,9 @@ def test_eight_devices_give_the_losses_of_one():
     """With all audio on each of them, and with each one's share of the crops from the host."""
     code = """
 import json, sys
-sys.path.insert(0, "tests"), sys.path.insert(0, "tests/fleet")
+sys.path.insert(0, "tests"), sys.path.insert(0, "tests/training")
 import jax
-import test_fleet_model as t
+import test_step as t
 t.variants.BACKBONES["small"] = t.Small
 ready = t.Fleet(t.tiny())
 print(json.dumps([jax.device_count(), t.losses(ready, 3).tolist(), t.first_loss_fed_by_the_host()]))
@@ -177,13 +182,13 @@ def test_stacked_tasks_train_as_each_would_alone():
 
 @pytest.mark.parametrize(("platform", "variants"), [("cpu", ONE), ("gpu", TWO)])
 def test_a_dispatch_of_several_steps_equals_single_ones(platform: str, variants: tuple[str, ...]):
-    """As for a CPU, and as for a GPU, where small arrays are packed meanwhile and variants go at once."""
+    """Also as on a GPU, where small arrays are flattened."""
     config = tiny(variants)
     config.optimizer.weight_decay, config.optimizer.clip_norm = 0.1, 1.0
     single = Fleet(config)
     config.train.steps_per_dispatch = 3
-    several = Fleet(config)
-    several.program = train_step.steps_of(several.spec, hardware.data_meshes()[0], platform, at_once=platform == "gpu")
+    several = Fleet(config, group_size=len(variants))
+    several.program = step_module._compile_steps(several.spec, hardware.data_meshes()[0], platform)
     expected = losses(single, 3)
     np.testing.assert_allclose(several.run(0, steps=3).loss[:, 0], expected, rtol=OTHER_ORDER)
     learned = several.model().parameters
@@ -195,38 +200,77 @@ def test_a_dispatch_of_several_steps_equals_single_ones(platform: str, variants:
 
 
 @pytest.mark.parametrize(
-    ("platform", "memory_bytes", "batch_size", "at_once"),
+    ("platform", "memory_bytes", "batch_size", "fleets", "size"),
     [
-        ("gpu", 100e9, 48, True),
-        ("gpu", 40e9, 48, False),
-        ("gpu", 40e9, 24, True),
-        ("gpu", None, 48, False),
-        ("tpu", 100e9, 48, False),
+        ("gpu", 100e9, 48, 1, 6),
+        ("gpu", 100e9, 48, 7, 1),
+        ("gpu", 40e9, 48, 1, 1),
+        ("gpu", 40e9, 24, 1, 6),
+        ("gpu", None, 48, 1, 1),
+        ("tpu", 100e9, 48, 1, 1),
     ],
 )
-def test_variants_go_at_once_where_a_gpu_has_memory_for_all(
-    platform: str, memory_bytes: float | None, batch_size: int, at_once: bool
+def test_a_group_has_the_variants_that_a_gpu_has_memory_for(
+    platform: str, memory_bytes: float | None, batch_size: int, fleets: int, size: int
 ):
     config = default_config()
     config.train.batch_size, config.train.precision = batch_size, "bfloat16"
-    mesh = hardware.data_meshes()[0]
     with hardware.compiling_for(platform, memory_bytes):
-        spec = fleet_model.make_spec(config, 6, optimizer.GROUPS)
-        chosen = train_step.compiled_steps(spec, mesh)
-    assert chosen is train_step.steps_of(spec, mesh, platform, at_once=at_once)
+        assert choose_group_size(config, 1, fleets) == size
+        config.train.variants_per_group = 2
+        assert choose_group_size(config, 1, fleets) == 2
 
 
-def test_variants_that_go_at_once_do_not_wait_for_each_other():
-    """But those of stacked fleets do."""
+SIX = tuple(f"{name}_{height}" for name in ("small", "smaller", "smallest") for height in (1024, 512))
 
-    def waits(tasks: tuple[str, ...], at_once: bool) -> int:
-        ready = Fleet(tiny(TWO), tasks=tasks)
-        ready.program = train_step.steps_of(ready.spec, hardware.data_meshes()[0], "cpu", at_once=at_once)
-        return ready.lowered().count("optimization_barrier")
 
-    of_variants = len(TWO)
-    assert waits(("fan",), False) == waits(("fan",), True) + of_variants
-    assert waits(("fan", "pump"), False) == waits(("fan", "pump"), True)
+def six_fleet(monkeypatch: pytest.MonkeyPatch, group_size: int, tasks: tuple[str, ...] = ("fan",)) -> Fleet:
+    for name in ("smaller", "smallest"):
+        monkeypatch.setitem(variants.BACKBONES, name, Small)
+    return Fleet(tiny(SIX), group_size=group_size, tasks=tasks)
+
+
+def test_groups_of_six_three_and_one_give_equal_losses(monkeypatch: pytest.MonkeyPatch):
+    of_one, *others = (losses(six_fleet(monkeypatch, size), 3) for size in (1, 3, 6))
+    assert of_one.shape == (3, 6)
+    np.testing.assert_allclose(of_one[0], others[0][0], rtol=1e-6)
+    for got in others:
+        np.testing.assert_allclose(got, of_one, rtol=OTHER_ORDER)
+
+
+def test_a_later_group_waits_for_an_earlier_one(monkeypatch: pytest.MonkeyPatch):
+    """The lowered step has a barrier after each group but that of all variants; layers have others."""
+    of_all, of_three, of_one = (
+        six_fleet(monkeypatch, size).lowered().count("optimization_barrier") for size in (6, 3, 1)
+    )
+    assert (of_three - of_all, of_one - of_all) == (2, 6)
+
+
+def test_a_group_of_six_has_one_batched_product_of_arcface_logits(monkeypatch: pytest.MonkeyPatch):
+    """One product of all variants forward, two backward (embeddings, centres); none of a single variant."""
+    k, d, b = 2, layers.EMBEDDING, 8
+    products = [line for line in six_fleet(monkeypatch, 6).lowered().splitlines() if "dot_general" in line]
+    forward = [line for line in products if f"tensor<1x6x{b}x{k}xf32>" in line.rsplit("->", 1)[1]]
+    backward = [
+        line
+        for line in products
+        if any(f"tensor<1x6x{rows}x{d}xf32>" in line.rsplit("->", 1)[1] for rows in (b, k))
+        or any(f"tensor<1x6x{d}x{rows}xf32>" in line.rsplit("->", 1)[1] for rows in (b, k))
+    ]
+    assert (len(forward), len(backward)) == (1, 2), products
+    single = [line for line in products if f"x{b}x{k}xf32>" in line.rsplit("->", 1)[1] and line not in forward]
+    assert not single
+
+
+def test_at_most_two_functions_of_ours_are_between_train_step_and_the_gradient():
+    """`train_step` itself calls `jax.grad`, so that a reader finds it there."""
+    tree = ast.parse(inspect.getsource(step_module.train_step))
+    called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    assert "jax.grad" in called
+    differentiated = next(
+        node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "jax.grad"
+    )
+    assert ast.unparse(differentiated.args[0]) == "group_loss"
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
@@ -237,8 +281,8 @@ def test_a_packed_stack_of_which_little_trains_equals_single_steps(momentum: flo
     groups, tasks = optimizer.TRAINABLE["backbone"], ("fan", "pump")
     single = Fleet(config, groups, tasks=tasks)
     config.train.steps_per_dispatch = 2
-    several = Fleet(config, groups, tasks=tasks)
-    several.program = train_step.steps_of(several.spec, hardware.data_meshes()[0], "gpu", at_once=True)
+    several = Fleet(config, groups, tasks=tasks, group_size=2)
+    several.program = step_module._compile_steps(several.spec, hardware.data_meshes()[0], "gpu")
     for step in range(2):
         single.run(step, step + 5, last=6)
     several.run(0, 5, steps=2, last=6)
@@ -260,7 +304,7 @@ def test_the_step_compiles_once_for_phase_1_and_full_phase_2():
     phase1.run(0)
     compiled = compilations(phase1)
     fine_tuning = sampler.stack_tables([sampler.make_target_table(made_up_corpus()[1], [0])])
-    phase2.plan = hardware.replicated(fine_tuning, hardware.data_meshes()[0])
+    phase2.table = hardware.replicated(fine_tuning, hardware.data_meshes()[0])
     phase2.rate = 0.001
     phase2.run(0)
     phase2.run(1)
@@ -277,8 +321,8 @@ def test_the_step_compiles_once_for_tasks_of_unequal_clips_and_draws_what_each_w
         got = []
         for space in (room, NO_PADDING):
             ready = Fleet(tiny())
-            arrays = make_waves(samples, space), sampler.stack_tables([of_task], space.task_clips, space.stack_clips)
-            ready.audio, ready.plan = hardware.replicated(arrays, hardware.data_meshes()[0])
+            arrays = make_waves(samples, space), sampler.stack_tables([of_task], space.task_clips, space.program_clips)
+            ready.audio, ready.table = hardware.replicated(arrays, hardware.data_meshes()[0])
             got.append(ready.run(0).loss[0, 0, 0])
             if space is room:
                 compiled.add(compilations(ready))
@@ -327,15 +371,15 @@ def test_bfloat16_computes_and_keeps_float32_parameters():
     config.train.precision = "bfloat16"
     ready = Fleet(config)
     draws = batches.draw_batches(ready.spec, made_up_corpus()[1], ready.keys[0], jnp.int32(0))
-    (pieces,) = batches.make_pieces(ready.spec, ready.audio, draws)
+    (pieces,) = batches.make_pieces(ready.spec, ready.audio, draws).values()
     assert pieces.dtype == jnp.bfloat16
     assert np.isfinite(losses(ready, 2)).all()
     assert {leaf.dtype for _, leaf in flat(ready.state)} == {jnp.dtype("float32")}
 
 
 def test_parameters_are_a_function_of_seed_task_and_variant():
-    spec = fleet_model.make_spec(tiny(TWO), 2, optimizer.GROUPS)
-    alone = fleet_model.make_spec(tiny(ONE), 2, optimizer.GROUPS)
+    spec = fleet_model.make_spec(tiny(TWO), 2)
+    alone = fleet_model.make_spec(tiny(ONE), 2)
     same = fleet_model.initial_model(alone, 0, "fan").parameters[ONE[0]]
     for path, leaf in fleet_model.initial_model(spec, 0, "fan").parameters[ONE[0]].items():
         np.testing.assert_array_equal(same[path], leaf)
@@ -399,7 +443,7 @@ def test_what_the_running_variance_is_of_is_the_configuration_s_and_makes_a_prog
     specs = {}
     for kind in ("biased", "unbiased"):
         config.normalisation.running_variance = kind
-        specs[kind] = fleet_model.make_spec(config, 2, optimizer.GROUPS)
+        specs[kind] = fleet_model.make_spec(config, 2)
     graphs = [fleet_model.declare(spec, spec.variants[0]).graph for spec in specs.values()]
     assert specs["biased"] != specs["unbiased"]
     assert graphs[0] != graphs[1]

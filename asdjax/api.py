@@ -1,0 +1,211 @@
+"""The Python API: train, evaluate, load and official_metrics. The commands of the same names are thin layers over it.
+
+    import asdjax
+    asdjax.train("dcase2021", workdir="run", overrides={"data.root": "dev_data"})
+    results = asdjax.evaluate("run")
+    detector = asdjax.load("run", machine="pump", section="00")
+    detector.score("new.wav").is_anomaly
+
+Letters: s samples, p pieces, d embedding.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from os import PathLike, fspath
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from asdjax.config import loading
+from asdjax.data.clips import Domain
+from asdjax.errors import InputError
+from asdjax.evaluation import checkpoint_selection, results, submission_metrics
+from asdjax.evaluation.evaluate import EvaluationRequest
+from asdjax.evaluation.evaluate import evaluate as evaluate_workdir
+from asdjax.evaluation.metrics import Metrics
+from asdjax.inference.clip_reader import ClipReader
+from asdjax.inference.detector import ClipResult, SectionDetector, open_detector
+from asdjax.inference.loaded_evaluation import open_evaluation
+from asdjax.runtime import jax_setup
+from asdjax.training.train import train as train_config
+
+NO_OVERRIDES: Mapping[str, Any] = MappingProxyType({})
+
+
+def train(
+    config: str | PathLike | ConfigDict,
+    *,
+    workdir: str | PathLike,
+    overrides: Mapping[str, Any] = NO_OVERRIDES,
+) -> Path:
+    """Train all machine types and seeds of a configuration, or resume; return the work directory.
+
+    Parameters
+    ----------
+    config : a file with `get_config()`, the name of a shipped configuration such as "dcase2021", or a ConfigDict
+    workdir : folder for checkpoints, logs and the decoded audio
+    overrides : values by field, such as {"train.batch_size": 96}
+
+    Raises
+    ------
+    InputError : wrong configuration or data; the message names the field or file and the remedy
+    Diverged : a loss is not finite
+    """
+    resolved = loading.resolve(config, _as_texts(overrides))
+    jax_setup.prepare()
+    train_config(resolved, Path(workdir))
+    return Path(workdir)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SystemResult:
+    """The figures of one system, as fractions; None where undefined.
+
+    official: official score of the year. interval: its 95 % interval over test clips. selection: "none",
+    "held-out normals" or "labelled test". cells: a dict per machine type, section and domain, as in results.json.
+    """
+
+    official: float | None
+    interval: tuple[float, float] | None
+    selection: str
+    cells: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationResults:
+    """The results of an evaluation: its folder, the table of all systems as Markdown, and each system's figures."""
+
+    folder: Path
+    table: str
+    systems: dict[str, SystemResult]
+
+
+def evaluate(
+    workdir: str | PathLike,
+    *,
+    split: str = "dev",
+    step: int | None = None,
+    baselines: bool = False,
+    overrides: Mapping[str, Any] = NO_OVERRIDES,
+) -> EvaluationResults:
+    """Score all test clips with the models of a work directory, and compute the challenge's figures.
+
+    Parameters
+    ----------
+    workdir : folder that `train` has filled
+    split : "dev" for labelled test clips, "eval" for the others
+    step : checkpoint to evaluate; None for the newest
+    baselines : also train and score the challenge's auto-encoder, which takes minutes
+    overrides : values by field, of `evaluate.` and `baselines.` and of `data.root`, `data.truth`, `data.store`
+
+    Raises
+    ------
+    InputError : the work directory, the data or a field is wrong; an earlier evaluation is kept
+    """
+    jax_setup.prepare()
+
+    def choose(config: ConfigDict, runs: Any) -> Any:
+        return checkpoint_selection.trained(config, runs, step=step)
+
+    written = evaluate_workdir(Path(workdir), EvaluationRequest(split, choose, baselines), _as_texts(overrides))
+    found = results.read(written.folder)
+    systems = {
+        name: SystemResult(
+            official=system["official"],
+            interval=tuple(system["interval"]) if system["interval"] else None,
+            selection=system["selection"],
+            cells=system["cells"],
+        )
+        for name, system in found["systems"].items()
+    }
+    return EvaluationResults(
+        folder=written.folder, table=(written.folder / "table.md").read_text(), systems=systems
+    )
+
+
+class Detector:
+    """A detector for the clips of one machine type and section; see `load`."""
+
+    def __init__(self, detector: SectionDetector, reader: ClipReader) -> None:
+        self._detector, self._reader = detector, reader
+
+    @property
+    def threshold(self) -> float:
+        """The score above which a clip is anomalous."""
+        return self._detector.threshold.value
+
+    def score(self, clip: str | PathLike | np.ndarray, *, sample_rate_hz: int | None = None) -> ClipResult:
+        """Return a clip's score, decision, pieces and anomalous seconds.
+
+        `clip` is a recording's path, or samples (s,) or (s, channels): int16, or float with full scale 1, at
+        `sample_rate_hz` (None: the models' rate). Raises InputError for a recording that cannot be read, or that is
+        shorter than a piece.
+        """
+        return self._detector.score(self._samples(clip, sample_rate_hz))
+
+    def embed(self, clip: str | PathLike | np.ndarray, *, sample_rate_hz: int | None = None) -> dict[str, np.ndarray]:
+        """Return the unit embeddings of a clip's pieces by variant, (p, d) float32 each; `clip` as in `score`."""
+        return self._detector.embed(self._samples(clip, sample_rate_hz))
+
+    def _samples(self, clip: str | PathLike | np.ndarray, sample_rate_hz: int | None) -> np.ndarray:
+        if isinstance(clip, np.ndarray):
+            return self._reader.convert(clip, sample_rate_hz)
+        if sample_rate_hz is not None:
+            raise InputError("sample_rate_hz: expected with an array of samples only, got it with a file; leave it out")
+        return self._reader.read(Path(clip))
+
+
+def load(
+    workdir: str | PathLike,
+    *,
+    machine: str,
+    section: str,
+    domain: Domain | None = None,
+    system: str | None = None,
+    split: str | None = None,
+) -> Detector:
+    """Load the detector of an evaluated work directory for one machine type and section.
+
+    Parameters
+    ----------
+    workdir : folder that `evaluate` has filled
+    machine, section : as in the training data
+    domain : "source" or "target", where banks or thresholds depend on it
+    system : name in the table of results; None for the mean of all models
+    split : "dev" or "eval"; None for dev if it was evaluated, else eval
+
+    Raises
+    ------
+    InputError : there is no such evaluation, machine type, section or system, or its models have changed since
+    """
+    jax_setup.prepare()
+    evaluation = open_evaluation(Path(workdir), split, {}, ())
+    detector = open_detector(evaluation, system, machine, section, domain)
+    return Detector(detector, ClipReader.for_detector(evaluation.config, detector))
+
+
+def official_metrics(year: int, scores: str | PathLike, *, truth: str | PathLike | None = None) -> Metrics:
+    """Return the official figures of a folder of score files, computed by the rules of a DCASE challenge.
+
+    Parameters
+    ----------
+    year : 2020 to 2026
+    scores : folder with anomaly_score_*.csv and optionally decision_result_*.csv
+    truth : folder with the truth of an evaluation set; None if file names tell the labels
+
+    Raises
+    ------
+    InputError : a file is missing or wrong
+    """
+    return submission_metrics.score_folder(year, Path(scores), Path(truth) if truth else None).judgement
+
+
+def _as_texts(overrides: Mapping[str, Any]) -> dict[str, str]:
+    """Return override values as the texts that flags would have."""
+    return {
+        field: value if isinstance(value, str) else fspath(value) if isinstance(value, PathLike) else repr(value)
+        for field, value in overrides.items()
+    }

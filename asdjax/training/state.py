@@ -1,0 +1,114 @@
+"""The settings and the arrays of a training step: TrainSpec and TrainState.
+
+Letters: m runs in one program.
+"""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+from asdjax.config.fields import Config
+from asdjax.fleet import fleet_model
+from asdjax.fleet.fleet_model import Model, ModelSpec
+from asdjax.models.variants import PARAMETER_GROUPS, Arrays
+from asdjax.runtime import hardware
+from asdjax.training import optimizer
+from asdjax.training.optimizer import Sgd
+
+#: Steps per dispatch on a GPU or TPU, unless the configuration gives a number.
+STEPS_PER_DISPATCH = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSpec:
+    """Settings that a compiled step depends on besides array shapes. Hashable: equal specs share one program."""
+
+    model: ModelSpec
+    trainable: tuple[str, ...]
+    max_weight: float
+    labels: str
+    batch_size: int
+    sgd: Sgd
+    steps_per_dispatch: int
+    variants_per_group: int
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """The variants of the fleet."""
+        return self.model.variants
+
+    @property
+    def groups(self) -> tuple[tuple[str, ...], ...]:
+        """The variants in groups: the gradients of one group are computed before the next group begins."""
+        size = self.variants_per_group
+        return tuple(self.variants[i : i + size] for i in range(0, len(self.variants), size))
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """The parameter groups that do not train."""
+        return tuple(group for group in PARAMETER_GROUPS if group not in self.trainable)
+
+    @property
+    def frozen_backbone(self) -> tuple[str, ...]:
+        """The frozen parameter groups of the backbone, whose batch statistics are frozen too."""
+        return tuple(group for group in self.frozen if group != "arcface")
+
+
+def make_train_spec(config: Config, classes: int, trainable: tuple[str, ...], variants_per_group: int) -> TrainSpec:
+    """Return the spec of a phase that trains some parameter groups."""
+    return TrainSpec(
+        model=fleet_model.make_spec(config, classes),
+        trainable=trainable,
+        max_weight=config.mixup.max_weight,
+        labels=config.mixup.labels,
+        batch_size=config.train.batch_size,
+        sgd=Sgd(config.optimizer.momentum, config.optimizer.weight_decay, config.optimizer.clip_norm),
+        steps_per_dispatch=config.train.steps_per_dispatch or (STEPS_PER_DISPATCH if hardware.on_accelerator() else 1),
+        variants_per_group=variants_per_group,
+    )
+
+
+class TrainState(NamedTuple):
+    """Arrays that a step reads and may change, by variant, then by path.
+
+    The state of several runs in one program has a leading axis (m,) in every array.
+    """
+
+    trainable: dict[str, Arrays]
+    frozen: dict[str, Arrays]
+    statistics: dict[str, Arrays]
+    velocity: dict[str, optax.OptState]
+
+
+def init_state(spec: TrainSpec, model: Model) -> TrainState:
+    """Return the state at a phase's first step: the given model and zero velocity."""
+    trainable, frozen, velocity = {}, {}, {}
+    for variant, arrays in model.parameters.items():
+        trainable[variant], frozen[variant] = optimizer.partition(arrays, spec.trainable)
+        velocity[variant] = optimizer.make_optimizer(spec.sgd).init(trainable[variant])
+    return TrainState(trainable, frozen, model.statistics, velocity)
+
+
+def abstract_state(spec: TrainSpec) -> TrainState:
+    """Return a state's shapes and dtypes."""
+    return jax.eval_shape(functools.partial(init_state, spec), fleet_model.abstract_model(spec.model))
+
+
+def get_model(state: TrainState) -> Model:
+    """Return the model in a state, trainable and frozen parameters together."""
+    return Model({v: {**state.trainable[v], **state.frozen[v]} for v in state.trainable}, state.statistics)
+
+
+def stack_states(states: Sequence[TrainState]) -> TrainState:
+    """Return states of m runs as one with a leading axis (m,), on the host."""
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *states)
+
+
+def select_run(state: TrainState, run: int) -> TrainState:
+    """Return one run's state out of that of m runs, on the host."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf[run]), state)

@@ -1,0 +1,87 @@
+"""Tests of the private cache, which no other user can write to."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from asdjax.runtime import private_cache
+
+
+@pytest.fixture
+def cache_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the home of caches, which is not there yet; no message was logged yet."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    private_cache._log_no_cache.cache_clear()
+    return tmp_path / "cache"
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o002, 0o077])
+def test_a_cache_is_made_for_this_user_alone_and_used_again(umask: int, cache_home: Path) -> None:
+    before = os.umask(umask)
+    try:
+        for _ in range(2):
+            assert private_cache.make_folder("xla") == cache_home / "asdjax" / "xla"
+    finally:
+        os.umask(before)
+    for folder in (cache_home / "asdjax", cache_home / "asdjax" / "xla"):
+        assert folder.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o700, 0o750])
+def test_a_cache_that_others_can_only_read_is_used(mode: int, cache_home: Path) -> None:
+    (cache_home / "asdjax" / "xla").mkdir(parents=True)
+    (cache_home / "asdjax").chmod(mode)
+    (cache_home / "asdjax" / "xla").chmod(mode)
+    assert private_cache.make_folder("xla") == cache_home / "asdjax" / "xla"
+
+
+@pytest.mark.parametrize("linked", [False, True], ids=["folder", "link"])
+@pytest.mark.parametrize("name", ["asdjax", "asdjax/xla"])
+@pytest.mark.parametrize("mode", [0o777, 0o775, 0o702, 0o1777])
+def test_a_cache_that_others_can_write_to_is_refused_in_one_line(
+    mode: int, name: str, linked: bool, cache_home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = cache_home / name
+    folder.parent.mkdir(parents=True, mode=0o700)
+    if linked:
+        (tmp_path / "elsewhere").mkdir()
+        folder.symlink_to(tmp_path / "elsewhere")
+    else:
+        folder.mkdir()
+    folder.chmod(mode)
+    for _ in range(2):
+        assert private_cache.make_folder("xla") is None
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"compiled programs are not kept ({folder}: expected a folder that only you can write to, got mode" in line
+    assert "chmod go-w" in line
+    assert "set XDG_CACHE_HOME to a folder of your own" in line
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["asdjax", "asdjax/xla"])
+def test_a_cache_of_another_user_is_refused_in_one_line(
+    name: str, cache_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Root must refuse a cache that a user has prepared, and a user that of another."""
+    assert private_cache.make_folder("xla") is not None
+    lstat, status = Path.lstat, Path.stat
+
+    def another(found: os.stat_result) -> os.stat_result:
+        return os.stat_result([*found[:4], os.geteuid() + 1, *found[5:]])
+
+    there = cache_home / name
+    monkeypatch.setattr(Path, "lstat", lambda path: another(lstat(path)) if path == there else lstat(path))
+    monkeypatch.setattr(
+        Path, "stat", lambda path, **how: another(status(path, **how)) if path == there else status(path, **how)
+    )
+    assert private_cache.make_folder("xla") is None
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{there}: expected a folder of user {os.geteuid()}, got one of user {os.geteuid() + 1}" in line
+
+
+def test_a_link_to_a_folder_of_ones_own_is_used(cache_home: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    cache_home.mkdir()
+    (cache_home / "asdjax").symlink_to(tmp_path / "elsewhere")
+    assert private_cache.make_folder("xla") == cache_home / "asdjax" / "xla"

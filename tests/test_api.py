@@ -1,0 +1,84 @@
+"""The Python API: the functions of the README on a small run."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import PROJECT
+
+import asdjax
+
+VARIANT = "mobilefacenet_512"
+
+
+def test_importing_asdjax_imports_no_jax():
+    code = "import sys, asdjax; sys.exit(any(name in sys.modules for name in ('jax', 'numpy', 'flax')))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=False).returncode == 0
+
+
+def test_an_unknown_name_is_no_attribute():
+    with pytest.raises(AttributeError, match="has no attribute 'trian'"):
+        _ = asdjax.trian  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@pytest.fixture(scope="module")
+def workdir(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one narrow variant by `asdjax.train`."""
+    folder = tmp_path_factory.mktemp("api")
+    overrides = {
+        "data.root": corpus,
+        "data.machines": ("fan",),
+        "variants": (VARIANT,),
+        "width": 0.03125,
+        "phase1.steps": 2,
+        "phase2.steps": 1,
+        "train.batch_size": 4,
+    }
+    assert asdjax.train("demo", workdir=folder / "run", overrides=overrides) == folder / "run"
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def evaluated(workdir: Path) -> "asdjax.api.EvaluationResults":  # pyright: ignore[reportAttributeAccessIssue]
+    return asdjax.evaluate(workdir)
+
+
+def test_the_table_and_the_systems_are_those_of_the_files(evaluated):
+    assert evaluated.table == (evaluated.folder / "table.md").read_text()
+    official = asdjax.official_metrics(2021, evaluated.folder / "scores" / "all_mean").official
+    assert evaluated.systems["all_mean"].official == pytest.approx(official, abs=1e-9)
+    assert evaluated.systems["all_mean"].selection == "none"
+
+
+def test_files_and_arrays_of_the_same_samples_score_alike(evaluated, workdir: Path, corpus: Path):
+    detector = asdjax.load(workdir, machine="fan", section="00")
+    clip = min(corpus.rglob("fan/test/*.wav"))
+    result = detector.score(clip)
+    samples, rate = soundfile.read(clip, dtype="float32")
+    for array in (samples, np.stack([samples, samples], axis=1), soundfile.read(clip, dtype="int16")[0]):
+        assert detector.score(array, sample_rate_hz=rate).score == pytest.approx(result.score, abs=1e-6)
+    assert result.is_anomaly is (result.score > detector.threshold)
+    assert result.threshold == detector.threshold
+    assert all(0 <= begin < end <= len(samples) / rate for begin, end in result.anomalous_seconds)
+    embedded = detector.embed(clip)[VARIANT]
+    assert embedded.shape == (len(result.pieces), 128)
+    np.testing.assert_allclose(np.linalg.norm(embedded, axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("clip", "words"),
+    [
+        (np.zeros(100, np.int16), "expected .* s or more"),
+        (np.zeros((4, 4, 4), np.float32), "expected samples of shape"),
+        (np.full(64_000, np.nan, np.float32), "finite"),
+        (np.zeros(64_000, bool), "expected int16 or float"),
+        (Path("missing.wav"), "missing.wav"),
+    ],
+)
+def test_wrong_clips_are_refused(evaluated, workdir: Path, clip, words: str):
+    detector = asdjax.load(workdir, machine="fan", section="00")
+    with pytest.raises(asdjax.InputError, match=words):
+        detector.score(clip)
