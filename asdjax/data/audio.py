@@ -119,9 +119,9 @@ def decode(path: str | Path, decoding: Decoding, header: AudioHeader | None = No
     """Decode a recording to int16, shape (s,), at `decoding.sample_rate_hz`. Full scale is 32768.
 
     With `on_mismatch="error"` the file must be lossless 16-bit mono PCM at that rate. With "convert" it is changed to
-    that form: channels are averaged (`channel="mean"`) or one is taken ("1" for the first), the rate is converted by
-    `librosa.resample` (soxr, s = ceil(samples * sample_rate_hz / rate)), values are rounded, and values beyond full
-    scale are clipped. A `header` read before saves reading it again, which takes time for MP3 and Ogg.
+    that form. Channels are averaged (`channel="mean"`) or one is taken ("1" for the first). Another rate is converted
+    by `librosa.resample` with soxr: s = ceil(samples * sample_rate_hz / rate). Values are rounded, and clipped at full
+    scale. Pass a `header` that is already known to save time for MP3 and Ogg.
 
     Raises InputError like `read_header`, for a mismatch, for a missing channel, and for samples that are NaN or
     infinite.
@@ -185,7 +185,7 @@ def _file_cautions(path: Path, source: Source, kind: FileKind, header: AudioHead
         yield Caution(f"a tag or blank bytes in front ({source.begin} B) are skipped", "nothing to do")
     ending = path.suffix.lower()
     if _READER_OF_ENDING.get(ending, kind.reader) != kind.reader:
-        yield Caution(f"named {ending}, but its content is {header.format}", "rename it")
+        yield Caution(f"named {ending}, but {header.format} by its content", "rename it")
 
 
 _DTYPES: dict[Encoding, str] = {"pcm16": "i2", "pcm32": "i4", "float32": "f4", "float64": "f8"}

@@ -100,8 +100,8 @@ def open_store(
     A `shared` store is refused if it holds none of the clips, because another corpus may use it. Otherwise it is
     rebuilt.
 
-    Raises InputError if `audio.decode` refuses a clip, if the store was built with other settings, if the store is
-    damaged, or if the folder cannot be written. The files on disk are then unchanged.
+    Raises InputError if `audio.decode` refuses a clip, or if the folder cannot be written. The same holds for a store
+    that is damaged or was built with other settings. The files on disk are then unchanged.
     """
     if not clips:
         raise ValueError(f"a store needs at least one clip of {machine}")

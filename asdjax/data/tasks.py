@@ -72,10 +72,10 @@ def make_tasks(corpus: Corpus, classes: str) -> tuple[Task, ...]:
 
     `classes` is "section" for a task per machine type with its sections as classes. It is "machine_section" or
     "machine_section_attributes" for one task over all machine types. "auto" means "section" if every machine type has
-    at least two sections, else the first of the other two that gives two classes.
+    at least two sections. Otherwise it means the first of the other two that gives two classes.
 
-    Raises InputError if a task has fewer than two classes with source clips, or if a machine type's name cannot be
-    the name of a run's folder.
+    Raises InputError if a task has fewer than two classes with source clips, or if a machine type's name cannot name a
+    run's folder.
     """
     clips = _training_clips(corpus)
     if classes == "auto":

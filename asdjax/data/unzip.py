@@ -36,8 +36,8 @@ _DAMAGE = (
 def check_archive(archive: Path) -> None:
     """Raise InputError for an archive that `unpack` would refuse.
 
-    It is refused if it is no zip, has a name that leads out of the folder, a link, the same name twice, too many files,
-    or too large contents.
+    It refuses files that are no zip, and zips with too many files or too large contents. It also refuses links, names
+    that lead out of the folder, and names that occur twice.
     """
     with _open_zip(archive) as content:
         _check_members(archive, content)

@@ -151,7 +151,7 @@ def test_files_that_are_read_though_odd_are_warnings_that_name_them(root: Path):
     soundfile.write(path, noise(9), 16_000, format="FLAC", subtype="PCM_16")
     finding = the_finding(checked(root))
     assert (finding.severity, finding.where, finding.remedy) == ("warning", str(path), "rename it")
-    assert finding.what == "named .wav, but its content is FLAC"
+    assert finding.what == "named .wav, but FLAC by its content"
 
 
 def test_lossy_files_are_errors_or_a_warning_and_a_note(root: Path):
@@ -331,8 +331,8 @@ def test_findings_that_differ_in_numbers_or_names_only_stand_together(root: Path
     soundfile.write(root / TRAIN.format(1), noise(1), 48_000)
     result = checked(root)
     text = " ".join(format_table(result).split())
-    assert text.count("error: truncated: expected 4000 bytes of samples by its header, got a file with … ") == 1
-    assert "wav: truncated: expected 4000 bytes of samples by its header, got a file with 3900" in text
+    assert text.count("error: truncated: its header says 4000 bytes of samples, got … ") == 1
+    assert "wav: truncated: its header says 4000 bytes of samples, got 3900" in text
     assert text.count("and 3 more: --json lists all") == 1
     assert text.count("error: … Hz; expected mono 16-bit PCM at 16000 Hz") == 1
     assert len({finding["what"] for finding in as_json(result)["findings"]}) == 6 + 2 + 1

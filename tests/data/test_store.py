@@ -463,6 +463,6 @@ def test_what_is_odd_about_files_is_said_once_a_kind_when_they_are_decoded(
         soundfile.write(clip_.path, samples, RATE_HZ, format="FLAC", subtype="PCM_16")
     opened(tmp_path / "store", clips)
     (line,) = (line for line in capsys.readouterr().err.splitlines() if "warning" in line)
-    assert line == f"fan: warning: {clips[0].path} (and 1 more): named .wav, but its content is FLAC; rename it"
+    assert line == f"fan: warning: {clips[0].path} (and 1 more): named .wav, but FLAC by its content; rename it"
     opened(tmp_path / "store", clips)
     assert "warning" not in capsys.readouterr().err

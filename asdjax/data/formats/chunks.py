@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from asdjax.data.formats.header import Caution, Source
 
 LEFT_OPEN = Caution(
-    "its header does not give its length: read to the end of the file",
+    "its header leaves open how long it is: read to the end of the file",
     "nothing to do if it is complete",
 )
 

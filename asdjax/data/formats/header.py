@@ -89,9 +89,7 @@ class Source:
 
     def truncated_error(self, expected: int, got: int) -> InputError:
         """Return the error for a file with fewer bytes of samples than its header promises."""
-        return self.error(
-            f"truncated: expected {expected} bytes of samples by its header, got a file with {got}", TRUE_LENGTH
-        )
+        return self.error(f"truncated: its header says {expected} bytes of samples, got {got}", TRUE_LENGTH)
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ def decode_content(
     got = sum(map(len, blocks))
     if got != samples:
         raise source.error(
-            f"truncated or damaged: expected {samples} samples by its header, got {got} from the decoder", CUT_OFF
+            f"truncated or damaged: its header says {samples} samples, got {got} from the decoder", CUT_OFF
         )
     return np.concatenate(blocks)
 

@@ -48,7 +48,7 @@ def _count_frames(source: Source) -> _CountedMp3:
     if stated is not None:
         frames -= 1
         if frames < stated:
-            raise source.error(f"truncated: expected {stated} frames by its header, got {frames}", CUT_OFF)
+            raise source.error(f"truncated: its header says {stated} frames, got {frames}", CUT_OFF)
     if not frames:
         raise source.error("holds a header and no samples", COPY)
     if stated != frames:

@@ -168,7 +168,7 @@ def _find_length(source: Source, start: int, claimed: int, claims: _Claims) -> t
     if cut_off and claimed in range(1, claims.open_from):
         raise source.truncated_error(claimed, available)
     if cut_off:
-        what = f"truncated: expected {claims.end} bytes in all by its header, got a file of {source.size}"
+        what = f"truncated: its header says {claims.end} bytes in all, got {source.size}"
         raise source.error(what, TRUE_LENGTH)
     if claimed and claimed < claims.open_from and not agrees:
         raise source.truncated_error(claimed, available)

@@ -73,7 +73,7 @@ def test_the_content_counts_not_the_ending(tmp_path: Path, form: str, ending: st
     path = write(tmp_path / f"a{ending}", form)
     np.testing.assert_array_equal(decode(path, Decoding(RATE_HZ)), soundfile.read(path, dtype="int16")[0])
     (caution,) = read_header(path).cautions
-    assert str(caution) == f"named {ending}, but its content is {form}; rename it"
+    assert str(caution) == f"named {ending}, but {form} by its content; rename it"
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_caf_and_wave64_may_leave_their_length_open(tmp_path: Path):
             content[16:24] = b"\xff" * 8
         path.write_bytes(content)
         np.testing.assert_array_equal(decode(path, Decoding(RATE_HZ)), expected)
-        assert "does not give its length" in str(read_header(path).cautions[0])
+        assert "leaves open how long it is" in str(read_header(path).cautions[0])
 
 
 def aiff(samples: np.ndarray, frames: int, claimed: int, total: int | None) -> bytes:
@@ -134,7 +134,7 @@ def test_aiff_may_leave_its_length_open(tmp_path: Path, frames: int, claimed: in
     path = tmp_path / "a.aiff"
     path.write_bytes(aiff(expected, frames, claimed, total))
     np.testing.assert_array_equal(decode(path, Decoding(RATE_HZ)), expected)
-    assert "does not give its length" in str(read_header(path).cautions[0])
+    assert "leaves open how long it is" in str(read_header(path).cautions[0])
 
 
 def test_a_smaller_count_than_is_there_is_taken_and_the_rest_named(tmp_path: Path):
