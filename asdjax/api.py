@@ -121,9 +121,7 @@ def evaluate(
         )
         for name, system in found["systems"].items()
     }
-    return EvaluationResults(
-        folder=written.folder, table=(written.folder / "table.md").read_text(), systems=systems
-    )
+    return EvaluationResults(folder=written.folder, table=(written.folder / "table.md").read_text(), systems=systems)
 
 
 class Detector:

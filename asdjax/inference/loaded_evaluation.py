@@ -73,7 +73,7 @@ class Checkpoint:
         """Read the models. Raises InputError if they are missing, damaged or were trained again since."""
         spec = fleet_model.make_spec(self.config, self.classes)
         model = restore_model(spec, self.workdir / self.name, self.step, self.digest)
-        return Loaded(spec._replace(variants=self.variants), model)
+        return Loaded(replace(spec, variants=self.variants), model)
 
     def is_there(self) -> bool:
         """Return True if the step still exists. Raises InputError if another model replaced it."""

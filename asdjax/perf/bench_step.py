@@ -109,9 +109,7 @@ class BenchStep:
         hardware.processor()  # needed to count FLOPs: fails here rather than after minutes of compiling
         self.spec, self.runs, self._inputs = spec, runs, make_inputs(spec, runs)
         self._steps_done, self._rate = 0, default_config().optimizer.learning_rate
-        state = stack_states(
-            [init_state(spec, initial_model(spec.model, 0, "bench"))] * runs
-        )
+        state = stack_states([init_state(spec, initial_model(spec.model, 0, "bench"))] * runs)
         self._state = hardware.replicated(state, self._inputs.mesh)
         begun = perf_counter()
         arguments = (self._state, *self._inputs[1:], self._make_dispatch(1))

@@ -28,8 +28,8 @@ from asdjax.runtime import hardware, private_cache
 from asdjax.runtime.progress import log
 from asdjax.training import audio_feed, sampler
 from asdjax.training.batches import Audio
-from asdjax.training.phases import make_phase1_table
 from asdjax.training.group_size import choose_group_size
+from asdjax.training.phases import make_phase1_table
 from asdjax.training.state import TrainSpec, abstract_state, make_train_spec
 from asdjax.training.step import DispatchArgs
 
@@ -181,9 +181,7 @@ def _shape_arguments(
     spec: TrainSpec, audio: Audio, work: Work, runs: int, mesh: Mesh
 ) -> tuple[Any, Audio, sampler.SamplingTable, jax.Array, DispatchArgs]:
     """Return the step's arguments as shapes on the mesh: state, audio, sampling table, keys (m, v), dispatch."""
-    state = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct((runs, *leaf.shape), leaf.dtype), abstract_state(spec)
-    )
+    state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((runs, *leaf.shape), leaf.dtype), abstract_state(spec))
     frames = [spec.model.spectrogram.frames(length) for length in work.lengths]
     table = sampler.stack_tables([make_phase1_table(work.task, frames)] * runs)
     keys = jnp.stack([sampler.make_keys(0, "plan", spec.variants, "phase1")] * runs)

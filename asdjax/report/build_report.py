@@ -83,7 +83,9 @@ def _make_page(inputs: ReportInputs, explanations: list[Explanation]) -> Page:
         thresholds=report_tables.make_thresholds_table(inputs),
         groups=page.group_cards(list(zip(groups, clip_cards, strict=True))),
         training=_make_training_pictures(inputs),
-        settings=[(f"evaluate.{name}", _to_text(value)) for name, value in inputs.results["config"]["evaluate"].items()],
+        settings=[
+            (f"evaluate.{name}", _to_text(value)) for name, value in inputs.results["config"]["evaluate"].items()
+        ],
         seed_note=_write_seed_note(inputs),
     )
 

@@ -25,7 +25,7 @@ from asdjax.errors import InputError
 from asdjax.models import layers
 from asdjax.models.ops import convolution, depthwise, normalisation, pooling, sums
 from asdjax.models.ops.normalisation import Activation, Parameters
-from asdjax.models.ops.sums import Sums
+from asdjax.models.ops.sums import ChannelSum
 from asdjax.perf.bench_step import BenchStep, make_bench_config, make_bench_spec
 from asdjax.perf.bench_train import FLEET
 from asdjax.perf.measure import compute_ratio, time_in_turns
@@ -67,15 +67,14 @@ def by_autodiff(
     bias: jax.Array,
     parameters: Parameters,
     activation: Activation,
-    epsilon: float,
-    _: Sums,
+    _: ChannelSum,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Compute normalisation.normalised by its definition, with derivatives by autodiff."""
+    """Compute normalisation.batch_normalise by its definition, with derivatives by autodiff."""
     wide = x.astype(jnp.float32)
     axes = tuple(range(x.ndim - 1))
     mean, var = jnp.mean(wide, axes, keepdims=True), jnp.var(wide, axes, keepdims=True)
     scale, bias, *parameters = (normalisation.per_channel(array, x) for array in (scale, bias, *parameters))
-    y = activation((wide - mean) * jax.lax.rsqrt(var + epsilon) * scale + bias, *parameters)
+    y = activation((wide - mean) * jax.lax.rsqrt(var + normalisation.EPSILON) * scale + bias, *parameters)
     return y.astype(x.dtype), *jax.lax.stop_gradient((mean.ravel(), var.ravel()))
 
 
@@ -101,22 +100,22 @@ shifted_products_own_kernel_gradient.defvjp(_own_kernel_gradient_forward, _own_k
 # By their names in models/layers.py; the compiler's own form first.
 IN_LAYERS: dict[str, tuple[Form, ...]] = {
     "POINTWISE": (convolution.conv, convolution.pointwise_conv, convolution.pointwise_conv_in_parts),
-    "OF_ONE_CHANNEL": (
+    "ONE_CHANNEL": (
         convolution.conv,
-        convolution.conv_of_rows,
-        convolution.tapped_conv,
+        convolution.conv_rows_as_channels,
+        convolution.conv_with_tapwise_gradient,
         convolution.banded_product,
     ),
-    "DENSE": (convolution.conv, convolution.tapped_conv, convolution.banded_product),
+    "DENSE": (convolution.conv, convolution.conv_with_tapwise_gradient, convolution.banded_product),
     "DEPTHWISE": (
         depthwise.grouped_conv,
         depthwise.shifted_products,
         shifted_products_own_kernel_gradient,
         depthwise.padded_shifts,
     ),
-    "NORMALISED": (by_autodiff, normalisation.normalised_then_activated, normalisation.normalised),
+    "BATCH_NORM": (by_autodiff, normalisation.batch_normalise_then_activate, normalisation.batch_normalise),
     "MAX_POOL": (pooling.max_pool, pooling.max_pool_by_axes),
-    "SUMS": (sums.sums, sums.sums_in_stages),
+    "CHANNEL_SUM": (sums.sum_by_channel, sums.sum_by_channel_in_stages),
 }
 
 # Operations that a backbone does not have.
@@ -127,8 +126,8 @@ ABSENT = {
 }
 CHOICES = (
     *(Choice(name.lower(), layers, name, form) for name, forms in IN_LAYERS.items() for form in forms),
-    Choice("stft", features, "MAGNITUDES", features.by_fft),
-    Choice("stft", features, "MAGNITUDES", features.by_products),
+    Choice("stft", features, "MAGNITUDES", features.fft_magnitudes),
+    Choice("stft", features, "MAGNITUDES", features.matmul_magnitudes),
 )
 OPERATIONS = (*dict.fromkeys(choice.operation for choice in CHOICES), PLAIN)
 

@@ -13,11 +13,11 @@ from flax import nnx
 sys.path.insert(0, "tests/perf")
 import op_forms
 
-from asdjax.training.state import TrainSpec
 from asdjax.models import layers
 from asdjax.models.ops import depthwise, normalisation, sums
 from asdjax.perf import measure
 from asdjax.perf.bench_step import BenchStep
+from asdjax.training.state import TrainSpec
 
 
 def _require_close(ours, theirs):
@@ -32,10 +32,10 @@ def test_normalisation_by_autodiff_is_the_same(activation: normalisation.Activat
     weights = jax.random.normal(jax.random.key(3), x.shape)
 
     def loss(normalised, *arrays):
-        return jnp.sum(weights * jnp.square(normalised(*arrays, activation, 1e-5, sums.sums)[0]))
+        return jnp.sum(weights * jnp.square(normalised(*arrays, activation, sums.sum_by_channel)[0]))
 
-    every = (normalisation.normalised, op_forms.by_autodiff)
-    _require_close(*(normalised(x, scale, bias, channels, activation, 1e-5, sums.sums) for normalised in every))
+    every = (normalisation.batch_normalise, op_forms.by_autodiff)
+    _require_close(*(normalised(x, scale, bias, channels, activation, sums.sum_by_channel) for normalised in every))
     _require_close(*(jax.grad(loss, (1, 2, 3, 4))(normalised, x, scale, bias, channels) for normalised in every))
 
 

@@ -18,15 +18,13 @@ import numpy as np
 from asdjax.cli.main import main as asdjax
 from asdjax.config.fields import VARIANTS, default_config
 from asdjax.data.synthetic.synthesis import Recipe, synthesize
-from asdjax.fleet import fleet_model
+from asdjax.models.variants import PARAMETER_GROUPS
 from asdjax.perf import step_costs
 from asdjax.runtime import hardware
-from asdjax.training import optimizer, sampler
-from asdjax.models.variants import PARAMETER_GROUPS
-from asdjax.training import loop
+from asdjax.training import loop, sampler
 from asdjax.training import step as step_module
-from asdjax.training.state import abstract_state, make_train_spec
 from asdjax.training.audio_feed import make_waves
+from asdjax.training.state import abstract_state, make_train_spec
 from asdjax.training.step import DispatchArgs, StepMetrics
 
 DISPATCHES = 5_000
@@ -42,9 +40,7 @@ def compile_step(names: Sequence[str], batch: int, width: float = 1.0) -> tuple[
     waves = make_waves([np.zeros(160_000, np.int16)] * 12)
     keys = sampler.make_keys(0, "fan", spec.variants, "phase1")[None]
     dispatch = DispatchArgs(jnp.int32(1), jnp.zeros(1, jnp.int32), jnp.ones(1, jnp.int32), jnp.zeros((1, 1)))
-    shapes = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype), abstract_state(spec)
-    )
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype), abstract_state(spec))
     step_module._compile_steps.cache_clear()
     begun = perf_counter()
     compiled = step_costs.lower_step(spec, hardware.data_meshes()[0], (shapes, waves, table, keys, dispatch)).compile()

@@ -13,9 +13,7 @@ from sklearn.metrics import auc, roc_auc_score, roc_curve
 
 from asdjax import features
 from asdjax.evaluation.clip_table import ClipRow
-from asdjax.inference import anomalous_seconds
 from asdjax.inference.loaded_evaluation import Loaded
-from asdjax.inference.scored_clip import ScoredClip
 from asdjax.report import (
     cards,
     clip_selection,
