@@ -5,7 +5,7 @@ scratch memory is left out. A program compiled on the GPU may move slightly more
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from string import Template
 from typing import Any
 
@@ -38,19 +38,20 @@ class Gpu:
     shared_kib: tuple[int, int]
 
 
-_HOPPER: Any = {
-    "capability": (9, 0),
-    "multiprocessors": 132,
-    "lanes": 128,
-    "clock_ghz": 1.98,
-    "cache_mib": 50,
-    "shared_kib": (228, 227),
-}
+_H200 = Gpu(
+    kind="NVIDIA H200",
+    capability=(9, 0),
+    multiprocessors=132,
+    lanes=128,
+    clock_ghz=1.98,
+    cache_mib=50,
+    shared_kib=(228, 227),
+)
 
 # By their names in `--devices`; all are SXM modules.
 GPUS = {
-    "h200": Gpu(kind="NVIDIA H200", **_HOPPER),
-    "h100": Gpu(kind="NVIDIA H100 80GB HBM3", **_HOPPER),
+    "h200": _H200,
+    "h100": replace(_H200, kind="NVIDIA H100 80GB HBM3"),
     "a100": Gpu(
         kind="NVIDIA A100-SXM4-80GB",
         capability=(8, 0),
