@@ -11,6 +11,7 @@ Letters: s samples, p pieces, d embedding.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
 from types import MappingProxyType
@@ -22,15 +23,19 @@ from ml_collections import ConfigDict
 from asdjax.config import loading
 from asdjax.data.clips import Domain
 from asdjax.errors import InputError
-from asdjax.evaluation import checkpoint_selection, results, submission_metrics
+from asdjax.evaluation import checkpoint_selection, submission_metrics
 from asdjax.evaluation.evaluate import EvaluationRequest
 from asdjax.evaluation.evaluate import evaluate as evaluate_workdir
 from asdjax.evaluation.metrics import Metrics
 from asdjax.inference.clip_reader import ClipReader
 from asdjax.inference.detector import ClipResult, SectionDetector, open_detector
 from asdjax.inference.loaded_evaluation import open_evaluation
+from asdjax.inference.stored_results import read_results
 from asdjax.runtime import jax_setup
 from asdjax.training.train import train as train_config
+
+# fields that `load` may override
+_OF_RECORDINGS = ("data.on_mismatch", "data.channel")
 
 NO_OVERRIDES: Mapping[str, Any] = MappingProxyType({})
 
@@ -54,7 +59,7 @@ def train(
     InputError : wrong configuration or data; the message names the field or file and the remedy
     Diverged : a loss is not finite
     """
-    resolved = loading.resolve(config, _as_texts(overrides))
+    resolved = loading.load(config if isinstance(config, ConfigDict) else fspath(config), _as_texts(overrides))
     jax_setup.prepare()
     train_config(resolved, Path(workdir))
     return Path(workdir)
@@ -106,12 +111,9 @@ def evaluate(
     InputError : the work directory, the data or a field is wrong; an earlier evaluation is kept
     """
     jax_setup.prepare()
-
-    def choose(config: ConfigDict, runs: Any) -> Any:
-        return checkpoint_selection.trained(config, runs, step=step)
-
-    written = evaluate_workdir(Path(workdir), EvaluationRequest(split, choose, baselines), _as_texts(overrides))
-    found = results.read(written.folder)
+    select = partial(checkpoint_selection.select_trained, step=step)
+    written = evaluate_workdir(Path(workdir), EvaluationRequest(split, select, baselines), _as_texts(overrides))
+    found = read_results(written.folder)
     systems = {
         name: SystemResult(
             official=system["official"],
@@ -142,7 +144,7 @@ class Detector:
         `sample_rate_hz` (None: the models' rate). Raises InputError for a recording that cannot be read, or that is
         shorter than a piece.
         """
-        return self._detector.score(self._samples(clip, sample_rate_hz))
+        return self._detector.score_clip(self._samples(clip, sample_rate_hz))
 
     def embed(self, clip: str | PathLike | np.ndarray, *, sample_rate_hz: int | None = None) -> dict[str, np.ndarray]:
         """Return the unit embeddings of a clip's pieces by variant, (p, d) float32 each; `clip` as in `score`."""
@@ -164,6 +166,7 @@ def load(
     domain: Domain | None = None,
     system: str | None = None,
     split: str | None = None,
+    overrides: Mapping[str, Any] = NO_OVERRIDES,
 ) -> Detector:
     """Load the detector of an evaluated work directory for one machine type and section.
 
@@ -174,13 +177,14 @@ def load(
     domain : "source" or "target", where banks or thresholds depend on it
     system : name in the table of results; None for the mean of all models
     split : "dev" or "eval"; None for dev if it was evaluated, else eval
+    overrides : values of `data.on_mismatch` and `data.channel`, which accept other recordings
 
     Raises
     ------
     InputError : there is no such evaluation, machine type, section or system, or its models have changed since
     """
     jax_setup.prepare()
-    evaluation = open_evaluation(Path(workdir), split, {}, ())
+    evaluation = open_evaluation(Path(workdir), split, _as_texts(overrides), _OF_RECORDINGS)
     detector = open_detector(evaluation, system, machine, section, domain)
     return Detector(detector, ClipReader.for_detector(evaluation.config, detector))
 
@@ -198,7 +202,7 @@ def official_metrics(year: int, scores: str | PathLike, *, truth: str | PathLike
     ------
     InputError : a file is missing or wrong
     """
-    return submission_metrics.score_folder(year, Path(scores), Path(truth) if truth else None).judgement
+    return submission_metrics.score_folder(year, Path(scores), Path(truth) if truth else None).metrics
 
 
 def _as_texts(overrides: Mapping[str, Any]) -> dict[str, str]:

@@ -34,17 +34,19 @@ def add_score(commands: Any) -> None:
 
 
 def _score(options: argparse.Namespace) -> int:
-    from asdjax.inference.detector import open_detector
-    from asdjax.inference.loaded_evaluation import open_evaluation
+    from asdjax.api import load
     from asdjax.inference.score_clips import from_stdin, score_all
-    from asdjax.runtime import jax_setup
 
-    jax_setup.prepare()
-    decoding = ("data.on_mismatch", "data.channel")
-    evaluation = open_evaluation(options.workdir, options.split, options.overrides, decoding)
-    place = (options.machine, options.section, options.domain)
-    detector = open_detector(evaluation, options.system, *place)
-    failed = score_all(evaluation.config, detector, from_stdin(options.clips), options.json, console.write)
+    detector = load(
+        options.workdir,
+        machine=options.machine,
+        section=options.section,
+        domain=options.domain,
+        system=options.system,
+        split=options.split,
+        overrides=options.overrides,
+    )
+    failed = score_all(detector.score, from_stdin(options.clips), options.json, console.write)
     return BAD_INPUT if failed else DONE
 
 

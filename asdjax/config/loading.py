@@ -25,25 +25,28 @@ FILE = "config.json"
 FREE_AFTER_TRAINING = (*EVALUATION_PREFIXES, "data.root", "data.truth", "data.store")
 
 
-def load(path: str, overrides: Mapping[str, str]) -> Config:
-    """Return the validated configuration of a .py file, or of a shipped one by its bare name, with overrides.
+def load(config: str | ConfigDict, overrides: Mapping[str, str]) -> Config:
+    """Return a validated configuration with overrides.
 
-    `path` may end in `:argument`, which is passed to the file's get_config(argument). Raises InputError that names the
-    file or the field.
+    `config` is a .py file, the bare name of a shipped one, or a configuration, which stays as it is. A file's name may
+    end in `:argument`, which is passed to its get_config(argument). Raises InputError that names the file or the field.
     """
-    file, argument = _find(path)
-    config = _call_get_config(file, argument)
-    missing = sorted(FIELDS.keys() - flatten_fields(config).keys())
+    if isinstance(config, ConfigDict):
+        source, resolved = "config", cast(Config, ConfigDict(config.to_dict()))
+    else:
+        source, argument = _find(config)
+        resolved = _call_get_config(source, argument)
+    missing = sorted(FIELDS.keys() - flatten_fields(resolved).keys())
     if missing:
         raise InputError(
-            f"{file}: expected a value of config.{missing[0]}, got none; let get_config() start from "
-            "asdjax.config.fields.default_config()"
+            f"{source}: expected a value of config.{missing[0]}, got none; let get_config() start from "
+            "asdjax.default_config()"
         )
     for name, text in overrides.items():
-        apply_override(config, name, text)
-    _normalise_names(config)
-    validate(config)
-    return config
+        apply_override(resolved, name, text)
+    _normalise_names(resolved)
+    validate(resolved)
+    return resolved
 
 
 def _find(path: str) -> tuple[Path, str | None]:

@@ -139,7 +139,25 @@ def decode(path: str | Path, decoding: Decoding, header: AudioHeader | None = No
     if not np.isfinite(samples).all():
         raise InputError(f"{path}: expected finite samples, got NaN or infinite ones; record or export it again")
     require_channel(path, header, decoding.channel)
-    return _to_int16(_resample(mix_down(samples, decoding.channel), header, decoding.sample_rate_hz))
+    return _to_int16(_resample(mix_down(samples, decoding.channel), header.sample_rate_hz, decoding.sample_rate_hz))
+
+
+def convert_samples(samples: np.ndarray, sample_rate_hz: int, decoding: Decoding) -> np.ndarray:
+    """Convert an array (s,) or (s, c), int16 or float with full scale 1, to int16 (s,) at `decoding.sample_rate_hz`.
+
+    Channels are mixed, and the rate is converted, as `decode` does with `on_mismatch="convert"`. Raises InputError for
+    another shape or dtype, for a rate that is not positive, and for values that are not finite.
+    """
+    if samples.ndim not in (1, 2):
+        raise InputError(f"expected samples of shape (s,) or (s, channels), got {samples.shape}; reshape them")
+    if samples.dtype != np.int16 and samples.dtype.kind != "f":
+        raise InputError(f"expected int16 or float samples, got {samples.dtype}; convert them, with full scale 1")
+    if sample_rate_hz <= 0:
+        raise InputError(f"sample_rate_hz: expected a positive number, got {sample_rate_hz}; give the samples' rate")
+    if not np.isfinite(samples).all():
+        raise InputError("expected finite samples, got NaN or infinity; record or export them again")
+    mono = mix_down(samples.reshape(len(samples), -1), decoding.channel)
+    return _to_int16(_resample(mono, sample_rate_hz, decoding.sample_rate_hz))
 
 
 def require_channel(path: str | Path, header: AudioHeader, channel: str) -> None:
@@ -204,13 +222,13 @@ def _parse_samples(content: bytes, header: AudioHeader) -> np.ndarray:
     return flat.astype(flat.dtype.newbyteorder("="), copy=False).reshape(header.samples, header.channels)
 
 
-def _resample(mono: np.ndarray, header: AudioHeader, sample_rate_hz: int) -> np.ndarray:
-    if header.sample_rate_hz == sample_rate_hz:
+def _resample(mono: np.ndarray, rate_hz: int, sample_rate_hz: int) -> np.ndarray:
+    if rate_hz == sample_rate_hz:
         return mono
     import librosa  # late: most corpora need no conversion, and the import is slow
 
-    resampled = librosa.resample(mono, orig_sr=header.sample_rate_hz, target_sr=sample_rate_hz, res_type="soxr_hq")
-    return resampled[: converted_length(header, sample_rate_hz)]  # librosa computes the length in floats
+    resampled = librosa.resample(mono, orig_sr=rate_hz, target_sr=sample_rate_hz, res_type="soxr_hq")
+    return resampled[: math.ceil(len(mono) * sample_rate_hz / rate_hz)]  # librosa computes the length in floats
 
 
 def _to_int16(unit: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ Letters: p pieces, s samples.
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,12 +15,17 @@ from asdjax.fleet import embed
 Spans = list[tuple[float, float]]
 
 
-class TimedPieces(NamedTuple):
+@dataclass(frozen=True)
+class TimedPieces:
     """The pieces of a clip: begin and end in seconds, and score; (p,) each."""
 
     begin: np.ndarray
     end: np.ndarray
     score: np.ndarray
+
+    def __len__(self) -> int:
+        """Return the number of pieces."""
+        return len(self.score)
 
     def above(self, threshold: float) -> Spans:
         """Return the time spans, in seconds, of the pieces with a score above a threshold."""

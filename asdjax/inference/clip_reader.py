@@ -31,8 +31,9 @@ class ClipReader:
 
         Raises InputError for a file that cannot be read or is shorter than a piece.
         """
-        samples = decode(path, self.decoding)
-        for caution in read_header(path).cautions:
+        header = read_header(path)
+        samples = decode(path, self.decoding, header)
+        for caution in header.cautions:
             log(f"{path}: warning: {caution}")
         return self._require_long(samples, f"{path}: ")
 
@@ -49,7 +50,7 @@ class ClipReader:
         if len(samples) < self.least_samples:
             rate = self.decoding.sample_rate_hz
             raise InputError(
-                f"{prefix}expected {self.least_samples / rate:.2f} s or more, a piece's length, got "
-                f"{len(samples) / rate:.2f} s; give a longer recording"
+                f"{prefix}expected {self.least_samples / rate:.2f} s or more, the length of a piece, got "
+                f"{len(samples) / rate:.2f} s; use a longer recording"
             )
         return samples

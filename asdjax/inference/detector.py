@@ -12,6 +12,7 @@ from asdjax.config.fields import Config
 from asdjax.data.clips import Clip, Domain
 from asdjax.errors import InputError
 from asdjax.fleet import embed
+from asdjax.fleet.embed import Embeddings
 from asdjax.fleet.fleet_model import Model, ModelSpec
 from asdjax.inference import ensembles, stored_results
 from asdjax.inference.anomalous_seconds import Spans, TimedPieces, time_pieces
@@ -53,7 +54,7 @@ class ClipResult(NamedTuple):
         return self.pieces.above(self.threshold)
 
 
-class Detector(NamedTuple):
+class SectionDetector(NamedTuple):
     """A system for the clips of one machine type and section."""
 
     parts: Sequence[DetectorPart]
@@ -61,6 +62,19 @@ class Detector(NamedTuple):
     threshold: Threshold
     spectrogram: features.Spectrogram
     stride_frames: int
+
+    def embed(self, samples: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the unit embeddings (p, d) of a clip's pieces by variant, or `<variant>@<line>` for a second line.
+
+        `samples` are int16 (s,).
+        """
+        embeddings: dict[str, np.ndarray] = {}
+        for part in self.parts:
+            vectors = self._embed_part(part, samples).vectors
+            for member in part.members:
+                name = member.variant if member.variant not in embeddings else f"{member.variant}@{part.name}"
+                embeddings[name] = vectors[member.variant]
+        return embeddings
 
     def score_clip(self, samples: np.ndarray) -> ClipResult:
         """Score a clip int16 (s,) of at least one piece. Raises InputError if a score is not finite."""
@@ -74,7 +88,11 @@ class Detector(NamedTuple):
 
     def _measure_distances(self, part: DetectorPart, samples: np.ndarray) -> list[tuple[np.ndarray, Scale]]:
         """Return for each model the distances (p,) of the clip's pieces, and the scale for them."""
-        embedded = embed.embed_clips(
+        embedded = self._embed_part(part, samples)
+        return [(member.scorer(embedded.vectors[member.variant]), member.scale) for member in part.members]
+
+    def _embed_part(self, part: DetectorPart, samples: np.ndarray) -> Embeddings:
+        return embed.embed_clips(
             part.spec,
             part.model,
             [samples],
@@ -83,7 +101,6 @@ class Detector(NamedTuple):
             what="embed",
             quiet=True,
         )
-        return [(member.scorer(embedded.vectors[member.variant]), member.scale) for member in part.members]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +137,7 @@ class LoadedSystem:
                 places |= {(section, domain) for domain in known}
         return sorted(places, key=repr)
 
-    def make_detector(self, section: str, domain: Domain | None) -> Detector:
+    def make_detector(self, section: str, domain: Domain | None) -> SectionDetector:
         """Make the detector for clips of a section. The section's threshold decides clips of an unknown domain.
 
         Raises InputError if the section has no bank or threshold, or if its banks need a domain.
@@ -135,7 +152,7 @@ class LoadedSystem:
         if domain and not field:
             log(f"--domain {domain}: no effect, because neither config.evaluate.bank nor .threshold_per uses domains")
         evaluate = self.config.evaluate
-        return Detector(
+        return SectionDetector(
             parts,
             Scoring.from_config(self.config),
             find_threshold(clip, self.thresholds, evaluate.threshold_per),
@@ -152,7 +169,7 @@ class LoadedSystem:
 
 def open_detector(
     evaluation: Evaluation, system: str | None, machine: str, section: str, domain: Domain | None
-) -> Detector:
+) -> SectionDetector:
     """Make the detector of a system for clips of one machine type and section.
 
     `domain` is required only if banks depend on it. `system` and errors are those of `open_system`.

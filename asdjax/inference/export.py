@@ -32,7 +32,7 @@ from asdjax.fleet import embed, fleet_model
 from asdjax.fleet.fleet_model import Model
 from asdjax.inference.backends import Gaussian, Neighbours
 from asdjax.inference.clip_scores import POOLINGS
-from asdjax.inference.detector import Detector, DetectorPart, LoadedSystem, open_system
+from asdjax.inference.detector import DetectorPart, LoadedSystem, SectionDetector, open_system
 from asdjax.inference.ensembles import Linear
 from asdjax.inference.loaded_evaluation import open_evaluation
 from asdjax.inference.stored_results import require_unchanged
@@ -79,7 +79,7 @@ def export(
     return [out / file for file in files]
 
 
-def _make_detectors(system: LoadedSystem) -> dict[str, Detector]:
+def _make_detectors(system: LoadedSystem) -> dict[str, SectionDetector]:
     """Return the detectors of a system by the name of their files."""
     names = [_name_files(*place) for place in system.places]
     if repeated := [name for name in names if names.count(name) > 1]:
@@ -136,7 +136,7 @@ def _name_files(section: str, domain: str | None) -> str:
     return _check_file_name("_".join(filter(None, ("section", section, domain))))
 
 
-def _write(folder: Path, detectors: Mapping[str, Detector], samples: int) -> Path:
+def _write(folder: Path, detectors: Mapping[str, SectionDetector], samples: int) -> Path:
     """Write the folder of a machine type, from its detectors by file name. Return the function's file."""
     detector = next(iter(detectors.values()))
     if not all(isinstance(member.scale, Linear) for part in detector.parts for member in part.members):
@@ -168,7 +168,7 @@ def _save(file: Path, arrays: Mapping[str, Any]) -> None:
     np.savez(file, allow_pickle=False, **arrays)
 
 
-def _describe(detector: Detector, samples: int) -> dict[str, Any]:
+def _describe(detector: SectionDetector, samples: int) -> dict[str, Any]:
     """Return the content of `section_<section>.json`."""
     spectrogram = detector.spectrogram
     starts = embed.piece_starts(samples, spectrogram, detector.stride_frames)
@@ -181,7 +181,7 @@ def _describe(detector: Detector, samples: int) -> dict[str, Any]:
     }
 
 
-def score_with(detector: Detector, arrays: Arrays, clips: jax.Array) -> dict[str, Any]:
+def score_with(detector: SectionDetector, arrays: Arrays, clips: jax.Array) -> dict[str, Any]:
     """Score clips int16 (b, s) by a detector's settings and the given arrays: the exported function.
 
     Returns `score` (b,), `pieces` (b, p) and, by model, `embeddings` (b, p, d).
@@ -241,19 +241,19 @@ def _make_model(part: DetectorPart, arrays: Arrays) -> Model:
     )
 
 
-def _list_distances(detector: Detector) -> Iterator[tuple[str, Neighbours | Gaussian]]:
+def _list_distances(detector: SectionDetector) -> Iterator[tuple[str, Neighbours | Gaussian]]:
     for part in detector.parts:
         for member in part.members:
             for i, distance in enumerate(member.scorer.distances):
                 yield f"bank/{part.name}/{member.variant}/{i}", distance
 
 
-def _longest_bank(detector: Detector) -> int:
+def _longest_bank(detector: SectionDetector) -> int:
     """Return the number of pieces of the largest bank."""
     return max(len(one.vectors) if isinstance(one, Neighbours) else 0 for _, one in _list_distances(detector))
 
 
-def _list_banks(detector: Detector, length: int) -> Arrays:
+def _list_banks(detector: SectionDetector, length: int) -> Arrays:
     """Return the arrays of every distance by name. Banks of neighbours are padded to `length` pieces."""
     arrays: Arrays = {}
     for name, distance in _list_distances(detector):

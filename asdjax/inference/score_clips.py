@@ -7,13 +7,8 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-import numpy as np
-
-from asdjax.config.fields import Config
-from asdjax.data.access import make_decoding
-from asdjax.data.audio import decode, read_header
 from asdjax.errors import InputError
-from asdjax.inference.detector import ClipResult, Detector
+from asdjax.inference.detector import ClipResult
 from asdjax.runtime.paths import given
 from asdjax.runtime.progress import log
 
@@ -24,23 +19,22 @@ _LINE = "{decision:<7}  {score:>10.6f}  {seconds:<23}  {clip}"
 
 
 def score_all(
-    config: Config, detector: Detector, clips: Iterable[str], as_json: bool, show: Callable[[str], bool]
+    score: Callable[[Path], ClipResult], clips: Iterable[str], as_json: bool, show: Callable[[str], bool]
 ) -> int:
     """Score recordings, given by path, and show a line for each, until `show` returns False.
 
     A clip that cannot be scored is logged. Returns the number of these.
     """
-    head = f"{'':7}  {'score':>10}  {'anomalous seconds':<23}  clip (anomaly: score > {detector.threshold.value:.6f})"
     failed, head_due = 0, not as_json
     for clip in clips:
         try:
-            result = detector.score_clip(_decode(config, detector, given(clip)))
+            result = score(given(clip))
         except InputError as error:
             failed += 1
             name = "" if clip in str(error) else f"{clip}: "
             log(f"asdjax score: {name}{error}")
             continue
-        if head_due and not show(head):
+        if head_due and not show(_format_head(result.threshold)):
             break
         head_due = False
         if not show(_format_json(clip, result) if as_json else _format_line(clip, result)):
@@ -76,23 +70,8 @@ def _read_records() -> Iterator[bytes]:
         yield from (line.rstrip(b"\r\n") for line in lines)
 
 
-def _decode(config: Config, detector: Detector, clip: Path) -> np.ndarray:
-    """Decode a clip to samples int16 (s,) and log cautions about its file.
-
-    Raises InputError if the clip is shorter than a piece.
-    """
-    header = read_header(clip)
-    samples = decode(clip, make_decoding(config), header)
-    for caution in header.cautions:
-        log(f"asdjax score: {clip}: warning: {caution}")
-    least = detector.spectrogram.least_samples
-    if len(samples) < least:
-        rate = detector.spectrogram.sample_rate_hz
-        raise InputError(
-            f"{clip}: expected {least / rate:.2f} s or more, the length of a piece, got {len(samples) / rate:.2f} s; "
-            "use a longer recording"
-        )
-    return samples
+def _format_head(threshold: float) -> str:
+    return f"{'':7}  {'score':>10}  {'anomalous seconds':<23}  clip (anomaly: score > {threshold:.6f})"
 
 
 def _format_line(clip: str, result: ClipResult) -> str:

@@ -183,7 +183,7 @@ def _plot_bands(axes: Axes, explanation: Explanation) -> None:
 def _plot_scores(axes: Axes, explanation: Explanation) -> None:
     threshold = explanation.chosen.row.threshold
     pieces = explanation.pieces
-    for begin, end, score in zip(*pieces, strict=True):
+    for begin, end, score in zip(pieces.begin, pieces.end, pieces.score, strict=True):
         colour = ANOMALY if score > threshold else NORMAL
         axes.fill_between([begin, end], 0, score, color=colour, alpha=0.25, lw=0)
         axes.plot([begin, end], [score, score], color=colour, lw=2, solid_capstyle="butt")

@@ -21,7 +21,7 @@ from asdjax.data import audio
 from asdjax.data.clips import Clip
 from asdjax.inference import detector as detectors
 from asdjax.inference.anomalous_seconds import time_pieces
-from asdjax.inference.detector import Detector, LoadedSystem, open_detector
+from asdjax.inference.detector import LoadedSystem, SectionDetector, open_detector
 from asdjax.inference.loaded_evaluation import open_evaluation
 from asdjax.inference.score_clips import score_all
 
@@ -47,7 +47,7 @@ def noise(seconds: float, seed: int = 0, scale: float = 0.1, shape: tuple[int, .
 
 
 @pytest.fixture(scope="module")
-def detector(trained_once: Path) -> Detector:
+def detector(trained_once: Path) -> SectionDetector:
     return open_detector(open_evaluation(trained_once, "dev"), None, "fan", "00", None)
 
 
@@ -91,7 +91,7 @@ def test_the_training_recordings_need_not_be_there(trained: Path, corpus: Path, 
     assert score(trained, str(clip)) == 0
 
 
-def test_anomalous_seconds_are_where_pieces_lie_above_the_threshold(detector: Detector):
+def test_anomalous_seconds_are_where_pieces_lie_above_the_threshold(detector: SectionDetector):
     samples = (32768 * noise(5.3)).astype(np.int16)
     result = detector.score_clip(samples)
     assert len(result.pieces.score) == 5
@@ -127,7 +127,7 @@ def test_silence_has_a_score(trained_once: Path, tmp_path: Path, capsys: pytest.
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_score_that_is_not_finite_is_no_verdict(
-    value: float, detector: Detector, trained_once: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
+    value: float, detector: SectionDetector, trained_once: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
 ):
     (part,) = detector.parts
     members = [member._replace(scale=lambda scores: np.full_like(scores, value)) for member in part.members]
@@ -230,7 +230,7 @@ def test_a_clip_in_the_home_folder(
 
 @pytest.mark.parametrize("as_json", [True, False])
 def test_nothing_is_scored_for_a_reader_that_has_had_enough(
-    as_json: bool, detector: Detector, trained_once: Path, corpus: Path
+    as_json: bool, detector: SectionDetector, trained_once: Path, corpus: Path
 ):
     clips, shown = iter([str(next(corpus.rglob("*.wav")))] * 3), []
     config = loading.read(trained_once)
@@ -340,7 +340,7 @@ def test_a_section_of_one_domain_has_one_detector_and_is_exported_once(evaluate:
 
 
 def test_the_header_of_a_clip_is_read_once(
-    detector: Detector, trained_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    detector: SectionDetector, trained_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Reading it takes time for MP3 and Ogg, whose length is found by decoding."""
     soundfile.write(tmp_path / "a.ogg", noise(2), RATE, format="OGG", subtype="VORBIS")
