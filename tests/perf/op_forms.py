@@ -211,8 +211,12 @@ def main() -> None:
     """Parse the command line and print a table for each variant."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--devices", metavar="D", help="to plan for: v5e:1x1, h200:1, ...")
-    parser.add_argument("--variants", type=console.names, default=USUAL, help=f"any of the six, and {FLEET} for all")
-    parser.add_argument("--operations", type=console.names, default=OPERATIONS, help=f"of {', '.join(OPERATIONS)}")
+    parser.add_argument(
+        "--variants", type=console.parse_names, default=USUAL, help=f"any of the six, and {FLEET} for all"
+    )
+    parser.add_argument(
+        "--operations", type=console.parse_names, default=OPERATIONS, help=f"of {', '.join(OPERATIONS)}"
+    )
     parser.add_argument("--batch", type=int, default=48)
     parser.add_argument("--width", type=float, default=1.0)
     options = parser.parse_args()

@@ -31,7 +31,7 @@ from asdjax.perf import bench_features, bench_knn, bench_store, bench_table, clo
         (["train", "--profile", "/dev/null"], "--profile /dev/null: File exists; choose another folder"),
         (["train", "--profile", "x" * 300], "File name too long; choose shorter names"),
         (["knn", "--json", "."], "--json .: cannot be written"),
-        (["knn", "--json", "-"], "--json -: expected a file's name; /dev/stdout prints it"),
+        (["knn", "--json", "-"], "--json -: expected a file name, got -; use /dev/stdout to print"),
         (
             ["train", "--against", "torch"],
             "expected TORCH_PYTHON to be the path of a Python interpreter",

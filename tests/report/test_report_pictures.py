@@ -10,8 +10,8 @@ from scipy.signal import stft
 from asdjax import features
 from asdjax.data.clips import Domain
 from asdjax.evaluation.clip_table import ClipRow
-from asdjax.evaluation.metrics import ScoredClip
 from asdjax.inference import anomalous_seconds
+from asdjax.inference.scored_clip import ScoredClip
 from asdjax.report import clip_selection, histograms, players, spectrogram_picture
 
 SETTINGS = features.Spectrogram(16_000, 2046, 512, 32, "log", "mean")
