@@ -200,18 +200,17 @@ def _make_scan(
     left_out: list[Path],
     roots: list[Path],
 ) -> Scan:
-    named = [clip for clip in clips if _is_utf8(f"{clip.machine}{clip.section}{clip.name}")]
-    others = [clip for clip in clips if not _is_utf8(f"{clip.machine}{clip.section}{clip.name}")]
-    unparsed = unparsed + [(clip.place, "expected a name in UTF-8, got another encoding; rename it") for clip in others]
-    ordered = tuple(sorted(named, key=_sort_key))
+    why = "expected a name in UTF-8, got another encoding; rename it"
+    unparsed = unparsed + [(clip.place, why) for clip in clips if not _has_utf8_names(clip)]
+    ordered = tuple(sorted(filter(_has_utf8_names, clips), key=_sort_key))
     if not ordered and not unparsed:
         raise _no_recordings(roots)
     return Scan(layout, ordered, tuple(unparsed), _find_twins(layout, ordered), tuple(left_out))
 
 
-def _is_utf8(name: str) -> bool:
+def _has_utf8_names(clip: Clip) -> bool:
     try:
-        name.encode()
+        f"{clip.machine}{clip.section}{clip.name}".encode()
     except UnicodeEncodeError:  # Python keeps bytes that are not UTF-8 as lone surrogates
         return False
     return True

@@ -147,7 +147,7 @@ def read_digests(
         index = _read_usable_index(home, clips, decoding, shared=shared)
         jobs = (_make_job(clip, file_state(clip), index, decoding) for clip in clips)
         digests = [
-            sha256 for _, sha256 in track(map_in_threads(jobs), f"look at {machine}", len(clips), "clip", quiet=True)
+            sha256 for _, sha256 in track(map_in_threads(jobs), f"hash {machine}", len(clips), "clip", quiet=True)
         ]
     return {clip.path: sha256 for clip, sha256 in zip(clips, digests, strict=True)}
 
