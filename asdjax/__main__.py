@@ -2,6 +2,7 @@
 
 import os
 import sys
+from importlib import import_module
 from typing import NoReturn
 
 from asdjax.runtime import interrupts
@@ -13,9 +14,7 @@ def command() -> NoReturn:
     interrupts.end_at_once()
     _open_closed_streams()
     use_huge_pages()
-    from asdjax.cli import main
-
-    main.command()
+    import_module("asdjax.cli.main").command()  # imported only now, in the process that has huge pages
 
 
 def _open_closed_streams() -> None:

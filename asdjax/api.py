@@ -196,7 +196,7 @@ def official_metrics(year: int, scores: str | PathLike, *, truth: str | PathLike
     ----------
     year : 2020 to 2026
     scores : folder with anomaly_score_*.csv and optionally decision_result_*.csv
-    truth : folder with the truth of an evaluation set; None if file names tell the labels
+    truth : folder with the truth of an evaluation set; None if file names contain the labels
 
     Raises
     ------

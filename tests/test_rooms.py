@@ -23,13 +23,14 @@ ORDER = (
     {"evaluation"},
     {"report", "perf"},
     {"api"},
-    {"cli", "__main__"},
+    {"cli"},
+    {"__main__"},
 )
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 
 # longer or wider than the limits, each with its reason
-LONG_FUNCTIONS = {"train_phase": "the numbered main of the training loop", "train": "the numbered main of training"}
-WIDE_FUNCTIONS: dict[str, str] = {}
+LONG_FUNCTIONS = {"train_phase": "the numbered main of the training loop"}
+WIDE_FUNCTIONS = {"load": "keyword arguments of the Python API", "embed_clips": "four are keyword options"}
 LONG_FILES: dict[str, str] = {}
 
 

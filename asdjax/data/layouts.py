@@ -221,7 +221,7 @@ def _sort_key(clip: Clip) -> tuple[str, bool, str, str, str, str]:
 
 
 def _find_twins(layout: Layout, clips: tuple[Clip, ...]) -> tuple[tuple[Clip, Clip], ...]:
-    """Return pairs of clips that a score file could not tell apart.
+    """Return pairs of clips that a score file cannot distinguish.
 
     In a manifest, training clips are twins only if they are the same file: no score file lists them, and recordings
     in different folders may have the same name.

@@ -5,7 +5,7 @@ Letters: n clips, p pieces of all clips, b batch, s samples, f bins, t frames, d
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -38,15 +38,14 @@ def embed_clips(
     batch_size: int,
     what: str,
     quiet: bool = False,
-    device: Any = None,
 ) -> Embeddings:
     """Return the embeddings of the pieces at frames 0, stride, 2 * stride, ... of clips int16 (s,).
 
     A clip shorter than a piece gives one zero-padded piece. Samples after the last whole piece are not used. `what`
-    names the progress bar; a `quiet` bar disappears at the end. `device` None is JAX's default device.
+    names the progress bar; a `quiet` bar disappears at the end. It runs on JAX's default device.
     """
     stft, run = compiled_stft(spec.spectrogram), compiled_embed(spec, batch_size)
-    model = jax.device_put(model.only(spec.variants), device)
+    model = jax.device_put(model.only(spec.variants))
     places = [
         (number, frame)
         for number, clip in enumerate(samples)
@@ -54,9 +53,7 @@ def embed_clips(
     ]
     out = {variant: np.empty((len(places), EMBEDDING), np.float32) for variant in spec.variants}
     with progress(what, len(places), "piece", quiet=quiet) as shown:
-        for batch, embedded in _one_ahead(
-            lambda crops: run(model, stft(jax.device_put(crops, device))), samples, places, spec, batch_size
-        ):
+        for batch, embedded in _one_ahead(lambda crops: run(model, stft(crops)), samples, places, spec, batch_size):
             for variant, rows in embedded.items():
                 out[variant][batch.start : batch.stop] = np.asarray(rows)[: len(batch)]
             shown.update(len(batch))

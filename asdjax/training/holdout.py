@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -20,16 +21,16 @@ def score_held_out(
 
     Running averages normalise. The classes are those of the task, as in training.
     """
-    embedded = embed_clips(
-        spec.model,
-        model,
-        samples,
-        stride_frames=spec.model.spectrogram.piece_frames,
-        batch_size=spec.batch_size,
-        what=f"{task.name} held out",
-        quiet=True,
-        device=device,
-    )
+    with jax.default_device(device):
+        embedded = embed_clips(
+            spec.model,
+            model,
+            samples,
+            stride_frames=spec.model.spectrogram.piece_frames,
+            batch_size=spec.batch_size,
+            what=f"{task.name} held out",
+            quiet=True,
+        )
     target = jnp.asarray(np.asarray(task.class_of_clip, np.int32)[embedded.clip])
     head = heads.make_head(spec.model.head)
     loss, accuracy = {}, {}

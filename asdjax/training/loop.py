@@ -74,9 +74,9 @@ def train_phase(
             monitor.require_finite()
             with timer.on("checkpoint"):
                 on_host = saver.save(state, saved, now)
-            # 4. Stop if a signal came and everything is saved. The held-out loss can also be logged on resume.
+            # 4. Stop after a signal once everything is saved. A resumed run also logs a missing held-out loss.
             if saved == moved and shutdown.stop_requested:
-                raise Stopped(f"{name}: stopped at step {max(now)} of {max(last)}; everything is saved; {GO_ON}")
+                raise Stopped(f"{name}: stopped at step {max(now)} of {max(last)}; all is saved; {GO_ON}")
             with timer.on("holdout"), shutdown.saved() if saved == moved else nullcontext():
                 saver.log_held_out(on_host, saved, now)
 

@@ -140,9 +140,9 @@ def test_killed_in_phase_1_and_stopped_in_phase_2_ends_with_the_same_bits(
         assert train_tiny(corpus, workdir) == 75
     told = capsys.readouterr().err
     assert "stopped at step 1 of 3; all is saved; run the same command again to go on" in told
-    assert "fan phase1: going on from step 4 of 6" in told
+    assert "fan phase1: resuming at step 4 of 6" in told
     assert train_tiny(corpus, workdir) == 0
-    assert "fan phase2_last_block: going on from step 1 of 3" in capsys.readouterr().err
+    assert "fan phase2_last_block: resuming at step 1 of 3" in capsys.readouterr().err
     assert_same_bits(workdir, trained_once)
     events = [row for row in rows(workdir) if "event" in row]
     assert events == [
@@ -181,12 +181,12 @@ def test_a_stack_trains_as_its_tasks_alone_and_goes_on_with_the_same_bits(
     }
     changes = {field.replace(".", "__"): value for field, value in fields.items()}
     for name, stacked in (("alone", "1"), ("stacked", "2")):
-        assert train_tiny(tmp_path / "corpus", tmp_path / name, parallel__stacked=stacked, **changes) == 0
+        assert train_tiny(tmp_path / "corpus", tmp_path / name, parallel__fleets_per_program=stacked, **changes) == 0
     words = [f"--config.{field}={value}" for field, value in {**fields, "parallel.fleets_per_program": "2"}.items()]
     assert interrupted(tmp_path / "corpus", tmp_path / "killed", "phase1", 5, signal.SIGKILL, words) == -signal.SIGKILL
     shutil.rmtree(tmp_path / "killed" / "pump" / "phase1" / "4")
     (tmp_path / "killed" / "pump" / "phase1" / "4.json").unlink()
-    assert train_tiny(tmp_path / "corpus", tmp_path / "killed", parallel__stacked="2", **changes) == 0
+    assert train_tiny(tmp_path / "corpus", tmp_path / "killed", parallel__fleets_per_program="2", **changes) == 0
     assert "fan+pump phase1: first step" in capsys.readouterr().err
     for machine in ("fan", "pump"):
         alone, stacked, killed = (
@@ -267,7 +267,7 @@ sys.exit(main(sys.argv[2:]))
 def test_two_tasks_at_once_each_on_half_of_the_devices_stop_and_go_on_with_the_same_bits(tmp_path: Path):
     synthesize(tmp_path / "corpus", RECIPE, machines=("fan", "pump"))
     config = str(PROJECT / "configs" / "dcase2021.py")
-    changes = {"parallel__tasks_at_once": "2", "phase2__strategies": "full"}
+    changes = {"parallel__device_groups": "2", "phase2__strategies": "full"}
 
     def run(workdir: str, how: str, code: int) -> None:
         words = ["train", "--config", config, "--workdir", str(tmp_path / workdir), "--debug"]
@@ -298,7 +298,7 @@ def test_jobs_share_the_meshes_and_one_that_fails_ends_the_others():
         with GracefulShutdown() as stop:
             stop.begin()
             failing.set()
-            while not stop.asked:
+            while not stop.stop_requested:
                 time.sleep(0.001)
 
     def fails(mesh) -> None:
@@ -341,8 +341,8 @@ def test_the_devices_are_shared_out():
 def test_tasks_at_once_that_do_not_divide_the_devices_are_refused(
     corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    assert train_tiny(corpus, tmp_path / "run", parallel__tasks_at_once="2") == 2
-    assert "tasks_at_once: expected a divisor of the number of devices (1), got 2" in capsys.readouterr().err
+    assert train_tiny(corpus, tmp_path / "run", parallel__device_groups="2") == 2
+    assert "device_groups: expected a divisor of the number of devices (1), got 2" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
