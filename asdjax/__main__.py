@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from typing import NoReturn
 
@@ -14,7 +15,8 @@ def command() -> NoReturn:
     interrupts.end_at_once()
     _open_closed_streams()
     use_huge_pages()
-    import_module("asdjax.cli.main").command()  # imported only now, in the process that has huge pages
+    run: Callable[[], NoReturn] = import_module("asdjax.cli.main").command  # only now, in the process with huge pages
+    run()
 
 
 def _open_closed_streams() -> None:
