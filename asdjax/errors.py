@@ -9,7 +9,7 @@ class InputError(Exception):
     """
 
 
-class Stopped(Exception):
+class Interrupted(Exception):
     """End requested by a signal, with everything saved; running the command again resumes it. Exit code 75."""
 
 
@@ -17,6 +17,6 @@ class Diverged(Exception):
     """Loss that is NaN or infinite; the last checkpoint remains. Exit code 1."""
 
 
-def reason_of(error: Exception) -> str:
+def summarize(error: Exception) -> str:
     """Return the first line of an error's message, or the error's class name if it has none."""
     return next(iter(str(error).splitlines()), type(error).__name__)

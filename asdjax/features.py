@@ -143,7 +143,7 @@ def magnitudes(samples: jax.Array, spectrogram: Spectrogram) -> jax.Array:
     The samples begin half a window before the piece's first frame. The result equals the same columns of
     `librosa.stft(y, n_fft=..., hop_length=..., window="hann", center=True, pad_mode="constant")`.
     """
-    return MAGNITUDES.here()(samples, spectrogram)
+    return MAGNITUDES.current()(samples, spectrogram)
 
 
 def fft_magnitudes(samples: jax.Array, spectrogram: Spectrogram) -> jax.Array:

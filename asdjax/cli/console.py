@@ -11,8 +11,8 @@ from typing import Any
 
 from asdjax.errors import InputError
 from asdjax.runtime.files import replace_text
-from asdjax.runtime.paths import composed, given
-from asdjax.runtime.progress import shown
+from asdjax.runtime.paths import compose, resolve_path
+from asdjax.runtime.progress import escape_unencodable
 
 #: Exit codes. `asdjax.runtime.interrupts` defines the code for a stop by a signal.
 DONE, FAILED, BAD_INPUT = 0, 1, 2
@@ -54,18 +54,18 @@ def add_evaluated_split(parser: argparse.ArgumentParser) -> None:
 
 def parse_names(text: str) -> tuple[str, ...]:
     """Parse an argument of the form A,B."""
-    return tuple(composed(word.strip()) for word in text.split(",") if word.strip())
+    return tuple(compose(word.strip()) for word in text.split(",") if word.strip())
 
 
 def parse_name(text: str) -> str:
     """Parse the name of a machine type or section."""
-    return composed(text)
+    return compose(text)
 
 
 def parse_path(text: str) -> Path:
-    """Parse a path. `asdjax.runtime.paths.given` documents the accepted forms."""
+    """Parse a path. `asdjax.runtime.paths.resolve_path` documents the accepted forms."""
     try:
-        return given(text)
+        return resolve_path(text)
     except InputError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 
@@ -78,7 +78,7 @@ def terminal_width() -> int:
 def write(text: str) -> bool:
     """Print to stdout. Return False if the reader closed the pipe."""
     try:
-        print(shown(text, sys.stdout), flush=True)
+        print(escape_unencodable(text, sys.stdout), flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return False

@@ -25,8 +25,8 @@ from asdjax.cli import (
     console,
 )
 from asdjax.cli.console import BAD_INPUT, FAILED
-from asdjax.errors import Diverged, InputError, Stopped, reason_of
-from asdjax.runtime.files import OF_THE_DISK, refused
+from asdjax.errors import Diverged, InputError, Interrupted, summarize
+from asdjax.runtime.files import DISK_ERRORS, explain_refusal
 from asdjax.runtime.interrupts import AGAIN, STOPPED, handle_signals, stop_requested
 from asdjax.runtime.progress import log
 
@@ -77,12 +77,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _run(options)
     except InputError as error:
         return _fail(options, str(error), BAD_INPUT)
-    except Stopped as stopped:
+    except Interrupted as stopped:
         return _fail(options, str(stopped), STOPPED)
     except Diverged as diverged:
         return _fail(options, str(diverged), FAILED)
     except OSError as error:
-        advice = refused(error, "the disk", OF_THE_DISK)
+        advice = explain_refusal(error, "the disk", DISK_ERRORS)
         return _fail(options, str(advice), BAD_INPUT) if advice else _fail(options, _describe(error), FAILED)
     except Exception as error:
         return _fail(options, _describe(error), FAILED)
@@ -92,12 +92,12 @@ def _run(options: argparse.Namespace) -> int:
     """Run the command. After a stop signal every error counts as the stop, since disks may be unmounted by then."""
     try:
         return options.run(options)
-    except Stopped:
+    except Interrupted:
         raise
     except Exception as error:
         if not stop_requested():
             raise
-        raise Stopped(f"stopped; {reason_of(error)}; {AGAIN}") from error
+        raise Interrupted(f"stopped; {summarize(error)}; {AGAIN}") from error
 
 
 def _describe(error: Exception) -> str:

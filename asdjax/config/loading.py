@@ -17,7 +17,7 @@ from asdjax.config.overrides import apply_override
 from asdjax.config.validation import validate
 from asdjax.errors import InputError
 from asdjax.runtime.files import replace_text
-from asdjax.runtime.paths import composed, given
+from asdjax.runtime.paths import compose, resolve_path
 
 FILE = "config.json"
 
@@ -54,7 +54,7 @@ def _find(path: str) -> tuple[Path, str | None]:
     shipped = [root / "configs" for root in Path(__file__).parents[1:3]]
     before_colon, colon, argument = path.partition(":")
     for text, found_argument in ((path, None), (before_colon, argument if colon else None)):
-        for candidate in (given(text), *(folder / f"{text}.py" for folder in shipped)):
+        for candidate in (resolve_path(text), *(folder / f"{text}.py" for folder in shipped)):
             if candidate.suffix == ".py" and candidate.is_file():
                 return candidate, found_argument
     names = sorted({file.stem for folder in shipped if folder.is_dir() for file in folder.glob("*.py")})
@@ -111,12 +111,12 @@ def _normalise_names(config: Config) -> None:
     data.root = data.root and tuple(map(_normalise_folder, data.root))
     data.truth = data.truth and _normalise_folder(data.truth)
     data.store = data.store and _normalise_folder(data.store)
-    data.machines = data.machines and tuple(map(composed, data.machines))
+    data.machines = data.machines and tuple(map(compose, data.machines))
 
 
 def _normalise_folder(text: str) -> str:
     """Return a folder spelled as by `given` if that can differ; other texts stay relative to the current folder."""
-    return str(given(text)) if text.startswith("~") or not text.isascii() else text
+    return str(resolve_path(text)) if text.startswith("~") or not text.isascii() else text
 
 
 def make_absolute(config: Config) -> None:
@@ -145,16 +145,16 @@ def read(
     if not file.is_file():
         raise InputError(f"{file}: no such file; is {workdir} the --workdir of an `asdjax train`?")
     try:
-        config = parsed(json.loads(file.read_text()))
+        config = parse(json.loads(file.read_text()))
     except (OSError, ValueError, InputError) as error:
         raise InputError(
             f"{file}: expected a run's configuration, got {error}; restore it, or train in another --workdir"
         ) from None
-    change(config, overrides, free)
+    apply_changes(config, overrides, free)
     return config
 
 
-def change(config: Config, overrides: Mapping[str, str], free: tuple[str, ...]) -> None:
+def apply_changes(config: Config, overrides: Mapping[str, str], free: tuple[str, ...]) -> None:
     """Apply overrides of fields that begin with one of `free`; raise InputError for an override of another field."""
     for name, text in overrides.items():
         if name in FIELDS and not name.startswith(free):
@@ -166,7 +166,7 @@ def change(config: Config, overrides: Mapping[str, str], free: tuple[str, ...]) 
     validate(config)
 
 
-def parsed(content: Any) -> Config:
+def parse(content: Any) -> Config:
     """Return the validated configuration in the content of a JSON file; a field that it lacks has its default.
 
     Raises InputError if the content is no configuration.
@@ -187,7 +187,7 @@ def _make_tuples(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def settled(config: Config) -> dict[str, Any]:
+def list_settled(config: Config) -> dict[str, Any]:
     """Return the fields, without the seed, that a run depends on and that no later command may change."""
     return {
         name: value
@@ -208,7 +208,7 @@ def require_same_run(config: Config, workdir: Path) -> None:
     _require_seeds(file, theirs["seed"], config.seed)
     differing = [
         f"{name} (there {theirs[name]!r}, now {value!r})"
-        for name, value in settled(config).items()
+        for name, value in list_settled(config).items()
         if theirs[name] != value
     ]
     if differing:

@@ -26,7 +26,7 @@ from asdjax.data.layouts import Scan
 from asdjax.data.names import to_wav_name
 from asdjax.data.tasks import make_tasks
 from asdjax.errors import InputError
-from asdjax.runtime.files import sha256_of
+from asdjax.runtime.files import compute_sha256
 from asdjax.runtime.progress import track
 from asdjax.runtime.threads import map_in_threads
 
@@ -91,7 +91,7 @@ def _inspect(clip: Clip, decoding: Decoding, least_samples: int) -> _FileReport:
 
 def _compute_digest(path: Path) -> str:
     try:
-        return sha256_of(path)
+        return compute_sha256(path)
     except OSError as error:
         raise InputError(f"{path}: expected a readable file, got {error.strerror}; check the disk") from error
 

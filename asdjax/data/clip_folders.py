@@ -10,7 +10,7 @@ from asdjax.data.clips import Layout
 from asdjax.data.formats.kinds import ENDINGS
 from asdjax.data.names import FOLDERS, has_id_form, has_section_form
 from asdjax.errors import InputError
-from asdjax.runtime.paths import composed
+from asdjax.runtime.paths import compose
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ def find_clip_folders(machine: Path) -> tuple[list[ClipFolder], list[Path]]:
             continue
         deeper, files = _list_folder(path)
         names = tuple(file.name for file in files if _is_recording(file.name))
-        found.append(ClipFolder(composed(machine.name), path, names))
+        found.append(ClipFolder(compose(machine.name), path, names))
         left_out += deeper + [file for file in files if not _is_recording(file.name)]
     return found, left_out
 

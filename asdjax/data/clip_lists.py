@@ -11,7 +11,7 @@ from asdjax.data.clips import Clip, Domain, Label, Split
 from asdjax.data.names import NO_ATTRIBUTES, Attributes
 from asdjax.data.rows import join_cells, read_csv
 from asdjax.errors import InputError
-from asdjax.runtime.paths import Listings, expanded, located
+from asdjax.runtime.paths import Listings, expand_home, find_spelling
 
 MANIFEST = "manifest.csv"
 COLUMNS = ("path", "machine", "section", "domain", "split", "label", "attributes")
@@ -38,7 +38,7 @@ def read_manifest(root: Path) -> tuple[list[Clip], list[tuple[str, str]]]:
     for line, row in rows:
         try:
             clip = _make_clip(root, header, row)
-            clips.append(replace(clip, path=located(clip.path, listings), row=f"{MANIFEST} line {line}"))
+            clips.append(replace(clip, path=find_spelling(clip.path, listings), row=f"{MANIFEST} line {line}"))
         except (ValueError, InputError) as error:
             unparsed.append((f"{table} line {line}", str(error)))
     return clips, unparsed
@@ -128,7 +128,7 @@ def _make_clip(root: Path, header: list[str], row: list[str]) -> Clip:
 def _make_path(root: Path, cell: str) -> Path:
     """Return the path of a cell, with `~` expanded unless a file in `root` has that very name."""
     path = root / cell
-    return root / expanded(cell) if cell.startswith("~") and not os.path.lexists(path) else path
+    return root / expand_home(cell) if cell.startswith("~") and not os.path.lexists(path) else path
 
 
 def _check_word(column: str, cell: str, allowed: tuple[str, ...]) -> str:

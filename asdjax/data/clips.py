@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from asdjax.runtime.paths import composed
+from asdjax.runtime.paths import compose
 
 Domain = Literal["source", "target"]
 Split = Literal["train", "test"]
@@ -54,7 +54,7 @@ class Clip:
     @property
     def name(self) -> str:
         """Base name in composed form, the key of the clip in score files. It ends in .wav in a challenge's layout."""
-        return composed(self.alias or self.path.name)
+        return compose(self.alias or self.path.name)
 
 
 @dataclass(frozen=True, slots=True)

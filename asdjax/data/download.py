@@ -21,7 +21,7 @@ from asdjax.data.names import guess_layouts
 from asdjax.data.unzip import check_archive, list_names, unpack
 from asdjax.errors import InputError
 from asdjax.runtime.files import locked_folder
-from asdjax.runtime.paths import composed
+from asdjax.runtime.paths import compose
 from asdjax.runtime.progress import log
 
 ZENODO = "https://zenodo.org/api/records"
@@ -150,7 +150,7 @@ def _describe_skipped(name: str) -> str:
 
 def _original_name(name: str) -> str:
     """Return a file's name without the additions of browsers and file managers for a second copy."""
-    name = re.sub(r"(\.zip)\.\d+$", r"\1", composed(name), flags=re.I)  # wget appends a number
+    name = re.sub(r"(\.zip)\.\d+$", r"\1", compose(name), flags=re.I)  # wget appends a number
     if name.lower().endswith(".zip"):
         name = f"{name[:-4]}.zip"
     return _COPY_MARK.sub("", name)

@@ -11,7 +11,7 @@ from asdjax.data.clips import Clip, Corpus, Layout
 from asdjax.data.names import EXPECTED, parse_name, to_wav_name
 from asdjax.data.truth import join_truth
 from asdjax.errors import InputError
-from asdjax.runtime.paths import composed, located
+from asdjax.runtime.paths import compose, find_spelling
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +87,17 @@ def scan(
         found = _scan_manifests(paths, machines)
     else:
         found = _scan_folders(paths, layout, machines)
-    return replace(found, clips=tuple(join_truth(found.clips, found.layout, located(Path(truth))))) if truth else found
+    return (
+        replace(found, clips=tuple(join_truth(found.clips, found.layout, find_spelling(Path(truth)))))
+        if truth
+        else found
+    )
 
 
 def _locate_roots(roots: Sequence[str | Path]) -> list[Path]:
     if not roots:
         raise InputError("data.root: expected one or more folders, got none; set --config.data.root")
-    paths = [located(Path(root)) for root in roots]
+    paths = [find_spelling(Path(root)) for root in roots]
     for path in paths:
         if paths.count(path) > 1:
             raise InputError(f"{path}: expected each folder once, got it twice; check data.root")
@@ -139,8 +143,8 @@ def _scan_folders(roots: list[Path], layout: str, machines: Sequence[str]) -> Sc
         found, others = find_machine_folders(root)
         machine_folders += found
         left_out += others
-    machines = _check_machines(machines, {composed(folder.name) for folder in machine_folders}, roots)
-    machine_folders = [folder for folder in machine_folders if not machines or composed(folder.name) in machines]
+    machines = _check_machines(machines, {compose(folder.name) for folder in machine_folders}, roots)
+    machine_folders = [folder for folder in machine_folders if not machines or compose(folder.name) in machines]
     clip_folders: list[ClipFolder] = []
     for folder in machine_folders:
         found, others = find_clip_folders(folder)
@@ -183,7 +187,7 @@ def _add_table_attributes(clips: list[Clip], machine_folders: list[Path]) -> lis
 
 def _check_machines(wanted: Sequence[str], present: set[str], roots: list[Path]) -> list[str]:
     """Return the wanted machine types in composed form. Raise InputError if one is not present."""
-    wanted = list(map(composed, wanted))
+    wanted = list(map(compose, wanted))
     unknown = sorted(set(wanted) - present)
     if unknown:
         raise InputError(

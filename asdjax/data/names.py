@@ -7,7 +7,7 @@ from typing import NamedTuple, cast
 
 from asdjax.data.clips import Clip, Domain, Label, Layout, Split
 from asdjax.data.formats.kinds import ENDINGS
-from asdjax.runtime.paths import composed
+from asdjax.runtime.paths import compose
 
 #: Clip folders of a machine type, with their split, and their domain if the folder decides it.
 FOLDERS: dict[str, tuple[Split, Domain | None]] = {
@@ -62,7 +62,7 @@ def read_name(name: str, layout: Layout) -> ParsedName | None:
     Recordings, truth and score files all use this parser. It ignores case. From 2021 on `test` may be left out, and
     attributes may be empty. Every recording of 2020 is of the source domain.
     """
-    match = (_ID_NAME if layout == "dcase2020" else _SECTION_NAME).fullmatch(to_wav_name(composed(name)))
+    match = (_ID_NAME if layout == "dcase2020" else _SECTION_NAME).fullmatch(to_wav_name(compose(name)))
     if match is None:
         return None
     words = {field: value and value.lower() for field, value in match.groupdict().items()}

@@ -16,7 +16,7 @@ from asdjax.data.formats.kinds import ENDINGS
 from asdjax.data.names import Attributes, has_id_form, has_section_form, read_name, to_wav_name
 from asdjax.data.rows import join_cells, read_csv
 from asdjax.errors import InputError
-from asdjax.runtime.paths import composed
+from asdjax.runtime.paths import compose
 
 Rules = Literal[2020, 2021, 2022]
 
@@ -162,14 +162,14 @@ def own_place(path: Path, prefix: str, year: int) -> ClipPlace:
 
     Raises InputError for another name.
     """
-    place = parse_file_name(composed(path.name), prefix, year)
+    place = parse_file_name(compose(path.name), prefix, year)
     if place is None:
         raise InputError(f"{path}: expected a file {template(prefix, year)}, got another name; remove it")
     return place
 
 
 def _read_place(path: Path, prefix: str, year: int) -> ClipPlace:
-    name, baseline_year = _strip_additions(composed(path.name), prefix)
+    name, baseline_year = _strip_additions(compose(path.name), prefix)
     places = {rules: parse_file_name(name, prefix, rules) for rules in _PLACES}
     place = places[find_rules(year)]
     if place is None or baseline_year not in (None, year):

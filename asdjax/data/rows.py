@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TextIO
 
 from asdjax.data.formats.kinds import ENDINGS
-from asdjax.runtime.paths import composed
+from asdjax.runtime.paths import compose
 
 #: Characters that may separate cells. The first one is taken if several fit.
 SEPARATORS = ",;\t"
@@ -36,7 +36,7 @@ def read_csv(path: Path) -> Iterator[tuple[int, list[str]]]:
             while row and not row[-1].strip():
                 row.pop()
             if row and not (reader.line_num == 1 and _is_declaration(join_cells(row))):
-                yield reader.line_num, list(map(composed, row))
+                yield reader.line_num, list(map(compose, row))
 
 
 def join_cells(cells: list[str]) -> str:

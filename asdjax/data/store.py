@@ -33,7 +33,7 @@ from asdjax.data.store_index import (
     write_index,
 )
 from asdjax.errors import InputError
-from asdjax.runtime.files import locked_folder, may_write
+from asdjax.runtime.files import is_writable, locked_folder
 from asdjax.runtime.progress import log, track
 from asdjax.runtime.threads import map_in_threads
 
@@ -107,7 +107,7 @@ def open_store(
         raise ValueError(f"a store needs at least one clip of {machine}")
     home = Path(folder) / machine
     states = [file_state(clip) for clip in clips]
-    read_only = home.is_dir() and not may_write(home)
+    read_only = home.is_dir() and not is_writable(home)
     with nullcontext() if read_only else locked_folder(home):
         index = _read_usable_index(home, clips, decoding, shared=shared)
         missing = next((state.path for state in states if state not in index.spans), None)
@@ -176,7 +176,7 @@ def load_samples(folder: Path, machine: str, digests: Mapping[Path, str]) -> dic
 
 
 def _locked_if_writable(home: Path) -> AbstractContextManager[Any]:
-    return locked_folder(home) if home.is_dir() and may_write(home) else nullcontext()
+    return locked_folder(home) if home.is_dir() and is_writable(home) else nullcontext()
 
 
 def _damaged(home: Path, path: Path, remedy: str) -> InputError:

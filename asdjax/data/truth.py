@@ -39,7 +39,7 @@ from asdjax.data.official_files import (
 )
 from asdjax.data.rows import join_cells
 from asdjax.errors import InputError
-from asdjax.runtime.paths import composed
+from asdjax.runtime.paths import compose
 from asdjax.runtime.progress import log
 
 LIST = "eval_data_list*.csv"
@@ -111,7 +111,7 @@ def _read_machine_tables(folder: Path, year: int) -> Tables[YearFacts]:
             _, header = next(rows, (1, [""]))
             for number, cells in rows:
                 name, facts = _parse_machine_row(path, header, number, cells, year)
-                place = find_place(year, composed(path.parent.name), facts.section or "", facts.domain)
+                place = find_place(year, compose(path.parent.name), facts.section or "", facts.domain)
                 _add_row(found, place, path, name, facts, (number, join_cells(cells)))
     return found
 

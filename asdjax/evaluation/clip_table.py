@@ -11,7 +11,7 @@ from asdjax.errors import InputError
 from asdjax.evaluation.systems import System
 from asdjax.inference.scored_clip import ScoredClip
 from asdjax.inference.thresholds import find_threshold
-from asdjax.runtime.files import replace_text, sha256_of
+from asdjax.runtime.files import compute_sha256, replace_text
 
 HEADER = ("split", "machine", "section", "domain", "label", "clip", "score", "threshold", "decision")
 # First characters of text that a spreadsheet takes for a formula.
@@ -64,7 +64,7 @@ def read(path: Path, sha256: str) -> list[ClipRow]:
     Raises InputError if the file is missing or its SHA-256 is another.
     """
     try:
-        if sha256_of(path) != sha256:
+        if compute_sha256(path) != sha256:
             raise ValueError("not what was written")
         with path.open(encoding="utf-8", newline="") as file:
             header, *lines = csv.reader(file)

@@ -17,7 +17,7 @@ from asdjax.evaluation.metrics import FIGURES, SHARES, Cell, mean_share
 from asdjax.evaluation.results_table import SystemRow, as_markdown
 from asdjax.evaluation.systems import System, machine_figures
 from asdjax.inference import stored_embeddings, stored_results
-from asdjax.runtime.files import add_checksum, sha256_of, write_to_disk
+from asdjax.runtime.files import add_checksum, compute_sha256, write_to_disk
 from asdjax.runtime.progress import log, track
 
 BySeed = Mapping[int, Mapping[str, System]]
@@ -115,7 +115,7 @@ def _write_files(folder: Path, year: int, systems: Mapping[str, System], per: st
         submission.write(folder / "scores.partial" / name, year, system.clips)
         submission.verify(folder / "scores.partial" / name, year, system.clips)
         clip_table.write(folder / "clips.partial" / f"{name}.csv", system, per)
-    return {name: sha256_of(folder / "clips.partial" / f"{name}.csv") for name in systems}
+    return {name: compute_sha256(folder / "clips.partial" / f"{name}.csv") for name in systems}
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ import orbax.checkpoint as ocp
 
 from asdjax.data.tasks import UNSAVABLE
 from asdjax.errors import InputError
-from asdjax.runtime.files import add_checksum, no_space_told, replace_text, sha256_of, verify_checksum
+from asdjax.runtime.files import add_checksum, compute_sha256, find_no_space, replace_text, verify_checksum
 from asdjax.runtime.progress import log
 
 #: Named trees of arrays, or of their shapes.
@@ -89,7 +89,7 @@ def save(line: Path, step: int, trees: Trees, keep: int, origin: Origin | None =
                     checkpointer.save(folder / name, _flatten(tree))
             checkpointer.wait_until_finished()
     except ValueError as error:  # raised by TensorStore, which Orbax writes with
-        advice = no_space_told(str(error), folder)
+        advice = find_no_space(str(error), folder)
         if advice is None:
             raise
         raise advice from error
@@ -272,7 +272,7 @@ def _describe(arrays: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _hash_files(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of every file under a folder, by relative path."""
-    return {str(path.relative_to(folder)): sha256_of(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {str(path.relative_to(folder)): compute_sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def _hash_array(array: Any) -> str:

@@ -144,7 +144,7 @@ def _read(file: Path) -> TrainingManifest:
 
 def _list_settings(config: Config, run: Run) -> dict[str, Any]:
     """Return the fields that a fleet depends on, its seed included and its data left out, as JSON has them."""
-    settled = {field: value for field, value in loading.settled(config).items() if not field.startswith("data.")}
+    settled = {field: value for field, value in loading.list_settled(config).items() if not field.startswith("data.")}
     return json.loads(json.dumps({"seed": run.seed, **settled}))
 
 

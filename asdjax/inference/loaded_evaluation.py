@@ -152,11 +152,11 @@ def open_evaluation(
     folder = stored_results.find_evaluation(workdir, split)
     content = stored_results.read_results(folder)
     try:
-        config = loading.parsed(content["config"])
+        config = loading.parse(content["config"])
     except InputError as error:
         raise InputError(f"{folder}: {error}; run asdjax evaluate again") from None
     config.train.precision = content["precision"]
-    loading.change(config, overrides, free)
+    loading.apply_changes(config, overrides, free)
     return Evaluation(workdir, folder, content, config)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from asdjax.errors import InputError
 from asdjax.inference.detector import ClipResult
-from asdjax.runtime.paths import given
+from asdjax.runtime.paths import resolve_path
 from asdjax.runtime.progress import log
 
 STDIN = "-"
@@ -28,7 +28,7 @@ def score_all(
     failed, head_due = 0, not as_json
     for clip in clips:
         try:
-            result = score(given(clip))
+            result = score(resolve_path(clip))
         except InputError as error:
             failed += 1
             name = "" if clip in str(error) else f"{clip}: "

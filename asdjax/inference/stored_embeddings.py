@@ -22,7 +22,7 @@ from asdjax.data.clips import Clip
 from asdjax.errors import InputError
 from asdjax.fleet.embed import Embeddings
 from asdjax.inference.clip_scores import ClipScores
-from asdjax.runtime.files import add_checksum, replace_text, sha256_of, verify_checksum
+from asdjax.runtime.files import add_checksum, compute_sha256, replace_text, verify_checksum
 
 FOLDER = "embeddings"
 _PARTS = ("bank", "test")
@@ -79,7 +79,7 @@ def save(
         for part in _PARTS
     }
     files = sorted(checkpoint.glob("*/*.npy"))
-    content["files"] = {str(file.relative_to(checkpoint)): sha256_of(file) for file in files}
+    content["files"] = {str(file.relative_to(checkpoint)): compute_sha256(file) for file in files}
     replace_text(checkpoint / "clips.json", json.dumps(add_checksum(content), indent=0) + "\n")
 
 
@@ -111,7 +111,7 @@ def _require_unchanged(checkpoint: Path, digests: Mapping[str, str], variants: S
     """Raise ValueError if a file of the variants differs from the one that was written."""
     names = ["clip.npy", *(f"{variant}{kind}.npy" for variant in variants for kind in ("", "_scores"))]
     for file in (f"{part}/{name}" for part in _PARTS for name in names):
-        if sha256_of(checkpoint / file) != digests[file]:
+        if compute_sha256(checkpoint / file) != digests[file]:
             raise ValueError(f"{file} is not what was written")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from asdjax.errors import InputError
 from asdjax.inference.thresholds import Threshold, Thresholds
-from asdjax.runtime.files import refused, verify_checksum
+from asdjax.runtime.files import explain_refusal, verify_checksum
 
 FILE = "results.json"
 #: Splits of the test clips, in the order in which an evaluation is looked for.
@@ -44,7 +44,7 @@ def read_results(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise InputError(f"{file}: expected an evaluation, got none; run asdjax evaluate first") from None
     except OSError as error:
-        raise refused(error, file) or error from None
+        raise explain_refusal(error, file) or error from None
     except ValueError as error:
         raise InputError(f"{file}: {error}; run asdjax evaluate again") from error
 

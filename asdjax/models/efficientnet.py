@@ -54,7 +54,7 @@ class SqueezeExcite(nnx.Module):
         self.excite = layers.Dense(squeezed, channels, dtype=dtype)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = BEFORE_GATE.here()(x)
+        x = BEFORE_GATE.current()(x)
         gate = nnx.sigmoid(self.excite(nnx.silu(self.squeeze(pooling.global_average_pool(x)))))
         return x * gate[:, None, None, :]
 

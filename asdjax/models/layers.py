@@ -59,7 +59,7 @@ class _PlatformLayer(nnx.Module):
     def _compute(self, forms: PerPlatform, *arrays: jax.Array) -> jax.Array:
         if self.deterministic:
             return jax.lax.platform_dependent(*arrays, cpu=forms.cpu, tpu=forms.tpu, default=forms.gpu)
-        return forms.here()(*arrays)
+        return forms.current()(*arrays)
 
 
 class _Convolution(_PlatformLayer):
@@ -161,7 +161,7 @@ class BatchNorm(nnx.Module):
             factor = scale * jax.lax.rsqrt(self.var[...] + normalisation.EPSILON)
             shift = bias - self.mean[...] * factor
             return normalisation.scale_shift_activate(x, factor, shift, activation, parameters)
-        y, mean, var = BATCH_NORM.here()(x, scale, bias, parameters, activation, CHANNEL_SUM.here())
+        y, mean, var = BATCH_NORM.current()(x, scale, bias, parameters, activation, CHANNEL_SUM.current())
         self.mean.set_value(self.decay * self.mean[...] + (1 - self.decay) * mean)
         n = x.size // x.shape[-1]
         running_var = var * (n / (n - 1)) if self.unbiased and n > 1 else var

@@ -15,7 +15,7 @@ from asdjax.perf.measure import TimedRun, compute_rate, compute_ratio, time_call
 from asdjax.perf.torch_peer import TorchPeer
 from asdjax.runtime import hardware
 from asdjax.runtime.progress import log
-from asdjax.runtime.threads import cores, map_in_threads
+from asdjax.runtime.threads import count_cores, map_in_threads
 
 # A variant with pieces of full height, which take the most work.
 VARIANT = "mobilefacenet_1024"
@@ -30,7 +30,7 @@ def bench(batches: tuple[int, ...], against_torch: bool, repeats: int | None) ->
     of whole clips of 10 s. `ratio` is our pieces per second over the rival's rate in its own unit.
     """
     batches = batches or ((48,) if hardware.on_accelerator() else (8, 48))
-    with torch_peer.start(cores()) if against_torch else nullcontext() as peer:
+    with torch_peer.start(count_cores()) if against_torch else nullcontext() as peer:
         record = BenchRecord(peer)
         record["batches"] = {str(batch): _measure_batch(batch, peer, repeats) for batch in batches}
         return record.refresh()

@@ -60,13 +60,13 @@ class StepInputs(NamedTuple):
 
 def make_inputs(spec: TrainSpec, runs: int = 1) -> StepInputs:
     """Put the clips on the device, a copy for each run, with their sampling tables and keys."""
-    mesh = hardware.data_meshes(len(jax.devices()))[0]
+    mesh = hardware.make_meshes(len(jax.devices()))[0]
     frames = spec.model.spectrogram.frames(CLIP_SAMPLES)
     class_of_clip = np.repeat(np.arange(CLASSES), CLIPS // CLASSES)
     table = sampler.make_table(class_of_clip.tolist(), [False] * CLIPS, [frames] * CLIPS, list(range(CLASSES)))
     keys = jnp.stack([sampler.make_keys(0, f"bench {i}", spec.variants, "phase1") for i in range(runs)])
     waves = make_waves(make_clips() * runs)
-    return StepInputs(mesh, *hardware.replicated((waves, sampler.stack_tables([table] * runs), keys), mesh))
+    return StepInputs(mesh, *hardware.replicate((waves, sampler.stack_tables([table] * runs), keys), mesh))
 
 
 class SignalStage:
@@ -106,11 +106,11 @@ class BenchStep:
     """
 
     def __init__(self, spec: TrainSpec, runs: int = 1) -> None:
-        hardware.processor()  # needed to count FLOPs: fails here rather than after minutes of compiling
+        hardware.get_cpu()  # needed to count FLOPs: fails here rather than after minutes of compiling
         self.spec, self.runs, self._inputs = spec, runs, make_inputs(spec, runs)
         self._steps_done, self._rate = 0, default_config().optimizer.learning_rate
         state = stack_states([init_state(spec, initial_model(spec.model, 0, "bench"))] * runs)
-        self._state = hardware.replicated(state, self._inputs.mesh)
+        self._state = hardware.replicate(state, self._inputs.mesh)
         begun = perf_counter()
         arguments = (self._state, *self._inputs[1:], self._make_dispatch(1))
         self._lowered = step_costs.lower_step(spec, self._inputs.mesh, arguments)

@@ -23,7 +23,7 @@ from asdjax.features import make_spectrogram
 from asdjax.perf.bench_record import BenchRecord
 from asdjax.perf.measure import TimedRun, compute_rate, compute_ratio, time_calls, time_in_turns
 from asdjax.runtime.progress import log
-from asdjax.runtime.threads import cores, map_in_threads
+from asdjax.runtime.threads import count_cores, map_in_threads
 
 MACHINE = "fan"
 ALL_CORES = "all cores"
@@ -125,7 +125,7 @@ def _make_crop_run(store: WaveStore, size: StoreSize) -> TimedRun:
     clip = generator.integers(len(store), size=size.crops).tolist()
     frames = spectrogram.frames(len(samples[0])) - spectrogram.piece_frames + 1
     frame = generator.integers(frames, size=size.crops).tolist()
-    workers = cores()
+    workers = count_cores()
 
     def cut(worker: int) -> None:
         out = np.empty((default_config().train.batch_size, spectrogram.piece_samples), np.int16)

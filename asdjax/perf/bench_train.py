@@ -17,7 +17,7 @@ from asdjax.perf.torch_peer import TorchPeer
 from asdjax.perf.workload import make_work
 from asdjax.runtime import hardware
 from asdjax.runtime.progress import log
-from asdjax.runtime.threads import cores
+from asdjax.runtime.threads import count_cores
 from asdjax.training.grouping import split_evenly
 
 FLEET = "fleet"
@@ -72,7 +72,7 @@ def bench(request: BenchRequest) -> Iterator[dict[str, Any]]:
     precision = make_bench_spec(VARIANTS, 1, request.width).model.precision
     if request.traces:
         clone_tools.load_tool("step_profile", "--profile").require_traceable()
-    with torch_peer.start(cores()) if request.against_torch else nullcontext() as peer:
+    with torch_peer.start(count_cores()) if request.against_torch else nullcontext() as peer:
         if peer and set(request.subjects) != {FLEET}:
             clone_tools.load_tool("torch_loader", "--against torch").require_librosa(peer)
         record = BenchRecord(peer)

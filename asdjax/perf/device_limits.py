@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from asdjax.perf import datasheets
 from asdjax.perf.measure import time_calls, time_in_turns
 from asdjax.runtime import hardware
-from asdjax.runtime.threads import cores
+from asdjax.runtime.threads import count_cores
 
 PACKAGES = ("asdjax", "jax", "jaxlib", "flax", "optax", "numpy")
 
@@ -63,7 +63,7 @@ def describe_device() -> dict[str, Any]:
     """Return the device's kind and platform, and the machine's cores and load, as JSON."""
     first = jax.devices()[0]
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    return {"kind": first.device_kind, "platform": first.platform, "cores": cores(), "load": load}
+    return {"kind": first.device_kind, "platform": first.platform, "cores": count_cores(), "load": load}
 
 
 def read_memory_peak() -> int | None:

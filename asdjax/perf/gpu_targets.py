@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from asdjax.errors import InputError, reason_of
+from asdjax.errors import InputError, summarize
 from asdjax.perf.datasheets import Datasheet, find_datasheet
 
 # GPUs in one host, joined by NVLink.
@@ -116,7 +116,7 @@ def describe_gpus(name: str, number: int) -> Sequence[Any]:
     except (RuntimeError, ValueError) as error:  # from JAX, without the plugin, and from one of another version
         raise InputError(
             f"--devices {name}:{number}: expected JAX's plugin for CUDA, which compiles for GPUs of other machines, "
-            f"got: {reason_of(error)}; install asdjax[cuda]"
+            f"got: {summarize(error)}; install asdjax[cuda]"
         ) from error
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from asdjax.runtime.threads import cores
+from asdjax.runtime.threads import count_cores
 
 
 class OtherWork:
@@ -29,7 +29,7 @@ class OtherWork:
         """Return clock ticks: of all cores, busy ones, and those of our own processes."""
         try:
             lines = Path("/proc/stat").read_text().splitlines()
-            if sum(line.startswith("cpu") for line in lines) - 1 != cores():
+            if sum(line.startswith("cpu") for line in lines) - 1 != count_cores():
                 return None  # counts cores that this process may not use
             ticks = [int(word) for word in lines[0].split()[1:9]]
             idle = ticks[3] + ticks[4]

@@ -86,9 +86,9 @@ def find_cost(config: Config, work: Work, target: Target) -> StepCost:
     Call it within `hardware.compiling_for`. Raises InputError if the compiler refuses the step, for example because
     memory is too small.
     """
-    hardware.processor()  # needed to count FLOPs: fails here rather than after minutes of compiling
+    hardware.get_cpu()  # needed to count FLOPs: fails here rather than after minutes of compiling
     jax.config.update("jax_enable_compilation_cache", False)  # programs for other devices cannot be read back
-    mesh = hardware.data_meshes(config.parallel.device_groups, target.devices)[0]
+    mesh = hardware.make_meshes(config.parallel.device_groups, target.devices)[0]
     hardware.require_divisible(config.train.batch_size, mesh)
     call = make_call(config, work, target, mesh)
     lowered = step_costs.lower_step(call.spec, mesh, call.arguments)

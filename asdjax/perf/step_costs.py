@@ -31,7 +31,7 @@ def count_flops(spec: TrainSpec, arguments: Any) -> float:
     none for GPU and TPU. A TPU's count includes the STFT's matrix products (0.27 GFLOP a piece, each several passes in
     bfloat16), a GPU's the zeros of its banded convolutions.
     """
-    mesh = hardware.data_meshes(devices=[hardware.processor()])[0]
+    mesh = hardware.make_meshes(devices=[hardware.get_cpu()])[0]
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), arguments)
     return cast(dict[str, float], lower_step(spec, mesh, shapes).cost_analysis())["flops"]
 

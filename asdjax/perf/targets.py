@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from asdjax.errors import InputError, reason_of
+from asdjax.errors import InputError, summarize
 from asdjax.perf import datasheets, gpu_targets
 from asdjax.perf.datasheets import Datasheet
 from asdjax.runtime import hardware, jax_setup
@@ -89,7 +89,7 @@ def _describe_tpus(name: str) -> Sequence[Any]:
     # from JAX and libtpu: unknown name or shape, or no libtpu
     except (RuntimeError, ValueError, ModuleNotFoundError) as error:
         raise InputError(
-            f"--devices {name}: {_EXPECTED}, and libtpu for a TPU, got: {reason_of(error)}; correct the name or "
+            f"--devices {name}: {_EXPECTED}, and libtpu for a TPU, got: {summarize(error)}; correct the name or "
             "install asdjax[tpu]"
         ) from error
 

@@ -30,7 +30,7 @@ _REMEDIES = {
 }
 
 #: Errors that are reported as bad input wherever they occur, as the disk is their cause, not a defect of asdjax.
-OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 #: The file that is locked in a folder that cannot be locked itself.
 LOCK = ".lock"
@@ -71,7 +71,7 @@ def write_to_disk(path: Path, text: str) -> None:
         os.fsync(file.fileno())
 
 
-def sha256_of(path: Path) -> str:
+def compute_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -102,37 +102,37 @@ def _digest(record: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(record).encode()).hexdigest()
 
 
-def refused(error: OSError, where: Path | str, numbers: Container[int] = _REMEDIES) -> InputError | None:
+def explain_refusal(error: OSError, where: Path | str, numbers: Container[int] = _REMEDIES) -> InputError | None:
     """Return the InputError for an error of the system that the user can correct, None for any other.
 
     `numbers` are the error numbers to consider. The message names `where` if the error names no file.
     """
     if _SHORT_WRITE.search(str(error)):
-        return no_space(where)
+        return make_no_space_error(where)
     if error.errno is None or error.errno not in numbers:
         return None
     return InputError(f"{error.filename or where}: {error.strerror}; {_REMEDIES[error.errno]}")
 
 
-def no_space(where: Path | str, number: int = errno.ENOSPC) -> InputError:
+def make_no_space_error(where: Path | str, number: int = errno.ENOSPC) -> InputError:
     """Return the InputError for a full disk, or with EDQUOT for a full quota."""
     return InputError(f"{where}: {os.strerror(number)}; {_REMEDIES[number]}")
 
 
-def no_space_told(text: str, where: Path | str) -> InputError | None:
+def find_no_space(text: str, where: Path | str) -> InputError | None:
     """Return the InputError for a full disk or quota if a library's message `text` names one, else None."""
     named = [number for number in (errno.ENOSPC, errno.EDQUOT) if os.strerror(number) in text]
-    return no_space(where, named[0]) if named else None
+    return make_no_space_error(where, named[0]) if named else None
 
 
-def may_write(folder: Path) -> bool:
+def is_writable(folder: Path) -> bool:
     """Return True if this user can make files in a folder."""
     return os.access(folder, os.W_OK | os.X_OK)
 
 
 def require_writable(folder: Path) -> None:
     """Raise InputError if this user cannot make files in a folder."""
-    if not may_write(folder):
+    if not is_writable(folder):
         number = errno.EROFS if os.statvfs(folder).f_flag & os.ST_RDONLY else errno.EACCES
         raise InputError(f"{folder}: {os.strerror(number)}; {_REMEDIES[number]}")
 
@@ -157,7 +157,7 @@ def locked_folder(folder: Path, *, wait: bool = True) -> Iterator[Path]:
         finally:
             _unlock(handle, folder)
     except OSError as error:
-        advice = refused(error, folder)
+        advice = explain_refusal(error, folder)
         if advice is None:
             raise
         raise advice from error

@@ -46,7 +46,7 @@ def memory_limit() -> float | None:
     return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
 
 
-def data_meshes(groups: int = 1, devices: Sequence[Any] | None = None) -> list[Mesh]:
+def make_meshes(groups: int = 1, devices: Sequence[Any] | None = None) -> list[Mesh]:
     """Split devices (default: all) into equal groups, and return a mesh of each, over which a batch is split.
 
     Raises InputError that names the possible numbers of groups if the devices do not divide evenly.
@@ -74,7 +74,7 @@ def require_divisible(batch_size: int, mesh: Mesh) -> None:
         )
 
 
-def replicated[Tree](tree: Tree, mesh: Mesh) -> Tree:
+def replicate[Tree](tree: Tree, mesh: Mesh) -> Tree:
     """Return the same arrays on every device of the mesh."""
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
@@ -89,7 +89,7 @@ def split_crops(crops: Any, mesh: Mesh) -> jax.Array:
     return jax.device_put(crops, NamedSharding(mesh, CROPS_SPLIT))
 
 
-def processor() -> Any:
+def get_cpu() -> Any:
     """Return this machine's CPU as a device, whatever the default device is.
 
     Raises InputError if JAX_PLATFORMS leaves the CPU out.

@@ -18,7 +18,7 @@ from time import sleep
 from types import TracebackType
 from typing import NoReturn, Self
 
-from asdjax.errors import Stopped
+from asdjax.errors import Interrupted
 
 #: Signals of which a second one ends the process at once.
 IMPATIENT = (signal.SIGTERM, signal.SIGINT)
@@ -47,7 +47,7 @@ _leaving = threading.Lock()
 class GracefulShutdown:
     """Block with work to save: from `begin` to the end of the `with` block a signal only sets `stop_requested`.
 
-    A block that ends after a signal raises Stopped. A second signal ends the process at once.
+    A block that ends after a signal raises Interrupted. A second signal ends the process at once.
     """
 
     @property
@@ -64,9 +64,9 @@ class GracefulShutdown:
 
     @contextmanager
     def saved(self) -> Iterator[None]:
-        """Mark that there is nothing to save within the block; raise Stopped if a signal arrived before."""
+        """Mark that there is nothing to save within the block; raise Interrupted if a signal arrived before."""
         if self._leave():
-            raise Stopped(ALL_IS_SAVED)
+            raise Interrupted(ALL_IS_SAVED)
         yield
         self.begin()
 
@@ -74,7 +74,7 @@ class GracefulShutdown:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._leave() and kind is None:
-            raise Stopped(ALL_IS_SAVED)
+            raise Interrupted(ALL_IS_SAVED)
 
     def _leave(self) -> bool:
         """Mark that there is nothing to save any more; return True if a signal arrived until then."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jax
 
-from asdjax.errors import InputError, reason_of
+from asdjax.errors import InputError, summarize
 from asdjax.runtime import private_cache
 from asdjax.runtime.progress import log
 
@@ -104,7 +104,7 @@ def require_device() -> None:
         unknown = [name for name in platforms.split(",") if name != "cpu"]
         package = next((_PACKAGES[name] for name in unknown if name in _PACKAGES), None)
         install = f"install {package} where there is such a device, or " if package else ""
-        why = reason_of(error).rpartition(" (set JAX_PLATFORMS")[0] or "JAX has no plugin for it"
+        why = summarize(error).rpartition(" (set JAX_PLATFORMS")[0] or "JAX has no plugin for it"
         raise InputError(
             f"JAX_PLATFORMS={platforms}: expected a platform that JAX finds here, got none ({why}); {install}unset "
             "it, or set it to cpu"

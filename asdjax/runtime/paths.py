@@ -15,12 +15,12 @@ from asdjax.errors import InputError
 Listings = MutableMapping[Path, dict[str, list[str]]]
 
 
-def composed(name: str) -> str:
+def compose(name: str) -> str:
     """Return a name in composed form (NFC), for comparison with another."""
     return name if name.isascii() else normalize("NFC", name)
 
 
-def expanded(text: str) -> str:
+def expand_home(text: str) -> str:
     """Return a path with a leading `~` or `~user` replaced by the home folder.
 
     A shell does so for a separate word, but not after the = of --workdir=~/run. Raises InputError if there is no such
@@ -32,7 +32,7 @@ def expanded(text: str) -> str:
     return home
 
 
-def located(path: Path, listings: Listings | None = None) -> Path:
+def find_spelling(path: Path, listings: Listings | None = None) -> Path:
     """Return `path` as the disk spells it if that differs in composition only; else `path` itself.
 
     Of a missing path the existing folders are spelled so. `listings` caches folders between calls.
@@ -44,7 +44,7 @@ def located(path: Path, listings: Listings | None = None) -> Path:
     parts = path.parts[1:] if path.anchor else path.parts
     for i, part in enumerate(parts):
         if not os.path.lexists(found / part):
-            spellings = _list_folder(found, listings).get(composed(part), [])
+            spellings = _list_folder(found, listings).get(compose(part), [])
             if len(spellings) != 1:  # missing or ambiguous
                 return found.joinpath(*parts[i:])
             (part,) = spellings
@@ -57,13 +57,13 @@ def _list_folder(folder: Path, listings: Listings) -> dict[str, list[str]]:
         names: dict[str, list[str]] = {}
         try:
             for name in os.listdir(folder):
-                names.setdefault(composed(name), []).append(name)
+                names.setdefault(compose(name), []).append(name)
         except OSError:  # opening the path will raise the same error, with its name
             names = {}
         listings[folder] = names
     return listings[folder]
 
 
-def given(text: str) -> Path:
+def resolve_path(text: str) -> Path:
     """Return the path that a user wrote, with `~` expanded and spelled as on disk."""
-    return located(Path(expanded(text)))
+    return find_spelling(Path(expand_home(text)))

@@ -19,6 +19,6 @@ class PerPlatform(NamedTuple):
     gpu: Form
     tpu: Form
 
-    def here(self) -> Form:
+    def current(self) -> Form:
         """Return the function for the platform that is computed on, or compiled for."""
         return {"cpu": self.cpu, "tpu": self.tpu}.get(hardware.platform(), self.gpu)

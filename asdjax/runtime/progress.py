@@ -23,10 +23,10 @@ _ECHO_COLUMNS = 2  # kept free behind a bar for the ^C that a terminal shows, wh
 def log(line: str) -> None:
     """Print one line to standard error, above a progress bar if there is one; ignore a closed pipe."""
     with suppress(BrokenPipeError):
-        tqdm.write(shown(line, sys.stderr), file=sys.stderr)
+        tqdm.write(escape_unencodable(line, sys.stderr), file=sys.stderr)
 
 
-def shown(text: str, stream: Any) -> str:
+def escape_unencodable(text: str, stream: Any) -> str:
     """Return a text with the characters that a stream's encoding lacks escaped."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     try:
@@ -36,7 +36,7 @@ def shown(text: str, stream: Any) -> str:
     return text
 
 
-def wrapped(text: str, width: int) -> list[str]:
+def wrap(text: str, width: int) -> list[str]:
     """Return a text in lines of at most `width` characters, broken only after commas if that is enough."""
     whole = text.replace(", ", ",\n").replace(" ", "\xa0").replace("\n", " ")
     lines = textwrap.wrap(whole, width, subsequent_indent="\xa0" * 6, break_on_hyphens=False)
@@ -169,7 +169,7 @@ class Progress:
         """Show the newest notes on a terminal, in lines of its present width."""
         if not self._on_terminal:
             return
-        lines = [line for text in self._notes for line in wrapped(text, _count_columns())]
+        lines = [line for text in self._notes for line in wrap(text, _count_columns())]
         while len(self._bars_below) < len(lines):
             self._bars_below.append(tqdm(bar_format="  {desc}", dynamic_ncols=True, leave=False))
         for bar, line in zip(self._bars_below, lines + [""] * (len(self._bars_below) - len(lines)), strict=True):
@@ -186,7 +186,7 @@ class Progress:
         if self._quiet:
             return
         if self._on_terminal:
-            for line in wrapped(note, _count_columns()):
+            for line in wrap(note, _count_columns()):
                 log(f"  {line}")
         elif self._first:
             count = f"{self.what}: {self.done} of {self.total} {self.unit}s in {monotonic() - self._start:.1f} s"

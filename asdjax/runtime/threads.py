@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 
-def cores() -> int:
+def count_cores() -> int:
     """Return the number of cores that this process may use; taskset or a batch system can limit it."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -17,7 +17,7 @@ def map_in_threads[T](jobs: Iterable[Callable[[], T]]) -> Iterator[T]:
     The threads run ahead of the caller by a few jobs per core. Jobs that have not begun are dropped when the caller
     ends early or a job fails.
     """
-    workers = cores()
+    workers = count_cores()
     window: deque[Future[T]] = deque()
     pool = ThreadPoolExecutor(workers)
     try:

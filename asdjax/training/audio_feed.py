@@ -20,7 +20,7 @@ from asdjax import features
 from asdjax.config.fields import Config
 from asdjax.runtime import hardware
 from asdjax.runtime.progress import log
-from asdjax.runtime.threads import cores
+from asdjax.runtime.threads import count_cores
 from asdjax.training import batches
 from asdjax.training.batches import Audio
 from asdjax.training.sampler import Batch, SamplingTable
@@ -106,7 +106,7 @@ class DeviceFeed:
     """All clips on the device. Nothing is copied during training."""
 
     def __init__(self, samples: Sequence[np.ndarray], mesh: Mesh, padded: PaddedSizes = NO_PADDING) -> None:
-        self._waves = hardware.replicated(make_waves(samples, padded), mesh)
+        self._waves = hardware.replicate(make_waves(samples, padded), mesh)
 
     def audio(
         self, spec: TrainSpec, table: SamplingTable, keys: jax.Array, dispatches: Iterable[Dispatch]
@@ -129,7 +129,7 @@ class HostFeed:
         """Yield the crops of each dispatch, in order; `table` and `keys` (m, v) are those of m runs."""
         draws = host_draws(spec, table, keys)
         ready: Future[features.Crops] | None = None
-        with ThreadPoolExecutor(1) as ahead, ThreadPoolExecutor(cores()) as cutters:
+        with ThreadPoolExecutor(1) as ahead, ThreadPoolExecutor(count_cores()) as cutters:
             for dispatch in dispatches:
                 following = ahead.submit(self._cut, spec, draws, cutters, dispatch)
                 if ready:
@@ -156,7 +156,7 @@ class HostFeed:
 
 def host_draws(spec: TrainSpec, table: SamplingTable, keys: jax.Array) -> HostDraws:
     """Return a function from the runs' steps to their batches (m, v, b), numpy arrays computed on the host's CPU."""
-    cpu = hardware.processor()
+    cpu = hardware.get_cpu()
     table, keys = jax.device_put((table, keys), cpu)
 
     def draw(steps: Sequence[int]) -> Batch:

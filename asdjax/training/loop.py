@@ -7,7 +7,7 @@ import jax
 from jax.sharding import Mesh
 
 from asdjax.config.fields import Config
-from asdjax.errors import Stopped
+from asdjax.errors import Interrupted
 from asdjax.fleet.checkpoints import Origin
 from asdjax.runtime import hardware
 from asdjax.runtime.interrupts import GO_ON, GracefulShutdown
@@ -31,13 +31,13 @@ def train_phase(
 ) -> None:
     """Train one phase of m runs with equal numbers of classes, in one program.
 
-    Raises Stopped after a signal, with everything saved, and Diverged if a loss or a gradient is not finite.
+    Raises Interrupted after a signal, with everything saved, and Diverged if a loss or a gradient is not finite.
     """
     # 1. Resume from the newest checkpoints, or start.
     spec = _make_spec(config, runs, variants_per_group, feed)
     first, loaded = _load(config, spec, runs, mesh)
     saver = _Saver(config, spec, runs, mesh)
-    state, (table, keys) = hardware.replicated((loaded, phase_runs.make_sampling(spec, runs, padded)), mesh)
+    state, (table, keys) = hardware.replicate((loaded, phase_runs.make_sampling(spec, runs, padded)), mesh)
     run_steps = compile_steps(spec, mesh)
     last = [run.phase.steps for run in runs]
     dispatches = list(plan_dispatches(config, first, last, spec.steps_per_dispatch))
@@ -76,7 +76,7 @@ def train_phase(
                 on_host = saver.save(state, saved, now)
             # 4. Stop after a signal once everything is saved. A resumed run also logs a missing held-out loss.
             if saved == moved and shutdown.stop_requested:
-                raise Stopped(f"{name}: stopped at step {max(now)} of {max(last)}; all is saved; {GO_ON}")
+                raise Interrupted(f"{name}: stopped at step {max(now)} of {max(last)}; all is saved; {GO_ON}")
             with timer.on("holdout"), shutdown.saved() if saved == moved else nullcontext():
                 saver.log_held_out(on_host, saved, now)
 

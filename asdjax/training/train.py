@@ -14,7 +14,7 @@ from asdjax.config.fields import Config
 from asdjax.data.access import Recording, open_corpus, open_stores, read_recordings, require_sound, store_folder
 from asdjax.data.clips import Corpus
 from asdjax.data.tasks import Task, hold_out, make_tasks
-from asdjax.errors import Diverged, InputError, Stopped
+from asdjax.errors import Diverged, InputError, Interrupted
 from asdjax.fleet import checkpoints, fleet_model, training_set
 from asdjax.fleet.metric_log import MetricLog
 from asdjax.fleet.runs import Run, list_runs
@@ -35,13 +35,13 @@ Clips = Mapping[str, tuple[TrainingClips, TrainingClips]]
 def train(config: Config, workdir: Path) -> None:
     """Train all tasks and seeds, or resume.
 
-    Raises InputError for wrong input, Stopped after a signal with everything saved, and Diverged if a loss is not
+    Raises InputError for wrong input, Interrupted after a signal with everything saved, and Diverged if a loss is not
     finite.
     """
     # 1. Check the devices, the data and the configuration before anything is written.
     checkpoints.require_savable(workdir)
     loading.make_absolute(config)
-    meshes = hardware.data_meshes(config.parallel.device_groups)
+    meshes = hardware.make_meshes(config.parallel.device_groups)
     hardware.require_divisible(config.train.batch_size, meshes[0])
     corpus = open_corpus(config)
     tasks = make_tasks(corpus, config.data.classes)
@@ -109,12 +109,12 @@ def run_on_each(meshes: Sequence[Mesh], jobs: Sequence[Callable[[Mesh], None]]) 
         done, _ = wait(working, return_when=FIRST_EXCEPTION)
         if any(future.exception() for future in done):
             interrupts.request_stop()
-        if any(isinstance(future.exception(), Stopped) for future in done):
+        if any(isinstance(future.exception(), Interrupted) for future in done):
             interrupts.end_when_saved()
     interrupts.reset()
-    failed = sorted(filter(None, (future.exception() for future in working)), key=lambda e: isinstance(e, Stopped))
+    failed = sorted(filter(None, (future.exception() for future in working)), key=lambda e: isinstance(e, Interrupted))
     for error in failed[1:]:
-        if not isinstance(error, Stopped):
+        if not isinstance(error, Interrupted):
             expected = isinstance(error, InputError | Diverged)
             log(str(error) if expected else f"{type(error).__name__}: {error}")
     if failed:

@@ -13,7 +13,7 @@ from conftest import PROJECT, python, train_tiny
 
 from asdjax.cli import commands_evaluate
 from asdjax.cli.main import main
-from asdjax.errors import Diverged, InputError, Stopped
+from asdjax.errors import Diverged, InputError, Interrupted
 
 COMMANDS = (
     "demo", "synthesize", "download", "check", "plan", "train",
@@ -117,7 +117,7 @@ def test_bad_usage_is_exit_code_2(words: list[str], capsys: pytest.CaptureFixtur
     [
         (InputError("corpus:\n  not there"), 2, "asdjax evaluate: corpus: not there"),
         (InputError("two  spaces/a.wav: not there"), 2, "asdjax evaluate: two  spaces/a.wav: not there"),
-        (Stopped("stopped at step 3"), 75, "asdjax evaluate: stopped at step 3"),
+        (Interrupted("stopped at step 3"), 75, "asdjax evaluate: stopped at step 3"),
         (
             OSError(errno.ENOSPC, "No space left on device", "w/a.csv"),
             2,
@@ -149,7 +149,7 @@ def test_errors_are_one_line_and_an_exit_code(
     assert (out, err) == ("", f"{message}\n")
 
 
-@pytest.mark.parametrize("error", [InputError("x"), RuntimeError("x"), Stopped("x")])
+@pytest.mark.parametrize("error", [InputError("x"), RuntimeError("x"), Interrupted("x")])
 def test_debug_raises(error: Exception, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(type(error), match="x"):
         failing(error, monkeypatch, "--debug")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from asdjax.config.fields import default_config, flatten_fields
-from asdjax.config.loading import load, make_absolute, parsed, read, require_same_run, save
+from asdjax.config.loading import load, make_absolute, parse, read, require_same_run, save
 from asdjax.errors import InputError
 
 CONFIGS = sorted(Path(__file__).parents[2].glob("configs/*.py"))
@@ -115,7 +115,7 @@ def test_a_work_directory_gives_back_what_it_was_given(tmp_path: Path, name: str
 def test_what_holds_no_configuration_of_this_version_is_bad_input(content: Any) -> None:
     """An evaluation of another version may have fields of another kind, or fields that are gone."""
     with pytest.raises(InputError):
-        parsed(content)
+        parse(content)
 
 
 def test_going_on_with_another_value_is_refused_by_its_field_and_changes_nothing(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from asdjax.data.layouts import read_corpus
 from asdjax.data.store import WaveStore, load_samples, open_store, read_digests, require_usable
 from asdjax.errors import InputError
 from asdjax.runtime.files import add_checksum, locked_folder, verify_checksum
-from asdjax.runtime.threads import cores
+from asdjax.runtime.threads import count_cores
 
 RATE_HZ = 16_000
 
@@ -445,7 +445,7 @@ def test_a_build_killed_twenty_times_at_random_moments_ends_with_the_same_bytes(
             with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, stderr=subprocess.DEVNULL) as process:
                 assert process.stdout is not None
                 process.stdout.readline()
-                time.sleep(rng.uniform(0, 0.6 * 0.004 * 100 / cores()))
+                time.sleep(rng.uniform(0, 0.6 * 0.004 * 100 / count_cores()))
                 process.kill()
             assert process.returncode == -signal.SIGKILL, "it had ended before it could be killed"
             killed += 1

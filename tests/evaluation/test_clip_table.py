@@ -15,7 +15,7 @@ from asdjax.evaluation.metrics import compute_metrics
 from asdjax.evaluation.systems import System
 from asdjax.inference.scored_clip import ScoredClip
 from asdjax.inference.thresholds import Group, Threshold
-from asdjax.runtime.files import sha256_of
+from asdjax.runtime.files import compute_sha256
 
 PLAIN = ScoredClip("section_00_source_test_normal_0000.wav", "fan", "00", "source", "normal", 0.5, False)
 
@@ -166,7 +166,7 @@ def hostile() -> System:
 def test_a_table_reads_back_as_it_was(tmp_path: Path):
     expected = hostile()
     clip_table.write(tmp_path / "all.csv", expected, "machine")
-    rows = clip_table.read(tmp_path / "all.csv", sha256_of(tmp_path / "all.csv"))
+    rows = clip_table.read(tmp_path / "all.csv", compute_sha256(tmp_path / "all.csv"))
     assert [row.clip for row in rows if row.split == "test"] == list(expected.clips)
     training = [(row.clip.name, row.clip.score, row.threshold) for row in rows if row.split == "train"]
     assert training == [(name, 0.2, 0.25) for name in NAMES]
@@ -183,12 +183,12 @@ def test_no_cell_begins_as_a_formula(tmp_path: Path):
 def test_what_is_no_table_is_refused(text: str, tmp_path: Path):
     (tmp_path / "all.csv").write_text(text)
     with pytest.raises(InputError, match="expected a table of clips"):
-        clip_table.read(tmp_path / "all.csv", sha256_of(tmp_path / "all.csv"))
+        clip_table.read(tmp_path / "all.csv", compute_sha256(tmp_path / "all.csv"))
 
 
 def test_a_table_with_a_line_missing_is_refused(tmp_path: Path):
     clip_table.write(tmp_path / "all.csv", hostile(), "machine")
-    written = sha256_of(tmp_path / "all.csv")
+    written = compute_sha256(tmp_path / "all.csv")
     (tmp_path / "all.csv").write_text("".join((tmp_path / "all.csv").read_text().splitlines(keepends=True)[:-1]))
     with pytest.raises(InputError, match="not what was written"):
         clip_table.read(tmp_path / "all.csv", written)

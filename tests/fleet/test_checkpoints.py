@@ -152,9 +152,9 @@ from pathlib import Path
 import jax
 import test_checkpoints as t
 from asdjax.runtime import hardware
-mesh = hardware.data_meshes()[0]
+mesh = hardware.make_meshes()[0]
 assert mesh.size == 4
-t.checkpoints.save(Path(sys.argv[1]), 0, hardware.replicated(t.TREES, mesh), 1)
+t.checkpoints.save(Path(sys.argv[1]), 0, hardware.replicate(t.TREES, mesh), 1)
 """
     ran = python(code, str(tmp_path), env={"XLA_FLAGS": "--xla_force_host_platform_device_count=4"})
     assert ran.returncode == 0, ran.stderr

@@ -104,7 +104,7 @@ from asdjax.runtime import hardware
 from asdjax.models.ops.sums import sum_by_channel, sum_by_channel_in_stages
 for rows in (5, 8):
     x = np.random.default_rng(0).normal(1, 2, (8, rows, 4, 7)).astype(np.float32)
-    split = jax.device_put(x, NamedSharding(hardware.data_meshes()[0], PartitionSpec("data")))
+    split = jax.device_put(x, NamedSharding(hardware.make_meshes()[0], PartitionSpec("data")))
     for channel_sum in (sum_by_channel, sum_by_channel_in_stages):
         for found, exact in zip(jax.jit(lambda x: channel_sum(x, x**2))(split), (np.float64(x), np.float64(x) ** 2)):
             np.testing.assert_allclose(found, exact.sum((0, 1, 2)), rtol=1e-5)

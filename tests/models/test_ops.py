@@ -187,7 +187,7 @@ from flax import nnx
 from asdjax.models.ops import convolution, depthwise
 from asdjax.models.ops.normalisation import batch_normalise
 from asdjax.models.ops.sums import sum_by_channel_in_stages
-split, whole = (NamedSharding(hardware.data_meshes()[0], PartitionSpec(*axes)) for axes in (["data"], []))
+split, whole = (NamedSharding(hardware.make_meshes()[0], PartitionSpec(*axes)) for axes in (["data"], []))
 x = jax.ShapeDtypeStruct((6, 64, 32, 8), jnp.float32, sharding=split)
 for form, shape in (
     (convolution.pointwise_conv_in_parts, (1, 1, 8, 8)),

@@ -20,7 +20,7 @@ from time import perf_counter, sleep
 import numpy as np
 
 from asdjax.inference import knn
-from asdjax.runtime.threads import cores
+from asdjax.runtime.threads import count_cores
 
 DIMENSIONS, K = 128, 10
 QUERIES, PIECES, WRITTEN_AT_ONCE = 1_000, 10_000_000, 100_000
@@ -93,7 +93,7 @@ def compute_reference(queries: np.ndarray, bank: np.ndarray) -> np.ndarray:
 def main() -> None:
     """Measure with as many pieces as the command line says."""
     pieces = int(sys.argv[1]) if len(sys.argv) > 1 else PIECES
-    print(f"{cores()} cores, load {os.getloadavg()[0]:.2f} at the start")
+    print(f"{count_cores()} cores, load {os.getloadavg()[0]:.2f} at the start")
     with tempfile.TemporaryDirectory() as folder:
         if shutil.disk_usage(folder).free < 1.2 * pieces * 4 * DIMENSIONS:
             sys.exit(f"{folder}: needs {pieces * 4 * DIMENSIONS / 2**30:.1f} GiB; set TMPDIR, or give fewer PIECES")

@@ -13,7 +13,7 @@ from asdjax.cli.main import main
 from asdjax.config.fields import VARIANTS
 from asdjax.errors import InputError
 from asdjax.perf import bench_table, bench_train, device_limits, measure, torch_peer
-from asdjax.runtime.threads import cores
+from asdjax.runtime.threads import count_cores
 
 sys.path.insert(0, "tests/perf")
 import torch_loader
@@ -74,7 +74,7 @@ def test_a_record_holds_the_variants_benched_and_only_them(record: dict[str, Any
     assert list(record["variants"]) == [VARIANT]
     assert record["fleet"] is None
     assert {"jax", "asdjax", "torch"} <= set(record["versions"])
-    assert record["device"]["torch"]["threads"] == cores() == record["device"]["cores"]
+    assert record["device"]["torch"]["threads"] == count_cores() == record["device"]["cores"]
     assert json.loads(json.dumps(record, allow_nan=False)) == record
 
 

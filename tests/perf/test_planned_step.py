@@ -53,7 +53,7 @@ def test_the_step_is_planned_as_it_would_run_on_its_platform(in_processor: tuple
     config.data.resident = "device"
     with hardware.compiling_for("tpu"):
         call = planned_step.make_call(
-            config, make_work(config), target, hardware.data_meshes(devices=target.devices)[0]
+            config, make_work(config), target, hardware.make_meshes(devices=target.devices)[0]
         )
     assert (call.spec.model.precision, call.spec.steps_per_dispatch) == ("bfloat16", 50)
     assert isinstance(call.arguments[1], features.Waves)
@@ -62,7 +62,7 @@ def test_the_step_is_planned_as_it_would_run_on_its_platform(in_processor: tuple
 def test_crops_that_wait_on_the_device_are_counted(in_processor: tuple[Config, Target]):
     config, target = in_processor
     config.data.resident = "host"
-    call = planned_step.make_call(config, make_work(config), target, hardware.data_meshes(devices=target.devices)[0])
+    call = planned_step.make_call(config, make_work(config), target, hardware.make_meshes(devices=target.devices)[0])
     audio = call.arguments[1]
     assert isinstance(audio, features.Crops)
     assert call.spec.steps_per_dispatch == len(audio.samples) == 1

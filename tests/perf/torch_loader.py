@@ -14,7 +14,7 @@ from asdjax.errors import InputError
 from asdjax.perf.bench_step import CLASSES, make_clips
 from asdjax.perf.measure import MIN_REPEATS, time_in_turns
 from asdjax.perf.torch_peer import TorchPeer
-from asdjax.runtime.threads import cores
+from asdjax.runtime.threads import count_cores
 
 EAGER = "eager"
 
@@ -35,7 +35,7 @@ def measure_loader(peer: TorchPeer, variant: str, batch: int, repeats: int | Non
         for i, samples in enumerate(make_clips()):
             path = Path(folder, f"section_{i % CLASSES:02d}_source_train_normal_{i:04d}.wav")
             soundfile.write(path, samples, default_config().signal.sample_rate_hz)
-        peer.request("load", folder=folder, workers=cores())
+        peer.request("load", folder=folder, workers=count_cores())
         timing = time_in_turns({"loader": peer.time("train_loaded")}, repeats or MIN_REPEATS)["loader"]
         peer.request("unload")
     return {"batch": batch, "samples_per_s": timing.per_second(batch)}

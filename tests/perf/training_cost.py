@@ -43,7 +43,7 @@ def compile_step(names: Sequence[str], batch: int, width: float = 1.0) -> tuple[
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype), abstract_state(spec))
     step_module._compile_steps.cache_clear()
     begun = perf_counter()
-    compiled = step_costs.lower_step(spec, hardware.data_meshes()[0], (shapes, waves, table, keys, dispatch)).compile()
+    compiled = step_costs.lower_step(spec, hardware.make_meshes()[0], (shapes, waves, table, keys, dispatch)).compile()
     seconds = perf_counter() - begun
     state = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
     return seconds, state, step_costs.read_memory(compiled).temporaries

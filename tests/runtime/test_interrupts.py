@@ -36,7 +36,7 @@ time.sleep(600)
 
 SAVING = """
 import sys, time
-from asdjax.errors import Stopped
+from asdjax.errors import Interrupted
 from asdjax.runtime.interrupts import GracefulShutdown, handle_signals
 
 try:
@@ -48,13 +48,13 @@ try:
         print("saving", flush=True)
         sys.stdin.read()
         print("saved", flush=True)
-except Stopped as stopped:
+except Interrupted as stopped:
     print(stopped)
 """
 
 OVERLOOKED = """
 import sys
-from asdjax.errors import Stopped
+from asdjax.errors import Interrupted
 from asdjax.runtime.interrupts import GracefulShutdown, handle_signals
 
 try:
@@ -62,14 +62,14 @@ try:
         stop.begin()
         print("busy", flush=True)
         sys.stdin.read()
-except Stopped as stopped:
+except Interrupted as stopped:
     print(stopped)
 """
 
 LEAVING = """
 import threading
 from asdjax.runtime import interrupts
-from asdjax.errors import Stopped
+from asdjax.errors import Interrupted
 from asdjax.runtime.interrupts import GracefulShutdown, handle_signals
 
 begun, looked, left = (threading.Event() for _ in range(3))
@@ -88,7 +88,7 @@ def work():
             begun.set()
             looked.wait(60)
         print("not stopped", flush=True)
-    except Stopped as stopped:
+    except Interrupted as stopped:
         print(stopped, flush=True)
     left.set()
 
@@ -118,7 +118,7 @@ with handle_signals():
 LATE = """
 import threading, time
 from asdjax.runtime import interrupts
-from asdjax.errors import Stopped
+from asdjax.errors import Interrupted
 from asdjax.runtime.interrupts import GracefulShutdown, handle_signals
 
 saved, listen = threading.Event(), interrupts._listen
@@ -133,7 +133,7 @@ try:
                     time.sleep(0.01)
         finally:
             saved.set()
-except Stopped as stopped:
+except Interrupted as stopped:
     print(stopped)
 """
 

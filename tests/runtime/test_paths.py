@@ -13,7 +13,7 @@ from asdjax.config import loading
 from asdjax.data.layouts import read_corpus
 from asdjax.errors import InputError
 from asdjax.evaluation.submission import read
-from asdjax.runtime.paths import composed, given, located
+from asdjax.runtime.paths import compose, find_spelling, resolve_path
 
 WRITTEN = pytest.mark.parametrize(("on_disk", "written"), [("NFD", "NFC"), ("NFC", "NFD")])
 NAME = "Lüfter"
@@ -28,19 +28,19 @@ def test_a_path_is_found_however_its_letters_are_composed(tmp_path: Path, on_dis
     there = tmp_path / form(on_disk, "Geräte") / form(on_disk, f"{NAME} 1.wav")
     there.parent.mkdir()
     there.touch()
-    assert located(Path(form(written, str(there)))) == there
+    assert find_spelling(Path(form(written, str(there)))) == there
     for rest in ("ö.wav", "new/folder"):
         missing = tmp_path / form(written, "Geräte") / rest
-        assert located(missing) == there.parent / rest
+        assert find_spelling(missing) == there.parent / rest
     missing = tmp_path / form(written, "Ämter") / "ö.wav"
-    assert located(missing) == missing
+    assert find_spelling(missing) == missing
 
 
 def test_of_two_names_that_differ_in_composition_the_one_that_is_written_is_taken(tmp_path: Path):
     for name in ("NFC", "NFD"):
         (tmp_path / form(name, NAME)).touch()
     for name in ("NFC", "NFD"):
-        assert located(tmp_path / form(name, NAME)) == tmp_path / form(name, NAME)
+        assert find_spelling(tmp_path / form(name, NAME)) == tmp_path / form(name, NAME)
 
 
 @WRITTEN
@@ -163,7 +163,7 @@ def test_every_work_directory_is_taken_from_the_home_folder(
 
 def test_a_home_that_is_not_there_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     with pytest.raises(InputError, match="expected a home folder for ~, got none"):
-        given("~no-such-user/x")
+        resolve_path("~no-such-user/x")
     with pytest.raises(SystemExit) as ended:
         main(["synthesize", "--out=~no-such-user/x"])
     assert ended.value.code == 2
@@ -172,4 +172,4 @@ def test_a_home_that_is_not_there_is_refused(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_names_that_are_no_text_are_left_as_they_are():
-    assert composed("a\udce9") == "a\udce9"
+    assert compose("a\udce9") == "a\udce9"

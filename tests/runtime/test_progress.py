@@ -12,7 +12,7 @@ import time
 import pytest
 
 from asdjax.runtime import progress as module
-from asdjax.runtime.progress import log, progress, track, wrapped
+from asdjax.runtime.progress import log, progress, track, wrap
 
 
 @pytest.fixture
@@ -195,8 +195,8 @@ def on_a_terminal(code: str, columns: int) -> str:
 
 
 def test_a_text_is_broken_behind_commas_and_elsewhere_only_where_it_must_be():
-    assert wrapped("1024: a 3.2 12 %, b 1.0 9 %, c 0.1 3 %", 28) == ["1024: a 3.2 12 %, b 1.0 9 %,", "      c 0.1 3 %"]
-    assert wrapped("first step, which may take minutes to compile", 30) == [
+    assert wrap("1024: a 3.2 12 %, b 1.0 9 %, c 0.1 3 %", 28) == ["1024: a 3.2 12 %, b 1.0 9 %,", "      c 0.1 3 %"]
+    assert wrap("first step, which may take minutes to compile", 30) == [
         "first step, which may take",
         "      minutes to compile",
     ]

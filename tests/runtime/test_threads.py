@@ -13,7 +13,7 @@ from asdjax.runtime.threads import map_in_threads
 
 @pytest.fixture
 def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "cores", lambda: 2)
+    monkeypatch.setattr(threads, "count_cores", lambda: 2)
 
 
 @pytest.mark.usefixtures("two_cores")

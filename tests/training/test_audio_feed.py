@@ -59,7 +59,7 @@ def stack_of(samples: Sequence[np.ndarray], of: TrainSpec, *tasks: str) -> tuple
 
 
 def test_the_host_cuts_what_the_device_gathers():
-    samples, of, mesh = recordings(), spec(), hardware.data_meshes()[0]
+    samples, of, mesh = recordings(), spec(), hardware.make_meshes()[0]
     plan, keys = stack_of(samples, of, "fan")
     on_device = DeviceFeed(samples, mesh).audio(of, plan, keys, DISPATCHES)
     on_host = HostFeed(samples, mesh).audio(of, plan, keys, DISPATCHES)
@@ -79,7 +79,7 @@ def test_the_host_cuts_what_the_device_gathers():
 def test_a_stack_is_fed_what_each_task_alone_would_be():
     """Each at its own step, from its own clips: the second task's are others, behind the first's."""
     first, second = recordings(), [clip[::-1].copy() for clip in recordings()[:5]]
-    of, mesh = spec(1), hardware.data_meshes()[0]
+    of, mesh = spec(1), hardware.make_meshes()[0]
     plans = [plan_of(first, of), sampler.make_table([0, 1, 2, 0, 1], [False] * 5, [30, 38, 30, 77, 33], [0, 1, 2])]
     keys = jnp.stack([sampler.make_keys(3, task, of.variants, "phase1") for task in ("fan", "pump")])
     feed = HostFeed([*first, *second], mesh)
@@ -94,7 +94,7 @@ def test_a_stack_is_fed_what_each_task_alone_would_be():
 
 
 def test_pieces_are_the_same_either_way():
-    samples, of, mesh = recordings(), spec(1), hardware.data_meshes()[0]
+    samples, of, mesh = recordings(), spec(1), hardware.make_meshes()[0]
     plan, keys = stack_of(samples, of, "fan")
     draws = batches.draw_batches(of, plan_of(samples, of), keys[0], jnp.int32(2))
     made = []
@@ -108,7 +108,7 @@ def test_pieces_are_the_same_either_way():
 
 
 def test_the_next_dispatch_is_cut_while_this_one_runs(monkeypatch: pytest.MonkeyPatch):
-    samples, of, mesh = recordings(), spec(), hardware.data_meshes()[0]
+    samples, of, mesh = recordings(), spec(), hardware.make_meshes()[0]
     plan, keys = stack_of(samples, of, "fan")
     cut, begun = HostFeed._cut, [threading.Event() for _ in DISPATCHES]
 

@@ -91,13 +91,13 @@ class Fleet:
     ) -> None:
         self.spec: TrainSpec = make_train_spec(config, 2, trainable, group_size)
         self.rate = config.optimizer.learning_rate
-        mesh = hardware.data_meshes()[0]
+        mesh = hardware.make_meshes()[0]
         clips, table = made_up_corpus()
         states = [init_state(self.spec, fleet_model.initial_model(self.spec.model, 0, task)) for task in tasks]
         keys = jnp.stack([sampler.make_keys(0, task, self.spec.variants, phase) for task in tasks])
-        self.state: TrainState = hardware.replicated(stack_states(states), mesh)
+        self.state: TrainState = hardware.replicate(stack_states(states), mesh)
         tables = sampler.stack_tables([table] * len(tasks))
-        self.audio, self.table, self.keys = hardware.replicated((make_waves(clips * len(tasks)), tables, keys), mesh)
+        self.audio, self.table, self.keys = hardware.replicate((make_waves(clips * len(tasks)), tables, keys), mesh)
         self.program = compile_steps(self.spec, mesh)
 
     def run(self, *first: int, steps: int = 1, last: int = 1000) -> StepMetrics:
@@ -126,7 +126,7 @@ def losses(ready: Fleet, steps: int) -> np.ndarray:
 
 
 def first_loss_fed_by_the_host() -> list[list[float]]:
-    ready, mesh = Fleet(tiny()), hardware.data_meshes()[0]
+    ready, mesh = Fleet(tiny()), hardware.make_meshes()[0]
     clips, plan = made_up_corpus()
     plan = sampler.stack_tables([plan])
     (ready.audio,) = HostFeed(clips, mesh).audio(ready.spec, plan, ready.keys, [Dispatch((0,), 1)])
@@ -188,7 +188,7 @@ def test_a_dispatch_of_several_steps_equals_single_ones(platform: str, variants:
     single = Fleet(config)
     config.train.steps_per_dispatch = 3
     several = Fleet(config, group_size=len(variants))
-    several.program = step_module._compile_steps(several.spec, hardware.data_meshes()[0], platform)
+    several.program = step_module._compile_steps(several.spec, hardware.make_meshes()[0], platform)
     expected = losses(single, 3)
     np.testing.assert_allclose(several.run(0, steps=3).loss[:, 0], expected, rtol=OTHER_ORDER)
     learned = several.model().parameters
@@ -282,7 +282,7 @@ def test_a_packed_stack_of_which_little_trains_equals_single_steps(momentum: flo
     single = Fleet(config, groups, tasks=tasks)
     config.train.steps_per_dispatch = 2
     several = Fleet(config, groups, tasks=tasks, group_size=2)
-    several.program = step_module._compile_steps(several.spec, hardware.data_meshes()[0], "gpu")
+    several.program = step_module._compile_steps(several.spec, hardware.make_meshes()[0], "gpu")
     for step in range(2):
         single.run(step, step + 5, last=6)
     several.run(0, 5, steps=2, last=6)
@@ -304,7 +304,7 @@ def test_the_step_compiles_once_for_phase_1_and_full_phase_2():
     phase1.run(0)
     compiled = compilations(phase1)
     fine_tuning = sampler.stack_tables([sampler.make_target_table(made_up_corpus()[1], [0])])
-    phase2.table = hardware.replicated(fine_tuning, hardware.data_meshes()[0])
+    phase2.table = hardware.replicate(fine_tuning, hardware.make_meshes()[0])
     phase2.rate = 0.001
     phase2.run(0)
     phase2.run(1)
@@ -322,7 +322,7 @@ def test_the_step_compiles_once_for_tasks_of_unequal_clips_and_draws_what_each_w
         for space in (room, NO_PADDING):
             ready = Fleet(tiny())
             arrays = make_waves(samples, space), sampler.stack_tables([of_task], space.task_clips, space.program_clips)
-            ready.audio, ready.table = hardware.replicated(arrays, hardware.data_meshes()[0])
+            ready.audio, ready.table = hardware.replicate(arrays, hardware.make_meshes()[0])
             got.append(ready.run(0).loss[0, 0, 0])
             if space is room:
                 compiled.add(compilations(ready))

@@ -333,7 +333,7 @@ def test_of_several_jobs_that_fail_each_is_told(capsys: pytest.CaptureFixture[st
 
 
 def test_the_devices_are_shared_out():
-    code = "from asdjax.runtime import hardware; print([[m.size for m in hardware.data_meshes(n)] for n in (1, 2, 8)])"
+    code = "from asdjax.runtime import hardware; print([[m.size for m in hardware.make_meshes(n)] for n in (1, 2, 8)])"
     ran = python(code, env={"XLA_FLAGS": "--xla_force_host_platform_device_count=8"})
     assert ran.stdout == f"{[[8], [4, 4], [1] * 8]}\n", ran.stderr
 

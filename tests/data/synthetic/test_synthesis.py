@@ -69,7 +69,7 @@ def fans(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_same_bytes_whatever_the_workers_and_the_other_machines(
     everything: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(threads, "cores", lambda: 1)
+    monkeypatch.setattr(threads, "count_cores", lambda: 1)
     synthesize(tmp_path, TINY, machines=["valve", "ToyCar"])
     again = contents(tmp_path)
     assert again == {n: b for n, b in contents(everything).items() if n.startswith(("valve/", "ToyCar/"))}

@@ -10,7 +10,7 @@ from conftest import quick_compiles, train_tiny
 from asdjax.cli.main import main
 from asdjax.evaluation.baselines import autoencoder
 from asdjax.inference.stored_results import read_results
-from asdjax.runtime.files import sha256_of
+from asdjax.runtime.files import compute_sha256
 
 BASELINES = ["mean_log_mel", "autoencoder"]
 QUICK = ("--baselines", "--config.baselines.epochs=2")
@@ -43,7 +43,7 @@ def test_both_stand_beside_systems_that_stay_as_they_are(with_baselines: Path, t
     assert without["systems"]["mean_log_mel"] == got["systems"]["mean_log_mel"]
     for name in BASELINES:
         system = got["systems"][name]
-        assert got["clips"][name] == sha256_of(with_baselines / "evaluation" / "dev" / "clips" / f"{name}.csv")
+        assert got["clips"][name] == compute_sha256(with_baselines / "evaluation" / "dev" / "clips" / f"{name}.csv")
         assert system["selection"] == "none"
         assert system["members"] == {"fan": [name]}
         assert system["unscored_training_clips"] == {"fan": 0}
