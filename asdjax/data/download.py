@@ -293,4 +293,17 @@ def _unpack_all(out: Path, archives: Sequence[tuple[Path, Archive]]) -> int:
     found = scan([out / folder for folder in FOLDERS if (out / folder).is_dir()])
     for where, why in found.unparsed[:3]:
         log(f"{where}: {why}")
+    _log_misplaced(out, archives, {compose(str(clip.path)) for clip in found.clips})
     return len(found.clips)
+
+
+def _log_misplaced(out: Path, archives: Sequence[tuple[Path, Archive]], clips: set[str]) -> None:
+    """Log the unpacked recordings that are in no machine folder, as from a zip with a folder around its contents."""
+    names = [(archive, name) for path, archive in archives for name in list_names(path)]
+    recordings = [out / archive.folder / name for archive, name in names if name.lower().endswith((".wav", ".flac"))]
+    misplaced = [path for path in recordings if compose(str(path)) not in clips]
+    if misplaced:
+        log(
+            f"{len(misplaced)} of {len(recordings)} unpacked recordings are no clips of a machine type (such as "
+            f"{misplaced[0]}); move their machine folders to {out / archives[0][1].folder}"
+        )

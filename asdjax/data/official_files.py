@@ -127,7 +127,7 @@ def read_tables[T](
     if not folder.is_dir():
         raise InputError(f"{folder}: expected a folder of {kind.prefix} files, got no folder; check the path")
     tables: Tables[T] = {}
-    for path in sorted(folder.glob(f"{kind.prefix}_*.csv")):
+    for path in sorted(folder.glob(f"{kind.prefix}_*.csv", case_sensitive=False)):
         place = (place_in or _read_place)(path, kind.prefix, year)
         if place in tables:
             raise InputError(
@@ -162,14 +162,14 @@ def own_place(path: Path, prefix: str, year: int) -> ClipPlace:
 
     Raises InputError for another name.
     """
-    place = parse_file_name(compose(path.name), prefix, year)
+    place = parse_file_name(compose(path.stem) + path.suffix.lower(), prefix, year)
     if place is None:
         raise InputError(f"{path}: expected a file {template(prefix, year)}, got another name; remove it")
     return place
 
 
 def _read_place(path: Path, prefix: str, year: int) -> ClipPlace:
-    name, baseline_year = _strip_additions(compose(path.name), prefix)
+    name, baseline_year = _strip_additions(compose(path.stem) + path.suffix.lower(), prefix)
     places = {rules: parse_file_name(name, prefix, rules) for rules in _PLACES}
     place = places[find_rules(year)]
     if place is None or baseline_year not in (None, year):

@@ -74,7 +74,7 @@ def read_truth(folder: Path, year: int, years: Container[int] = ()) -> list[Tabl
             _warn_of_wrong_names(tables)
     tables = [*filter(None, found.values()), *lists] or [read_tables(folder, kinds[_DATA], year)]
     if not any(tables):
-        got = ", ".join(path.name for path in sorted(base.glob(LIST))) or "none"
+        got = ", ".join(path.name for path in sorted(base.glob(LIST, case_sensitive=False))) or "none"
         raise InputError(f"{folder}: expected {_PREFIX} files or an {LIST} of {year}, got {got}; check the path")
     return list(map(with_listed_names, tables))
 
@@ -105,8 +105,8 @@ def _base_name(path: str) -> str:
 def _read_machine_tables(folder: Path, year: int) -> Tables[YearFacts]:
     """Read the attribute tables of 2022, which are in a folder per machine type."""
     found: Tables[YearFacts] = {}
-    for path in sorted(folder.glob("*/*.csv")):
-        if is_attributes_table(path.name):
+    for path in sorted(folder.glob("*/*.csv", case_sensitive=False)):
+        if is_attributes_table(path.name.lower()):
             rows = read_rows(path)
             _, header = next(rows, (1, [""]))
             for number, cells in rows:
@@ -144,7 +144,7 @@ def _add_row(
 
 def _find_lists(folder: Path, years: Container[int]) -> list[Path]:
     """Return the lists with one of the years in their name, or those without a year if there are none."""
-    paths = sorted(folder.glob(LIST))
+    paths = sorted(folder.glob(LIST, case_sensitive=False))
     dates = [re.search(r"_(20\d\d)(?!\d)", path.stem) for path in paths]
     dated = [path for path, date in zip(paths, dates, strict=True) if date and int(date[1]) in years]
     return dated or [path for path, date in zip(paths, dates, strict=True) if date is None]

@@ -75,7 +75,9 @@ def _open_zip(archive: Path) -> Iterator[zipfile.ZipFile]:
         with zipfile.ZipFile(archive) as content:
             yield content
     except _DAMAGE as error:
-        raise InputError(f"{archive}: expected a zip archive, got {error}; download it again") from error
+        raise InputError(
+            f"{archive}: expected a zip archive, got a damaged or cut-off one ({error}); download it again"
+        ) from error
 
 
 def _check_members(archive: Path, content: zipfile.ZipFile) -> list[zipfile.ZipInfo]:

@@ -21,6 +21,9 @@ class Chunk:
     next: int
 
 
+# names of the chunks that hold samples
+_SAMPLES = (b"data", b"SSND")
+
 #: Function that yields the chunks from a byte on, each placed by the length of the one before it.
 Walk = Callable[[Source, int], Iterator[Chunk]]
 
@@ -36,11 +39,20 @@ def has_only_chunks(source: Source, at: int, walk: Walk) -> bool:
 
 
 def find_unread(source: Source, end: int, walk: Walk) -> list[Caution]:
-    """Return a caution if the bytes from `end` on are no chunks, as after a size that a recorder did not update."""
+    """Return a caution if the bytes from `end` on are no chunks, or are chunks with further samples.
+
+    The former follow a size that a recorder did not update.
+    """
     count = 0 if source.size == end else source.untagged_end() - end
-    if count < 8 or any(has_only_chunks(source, at, walk) for at in (end, end + 1)):
+    if count < 8:
         return []
-    return [unread_caution(count)]
+    start = next((at for at in (end, end + 1) if has_only_chunks(source, at, walk)), None)
+    if start is None:
+        return [unread_caution(count)]
+    further = sum(chunk.length for chunk in walk(source, start) if chunk.name in _SAMPLES)
+    if not further:
+        return []
+    return [Caution(f"a second chunk of samples ({further} B) is left out", "export it as one recording")]
 
 
 def unread_caution(count: int) -> Caution:

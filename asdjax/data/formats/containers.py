@@ -68,7 +68,9 @@ def read_aiff(source: Source) -> AudioHeader:
     begin = data.at + 8 + int.from_bytes(source.read(data.at, 4), "big")
     if _is_open(source, data, frames):
         return make_header(source, form, begin, max(source.untagged_end() - begin, 0), [LEFT_OPEN])
-    claimed, available = frames * form.frame_bytes, min(data.at + data.length, source.size) - begin
+    # some writers leave the size of the samples at 0 and give the number of frames
+    end = data.at + data.length if data.length > 8 else source.size
+    claimed, available = frames * form.frame_bytes, min(end, source.size) - begin
     if claimed > available:
         raise source.truncated_error(claimed, max(available, 0))
     cautions = [unread_caution(available - claimed)] if available - claimed >= form.frame_bytes else []

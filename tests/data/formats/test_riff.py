@@ -327,3 +327,14 @@ def test_read_samples_of_a_file_that_shrinks_meanwhile_is_refused(tmp_path: Path
     path.write_bytes(path.read_bytes()[:-2])
     with pytest.raises(InputError, match="expected 2000 bytes of samples, got 1998: it changed"):
         read_samples(path, header)
+
+
+def test_a_second_chunk_of_samples_is_left_out_with_a_caution(tmp_path: Path):
+    path = tmp_path / "two.wav"
+    soundfile.write(path, np.arange(100, dtype=np.int16), 16_000, subtype="PCM_16")
+    content = bytearray(path.read_bytes()) + b"data" + struct.pack("<I", 200) + bytes(200)
+    content[4:8] = struct.pack("<I", len(content) - 8)
+    path.write_bytes(content)
+    header = read_header(path)
+    assert header.samples == 100
+    assert "a second chunk of samples (200 B) is left out" in str(header.cautions[0])
