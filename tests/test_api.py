@@ -55,7 +55,7 @@ def test_the_table_and_the_systems_are_those_of_the_files(evaluated):
 
 def test_files_and_arrays_of_the_same_samples_score_alike(evaluated, workdir: Path, corpus: Path):
     detector = asdjax.load(workdir, machine="fan", section="00")
-    clip = min(corpus.rglob("fan/test/*.wav"))
+    clip = min(corpus.rglob("fan/source_test/*.wav"))
     result = detector.score(clip)
     samples, rate = soundfile.read(clip, dtype="float32")
     for array in (samples, np.stack([samples, samples], axis=1), soundfile.read(clip, dtype="int16")[0]):

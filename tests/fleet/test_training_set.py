@@ -30,7 +30,7 @@ def run(trained: Task, folder: Path, seed: int = 0) -> Run:
 
 
 def save(folder: Path, trained: Task) -> None:
-    training_set.save(default_config(), run(trained, folder), recordings(trained))
+    training_set.save(default_config(), run(trained, folder), recordings(trained), 1)
 
 
 def require_same(folder: Path, now: Task, found: dict[Path, str]) -> None:

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,14 +15,16 @@ import pytest
 import soundfile
 from conftest import train_tiny
 
+from asdjax.api import Detector
 from asdjax.cli.main import main
 from asdjax.config import loading
-from asdjax.config.fields import default_config
+from asdjax.config.fields import Config, default_config
 from asdjax.data import audio
 from asdjax.data.clips import Clip
 from asdjax.inference import detector as detectors
 from asdjax.inference.anomalous_seconds import time_pieces
-from asdjax.inference.detector import LoadedSystem, SectionDetector, open_detector
+from asdjax.inference.clip_reader import ClipReader
+from asdjax.inference.detector import ClipResult, LoadedSystem, SectionDetector, open_detector
 from asdjax.inference.loaded_evaluation import open_evaluation
 from asdjax.inference.score_clips import score_all
 
@@ -49,6 +52,11 @@ def noise(seconds: float, seed: int = 0, scale: float = 0.1, shape: tuple[int, .
 @pytest.fixture(scope="module")
 def detector(trained_once: Path) -> SectionDetector:
     return open_detector(open_evaluation(trained_once, "dev"), None, "fan", "00", None)
+
+
+def scorer(config: Config, detector: SectionDetector) -> Callable[[Path], ClipResult]:
+    """Return the function that `asdjax score` calls for each clip."""
+    return Detector(detector, ClipReader.for_detector(config, detector)).score
 
 
 @pytest.mark.parametrize("system", ["all_mean", "resnet50_512", "best_single"])
@@ -133,7 +141,7 @@ def test_a_score_that_is_not_finite_is_no_verdict(
     members = [member._replace(scale=lambda scores: np.full_like(scores, value)) for member in part.members]
     spoilt = detector._replace(parts=[part._replace(members=members)])
     clip, shown = str(next(corpus.rglob("*.wav"))), []
-    assert score_all(loading.read(trained_once), spoilt, [clip], True, lambda line: not shown.append(line)) == 1
+    assert score_all(scorer(loading.read(trained_once), spoilt), [clip], True, lambda line: not shown.append(line)) == 1
     assert shown == []
     assert f"asdjax score: {clip}: expected a finite score, got {value}" in capsys.readouterr().err
 
@@ -234,7 +242,7 @@ def test_nothing_is_scored_for_a_reader_that_has_had_enough(
 ):
     clips, shown = iter([str(next(corpus.rglob("*.wav")))] * 3), []
     config = loading.read(trained_once)
-    assert score_all(config, detector, clips, as_json, lambda line: bool(shown.append(line))) == 0
+    assert score_all(scorer(config, detector), clips, as_json, lambda line: bool(shown.append(line))) == 0
     assert (len(shown), len(list(clips))) == (1, 2)
 
 
@@ -347,7 +355,7 @@ def test_the_header_of_a_clip_is_read_once(
     reads, read = [], audio._READERS["OGG"]
     monkeypatch.setitem(audio._READERS, "OGG", lambda source: reads.append(source.path) or read(source))
     config = loading.read(trained_once, {"data.on_mismatch": "convert"}, ("data",))
-    assert score_all(config, detector, [str(tmp_path / "a.ogg")], True, lambda line: True) == 0
+    assert score_all(scorer(config, detector), [str(tmp_path / "a.ogg")], True, lambda line: True) == 0
     assert len(reads) == 1
 
 

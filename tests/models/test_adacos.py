@@ -79,7 +79,7 @@ def test_the_dynamic_scale_of_adacos(near: bool):
         weight[:] = 0.0
     others = np.arange(CLASSES) != a[:, None]
     sums = np.where(others, np.exp(4.0 * cosine.max(axis=2)), 0).sum(axis=1)
-    rescaled = heads.make_head(spec("adacos")).rescaled
+    rescaled = heads.make_head(spec("adacos")).rescale
     assert rescaled is not None
     actual = rescaled(jnp.asarray(cosine, jnp.float32), labels_of(a, b, weight), jnp.float32(4.0))
     assert float(actual) == pytest.approx(oracle_scale(sums, cosine, a, b, weight), rel=1e-5)
@@ -88,7 +88,7 @@ def test_the_dynamic_scale_of_adacos(near: bool):
 def test_the_dynamic_scale_of_sub_clusters_counts_every_cluster():
     cosine, a, b, weight = batch()
     sums = np.exp(4.0 * cosine).sum(axis=(1, 2))
-    rescaled = heads.make_head(spec("subcluster_adacos")).rescaled
+    rescaled = heads.make_head(spec("subcluster_adacos")).rescale
     assert rescaled is not None
     actual = rescaled(jnp.asarray(cosine, jnp.float32), labels_of(a, b, weight), jnp.float32(4.0))
     assert float(actual) == pytest.approx(oracle_scale(sums, cosine, a, b, weight), rel=1e-5)
@@ -98,7 +98,7 @@ def test_the_scale_stays_where_a_loss_still_tells_something():
     """All other classes are far away, so the formula alone would turn negative."""
     cosine = np.full((ROWS, CLASSES, CLUSTERS), -0.9)
     _, a, b, weight = batch()
-    rescaled = heads.make_head(spec("adacos")).rescaled
+    rescaled = heads.make_head(spec("adacos")).rescale
     assert rescaled is not None
     actual = rescaled(jnp.asarray(cosine, jnp.float32), labels_of(a, b, weight), jnp.float32(8.0))
     assert float(actual) == adacos.LEAST_SCALE
@@ -106,7 +106,7 @@ def test_the_scale_stays_where_a_loss_still_tells_something():
 
 def test_a_large_scale_does_not_overflow():
     cosine, a, b, weight = batch(low=0.9)
-    rescaled = heads.make_head(spec("subcluster_adacos")).rescaled
+    rescaled = heads.make_head(spec("subcluster_adacos")).rescale
     assert rescaled is not None
     assert np.isfinite(rescaled(jnp.asarray(cosine, jnp.float32), labels_of(a, b, weight), jnp.float32(200.0)))
     assert np.isfinite(adacos.loss(jnp.asarray(cosine, jnp.float32), jnp.asarray(a), 200.0)).all()

@@ -22,8 +22,8 @@ from asdjax.data.synthetic.components import SAMPLE_RATE_HZ
 from asdjax.data.synthetic.machines import MACHINES
 from asdjax.data.synthetic.synthesis import Recipe, synthesize
 from asdjax.evaluation.baselines import autoencoder, mean_log_mel
-from asdjax.evaluation.baselines.autoencoder import Training
-from asdjax.evaluation.baselines.log_mel import log_mels
+from asdjax.evaluation.baselines.autoencoder import AutoencoderTraining
+from asdjax.evaluation.baselines.log_mel import compute_log_mels
 from asdjax.evaluation.metrics import ScoredClip, compute_metrics
 
 type Recordings = Mapping[Clip, np.ndarray]
@@ -39,8 +39,13 @@ def official_scores(machine: str, recipe: Recipe, epochs: int) -> dict[str, floa
     scored = {"level": levels, "level distance": _level_distances(train, levels)}
     scored["mean_log_mel"] = mean_log_mel.score_clips([*train], _mean_frames(train), [*test], _mean_frames(test)).test
     if epochs:
-        train_frames, test_frames = (log_mels([*of.values()], SAMPLE_RATE_HZ, "log-mels") for of in (train, test))
-        model = autoencoder.fit(train_frames, Training(epochs, 512, 1e-3, 0, machine, SAMPLE_RATE_HZ))
+        train_frames, test_frames = (
+            compute_log_mels([*of.values()], SAMPLE_RATE_HZ, "log-mels") for of in (train, test)
+        )
+        training = AutoencoderTraining(
+            epochs=epochs, batch_size=512, learning_rate=1e-3, seed=0, machine=machine, sample_rate_hz=SAMPLE_RATE_HZ
+        )
+        model = autoencoder.fit(train_frames, training)
         scored["autoencoder"] = autoencoder.score_clips(model, [*train], train_frames, [*test], test_frames).test
     return {name: _official(scores) for name, scores in scored.items()}
 

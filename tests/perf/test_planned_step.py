@@ -67,7 +67,7 @@ def test_crops_that_wait_on_the_device_are_counted(in_processor: tuple[Config, T
     assert isinstance(audio, features.Crops)
     assert call.spec.steps_per_dispatch == len(audio.samples) == 1
     # two dispatches of one step, one variant, two clips a piece, four pieces, int16
-    assert call.prefetched_bytes(1) == 2 * 2 * 4 * call.spec.spectrogram.piece_samples * 2
+    assert call.prefetched_bytes(1) == 2 * 2 * 4 * call.spec.model.spectrogram.piece_samples * 2
 
 
 def test_a_device_whose_memory_is_not_known_needs_the_user_s_word(in_processor: tuple[Config, Target]):
