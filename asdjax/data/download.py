@@ -57,18 +57,8 @@ _UNFINISHED = (".crdownload", ".part", ".partial", ".download", ".opdownload", "
 class Archive:
     """Zip of the challenge.
 
-    Attributes
-    ----------
-    name, folder, machine
-        File name, its folder ("dev_data" or "eval_data"), and its machine type.
-    part
-        "train", "test", or "" for both.
-    edition
-        Number of the edition, from 1.
-    place
-        URL or local path.
-    md5
-        Checksum as "md5:<hex>", empty for a local file.
+    `folder` is "dev_data" or "eval_data", `part` "train", "test" or "" for both, `edition` counts from 1, `place` is a
+    URL or a local path, and `md5` is "md5:<hex>", empty for a local file.
     """
 
     name: str

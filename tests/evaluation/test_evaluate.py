@@ -112,7 +112,7 @@ def test_the_report_of_an_earlier_evaluation_is_said_to_be_gone(trained: Path, c
     (trained / "evaluation" / "dev" / "report.html").write_text("")
     capsys.readouterr()
     assert evaluate(trained) == 0
-    assert "report.html was of an earlier evaluation and is gone" in capsys.readouterr().out
+    assert "The report of the earlier evaluation was removed" in capsys.readouterr().out
     assert evaluate(trained) == 0
     assert "report.html" not in capsys.readouterr().out
 

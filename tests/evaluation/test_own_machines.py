@@ -110,7 +110,7 @@ def test_two_models_score_and_are_exported_alike_without_test_clips(
 def test_without_test_clips_a_report_shows_training_clips_and_thresholds(normal_only: Path):
     assert main(["report", "--workdir", str(normal_only)]) == 0
     page = (normal_only / "evaluation" / "dev" / "report.html").read_text()
-    assert "the mean of the scores of the 2 models of each machine type, has had no test clips to judge" in page
+    assert "the mean of the scores of the 2 models of each machine type, had no test clips" in page
     assert "Histograms of the scores of fan: 2 sections" in page
     assert "90th percentile" in page
 
@@ -194,8 +194,8 @@ def test_normal_test_clips_only_tell_the_false_alarms_of_the_seeds_that_were_jud
     (workdir / "config.json").write_text(json.dumps(config))
     assert main(["report", "--workdir", str(workdir), "--clips", "0"]) == 0
     page = " ".join((workdir / "evaluation" / "dev" / "report.html").read_text().split())
-    assert "asked about 12 clips, all of them normal, and calls" in page
-    assert "a false-alarm rate of" in page
+    assert "scored 12 clips, all of them normal, and calls" in page
+    assert "false-alarm rate of" in page
     assert "Tables are means over the seeds 3, 1;" in page
     limits = stored_results.select_seed(
         stored_results.read_results(workdir / "evaluation" / "dev")["systems"]["all_mean"], 3

@@ -227,7 +227,7 @@ def test_a_report_shows_no_training_curves_where_the_judged_checkpoint_is_gone(
     shutil.rmtree(trained / "fan" / "phase2_full")
     assert main(words) == 0
     assert "Training curves of fan" not in page.read_text()
-    assert "training curves are left out" in capsys.readouterr().err
+    assert "the report has no training curves of this run" in capsys.readouterr().err
 
 
 def test_seeds_that_were_added_since_change_no_evaluation(trained_once: Path, trained: Path):

@@ -119,7 +119,7 @@ def test_a_large_scale_does_not_overflow():
 def test_two_centres_give_adacos_no_scale(name: str, subcentres: int, refused: bool):
     two = spec(name, classes=2, subcentres=subcentres)
     if refused:
-        with pytest.raises(InputError, match=rf"config.loss: {name} needs three class centres or more, there are 2"):
+        with pytest.raises(InputError, match=rf"config.loss: expected three class centres or more for {name}, got 2"):
             heads.make_head(two)
     else:
         assert heads.make_head(two).first_scale > 1

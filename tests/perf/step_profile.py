@@ -187,7 +187,7 @@ def _make_operation(
 
 
 def find_part(source: str, variants: Sequence[str]) -> str:
-    """Return the part of a step by an operation's source: a variant's pass, `signal`, `descent` or `rest`.
+    """Return the part of a step by an operation's source: a variant's pass, `features`, `head`, `update` or `rest`.
 
     Custom derivatives are not marked in the source, so all of a variant's work outside jvp() counts as backward.
     """

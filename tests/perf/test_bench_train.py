@@ -253,7 +253,7 @@ def test_hours_are_of_all_steps_and_a_stack_takes_several_machine_types_at_a_tim
 def test_a_profile_says_where_the_time_of_a_step_goes(several_fleets: dict[str, Any]):
     profile = several_fleets["variants"][VARIANT]["profile"]
     assert list(Path(profile["trace"]).rglob("*.xplane.pb"))
-    assert {"signal", f"{VARIANT} forward", f"{VARIANT} backward", "descent"} <= set(profile["parts"])
+    assert {"features", f"{VARIANT} forward", f"{VARIANT} backward", "head", "update"} <= set(profile["parts"])
     assert "FFT" in profile["kinds"]
     in_all = sum(part["ms"] for part in profile["parts"].values())
     assert in_all == pytest.approx(sum(part["ms"] for part in profile["kinds"].values()))

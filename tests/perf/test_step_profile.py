@@ -49,7 +49,7 @@ ENTRY %main (x: f32[8], k: f32[3,8,8]) -> f32[] {
   %sorted = f32[8]{0} sort(%convolved), dimensions={0}, to_apply=%inner
   %unknown = f32[8]{0} custom-call(%sorted), custom_call_target="of somebody"
   %updated = f32[8]{0} dynamic-update-slice(%unknown, %sorted, %x)
-  ROOT %reduced = f32[] fusion(%convolved), kind=kLoop, calls=%sums, metadata={op_name="jit(run)/descent/sub"}
+  ROOT %reduced = f32[] fusion(%convolved), kind=kLoop, calls=%sums, metadata={op_name="jit(run)/update/sub"}
 }
 """)
 
@@ -80,8 +80,8 @@ def test_an_operation_is_of_the_kind_of_its_heaviest_work(name: str, kind: str):
         ("jit(run)/resnet50_512/jvp()/mul", "resnet50_512 forward"),
         ("jit(run)/resnet50_512/transpose(jvp())/mul", "resnet50_512 backward"),
         ("jit(run)/vmap(mobilefacenet_512)/add", "mobilefacenet_512 backward"),
-        ("jit(run)/signal/vmap()/gather", "signal"),
-        ("jit(run)/descent/sub", "descent"),
+        ("jit(run)/features/vmap()/gather", "features"),
+        ("jit(run)/update/sub", "update"),
         ("jit(run)/add", "rest"),
         ("", "rest"),
     ],
