@@ -196,7 +196,7 @@ def test_normal_test_clips_only_tell_the_false_alarms_of_the_seeds_that_were_jud
     page = " ".join((workdir / "evaluation" / "dev" / "report.html").read_text().split())
     assert "scored 12 clips, all of them normal, and calls" in page
     assert "false-alarm rate of" in page
-    assert "Tables are means over the seeds 3, 1;" in page
+    assert "Tables show means over the seeds 3, 1." in page
     limits = stored_results.select_seed(
         stored_results.read_results(workdir / "evaluation" / "dev")["systems"]["all_mean"], 3
     )["thresholds"]
