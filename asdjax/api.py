@@ -9,7 +9,7 @@
 Letters: s samples, p pieces, d embedding.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from os import PathLike, fspath
@@ -21,12 +21,15 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from asdjax.config import loading
+from asdjax.config.fields import Config
 from asdjax.data.clips import Domain
 from asdjax.errors import InputError
-from asdjax.evaluation import checkpoint_selection, submission_metrics
+from asdjax.evaluation import checkpoint_selection, results_table, submission_metrics, watch_checkpoints
 from asdjax.evaluation.evaluate import EvaluationRequest
 from asdjax.evaluation.evaluate import evaluate as evaluate_workdir
-from asdjax.evaluation.metrics import Metrics
+from asdjax.evaluation.results import Results
+from asdjax.evaluation.results_table import SystemRow
+from asdjax.evaluation.submission_metrics import FolderMetrics
 from asdjax.inference.clip_reader import ClipReader
 from asdjax.inference.detector import ClipResult, SectionDetector, open_detector
 from asdjax.inference.loaded_evaluation import open_evaluation
@@ -41,7 +44,7 @@ NO_OVERRIDES: Mapping[str, Any] = MappingProxyType({})
 
 
 def train(
-    config: str | PathLike | ConfigDict,
+    config: str | PathLike | ConfigDict | Config,
     *,
     workdir: str | PathLike,
     overrides: Mapping[str, Any] = NO_OVERRIDES,
@@ -59,7 +62,7 @@ def train(
     InputError : wrong configuration or data; the message names the field or file and the remedy
     Diverged : a loss is not finite
     """
-    resolved = loading.load(config if isinstance(config, ConfigDict) else fspath(config), _as_texts(overrides))
+    resolved = loading.load(fspath(config) if isinstance(config, PathLike) else config, _as_texts(overrides))
     jax_setup.prepare()
     train_config(resolved, Path(workdir))
     return Path(workdir)
@@ -81,11 +84,21 @@ class SystemResult:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationResults:
-    """The results of an evaluation: its folder, the table of all systems as Markdown, and each system's figures."""
+    """The results of an evaluation.
+
+    folder: where its files are. systems: each system's figures by name. rows: the rows of the table of all systems.
+    report_removed: whether the report of an earlier evaluation was removed.
+    """
 
     folder: Path
-    table: str
     systems: dict[str, SystemResult]
+    rows: Sequence[SystemRow]
+    report_removed: bool
+
+    @property
+    def table(self) -> str:
+        """The table of all systems as Markdown, as in table.md."""
+        return results_table.as_markdown(self.rows)
 
 
 def evaluate(
@@ -113,7 +126,20 @@ def evaluate(
     jax_setup.prepare()
     select = partial(checkpoint_selection.select_trained, step=step)
     written = evaluate_workdir(Path(workdir), EvaluationRequest(split, select, baselines), _as_texts(overrides))
-    found = read_results(written.folder)
+    return _read_back(written)
+
+
+def watch(
+    workdir: str | PathLike, *, split: str = "dev", baselines: bool = False, overrides: Mapping[str, Any] = NO_OVERRIDES
+) -> Iterator[EvaluationResults]:
+    """Evaluate each new checkpoint while a training writes them, until it has ended; arguments as in `evaluate`."""
+    jax_setup.prepare()
+    request = EvaluationRequest(split, baselines=baselines)
+    yield from map(_read_back, watch_checkpoints.watch(Path(workdir), request, _as_texts(overrides)))
+
+
+def _read_back(written: Results) -> EvaluationResults:
+    """Return what an evaluation has written, with the figures of results.json."""
     systems = {
         name: SystemResult(
             official=system["official"],
@@ -121,9 +147,11 @@ def evaluate(
             selection=system["selection"],
             cells=system["cells"],
         )
-        for name, system in found["systems"].items()
+        for name, system in read_results(written.folder)["systems"].items()
     }
-    return EvaluationResults(folder=written.folder, table=(written.folder / "table.md").read_text(), systems=systems)
+    return EvaluationResults(
+        folder=written.folder, systems=systems, rows=written.rows, report_removed=written.report_removed
+    )
 
 
 class Detector:
@@ -189,7 +217,7 @@ def load(
     return Detector(detector, ClipReader.for_detector(evaluation.config, detector))
 
 
-def official_metrics(year: int, scores: str | PathLike, *, truth: str | PathLike | None = None) -> Metrics:
+def official_metrics(year: int, scores: str | PathLike, *, truth: str | PathLike | None = None) -> FolderMetrics:
     """Return the official figures of a folder of score files, computed by the rules of a DCASE challenge.
 
     Parameters
@@ -202,7 +230,7 @@ def official_metrics(year: int, scores: str | PathLike, *, truth: str | PathLike
     ------
     InputError : a file is missing or wrong
     """
-    return submission_metrics.score_folder(year, Path(scores), Path(truth) if truth else None).metrics
+    return submission_metrics.score_folder(year, Path(scores), Path(truth) if truth else None)
 
 
 def _as_texts(overrides: Mapping[str, Any]) -> dict[str, str]:

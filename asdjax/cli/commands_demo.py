@@ -29,14 +29,12 @@ def add_demo(commands: Any) -> None:
 
 def _demo(options: argparse.Namespace) -> int:
     """Run every stage. Running it again in the same work directory resumes an earlier demo."""
+    from asdjax.api import evaluate, train
     from asdjax.config import loading
     from asdjax.data.synthetic.synthesis import Recipe, synthesize
-    from asdjax.evaluation.evaluate import EvaluationRequest, evaluate
     from asdjax.evaluation.results_table import as_text
     from asdjax.fleet import checkpoints
     from asdjax.report.build_report import report
-    from asdjax.runtime import jax_setup
-    from asdjax.training.train import train
 
     workdir = options.workdir
     checkpoints.require_savable(workdir)
@@ -46,9 +44,8 @@ def _demo(options: argparse.Namespace) -> int:
     loading.require_same_run(config, workdir)
     recipe = Recipe(source_clips=50, target_clips=3, test_clips=20, sections=3, seed=1, seconds=4.0)
     synthesize(data, recipe, machines=_MACHINES)
-    jax_setup.prepare()
-    train(config, workdir)
-    results = evaluate(workdir, EvaluationRequest())
+    train(config, workdir=workdir)
+    results = evaluate(workdir)
     page = report(workdir)
     console.write(f"""
 {as_text(results.rows, console.terminal_width())}

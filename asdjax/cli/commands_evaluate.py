@@ -36,23 +36,18 @@ def add_evaluate(commands: Any) -> None:
 
 def _evaluate(options: argparse.Namespace) -> int:
     _require_baselines(options)
-    from functools import partial
-
-    from asdjax.evaluation import checkpoint_selection
-    from asdjax.evaluation.evaluate import EvaluationRequest, evaluate
+    from asdjax.api import evaluate, watch
     from asdjax.evaluation.results_table import as_text
-    from asdjax.evaluation.watch_checkpoints import watch
-    from asdjax.runtime import jax_setup
 
-    jax_setup.prepare()
-    request = EvaluationRequest(
-        options.split, partial(checkpoint_selection.select_trained, step=options.step), options.baselines
-    )
-    evaluations = (
-        watch(options.workdir, request, options.overrides)
-        if options.watch
-        else [evaluate(options.workdir, request, options.overrides)]
-    )
+    how: dict[str, Any] = {
+        "split": options.split,
+        "baselines": options.baselines,
+        "overrides": options.overrides,
+    }
+    if options.watch:
+        evaluations = watch(options.workdir, **how)
+    else:
+        evaluations = [evaluate(options.workdir, step=options.step, **how)]
     for results in evaluations:
         console.write(as_text(results.rows, console.terminal_width()))
         console.write(f"\nresults, table and score files: {results.folder}")
@@ -121,9 +116,10 @@ def _metrics(options: argparse.Namespace) -> int:
     if options.json:
         console.require_writable(options.json)
 
-    from asdjax.evaluation.submission_metrics import as_json, format_table, score_folder
+    from asdjax.api import official_metrics
+    from asdjax.evaluation.submission_metrics import as_json, format_table
 
-    metrics = score_folder(options.year, options.scores, options.truth)
+    metrics = official_metrics(options.year, options.scores, truth=options.truth)
     console.write(format_table(metrics, console.terminal_width()))
     if options.json:
         console.write_json(options.json, as_json(metrics))

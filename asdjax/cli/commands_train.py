@@ -18,14 +18,8 @@ def add_train(commands: Any) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from asdjax.config import loading
+    from asdjax.api import train
 
-    config = loading.load(options.config, options.overrides)
-
-    from asdjax.runtime import jax_setup
-    from asdjax.training.train import train
-
-    jax_setup.prepare()
-    train(config, options.workdir)
+    train(options.config, workdir=options.workdir, overrides=options.overrides)
     console.write(f"trained; next: asdjax evaluate --workdir {shlex.quote(str(options.workdir))}")
     return DONE

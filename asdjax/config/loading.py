@@ -25,17 +25,17 @@ FILE = "config.json"
 FREE_AFTER_TRAINING = (*EVALUATION_PREFIXES, "data.root", "data.truth", "data.store")
 
 
-def load(config: str | ConfigDict, overrides: Mapping[str, str]) -> Config:
+def load(config: str | ConfigDict | Config, overrides: Mapping[str, str]) -> Config:
     """Return a validated configuration with overrides.
 
     `config` is a .py file, the bare name of a shipped one, or a configuration, which stays as it is. A file's name may
     end in `:argument`, which is passed to its get_config(argument). Raises InputError that names the file or the field.
     """
-    if isinstance(config, ConfigDict):
-        source, resolved = "config", cast(Config, ConfigDict(config.to_dict()))
-    else:
+    if isinstance(config, str):
         source, argument = _find(config)
         resolved = _call_get_config(source, argument)
+    else:
+        source, resolved = "config", cast(Config, ConfigDict(cast(ConfigDict, config).to_dict()))
     missing = sorted(FIELDS.keys() - flatten_fields(resolved).keys())
     if missing:
         raise InputError(

@@ -1,10 +1,10 @@
 """Metrics of a submission folder by the challenge's rules, and their table."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from asdjax.evaluation import bootstrap
 from asdjax.evaluation.bootstrap import Interval
@@ -26,10 +26,10 @@ _TITLES = ("AUC", "pAUC", "precision", "recall", "F1")
 _LEAST_LABEL = 17  # characters of the first column, which hold the names of the means
 
 
-class FolderMetrics(NamedTuple):
-    """A folder's metrics, and the interval of its official score."""
+@dataclass(frozen=True, slots=True)
+class FolderMetrics(Metrics):
+    """A folder's metrics, and the 95 % interval of its official score over test clips, None where undefined."""
 
-    metrics: Metrics
     interval: Interval | None
 
 
@@ -39,28 +39,28 @@ def score_folder(year: int, scores: Path, truth: Path | None = None) -> FolderMe
     Folders and errors as in `submission.read`, figures as in `metrics.compute_metrics`.
     """
     clips = list(read(scores, year, truth))
-    return FolderMetrics(compute_metrics(year, clips), bootstrap.compute_interval(year, [clips]))
+    metrics = compute_metrics(year, clips)
+    interval = bootstrap.compute_interval(year, [clips])
+    return FolderMetrics(metrics.year, metrics.cells, metrics.official, metrics.undefined, interval)
 
 
-def as_json(folder: FolderMetrics) -> dict[str, Any]:
+def as_json(metrics: FolderMetrics) -> dict[str, Any]:
     """Return the content of `asdjax metrics --json`: year, official, interval and cells; None where undefined."""
-    metrics = folder.metrics
     cells = [asdict(cell) for cell in metrics.cells]
-    return {"year": metrics.year, "official": metrics.official, "interval": folder.interval, "cells": cells}
+    return {"year": metrics.year, "official": metrics.official, "interval": metrics.interval, "cells": cells}
 
 
-def format_table(folder: FolderMetrics, width: int = 80) -> str:
+def format_table(metrics: FolderMetrics, width: int = 80) -> str:
     """Return the metrics in percent with two decimals, as text for a terminal of `width` characters.
 
     Each machine type has a row for each section and domain, and its two means. The means over all machine types and
     the official score follow. `-` is undefined; the last line counts the cells with an undefined AUC or pAUC.
     """
-    table = text_table.format_table(list(_rows(folder)), width, label=_LEAST_LABEL)
-    return f"{table}\n\n{text_table.format_notes(_notes(folder), width)}\n"
+    table = text_table.format_table(list(_rows(metrics)), width, label=_LEAST_LABEL)
+    return f"{table}\n\n{text_table.format_notes(_notes(metrics), width)}\n"
 
 
-def _rows(folder: FolderMetrics) -> Iterator[list[str]]:
-    metrics = folder.metrics
+def _rows(metrics: Metrics) -> Iterator[list[str]]:
     means = machine_means(metrics)
     for machine, cells in groupby(metrics.cells, key=lambda cell: cell.machine):
         yield [machine, *_TITLES]
@@ -80,11 +80,10 @@ def _row(label: str, figures: Cell | Figures) -> list[str]:
     return [label, *(percent(getattr(figures, figure)) for figure in FIGURES)]
 
 
-def _notes(folder: FolderMetrics) -> Iterator[str]:
-    metrics = folder.metrics
+def _notes(metrics: FolderMetrics) -> Iterator[str]:
     mean = "arithmetic" if metrics.year == 2020 else "harmonic"
     yield f"official score {metrics.year}: {percent(metrics.official)} ({mean} mean of all AUC and pAUC)"
-    if folder.interval:
-        yield f"95 % interval over test clips: {as_range(folder.interval)} ({bootstrap.RESAMPLES} bootstrap resamples)"
+    if metrics.interval:
+        yield f"95 % interval over test clips: {as_range(metrics.interval)} ({bootstrap.RESAMPLES} bootstrap resamples)"
     if metrics.undefined:
         yield f"undefined (-), in no mean: {metrics.undefined} of {len(metrics.cells)} cells lack a class or labels"
