@@ -28,7 +28,7 @@ SHARED_DATA = PROJECT.parent / "shared" / "data"
 
 TINY = {
     "variants": "resnet50_512",
-    "width": "0.125",
+    "width": "0.1",
     "optimizer.learning_rate": "0.01",
     "train.batch_size": "4",
     "train.log_every_steps": "1",
@@ -39,7 +39,7 @@ TINY = {
     "evaluate.batch_size": "16",
 }
 """Overrides of configs/dcase2021.py that make a fleet of a few seconds. Tests keep to them where they can: what
-is compiled once is there for all."""
+is compiled once is there for all. Tests that train or score it use the fixture `shallow`."""
 
 RECIPE = Recipe(source_clips=4, target_clips=2, test_clips=3, sections=2, seconds=2.0)
 
@@ -81,15 +81,22 @@ def quick_compiles() -> Iterator[None]:
         jax.config.update("jax_disable_most_optimizations", before)
 
 
-SHALLOW = 0.1
+SHALLOW = float(TINY["width"])
 """The width of `shallow_networks`. Programs are kept by fleet, so none of theirs may have the width of others."""
+
+DEEP = 0.125
+"""The width of small fleets whose networks have all their layers."""
+
+_ALL_STAGES = resnet.STAGES
 
 
 @contextlib.contextmanager
 def shallow_networks() -> Iterator[None]:
-    """Within it, but not in subprocesses, ResNet-50 has one block, not sixteen, for tests of what lies around
-    networks: compiling takes a fraction. The width must be SHALLOW."""
-    with pytest.MonkeyPatch.context() as patch:
+    """Within it, here and in `python`, ResNet-50 has one block, not sixteen, and XLA optimises little.
+
+    It is for tests of what lies around networks: compiling takes a fraction. The width must be SHALLOW.
+    """
+    with quick_compiles(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(resnet, "STAGES", ((128, 1, 4),))
         yield
 
@@ -98,6 +105,13 @@ def shallow_networks() -> Iterator[None]:
 def quickly_compiled() -> Iterator[None]:
     """`quick_compiles` for a test."""
     with quick_compiles():
+        yield
+
+
+@pytest.fixture
+def shallow() -> Iterator[None]:
+    """`shallow_networks` for a test."""
+    with shallow_networks():
         yield
 
 
@@ -135,7 +149,9 @@ def untrained(corpus: Path, workdir: Path, **changes: str) -> Path:
 
 
 def python(code: str, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """A program of its own in a subprocess, at the project's root."""
+    """A program of its own in a subprocess, at the project's root, with the networks of this process."""
+    if resnet.STAGES != _ALL_STAGES:
+        code = f"from asdjax.models import resnet; resnet.STAGES = {resnet.STAGES}\n{code}"
     command: Sequence[str] = [sys.executable, "-c", code, *arguments]
     environment = {**os.environ, **(env or {})}
     return subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=600)
@@ -153,7 +169,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained_once(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A work directory trained without interruption and evaluated; only to be read."""
     workdir = tmp_path_factory.mktemp("trained") / "run"
-    with quick_compiles():
+    with shallow_networks():
         assert train_tiny(corpus, workdir) == 0
         assert main(["evaluate", "--workdir", str(workdir)]) == 0
     return workdir

@@ -1,5 +1,6 @@
 """The Python API: the functions of the README on a small run."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -7,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import PROJECT
+from conftest import PROJECT, shallow_networks
 
 import asdjax
+from asdjax import api
 
-VARIANT = "mobilefacenet_512"
+VARIANT = "resnet50_512"
+
+pytestmark = pytest.mark.usefixtures("shallow")
 
 
 def test_importing_asdjax_imports_no_jax():
@@ -25,31 +29,22 @@ def test_an_unknown_name_is_no_attribute():
 
 
 @pytest.fixture(scope="module")
-def workdir(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of one narrow variant by `asdjax.train`."""
-    folder = tmp_path_factory.mktemp("api")
-    overrides = {
-        "data.root": corpus,
-        "data.machines": ("fan",),
-        "variants": (VARIANT,),
-        "width": 0.03125,
-        "phase1.steps": 2,
-        "phase2.steps": 1,
-        "train.batch_size": 4,
-    }
-    assert asdjax.train("demo", workdir=folder / "run", overrides=overrides) == folder / "run"
-    return folder / "run"
+def evaluated(trained_once: Path, tmp_path_factory: pytest.TempPathFactory) -> api.EvaluationResults:
+    """The evaluation of a copy of the trained work directory."""
+    with shallow_networks():
+        return asdjax.evaluate(shutil.copytree(trained_once, tmp_path_factory.mktemp("api") / "run"))
 
 
-@pytest.fixture(scope="module")
-def evaluated(workdir: Path) -> "asdjax.api.EvaluationResults":  # pyright: ignore[reportAttributeAccessIssue]
-    return asdjax.evaluate(workdir)
+@pytest.fixture
+def workdir(evaluated: api.EvaluationResults) -> Path:
+    return evaluated.folder.parents[1]
 
 
 def test_the_table_and_the_systems_are_those_of_the_files(evaluated):
     assert evaluated.table == (evaluated.folder / "table.md").read_text()
     official = asdjax.official_metrics(2021, evaluated.folder / "scores" / "all_mean").official
     assert evaluated.systems["all_mean"].official == pytest.approx(official, abs=1e-9)
+    assert [row.system for row in evaluated.rows] == list(evaluated.systems)
     assert evaluated.systems["all_mean"].selection == "none"
 
 

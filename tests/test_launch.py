@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT, overrides
+from conftest import DEEP, PROJECT, overrides
 
 LOCAL = PROJECT / "launch" / "local"
 
@@ -22,7 +22,7 @@ def launch(*words: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.usefixtures("quickly_compiled")
 def test_dcase2021_shrunk_trains_two_steps_of_each_phase_and_is_evaluated(corpus: Path, tmp_path: Path):
     config = str(PROJECT / "configs" / "dcase2021.py")
-    shrunk = overrides(corpus, phase1__steps="2", phase2__steps="2", phase2__strategies="full")
+    shrunk = overrides(corpus, width=str(DEEP), phase1__steps="2", phase2__steps="2", phase2__strategies="full")
     ran = launch(config, str(tmp_path / "run"), *shrunk)
     assert ran.returncode == 0, ran.stderr
     rows = [json.loads(line) for line in (tmp_path / "run" / "fan" / "metrics.jsonl").read_text().splitlines()]

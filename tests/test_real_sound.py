@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT, overrides
+from conftest import DEEP, PROJECT, overrides
 
 from asdjax.cli.main import main
 
@@ -13,6 +13,7 @@ pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 # a third of a clip's pieces: it is the way that is shown, not the figures
 SHORT = {
+    "width": str(DEEP),
     "phase1__steps": "2",
     "phase2__steps": "2",
     "phase2__strategies": "full",

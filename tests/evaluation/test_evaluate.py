@@ -10,7 +10,7 @@ from conftest import train_tiny, untrained
 
 from asdjax.cli.main import main
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
+pytestmark = pytest.mark.usefixtures("shallow")
 
 VARIANTS = ["resnet50_512"]
 ENSEMBLES = ["best_single", "top3_mean", "top5_mean", "all_mean"]

@@ -12,7 +12,7 @@ from conftest import untrained
 from asdjax.cli.main import main
 from asdjax.data.layouts import read_corpus
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
+pytestmark = pytest.mark.usefixtures("shallow")
 
 FORMATS = (("flac", "FLAC"), ("aiff", "AIFF"), ("w64", "W64"), ("caf", "CAF"))
 

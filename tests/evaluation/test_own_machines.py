@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 import soundfile
-from conftest import SHALLOW, quick_compiles, shallow_networks, untrained
+from conftest import SHALLOW, shallow_networks, untrained
 from jax import export as jax_export
 
 from asdjax.cli.main import main
@@ -28,7 +28,7 @@ SECTIONS = ("weights", "01")
 
 @pytest.fixture(scope="module", autouse=True)
 def _quick() -> Iterator[None]:
-    with quick_compiles(), shallow_networks():
+    with shallow_networks():
         yield
 
 

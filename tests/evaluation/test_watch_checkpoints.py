@@ -10,13 +10,13 @@ from pathlib import Path
 from time import sleep
 
 import pytest
-from conftest import PROJECT, overrides
+from conftest import DEEP, PROJECT, overrides
 
 from asdjax.cli.main import main
 from asdjax.evaluation import watch_checkpoints
 from asdjax.runtime.files import locked_folder
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
+pytestmark = pytest.mark.usefixtures("shallow")
 
 STATES = ["phase1/4.json", "phase1/6.json", "phase2_full/2.json", "phase2_full/3.json"]
 
@@ -125,7 +125,7 @@ def test_of_a_damaged_checkpoint_it_says_what_helps(trained: Path, capsys: pytes
 def test_beside_a_training(corpus: Path, tmp_path: Path):
     asdjax = [sys.executable, "-c", "from asdjax.cli.main import command; command()"]
     words = ["--workdir", str(tmp_path / "run")]
-    changed = overrides(corpus, phase1__steps="40", phase2__steps="20")
+    changed = overrides(corpus, width=str(DEEP), phase1__steps="40", phase2__steps="20")
     with subprocess.Popen([*asdjax, "train", "--config", "dcase2021", *words, *changed], cwd=PROJECT) as training:
         while not any((tmp_path / "run").glob("fan/phase1/*.json")):
             assert training.poll() is None

@@ -16,7 +16,7 @@ from asdjax.cli.main import main
 from asdjax.inference.export import PARTIAL
 from asdjax.runtime.files import locked_folder
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
+pytestmark = pytest.mark.usefixtures("shallow")
 
 SECONDS = "2"  # of conftest's corpus
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from conftest import quick_compiles, untrained
+from conftest import shallow_networks, untrained
 
 from asdjax.cli.main import main
 from asdjax.config import loading
@@ -22,7 +22,7 @@ from asdjax.inference.loaded_evaluation import Evaluation, open_evaluation
 from asdjax.runtime import hardware
 from asdjax.runtime.files import add_checksum, verify_checksum
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
+pytestmark = pytest.mark.usefixtures("shallow")
 
 VARIANT = "resnet50_512"
 
@@ -100,7 +100,7 @@ def test_its_checkpoints_are_loaded_for_the_models_asked_for_or_named_where_they
 def accelerated(trained_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a read-only work directory whose evaluation took this device for an accelerator."""
     workdir = Path(shutil.copytree(trained_once, tmp_path_factory.mktemp("accelerated") / "run"))
-    with quick_compiles(), pytest.MonkeyPatch.context() as patch:
+    with shallow_networks(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(hardware, "on_accelerator", lambda: True)
         assert main(["evaluate", "--workdir", str(workdir)]) == 0
     return workdir

@@ -28,7 +28,7 @@ from asdjax.inference.detector import ClipResult, LoadedSystem, SectionDetector,
 from asdjax.inference.loaded_evaluation import open_evaluation
 from asdjax.inference.score_clips import score_all
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
+pytestmark = pytest.mark.usefixtures("shallow")
 
 RATE = 16000
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SHALLOW, quick_compiles, shallow_networks
+from conftest import SHALLOW, shallow_networks
 
 from asdjax.cli.main import main
 from asdjax.config.fields import VARIANTS
@@ -43,7 +43,7 @@ def patched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pytest.MonkeyP
     """Patch in a PyTorch that always takes SECONDS_OF_STEP, and shorten the other measurements."""
     script = tmp_path_factory.mktemp("peer") / "torch_training.py"
     script.write_text(FAKE)
-    with pytest.MonkeyPatch.context() as patch, quick_compiles(), shallow_networks():
+    with pytest.MonkeyPatch.context() as patch, shallow_networks():
         patch.setenv(torch_peer.INTERPRETER, sys.executable)
         patch.setattr(torch_peer, "SCRIPT", script)
         patch.setattr(torch_peer, "PROBE", "print(42)")

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import SHALLOW, quick_compiles, shallow_networks
+from conftest import SHALLOW, shallow_networks
 from flax import nnx
 
 sys.path.insert(0, "tests/perf")
@@ -92,7 +92,7 @@ def test_a_form_is_taken_in_the_step_and_no_longer(monkeypatch: pytest.MonkeyPat
     words = ["--variants=resnet50_512", "--operations=max_pool", "--batch=2", f"--width={SHALLOW}"]
     monkeypatch.setattr(sys, "argv", ["op_forms.py", *words])
     chosen = layers.MAX_POOL
-    with quick_compiles(), shallow_networks():
+    with shallow_networks():
         op_forms.main()
     assert _RecordingStep.scatters == [False, True]
     first, *lines = (line.split() for line in capsys.readouterr().out.splitlines())

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import PROJECT, overrides, python
+from conftest import DEEP, PROJECT, overrides, python
 
 from asdjax.cli.main import main
 from asdjax.config.fields import default_config
@@ -29,7 +29,15 @@ PLAN = "import sys; from asdjax.cli.main import main; sys.exit(main(['plan', *sy
 
 def run_plan(devices: str, corpus: Path, out: Path, **changes: str) -> tuple[dict[str, Any], str]:
     """Run `asdjax plan` in a process with devices of its own; return its JSON and its standard error."""
-    words = ["--config", CONFIG, "--devices", devices, "--json", str(out), *overrides(corpus, **changes)]
+    words = [
+        "--config",
+        CONFIG,
+        "--devices",
+        devices,
+        "--json",
+        str(out),
+        *overrides(corpus, width=str(DEEP), **changes),
+    ]
     ran = python(PLAN, *words)
     assert ran.returncode == 0, ran.stderr
     return json.loads(out.read_text()), ran.stderr
@@ -44,6 +52,7 @@ def test_the_command_begins_no_device_before_the_plan_has_chosen_its_own():
     assert ran.stderr == "2 devices\n"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quickly_compiled")
 def test_a_step_over_eight_devices_has_an_eighth_on_each_and_reduces_every_gradient(corpus: Path, tmp_path: Path):
     changes = {"train__batch_size": "8"}
@@ -65,9 +74,9 @@ def test_a_step_over_eight_devices_has_an_eighth_on_each_and_reduces_every_gradi
 
 
 def count_parameter_bytes(corpus: Path) -> int:
-    """Return the bytes of all parameters of conftest.TINY, which are those of its gradients."""
+    """Return the bytes of all parameters of `run_plan`'s fleet, which are those of its gradients."""
     config = default_config()
-    config.variants, config.width, config.data.root = ("resnet50_512",), 0.125, (str(corpus),)
+    config.variants, config.width, config.data.root = ("resnet50_512",), DEEP, (str(corpus),)
     spec = fleet_model.make_spec(config, len(make_work(config).task.classes))
     return sum(4 * math.prod(a.shape) for a in fleet_model.abstract_model(spec).parameters["resnet50_512"].values())
 

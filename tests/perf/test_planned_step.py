@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import pytest
-from conftest import PROJECT, SHALLOW, overrides, shallow_networks
+from conftest import DEEP, PROJECT, SHALLOW, overrides, shallow_networks
 
 from asdjax import features
 from asdjax.config import loading
@@ -25,7 +25,9 @@ CONFIG = str(PROJECT / "configs" / "dcase2021.py")
 def in_processor(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Config, Target]:
     """Return a tiny configuration, and this processor as a target that claims to be a TPU without a data sheet."""
     monkeypatch.setattr(jax.config, "update", lambda *_: None)  # keeps the compilation cache that all tests share
-    config = loading.load(CONFIG, dict(word.removeprefix("--config.").split("=") for word in overrides(corpus)))
+    config = loading.load(
+        CONFIG, dict(word.removeprefix("--config.").split("=") for word in overrides(corpus, width=str(DEEP)))
+    )
     config.parallel.fleets_per_program = 1
     device = jax.devices()[:1]
     return config, Target(name="as-tpu", platform="tpu", devices=device, kind="TPU v9", sheet=None, memory_bytes=None)
@@ -92,7 +94,6 @@ def test_what_the_compiler_refuses_is_told_in_one_line(
         planned_step.find_cost(config, make_work(config), target)
 
 
-@pytest.mark.usefixtures("quickly_compiled")
 def test_what_was_found_is_kept_and_found_anew_where_it_is_damaged(
     in_processor: tuple[Config, Target], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture
 ):

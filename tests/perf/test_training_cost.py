@@ -2,7 +2,7 @@
 
 import sys
 
-from conftest import SHALLOW, quick_compiles, shallow_networks
+from conftest import SHALLOW, shallow_networks
 
 sys.path.insert(0, "tests/perf")
 import training_cost
@@ -11,7 +11,7 @@ from asdjax.training import step as step_module
 
 
 def test_it_compiles_the_step_anew_and_says_what_it_needs():
-    with quick_compiles(), shallow_networks():
+    with shallow_networks():
         for _ in range(2):
             seconds, state, temporaries = training_cost.compile_step(("resnet50_512",), 2, SHALLOW)
             assert seconds > 0

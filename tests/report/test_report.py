@@ -14,12 +14,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import soundfile
-from conftest import quick_compiles, train_tiny
+from conftest import shallow_networks, train_tiny
 
 from asdjax.cli.main import main
 from asdjax.report import build_report
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
+pytestmark = pytest.mark.usefixtures("shallow")
 
 MACHINE = '"><img src=x onerror=alert(1)>'
 SECTIONS = ("<script>alert(1)<script>", "$x^{é中🔧")
@@ -89,7 +89,7 @@ def require_harmless(workdir: Path, split: str = "dev") -> None:
 def reported(trained_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a trained and evaluated work directory with its report. Tests only read it."""
     workdir = Path(shutil.copytree(trained_once, tmp_path_factory.mktemp("reported") / "run"))
-    with quick_compiles():
+    with shallow_networks():
         assert report(workdir, "--clips", "2") == 0
     return workdir
 
@@ -108,7 +108,7 @@ def hostile(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with (folder / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(rows)
     workdir = tmp_path_factory.mktemp("hostile-run") / "run"
-    with quick_compiles():
+    with shallow_networks():
         assert train_tiny(folder, workdir) == 0
         assert main(["evaluate", "--workdir", str(workdir), "--split", "eval"]) == 0
         assert report(workdir, "--clips", "1") == 0

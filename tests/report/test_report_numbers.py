@@ -30,7 +30,7 @@ from asdjax.report.figures import ANOMALY
 from asdjax.report.piece_scores import ModelKey, Models
 from asdjax.report.report_inputs import ReportInputs
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
+pytestmark = pytest.mark.usefixtures("shallow")
 
 SETTINGS = features.Spectrogram(16_000, 2046, 512, 32, "log", "mean")
 KEY = ModelKey("phase2_full", "resnet50_512")

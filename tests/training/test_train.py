@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import PROJECT, RECIPE, overrides, python, quick_compiles, train_tiny, untrained
+from conftest import PROJECT, RECIPE, overrides, python, shallow_networks, train_tiny, untrained
 
 from asdjax.cli.main import main
 from asdjax.config import loading
@@ -31,7 +31,7 @@ from asdjax.training import holdout, loop
 from asdjax.training.step import StepMetrics
 from asdjax.training.train import run_on_each, train
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
+pytestmark = pytest.mark.usefixtures("shallow")
 
 VARIANTS = ("resnet50_512",)
 LINES = ("phase1", "phase2_full", "phase2_last_block")
@@ -99,7 +99,7 @@ def cut_short(corpus: Path, trained_once: Path, tmp_path_factory: pytest.TempPat
         assert checkpoints.steps(b / "fan" / "phase1") == [2, 4]
 
     assert trained_once.is_dir()  # its compiled programs are there for the others
-    with quick_compiles(), ThreadPoolExecutor() as pool:
+    with shallow_networks(), ThreadPoolExecutor() as pool:
         for job in [pool.submit(stop_then_kill), pool.submit(kill)]:
             job.result()
     return {"a": a, "b": b}

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import quick_compiles, train_tiny
+from conftest import shallow_networks, train_tiny
 
 from asdjax.cli.main import main
 from asdjax.evaluation.baselines import autoencoder
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 
 def evaluate(workdir: Path, *words: str) -> dict:
-    with quick_compiles():
+    with shallow_networks():
         assert main(["evaluate", "--workdir", str(workdir), *words]) == 0
     return json.loads((workdir / "evaluation" / "dev" / "results.json").read_text())
 
@@ -96,7 +96,7 @@ def test_several_seeds_have_the_same_baselines_trained_once(
     corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     workdir = tmp_path / "seeds"
-    with quick_compiles():
+    with shallow_networks():
         assert train_tiny(corpus, workdir, seed="3,4", phase1__steps="1", phase2__strategies="") == 0
     capsys.readouterr()
     got = evaluate(workdir, *QUICK)
