@@ -11,12 +11,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import DEEP, PROJECT, TINY
+from conftest import DEEP, PROJECT, RECIPE, TINY
 
 import asdjax
 from asdjax.cli import main as command_line
 from asdjax.cli.main import main
-from asdjax.data.synthetic.synthesis import Recipe, synthesize
+from asdjax.data.synthetic.synthesis import synthesize
 
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", (PROJECT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
 MANIFEST = next(text for _, text in BLOCKS if text.startswith("path,machine"))
@@ -67,7 +67,7 @@ def recordings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def synthesize_pump(folder: Path) -> Path:
-    synthesize(folder, Recipe(source_clips=4, target_clips=2, test_clips=2, sections=2, seconds=2.0), ("pump",))
+    synthesize(folder, RECIPE, machines=("pump",))
     return folder
 
 
@@ -100,8 +100,7 @@ def test_the_report_s_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
 @pytest.mark.usefixtures("shallow")
 def test_the_detector_of_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     monkeypatch.chdir(tmp_path)
-    recipe = Recipe(source_clips=4, target_clips=2, test_clips=2, sections=2, seconds=2.0)
-    synthesize(Path("asdjax-demo/data"), recipe, ("gearbox",))
+    synthesize(Path("asdjax-demo/data"), RECIPE, machines=("gearbox",))
     asdjax.train("demo", workdir="asdjax-demo", overrides=SMALL | {"data.root": "asdjax-demo/data"})
     asdjax.evaluate("asdjax-demo")
     capsys.readouterr()

@@ -208,7 +208,8 @@ def step_runs(
     def keep_if_done(new: jax.Array, old: jax.Array) -> jax.Array:
         return jnp.where(moves.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
 
-    return jax.tree.map(keep_if_done, new, state), metrics
+    with jax.named_scope(UPDATE):
+        return jax.tree.map(keep_if_done, new, state), metrics
 
 
 def _audio_at(audio: Audio, i: int | jax.Array) -> Audio:

@@ -13,6 +13,7 @@ from conftest import PROJECT, python, train_tiny
 
 from asdjax.cli import commands_evaluate
 from asdjax.cli.main import main
+from asdjax.config import loading
 from asdjax.errors import Diverged, InputError, Interrupted
 
 COMMANDS = (
@@ -160,10 +161,10 @@ def test_debug_raises(error: Exception, monkeypatch: pytest.MonkeyPatch):
 @pytest.fixture
 def loaded(monkeypatch: pytest.MonkeyPatch) -> dict:
     """Return a dict that `train` fills with its configuration instead of training."""
-    from asdjax.training import train
+    from asdjax import api
 
     seen = {}
-    monkeypatch.setattr(train, "train", lambda config, workdir: seen.update(config.to_dict()))
+    monkeypatch.setattr(api, "train_config", lambda config, workdir: seen.update(config.to_dict()))
     return seen
 
 
@@ -257,14 +258,17 @@ def test_a_work_directory_that_orbax_would_take_for_a_pattern_is_refused(
 
 
 def test_a_demo_in_another_run_s_work_directory_is_refused_before_anything_is_made(
-    trained: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    there = sorted(trained.rglob("*"))
-    capsys.readouterr()
-    assert main(["demo", "--workdir", str(trained)]) == 2
+    loading.save(loading.load("dcase2021", {}), tmp_path)
+    checkpoint = tmp_path / "fan" / "phase1" / "4.json"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.touch()
+    there = sorted(tmp_path.rglob("*"))
+    assert main(["demo", "--workdir", str(tmp_path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "the run there differs in" in line
-    assert sorted(trained.rglob("*")) == there
+    assert sorted(tmp_path.rglob("*")) == there
 
 
 def test_where_the_user_is_counts_too(

@@ -1,9 +1,12 @@
 """Embeddings of clips: the right pieces, each as librosa and the backbone alone would have it."""
 
+from collections.abc import Iterator
+
 import jax.numpy as jnp
 import librosa
 import numpy as np
 import pytest
+from conftest import SHALLOW, shallow_networks
 
 from asdjax.config.fields import default_config
 from asdjax.fleet import fleet_model
@@ -11,17 +14,23 @@ from asdjax.fleet.embed import Embeddings, embed_clips, piece_starts
 from asdjax.fleet.fleet_model import Model, ModelSpec
 from asdjax.models import variants
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
+pytestmark = pytest.mark.usefixtures("_shallow")
 
 NAMES = ("resnet50_512", "resnet50_1024")
 PIECE = 32
 
 
 @pytest.fixture(scope="module")
-def spec() -> ModelSpec:
+def _shallow() -> Iterator[None]:
+    with shallow_networks():
+        yield
+
+
+@pytest.fixture(scope="module")
+def spec(_shallow: None) -> ModelSpec:
     config = default_config()
     config.variants = NAMES
-    config.width = 0.125
+    config.width = SHALLOW
     return fleet_model.make_spec(config, 2)
 
 

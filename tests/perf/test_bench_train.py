@@ -177,6 +177,7 @@ def test_on_a_cpu_the_fleet_runs_at_the_smallest_batch_only(patched: None, monke
     assert (found["fleet"]["batch"], found["fleet"]["samples_per_s"]) == (8, 8)
 
 
+@pytest.mark.slow
 def test_a_record_grows_as_it_is_measured_and_is_complete_in_the_end(patched: None, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(bench_train.bench_embed, "measure_embedding", lambda *_: {"ratio": 1.0})
     request = make_request(batches=(BATCH,), against_torch=True, fleets_per_program=2)
@@ -232,6 +233,7 @@ def several_fleets(patched: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPat
     return run_bench(batches=(BATCH,), fleets_per_program=2, traces=folder)
 
 
+@pytest.mark.slow
 def test_a_stack_is_compared_with_one_machine_type_in_the_same_turns(several_fleets: dict[str, Any]):
     figures = several_fleets["variants"][VARIANT]
     several = figures["fleets_per_program"]
@@ -242,6 +244,7 @@ def test_a_stack_is_compared_with_one_machine_type_in_the_same_turns(several_fle
     assert several["ratio"] == pytest.approx(ratio_of_one_turn)
 
 
+@pytest.mark.slow
 def test_hours_are_of_all_steps_and_a_stack_takes_several_machine_types_at_a_time(several_fleets: dict[str, Any]):
     figures = several_fleets["variants"][VARIANT]
     steps = 7 * (250 * 6 * 1000 // BATCH + 5000)
@@ -250,6 +253,7 @@ def test_hours_are_of_all_steps_and_a_stack_takes_several_machine_types_at_a_tim
     assert several["run_h"] == pytest.approx(steps * 4 / 7 * several["ms_per_step"] / 3.6e6)
 
 
+@pytest.mark.slow
 def test_a_profile_says_where_the_time_of_a_step_goes(several_fleets: dict[str, Any]):
     profile = several_fleets["variants"][VARIANT]["profile"]
     assert list(Path(profile["trace"]).rglob("*.xplane.pb"))
@@ -263,6 +267,7 @@ def test_a_profile_says_where_the_time_of_a_step_goes(several_fleets: dict[str, 
     assert json.loads(json.dumps(several_fleets, allow_nan=False)) == several_fleets
 
 
+@pytest.mark.slow
 def test_the_tables_of_a_stack_and_a_profile_fit(several_fleets: dict[str, Any]):
     figures = several_fleets["variants"][VARIANT]
     longest = {"name": "%" + "x" * 60, "kind": "grouped convolution", "ms": 12.34567, "bytes": 40}

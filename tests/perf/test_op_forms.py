@@ -85,6 +85,7 @@ class _RecordingStep(BenchStep):
         self.scatters.append("select_and_scatter" in self._lowered.as_text())
 
 
+@pytest.mark.slow
 def test_a_form_is_taken_in_the_step_and_no_longer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     monkeypatch.setattr(measure, "SECONDS_PER_TURN", 0.001)
     monkeypatch.setattr(measure, "MIN_TOTAL_SECONDS", 0.0)

@@ -85,11 +85,14 @@ def test_what_the_compiler_refuses_is_told_in_one_line(
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Ran out of memory\nin memory space hbm")
 
     config, target = in_processor
-    config.data.resident = "host"
+    config.data.resident, config.width = "host", SHALLOW
     monkeypatch.setattr(jax.stages.Lowered, "compile", refuse)
     monkeypatch.setattr(jax_setup, "private_cache", lambda _: None)
-    with pytest.raises(
-        InputError, match=r"--devices as-tpu: .* memory in memory space .* smaller config\.train\.batch_size"
+    with (
+        shallow_networks(),
+        pytest.raises(
+            InputError, match=r"--devices as-tpu: .* memory in memory space .* smaller config\.train\.batch_size"
+        ),
     ):
         planned_step.find_cost(config, make_work(config), target)
 

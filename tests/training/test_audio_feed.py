@@ -28,6 +28,7 @@ from asdjax.training.sampler import SamplingTable
 from asdjax.training.state import TrainSpec, make_train_spec
 
 LENGTHS = (16_000, 20_001, 15_872, 40_000, 17_918, 30_000)
+DRAW_BATCHES = jax.jit(batches.draw_batches, static_argnums=0)
 DISPATCHES = [Dispatch((0,), 3), Dispatch((3,), 3), Dispatch((6,), 1)]
 
 
@@ -68,7 +69,7 @@ def test_the_host_cuts_what_the_device_gathers():
         assert isinstance(crops, features.Crops)
         assert crops.samples.shape == (3, 1, 2, 2, 8, of.model.spectrogram.piece_samples)
         for place in range(dispatch.steps):
-            draws = batches.draw_batches(of, plan_of(samples, of), keys[0], jnp.int32(dispatch.first[0] + place))
+            draws = DRAW_BATCHES(of, plan_of(samples, of), keys[0], jnp.int32(dispatch.first[0] + place))
             start = features.first_sample(draws.frame, of.model.spectrogram)
             for which, clips in enumerate((draws.clip_a, draws.clip_b)):
                 for v in range(2):
@@ -96,7 +97,7 @@ def test_a_stack_is_fed_what_each_task_alone_would_be():
 def test_pieces_are_the_same_either_way():
     samples, of, mesh = recordings(), spec(1), hardware.make_meshes()[0]
     plan, keys = stack_of(samples, of, "fan")
-    draws = batches.draw_batches(of, plan_of(samples, of), keys[0], jnp.int32(2))
+    draws = DRAW_BATCHES(of, plan_of(samples, of), keys[0], jnp.int32(2))
     made = []
     for kind in (DeviceFeed, HostFeed):
         (audio,) = kind(samples, mesh).audio(of, plan, keys, [Dispatch((2,), 1)])

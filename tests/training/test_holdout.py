@@ -5,6 +5,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from conftest import SHALLOW
 from scipy.special import log_softmax
 
 from asdjax.config.fields import default_config
@@ -16,7 +17,7 @@ from asdjax.training import optimizer
 from asdjax.training.holdout import score_held_out
 from asdjax.training.state import make_train_spec
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
+pytestmark = pytest.mark.usefixtures("shallow")
 
 VARIANT = "resnet50_512"
 
@@ -24,7 +25,7 @@ VARIANT = "resnet50_512"
 @pytest.mark.parametrize("loss", ["arcface", "subcluster_adacos"])
 def test_loss_and_accuracy_over_all_pieces(loss: str):
     config = default_config()
-    config.variants, config.width, config.train.batch_size = (VARIANT,), 0.125, 4
+    config.variants, config.width, config.train.batch_size = (VARIANT,), SHALLOW, 4
     config.loss, config.arcface.subcentres = loss, 2
     spec = make_train_spec(config, 2, optimizer.TRAINABLE["last_block"], 1)
     model = fleet_model.initial_model(spec.model, 0, "fan")

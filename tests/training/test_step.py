@@ -370,8 +370,8 @@ def test_bfloat16_computes_and_keeps_float32_parameters():
     config = tiny()
     config.train.precision = "bfloat16"
     ready = Fleet(config)
-    draws = batches.draw_batches(ready.spec, made_up_corpus()[1], ready.keys[0], jnp.int32(0))
-    (pieces,) = batches.make_pieces(ready.spec, ready.audio, draws).values()
+    draws = jax.eval_shape(lambda: batches.draw_batches(ready.spec, made_up_corpus()[1], ready.keys[0], jnp.int32(0)))
+    (pieces,) = jax.eval_shape(lambda: batches.make_pieces(ready.spec, ready.audio, draws)).values()
     assert pieces.dtype == jnp.bfloat16
     assert np.isfinite(losses(ready, 2)).all()
     assert {leaf.dtype for _, leaf in flat(ready.state)} == {jnp.dtype("float32")}
