@@ -87,7 +87,7 @@ def test_two_evaluations_are_equal_byte_for_byte(trained: Path, trained_once: Pa
     assert contents(trained / "evaluation") == contents(trained_once / "evaluation")
 
 
-@pytest.mark.parametrize("classes", ["section", "machine_section"])
+@pytest.mark.parametrize("classes", ["section", pytest.param("machine_section", marks=pytest.mark.slow)])
 def test_other_recordings_than_were_trained_on_are_refused_and_no_store_is_touched(
     classes: str, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

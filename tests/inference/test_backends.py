@@ -278,7 +278,7 @@ def test_a_lone_target_piece_draws_in_what_is_near_it_and_nothing_else(backend: 
 
 @EVERY
 @BANKS
-@pytest.mark.parametrize("kinds", [1, 2])
+@pytest.mark.parametrize("kinds", [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("noise", "smote_ratio"), [(0.0, 0.0), (0.0, 2.0), (1e-7, 0.0)])
 def test_pieces_all_alike(backend: str, bank: str, kinds: int, noise: float, smote_ratio: float):
     """Silent recordings give equal pieces. Equal queries must score lower than all others."""

@@ -99,7 +99,7 @@ def test_the_example_needs_no_asdjax(trained_once: Path, corpus: Path, tmp_path:
     "settings",
     [
         {"backend": "knn_density", "bank": "either_domain", "pooling": "top"},
-        {"backend": "mahalanobis"},
+        pytest.param({"backend": "mahalanobis"}, marks=pytest.mark.slow),
         pytest.param({"backend": "kmeans", "prototypes": "2", "pooling": "max"}, marks=pytest.mark.slow),
         pytest.param({"smote_ratio": "1.0", "stride_frames": "8"}, marks=pytest.mark.slow),
     ],

@@ -165,7 +165,9 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    "command", ["score", *(pytest.param(name, marks=pytest.mark.slow) for name in ("export", "report"))]
+)
 def test_models_that_were_trained_again_are_not_joined_to_an_old_evaluation(
     command: str, trained: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -158,7 +158,11 @@ def test_batch_norm_keeps_nine_tenths_of_its_running_averages_and_evaluates_with
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("shape", [(2, 64, 8, 3), (2, 16, 16, 3), (2, 5, 3, 3)], ids=["large", "runs", "odd"])
+@pytest.mark.parametrize(
+    "shape",
+    [pytest.param((2, 64, 8, 3), marks=pytest.mark.slow), (2, 16, 16, 3), (2, 5, 3, 3)],
+    ids=["large", "runs", "odd"],
+)
 def test_normalisation_of_a_gpu_of_several_models_at_once_in_half_precision(
     shape: tuple[int, ...], activation: str
 ) -> None:

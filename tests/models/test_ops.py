@@ -25,7 +25,11 @@ def value_and_gradients(form: Form, x: jax.Array, kernel: jax.Array, stride: int
     return y, *backward(normal(*y.shape, seed=2).astype(y.dtype))
 
 
-@pytest.mark.parametrize("size", [(9, 7), (8, 4), (6, 1)], ids=["odd", "even", "narrower than the kernel"])
+@pytest.mark.parametrize(
+    "size",
+    [(9, 7), pytest.param((8, 4), marks=pytest.mark.slow), (6, 1)],
+    ids=["odd", "even", "narrower than the kernel"],
+)
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize(
     ("form", "plain", "kernel"),

@@ -95,7 +95,9 @@ def test_efficientnet_b0_has_the_stages_of_its_paper() -> None:
     ]
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    "variant", [VARIANTS[0], *(pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS[1:])]
+)
 def test_every_variant_embeds_at_any_width_from_any_channels_in_either_precision(variant: str) -> None:
     stacked = variant.endswith("512")
     width, c_in, dtype = (0.3, 2, "bfloat16") if stacked else (2.0, 1, "float32")
@@ -131,7 +133,7 @@ def noise(name: str, seed: int = 0) -> jax.Array:
     return jnp.asarray(np.random.default_rng(seed).normal(size=(2, height, 32, 1)), jnp.float32)
 
 
-@pytest.mark.parametrize("name", variants.BACKBONES)
+@pytest.mark.parametrize("name", [pytest.param("efficientnet_b0", marks=pytest.mark.slow), "mobilefacenet", "resnet50"])
 def test_a_frozen_group_s_statistics_stand_still_while_the_others_move(name: str) -> None:
     backbone = small(name, frozen=("early",))
     _, after = forward(*backbone, noise(name))

@@ -24,6 +24,7 @@ def _require_close(ours, theirs):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), ours, theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", [normalisation.linear, normalisation.prelu, nnx.silu])
 def test_normalisation_by_autodiff_is_the_same(activation: normalisation.Activation):
     x = 3 + jax.random.normal(jax.random.key(0), (4, 6, 5, 8))
@@ -39,6 +40,7 @@ def test_normalisation_by_autodiff_is_the_same(activation: normalisation.Activat
     _require_close(*(jax.grad(loss, (1, 2, 3, 4))(normalised, x, scale, bias, channels) for normalised in every))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stride", [1, 2])
 def test_shifted_products_without_their_kernels_gradient_are_the_same(stride: int):
     x, kernel = jax.random.normal(jax.random.key(0), (2, 8, 6, 5)), jax.random.normal(jax.random.key(1), (3, 3, 5))

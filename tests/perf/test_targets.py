@@ -55,7 +55,7 @@ def test_a_gpu_that_is_not_here_has_a_data_sheet_and_the_part_of_its_memory_that
     assert gpu_targets.estimate_memory(sheet) == 0.75 * sheet.memory_bytes
 
 
-@pytest.mark.parametrize("devices", ["v5e:3x5", "v9z:2x2", "tpu7x:2x2x1"])
+@pytest.mark.parametrize("devices", ["v5e:3x5", pytest.param("v9z:2x2", marks=pytest.mark.slow), "tpu7x:2x2x1"])
 def test_a_tpu_that_does_not_exist_or_without_libtpu_is_refused(devices: str):
     ran = python(PLAN, "--config", CONFIG, "--devices", devices)
     assert ran.returncode == 2

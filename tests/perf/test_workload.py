@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from asdjax.config.fields import default_config
-from asdjax.perf.workload import make_work
+from asdjax.perf.workload import Work, make_work
 
 
 def test_what_does_not_exist_yet_is_planned_at_the_size_of_2021():
@@ -25,12 +25,19 @@ def test_clips_are_counted_as_they_lie_there(corpus: Path):
     assert (len(work.task.clips), set(work.lengths)) == (2 * (4 + 2), {32_000})
 
 
+@pytest.fixture(scope="module")
+def work_of_2021() -> Work:
+    return make_work(default_config())
+
+
 @pytest.mark.parametrize(
     ("sizes", "device_groups", "steps"),
     [((1, 1), 1, 26), ((1, 1), 2, 15), ((2, 1), 1, 20), ((2, 1), 2, 12), ((3, 1), 1, 19), ((4, 1), 1, 14)],
 )
-def test_a_stack_goes_on_until_its_longest_fleet_is_done(sizes: tuple[int, int], device_groups: int, steps: int):
+def test_a_stack_goes_on_until_its_longest_fleet_is_done(
+    sizes: tuple[int, int], device_groups: int, steps: int, work_of_2021: Work
+):
     # Four fleets share a kind. With one fleet per program and two device groups, the first group takes 5 + 1 and then
     # 4 + 1 steps, the second 1 + 2, 7 and 4 + 1.
-    work = make_work(default_config())._replace(kinds=(((5, 1), (1, 2), (7, 0), (4, 1)), ((4, 1),)))
+    work = work_of_2021._replace(kinds=(((5, 1), (1, 2), (7, 0), (4, 1)), ((4, 1),)))
     assert work.consecutive_steps(sizes, device_groups) == steps

@@ -162,6 +162,7 @@ def test_two_players_a_clip_play_the_recordings(reported: Path, corpus: Path):
         assert any(np.array_equal(samples, recording) for recording in recordings)
 
 
+@pytest.mark.slow
 def test_two_reports_are_equal_byte_for_byte(reported: Path, tmp_path: Path):
     workdir = Path(shutil.copytree(reported, tmp_path / "elsewhere"))
     path = workdir / "evaluation" / "dev" / "report.html"

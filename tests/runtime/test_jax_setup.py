@@ -94,8 +94,8 @@ def test_the_pinned_values_are_those_that_jax_has_by_itself() -> None:
     ("platforms", "advice"),
     [
         ("cuda", "install asdjax[cuda] where there is such a device, or unset it, or set it to cpu"),
-        ("tpu", "install asdjax[tpu] where"),
-        ("nonsense", "(Unable to initialize backend 'nonsense': "),
+        pytest.param("tpu", "install asdjax[tpu] where", marks=pytest.mark.slow),
+        pytest.param("nonsense", "(Unable to initialize backend 'nonsense': ", marks=pytest.mark.slow),
     ],
 )
 def test_a_platform_that_jax_does_not_find_is_refused_in_one_line(platforms: str, advice: str, tmp_path: Path) -> None:

@@ -19,7 +19,9 @@ def stacked_parameters(variant: str, models: int) -> Arrays:
 
 
 @pytest.mark.usefixtures("quickly_compiled")
-@pytest.mark.parametrize("variant", VARIANTS[1::2])
+@pytest.mark.parametrize(
+    "variant", [VARIANTS[1], *(pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS[3::2])]
+)
 def test_every_small_array_is_flattened_and_restored(variant: str) -> None:
     arrays = stacked_parameters(variant, 2)
     layout = make_layout(arrays, "gpu")

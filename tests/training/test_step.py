@@ -180,7 +180,7 @@ def test_stacked_tasks_train_as_each_would_alone():
     assert compilations(together) == 2  # one for each size of a stack
 
 
-@pytest.mark.parametrize(("platform", "variants"), [("cpu", ONE), ("gpu", TWO)])
+@pytest.mark.parametrize(("platform", "variants"), [pytest.param("cpu", ONE, marks=pytest.mark.slow), ("gpu", TWO)])
 def test_a_dispatch_of_several_steps_equals_single_ones(platform: str, variants: tuple[str, ...]):
     """Also as on a GPU, where small arrays are flattened."""
     config = tiny(variants)
@@ -230,6 +230,7 @@ def six_fleet(monkeypatch: pytest.MonkeyPatch, group_size: int, tasks: tuple[str
     return Fleet(tiny(SIX), group_size=group_size, tasks=tasks)
 
 
+@pytest.mark.slow
 def test_groups_of_six_three_and_one_give_equal_losses(monkeypatch: pytest.MonkeyPatch):
     of_one, *others = (losses(six_fleet(monkeypatch, size), 3) for size in (1, 3, 6))
     assert of_one.shape == (3, 6)
@@ -273,7 +274,7 @@ def test_at_most_two_functions_of_ours_are_between_train_step_and_the_gradient()
     assert ast.unparse(differentiated.args[0]) == "group_loss"
 
 
-@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("momentum", [pytest.param(0.0, marks=pytest.mark.slow), 0.9])
 def test_a_packed_stack_of_which_little_trains_equals_single_steps(momentum: float):
     """Some variants' arrays of a strategy are packed, of two tasks, one of which is done a step before the other."""
     config = tiny(TWO)

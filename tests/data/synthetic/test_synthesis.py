@@ -115,6 +115,7 @@ def test_clips_are_16_bit_mono_at_16_khz_neither_silent_nor_clipped(everything: 
         assert np.all(halves > 1e-3)
 
 
+@pytest.mark.slow
 def test_sections_can_be_distinguished(fans: Path):
     """Classify held-out clips by the nearest class mean, without their level, which standardised pieces lack, too."""
     shape = {s: spectra(fans, f"train/section_{s:02d}_source_*.wav").mean(axis=0) for s in range(3)}
