@@ -47,10 +47,13 @@ _caches = tempfile.TemporaryDirectory(prefix="asdjax-tests-", ignore_cleanup_err
 
 
 def pytest_configure() -> None:
-    """Compiled programs are shared by all tests and their subprocesses; nothing is written to the user's home."""
+    """Compiled programs are shared by all tests and their subprocesses, and XLA optimises little, as small fleets spend
+    their time compiling. Nothing is written to the user's home."""
     programs = Path(_caches.name, "asdjax", "xla")  # where runtime.prepare() puts them too
     os.environ["XDG_CACHE_HOME"] = _caches.name
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(programs)
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+    jax.config.update("jax_disable_most_optimizations", True)
     jax.config.update("jax_compilation_cache_dir", str(programs))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
 
@@ -68,19 +71,6 @@ def shared_data() -> Path:
     return SHARED_DATA
 
 
-@contextlib.contextmanager
-def quick_compiles() -> Iterator[None]:
-    """Within it, here and in subprocesses, XLA optimises little: tiny fleets spend their time compiling."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-            yield
-    finally:
-        jax.config.update("jax_disable_most_optimizations", before)
-
-
 SHALLOW = float(TINY["width"])
 """The width of `shallow_networks`. Programs are kept by fleet, so none of theirs may have the width of others."""
 
@@ -92,19 +82,12 @@ _ALL_STAGES = resnet.STAGES
 
 @contextlib.contextmanager
 def shallow_networks() -> Iterator[None]:
-    """Within it, here and in `python`, ResNet-50 has one block, not sixteen, and XLA optimises little.
+    """Within it, here and in `python`, ResNet-50 has one block, not sixteen.
 
     It is for tests of what lies around networks: compiling takes a fraction. The width must be SHALLOW.
     """
-    with quick_compiles(), pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(resnet, "STAGES", ((128, 1, 4),))
-        yield
-
-
-@pytest.fixture
-def quickly_compiled() -> Iterator[None]:
-    """`quick_compiles` for a test."""
-    with quick_compiles():
         yield
 
 

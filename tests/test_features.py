@@ -25,8 +25,6 @@ from asdjax.features import (
 )
 from asdjax.runtime import hardware
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 REPORT = Spectrogram(16_000, n_fft=2046, hop_samples=512, piece_frames=32, value="log", pool="mean")
 SMALL = REPORT._replace(n_fft=14, piece_frames=5)
 TEN_SECONDS = 160_000

@@ -19,7 +19,6 @@ def launch(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quickly_compiled")
 def test_dcase2021_shrunk_trains_two_steps_of_each_phase_and_is_evaluated(corpus: Path, tmp_path: Path):
     config = str(PROJECT / "configs" / "dcase2021.py")
     shrunk = overrides(corpus, width=str(DEEP), phase1__steps="2", phase2__steps="2", phase2__strategies="full")

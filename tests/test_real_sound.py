@@ -9,8 +9,6 @@ from conftest import DEEP, PROJECT, overrides
 
 from asdjax.cli.main import main
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 # a third of a clip's pieces: it is the way that is shown, not the figures
 SHORT = {
     "width": str(DEEP),

@@ -13,8 +13,6 @@ from sklearn.neighbors import NearestNeighbors
 from asdjax.inference.backends import BACKENDS, CROSS_FOLDS, make_scorer, scores_within
 from asdjax.inference.bank import Bank, Scoring, oversample
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 D = 16
 CLOSE = {"rtol": 2e-4, "atol": 2e-6}
 EVERY = pytest.mark.parametrize("backend", BACKENDS)

@@ -7,8 +7,6 @@ from sklearn.neighbors import NearestNeighbors
 
 from asdjax.inference import knn
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 CLOSE = {"rtol": 1e-5, "atol": 2e-6}
 
 

@@ -9,8 +9,6 @@ from asdjax.errors import InputError
 from asdjax.models import adacos, heads
 from asdjax.models.heads import HeadSpec, Labels
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 CLASSES, CLUSTERS, ROWS = 5, 3, 7
 
 

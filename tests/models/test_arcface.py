@@ -11,8 +11,6 @@ from scipy.special import log_softmax
 from asdjax.models import arcface, heads
 from asdjax.models.heads import HeadSpec, Labels
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 SCALE = 30.0
 MARGINS = [0.05, 0.5]  # the report's, and one wide enough for theta + margin > pi to be a region
 

@@ -12,8 +12,6 @@ from jax import export
 from asdjax.models import layers
 from asdjax.runtime import hardware
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 
 def normal(*shape: int, seed: int = 0) -> jax.Array:
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)

@@ -13,8 +13,6 @@ from asdjax.models.ops.normalisation import batch_normalise, batch_normalise_the
 from asdjax.models.ops.sums import ChannelSum, sum_by_channel, sum_by_channel_in_stages
 from asdjax.runtime.per_platform import Form, PerPlatform
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 
 def normal(*shape: int, seed: int = 0) -> jax.Array:
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)

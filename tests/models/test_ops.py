@@ -11,8 +11,6 @@ from conftest import python
 from asdjax.models.ops import convolution, depthwise, pooling
 from asdjax.runtime.per_platform import Form
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 
 def normal(*shape: int, seed: int = 0) -> jax.Array:
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)

@@ -16,8 +16,6 @@ from asdjax.models.mobilefacenet import MobileFaceNet
 from asdjax.models.resnet import ResNet50
 from asdjax.models.variants import VARIANTS, Backbone
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 WIDTH = 0.125
 
 

@@ -53,7 +53,6 @@ def test_the_command_begins_no_device_before_the_plan_has_chosen_its_own():
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quickly_compiled")
 def test_a_step_over_eight_devices_has_an_eighth_on_each_and_reduces_every_gradient(corpus: Path, tmp_path: Path):
     changes = {"train__batch_size": "8"}
     alone, said = run_plan("cpu:1", corpus, tmp_path / "1.json", **changes)

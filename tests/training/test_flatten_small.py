@@ -18,7 +18,6 @@ def stacked_parameters(variant: str, models: int) -> Arrays:
     return {path: rng.normal(size=(models, *leaf.shape)).astype(np.float32) for path, leaf in shapes.items()}
 
 
-@pytest.mark.usefixtures("quickly_compiled")
 @pytest.mark.parametrize(
     "variant", [VARIANTS[1], *(pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS[3::2])]
 )

@@ -3,6 +3,7 @@
 import ast
 import inspect
 import json
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +32,6 @@ ONE, TWO = ("small_512",), ("small_512", "small_1024")
 OTHER_ORDER = 1e-3  # relative, of losses: the same sums in another order, over a few steps
 
 pytestmark = [
-    pytest.mark.usefixtures("quickly_compiled"),
     pytest.mark.filterwarnings("ignore:Some donated buffers were not usable"),
 ]
 
@@ -424,10 +424,18 @@ def test_all_six_variants_train_the_same_alone_and_together():
                 np.testing.assert_allclose(of_all[variant][path], leaf, rtol=1e-2, atol=1e-3, err_msg=path)
 
 
+@pytest.fixture
+def optimised() -> Iterator[None]:
+    """Let XLA optimise as usual."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("optimised")
 def test_full_size_variants_train_on_the_cpu():
     """All six as in the report, batch 8; the same step number draws the same batch, so that losses must fall."""
-    jax.config.update("jax_disable_most_optimizations", False)
     config = tiny(VARIANTS)
     config.width = 1.0
     config.optimizer.learning_rate = 0.0003
