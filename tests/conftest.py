@@ -49,6 +49,7 @@ _caches = tempfile.TemporaryDirectory(prefix="asdjax-tests-", ignore_cleanup_err
 def pytest_configure() -> None:
     """Compiled programs are shared by all tests and their subprocesses, and XLA optimises little, as small fleets spend
     their time compiling. Nothing is written to the user's home."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # where it is set, each command tested would take 15 s to import
     programs = Path(_caches.name, "asdjax", "xla")  # where runtime.prepare() puts them too
     os.environ["XDG_CACHE_HOME"] = _caches.name
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(programs)
@@ -131,11 +132,16 @@ def untrained(corpus: Path, workdir: Path, **changes: str) -> Path:
     return workdir
 
 
+def with_these_networks(code: str) -> str:
+    """Return a program for a subprocess whose ResNet-50 has as many blocks as here."""
+    if resnet.STAGES == _ALL_STAGES:
+        return code
+    return f"from asdjax.models import resnet; resnet.STAGES = {resnet.STAGES}\n{code}"
+
+
 def python(code: str, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """A program of its own in a subprocess, at the project's root, with the networks of this process."""
-    if resnet.STAGES != _ALL_STAGES:
-        code = f"from asdjax.models import resnet; resnet.STAGES = {resnet.STAGES}\n{code}"
-    command: Sequence[str] = [sys.executable, "-c", code, *arguments]
+    """A program of its own in a subprocess, at the project's root."""
+    command: Sequence[str] = [sys.executable, "-c", with_these_networks(code), *arguments]
     environment = {**os.environ, **(env or {})}
     return subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=600)
 

@@ -121,7 +121,7 @@ class HostFeed:
 
     def __init__(self, samples: Sequence[np.ndarray], mesh: Mesh) -> None:
         self._samples, self._mesh = samples, mesh
-        log("the audio does not fit on the device: the host cuts the crops of each step")
+        log("the audio stays on the host, which cuts the crops of each step")
 
     def audio(
         self, spec: TrainSpec, table: SamplingTable, keys: jax.Array, dispatches: Iterable[Dispatch]

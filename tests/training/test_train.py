@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import PROJECT, RECIPE, overrides, python, shallow_networks, train_tiny, untrained
+from conftest import PROJECT, RECIPE, overrides, python, shallow_networks, train_tiny, untrained, with_these_networks
 
 from asdjax.cli.main import main
 from asdjax.config import loading
@@ -211,7 +211,7 @@ def test_a_stack_trains_as_its_tasks_alone_and_goes_on_with_the_same_bits(
 def started(corpus: Path, workdir: Path, changes: dict[str, str]) -> subprocess.Popen:
     config = str(PROJECT / "configs" / "dcase2021.py")
     words = ["train", "--config", config, "--workdir", str(workdir), *overrides(corpus, **changes)]
-    code = "import sys; from asdjax.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    code = with_these_networks("import sys; from asdjax.cli.main import main; sys.exit(main(sys.argv[1:]))")
     return subprocess.Popen([sys.executable, "-c", code, *words], cwd=PROJECT, stderr=subprocess.DEVNULL)
 
 
