@@ -19,8 +19,8 @@ def get_config() -> Config:
     # at a constant rate, or without a warm-up, the results of short trainings spread more over seeds
     config.optimizer.schedule = "cosine"
     config.optimizer.warmup_steps = 30
-    config.phase1.steps = 200
-    config.phase2.steps = 40
+    config.phase1.steps = 150
+    config.phase2.steps = 30
     # a threshold shared by both domains is below most normal clips of the target domain, whose scores are higher
     config.evaluate.threshold_per = "section_domain"
     return config
