@@ -1,4 +1,6 @@
-"""The Python API: train, evaluate, load and official_metrics. The commands of the same names are thin layers over it.
+"""The Python API: train, evaluate, watch, load and official_metrics.
+
+The commands train, evaluate, score and metrics are thin layers over it.
 
     import asdjax
     asdjax.train("dcase2021", workdir="run", overrides={"data.root": "dev_data"})
@@ -203,7 +205,7 @@ def load(
     workdir : folder that `evaluate` has filled
     machine, section : as in the training data
     domain : "source" or "target", where banks or thresholds depend on it
-    system : name in the table of results; None for the mean of all models
+    system : model or ensemble in the table of results, not a baseline; None for the mean of all models
     split : "dev" or "eval"; None for dev if it was evaluated, else eval
     overrides : values of `data.on_mismatch` and `data.channel`, which accept other recordings
 

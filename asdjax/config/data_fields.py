@@ -27,7 +27,7 @@ class DataFields(FieldGroup):
     )
     resident: Literal["auto", "device", "host"] = field(
         "auto",
-        "memory that holds the audio: the device's, or the host's, which cuts the crops one step ahead; "
+        "memory that holds the audio: the device's, or the host's, which cuts the crops one dispatch ahead; "
         "auto: the device's if it fits",
     )
     on_mismatch: Literal["error", "convert"] = field(
@@ -63,7 +63,6 @@ class SignalFields(FieldGroup):
     value: Literal["log", "magnitude", "power"] = field("log", "value of a spectrogram's bin", source=OPEN)
     pool: Literal["mean", "stack"] = field(
         "mean",
-        "way from 1024 bins to a height of 512: mean of two neighbours, or both stacked as channels "
-        '("reshaped" in report 1.2)',
+        'how 1024 bins become 512 rows: mean of two neighbours, or both stacked as channels ("reshaped" in report 1.2)',
         source=OPEN,
     )

@@ -18,13 +18,13 @@ class EvaluateFields(FieldGroup):
     )
     k: int = field(10, "nearest bank pieces averaged", unit="pieces", source="report, Table 3", rule=COUNT)
     density_k: int = field(
-        16, "nearest bank pieces that give the bank's density at a piece, of knn_density", unit="pieces", rule=COUNT
+        16, "knn_density only: nearest bank pieces that give the bank's density at a piece", unit="pieces", rule=COUNT
     )
-    prototypes: int = field(16, "centres of a bank's source pieces, of kmeans", rule=COUNT)
+    prototypes: int = field(16, "kmeans only: centres of a bank's source pieces", rule=COUNT)
     bank: Literal["section", "same_domain", "either_domain"] = field(
         "section",
-        "training pieces that a test piece is compared with: the section's, those of the same domain (until 2021), "
-        "or the nearer of both domains",
+        "training pieces that a test piece is compared with: the section's, those of the same domain (test clips must "
+        "have a known one, until 2021), or the nearer of both domains",
         source=OPEN,
     )
     smote_ratio: float = field(
@@ -35,7 +35,7 @@ class EvaluateFields(FieldGroup):
     pooling: Literal["mean", "max", "top"] = field(
         "mean", "a clip's score from its pieces' scores; top: mean of the highest", source=OPEN
     )
-    top_pieces: int = field(3, "highest pieces averaged, of pooling=top", unit="pieces", rule=COUNT)
+    top_pieces: int = field(3, "pooling=top only: highest pieces averaged", unit="pieces", rule=COUNT)
     stride_frames: int = field(
         32,
         "distance between the starts of a clip's pieces, in the bank too",
@@ -63,7 +63,7 @@ class EvaluateFields(FieldGroup):
     )
     threshold_few_clips: int = field(
         20,
-        "fewer training clips than this are few, of threshold_per=section_domain",
+        "threshold_per=section_domain only: a domain with fewer training clips has few",
         unit="clips",
         source=OPEN,
         rule=between(0, 1_000_000),

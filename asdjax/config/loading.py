@@ -115,7 +115,7 @@ def _normalise_names(config: Config) -> None:
 
 
 def _normalise_folder(text: str) -> str:
-    """Return a folder spelled as by `given` if that can differ; other texts stay relative to the current folder."""
+    """Return a folder with `~` expanded and spelled as on disk. ASCII paths without `~` stay as they are."""
     return str(resolve_path(text)) if text.startswith("~") or not text.isascii() else text
 
 
@@ -159,7 +159,10 @@ def apply_changes(config: Config, overrides: Mapping[str, str], free: tuple[str,
     for name, text in overrides.items():
         if name in FIELDS and not name.startswith(free):
             allowed = ", ".join(f"{prefix}*" if prefix.endswith(".") else prefix for prefix in free)
-            raise InputError(f"--config.{name}: settled earlier; what may change here is {allowed}")
+            raise InputError(
+                f"--config.{name}: expected a field that may change after training ({allowed}), got another; leave it "
+                "out, or train in another --workdir"
+            )
         apply_override(config, name, text)
     _normalise_names(config)
     make_absolute(config)

@@ -102,7 +102,8 @@ class TrainFields(FieldGroup):
     )
     variants_per_group: int = field(
         0,
-        "variants whose gradients a step computes together; 0: as many as the device's memory allows",
+        "variants whose gradients a step computes together; 0: all of a single fleet on a GPU that has the memory, "
+        "else 1",
         rule=between(0, 6),
     )
     log_every_steps: int = field(50, "interval of the metric log", unit="steps", rule=COUNT, free_on_resume=True)

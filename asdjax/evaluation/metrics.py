@@ -38,8 +38,9 @@ class Figures:
 class Cell:
     """The figures of one machine type, section and domain. From 2022 on `pauc` is that of the whole section.
 
-    `false_alarms` and `found` are the shares of normal and of anomalous clips with the decision "anomaly". They are
-    None if there is no clip of that label, or one without a decision.
+    `false_alarms` and `found` are the shares of normal and of anomalous clips with the decision "anomaly": false and
+    true positive rate. They are None if there is no clip of that label, or one without a decision. Unlike `recall`,
+    `found` needs no normal clips and no known domain.
     """
 
     machine: str

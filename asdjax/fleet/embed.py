@@ -100,7 +100,7 @@ def compiled_stft(spectrogram: Spectrogram) -> Callable[..., jax.Array]:
 
 @functools.cache
 def compiled_embed(spec: ModelSpec, batch_size: int) -> Callable[[Model, jax.Array], dict[str, jax.Array]]:
-    """Return the jitted `of_magnitudes(model, magnitude)` for batches of one size.
+    """Return the compiled `embed_magnitudes(model, magnitude)` for batches of `batch_size` pieces.
 
     It is compiled apart from the STFT, so that explanations, which change the magnitudes, use the same program.
     """

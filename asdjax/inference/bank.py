@@ -88,7 +88,7 @@ def group_clips(clips: Sequence[Clip], bank: str) -> dict[BankGroup, list[int]]:
 
 
 def bank_grouping(bank: str) -> str:
-    """Return the `bank` for `group_clips` that lists the domains of "either_domain" separately."""
+    """Return the `bank` for `group_clips` by which the domains of an "either_domain" bank are groups of their own."""
     return "same_domain" if bank == "either_domain" else bank
 
 

@@ -63,8 +63,8 @@ Thresholds = Mapping[Group, Threshold]
 def fit_all(training: Mapping[Clip, float], rule: ThresholdRule) -> dict[Group, Threshold]:
     """Fit a threshold to the scores of each group of training clips.
 
-    Thresholds per domain come with one for each section. The section's threshold serves clips of an unknown domain and
-    clips of a domain without a scored training clip.
+    With `per` "section_domain", each section also gets a threshold, for clips whose domain is unknown or has no scored
+    training clip.
     """
     groups = _group_scores(training, rule.per)
     if rule.per != "section_domain":
@@ -126,8 +126,9 @@ def fit(training_scores: Sequence[float], percentile: float) -> Threshold:
 def fit_scaled(few: Sequence[float], others: Sequence[float], percentile: float) -> Threshold:
     """Predict the percentile of a domain's next score from its few scores and the section's other domain.
 
-    The domain has the gamma shape of `others` and a scale of its own. The ratio of a gamma variable to the mean of n
-    others of the same scale follows F(2 shape, 2 n shape). This accounts for the uncertainty of a scale from n clips.
+    The domain has the gamma shape of `others` and a scale of its own. The ratio of a new score to the mean of the n
+    scores in `few` then follows an F distribution with (2 shape, 2 n shape) degrees of freedom, which accounts for the
+    uncertainty of a scale from n clips.
     Where no gamma distribution fits, the percentile of `others` is shifted by the difference of the means.
     """
     reference, own = np.asarray(others, np.float64), np.asarray(few, np.float64)

@@ -39,22 +39,22 @@ def group_runs(
 ) -> list[ProgramRuns]:
     """Return the programs that train all runs, each on a number of devices.
 
-    Runs share a program if they have equal classes and phases. Finished runs share none with unfinished ones, which
-    would compute them again. A run that was begun keeps the group size in its training-set manifest. `audio_bytes` is
-    the memory of each task's audio on a device, by the task's name.
+    Runs share a program if their classes have the same layout of sections and they train the same phases. Finished runs
+    share none with unfinished ones, which would compute them again. A run that was started keeps the group size in its
+    training-set manifest. `audio_bytes` is the memory of each task's audio on a device, by the task's name.
     """
     alike: dict[tuple, list[Run]] = {}
     for run in runs:
-        begun_with = training_set.read_group_size(run)
-        alike.setdefault((begun_with, _is_trained(config, run), *group_key(config, run.task)), []).append(run)
+        stored_size = training_set.read_group_size(run)
+        alike.setdefault((stored_size, _is_trained(config, run), *group_key(config, run.task)), []).append(run)
     programs = []
-    for (begun_with, *_), group in alike.items():
+    for (stored_size, *_), group in alike.items():
         largest = max(audio_bytes[run.task.name] for run in group)
         size = fleets_per_program(config, len(group), devices, largest)
         programs += [
             ProgramRuns(
                 runs=group[i : i + size],
-                variants_per_group=begun_with or choose_group_size(config, devices, len(group[i : i + size])),
+                variants_per_group=stored_size or choose_group_size(config, devices, len(group[i : i + size])),
             )
             for i in range(0, len(group), size)
         ]
@@ -62,7 +62,10 @@ def group_runs(
 
 
 def group_key(config: Config, task: Task) -> tuple:
-    """Return the classes and phases of a task: tasks with equal ones may train in one program."""
+    """Return the section index of each class and the names of the checkpoint lines.
+
+    Tasks for which both are equal can share a program.
+    """
     return task.section_of_class, tuple(list_lines(config, task))
 
 
@@ -90,7 +93,8 @@ def _count_fitting(config: Config, fleets: int, devices: int, audio_bytes: float
     memory_bytes = hardware.memory_limit()
     if hardware.platform() != "gpu" or memory_bytes is None:
         return 1
-    fitting = count_fitting_fleets(config, devices, variants_per_group=1)
+    # a configured group of two to five variants counts as one of six, whose memory is known
+    fitting = count_fitting_fleets(config, devices, variants_per_group=6 if config.train.variants_per_group > 1 else 1)
     audio_fits = DEVICE_SHARE * memory_bytes / audio_bytes
     if config.data.resident != "host" and audio_fits >= 1:
         fitting = min(fitting, audio_fits)

@@ -74,7 +74,8 @@ def train_phase(
             monitor.require_finite()
             with timer.on("checkpoint"):
                 on_host = saver.save(state, saved, now)
-            # 4. Stop after a signal once everything is saved. A resumed run also logs a missing held-out loss.
+            # 4. Stop after a signal once everything is saved; it may have arrived after `saved` was computed. A resumed
+            # run logs the missing held-out loss.
             if saved == moved and shutdown.stop_requested:
                 raise Interrupted(f"{name}: stopped at step {max(now)} of {max(last)}; all is saved; {GO_ON}")
             with timer.on("holdout"), shutdown.saved() if saved == moved else nullcontext():
@@ -110,7 +111,7 @@ class _Saver:
 
 
 def _load(config: Config, spec: TrainSpec, runs: Sequence[PhaseRun], mesh: Mesh) -> tuple[tuple[int, ...], TrainState]:
-    """Return each run's step and the states on the host; log a held-out loss that a kill has left out."""
+    """Return each run's step and the states on the host; log held-out losses that are missing because of a kill."""
     first, loaded = phase_runs.load_states(spec, runs)
     for i, (run, step) in enumerate(zip(runs, first, strict=True)):
         # no held-out loss at a step that only a signal saved: a run without the signal has none there either

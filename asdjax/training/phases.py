@@ -30,7 +30,7 @@ class Phase:
 
 
 def make_phase1_table(task: Task, frames: Sequence[int]) -> SamplingTable:
-    """Return the sampling table of phase 1: all clips of a task, with their numbers of STFT frames."""
+    """Return the sampling table of phase 1: all training clips of a task, of which it draws the source's."""
     is_target = [clip.domain == "target" for clip in task.clips]
     return sampler.make_table(task.class_of_clip, is_target, frames, task.section_of_class)
 

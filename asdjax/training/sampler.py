@@ -1,7 +1,8 @@
 """The sampler: every step's batch as a pure function of (seed, names, step), with no carried state.
 
-A batch does not depend on earlier steps, on the number of devices, or on the other variants. Phase 1 and phase 2
-differ in data alone (`SamplingTable.targets`), so that one compiled step serves both.
+A batch does not depend on earlier steps, on the number of devices, or on the other variants. Both phases use the same
+sampling, and differ only in `SamplingTable.targets`. A strategy that trains all parameters (`full`) therefore reuses
+the program of phase 1.
 
 Letters: b batch, n clips, k classes, v variants, m runs in one program.
 """
@@ -19,7 +20,7 @@ SOURCE, TARGET = 0, 1
 
 
 class SamplingTable(NamedTuple):
-    """The clips that may be drawn, as arrays, so that they are an argument of the compiled step.
+    """All training clips of a task by class and domain, as arrays, so that they are an argument of the compiled step.
 
     order: (n,) int32, clips sorted by class and domain. first, sizes: (k, 2) int32, position in `order` and number of
     the source and target clips of a class. section: (k,) int32, the section (of a machine type) of a class. frames:
@@ -65,7 +66,7 @@ def make_table(
 def make_target_table(phase1: SamplingTable, sections: Sequence[int]) -> SamplingTable:
     """Return the table of phase 2, which draws target clips of some sections.
 
-    `targets` keeps its length, so that the program compiled for phase 1 serves phase 2.
+    `targets` keeps its length, so that the program compiled for phase 1 can serve phase 2.
     """
     targets = np.full(len(phase1.targets), -1)
     targets[: len(sections)] = sections
@@ -100,8 +101,9 @@ def draw_batch(
 ) -> Batch:
     """Return the batch of one variant's step.
 
-    A class is drawn uniformly, then one of its clips. The partner is a clip of another class, drawn likewise. In phase
-    2 one section is drawn for the step: its classes give target clips, all others source clips.
+    A class is drawn uniformly, then one of its clips. The partner is a clip of another class, drawn likewise. Phase 1
+    draws source clips only. In phase 2 one section is drawn for the step: its classes give target clips, all others
+    source clips.
     """
     # one call for all fields: separate calls are separate programs, which take longer to compile
     u = jax.random.uniform(jax.random.fold_in(key, step), (7, batch))

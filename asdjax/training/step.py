@@ -4,6 +4,8 @@ This file explains how the models of a fleet learn at once. Read `train_step` fi
 are optimisations that a reader may skip: flatten_small.py lays small arrays end to end for GPUs, audio_feed.py cuts
 crops on the host when the audio does not fit on the device, and group_size.py chooses the size of a group.
 
+A fleet has a model of every variant (a backbone and a height of pieces) for one task. A run is a fleet with one seed.
+
 Letters: m runs in one program, v variants, b batch, d embedding, k classes, c sub-centres of a class.
 """
 
@@ -76,9 +78,8 @@ def train_step(
     """Train every variant of a fleet by one step.
 
     Each variant draws its own batch from its own key, `keys` (v,). Variants share no parameter, so the gradient of a
-    group's summed loss gives each variant exactly its own. A group's gradients are computed before the next group
-    begins, which keeps the activations of one group alive at a time. `jit` over a mesh splits the batch over devices:
-    it is what `pmap` has become.
+    group's summed loss gives each variant exactly its own. Groups run one after another, so only one group's
+    activations are in memory. `jit` over a mesh splits the batch over the devices: it is what `pmap` has become.
     """
     with jax.named_scope(FEATURES):
         batch = hardware.split_batch(draw_batches(spec.train, table, keys, at.step), spec.mesh)
@@ -88,7 +89,7 @@ def train_step(
         parameters = {v: flatten_small.unflatten(spec.layouts[v], state.trainable[v]) for v in group}
         gradients, aux = jax.grad(group_loss, has_aux=True)(parameters, spec.train, state, pieces, batch)
         gradients = {v: flatten_small.flatten(spec.layouts[v], gradients[v]) for v in group}
-        if len(spec.train.groups) > 1:
+        if len(spec.train.groups) > 1:  # keeps XLA from computing groups side by side
             gradients, pieces = jax.lax.optimization_barrier((gradients, pieces))
         with jax.named_scope(UPDATE):
             for v in group:
@@ -141,9 +142,10 @@ def make_labels(spec: TrainSpec, batch: Batch) -> Labels:
 
 
 class DispatchArgs(NamedTuple):
-    """Arguments of a dispatch: the number of its steps (), each run's first and last step (m,), and learning rates.
+    """Arguments of a dispatch.
 
-    `rates` is (m, steps_per_dispatch). A run stays as it is from its last step on.
+    steps: (), number of its steps. first: (m,), the step at which each run enters it. last: (m,), the number of steps
+    of each run's phase; a run that has reached it does not change. rates: (m, steps_per_dispatch) learning rates.
     """
 
     steps: jax.Array

@@ -210,7 +210,7 @@ def test_after_training_the_evaluation_and_the_folders_may_change(tmp_path: Path
     config = read(tmp_path, {"evaluate.k": "3", "baselines.epochs": "5", "data.root": "a,b"})
     assert (config.evaluate.k, config.baselines.epochs) == (3, 5)
     assert config.data.root == tuple(str(Path(name).absolute()) for name in "ab")
-    with pytest.raises(InputError, match=r"config\.width: settled earlier"):
+    with pytest.raises(InputError, match=r"config\.width: expected a field that may change after training"):
         read(tmp_path, {"width": "0.5"})
     with pytest.raises(InputError, match=r"config\.evaluate\.kk: no such field"):
         read(tmp_path, {"evaluate.kk": "3"})

@@ -172,7 +172,9 @@ def test_banks_with_fewer_pieces_than_are_averaged_are_named(
 
 
 def test_what_training_has_settled_cannot_be_told(trained: Path, capsys: pytest.CaptureFixture[str]):
-    assert "config.width: settled earlier" in refusal(trained, capsys, "--config.width=0.5")
+    assert "config.width: expected a field that may change after training" in refusal(
+        trained, capsys, "--config.width=0.5"
+    )
 
 
 @pytest.mark.parametrize("words", [[], ["--watch"]])

@@ -281,7 +281,7 @@ def test_a_table_for_people(trained_once: Path, corpus: Path, capsys: pytest.Cap
         (["--section", "07"], "--section 07: expected one of 00, 01 of fan"),
         (["--system", "best"], "--system best: expected one of resnet50_512, best_single"),
         (["--split", "eval"], "expected an evaluation, got none; run asdjax evaluate"),
-        (["--config.evaluate.k=3"], "--config.evaluate.k: settled earlier"),
+        (["--config.evaluate.k=3"], "--config.evaluate.k: expected a field that may change after training"),
     ],
 )
 def test_refusals(words: list[str], expected: str, trained_once: Path, capsys: pytest.CaptureFixture[str]):

@@ -216,7 +216,7 @@ def test_without_an_evaluation_it_says_what_to_do(words: list[str], trained: Pat
 
 @pytest.mark.parametrize("field", ["evaluate.k", "baselines.epochs", "data.root"])
 def test_what_the_evaluation_has_settled_cannot_be_told(field: str, trained: Path, capsys: pytest.CaptureFixture[str]):
-    assert f"config.{field}: settled earlier; what may change here is data.store" in refusal(
+    assert f"config.{field}: expected a field that may change after training (data.store" in refusal(
         trained, capsys, f"--config.{field}=3"
     )
 
