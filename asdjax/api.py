@@ -1,6 +1,7 @@
 """The Python API: train, evaluate, watch, load and official_metrics.
 
-The commands train, evaluate, score and metrics are thin layers over it.
+The commands train, evaluate, score and metrics are thin layers over it. Each function imports what it needs, so that
+official_metrics does not wait for JAX.
 
     import asdjax
     asdjax.train("dcase2021", workdir="run", overrides={"data.root": "dev_data"})
@@ -17,7 +18,7 @@ from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -26,18 +27,14 @@ from asdjax.config import loading
 from asdjax.config.fields import Config
 from asdjax.data.clips import Domain
 from asdjax.errors import InputError
-from asdjax.evaluation import checkpoint_selection, results_table, submission_metrics, watch_checkpoints
-from asdjax.evaluation.evaluate import EvaluationRequest
-from asdjax.evaluation.evaluate import evaluate as evaluate_workdir
-from asdjax.evaluation.results import Results
-from asdjax.evaluation.results_table import SystemRow
-from asdjax.evaluation.submission_metrics import FolderMetrics
-from asdjax.inference.clip_reader import ClipReader
-from asdjax.inference.detector import ClipResult, SectionDetector, open_detector
-from asdjax.inference.loaded_evaluation import open_evaluation
-from asdjax.inference.stored_results import read_results
-from asdjax.runtime import jax_setup
-from asdjax.training.train import train as train_config
+from asdjax.runtime.paths import resolve_path
+
+if TYPE_CHECKING:
+    from asdjax.evaluation.results import Results
+    from asdjax.evaluation.results_table import SystemRow
+    from asdjax.evaluation.submission_metrics import FolderMetrics
+    from asdjax.inference.clip_reader import ClipReader
+    from asdjax.inference.detector import ClipResult, SectionDetector
 
 # fields that `load` may override
 _OF_RECORDINGS = ("data.on_mismatch", "data.channel")
@@ -65,9 +62,14 @@ def train(
     Diverged : a loss is not finite
     """
     resolved = loading.load(fspath(config) if isinstance(config, PathLike) else config, _as_texts(overrides))
+
+    from asdjax.runtime import jax_setup
+    from asdjax.training import train as training
+
     jax_setup.prepare()
-    train_config(resolved, Path(workdir))
-    return Path(workdir)
+    folder = _as_path(workdir)
+    training.train(resolved, folder)
+    return folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,12 +96,14 @@ class EvaluationResults:
 
     folder: Path
     systems: dict[str, SystemResult]
-    rows: Sequence[SystemRow]
+    rows: "Sequence[SystemRow]"
     report_removed: bool
 
     @property
     def table(self) -> str:
         """The table of all systems as Markdown, as in table.md."""
+        from asdjax.evaluation import results_table
+
         return results_table.as_markdown(self.rows)
 
 
@@ -125,23 +129,33 @@ def evaluate(
     ------
     InputError : the work directory, the data or a field is wrong; an earlier evaluation is kept
     """
+    from asdjax.evaluation import checkpoint_selection
+    from asdjax.evaluation import evaluate as evaluation
+    from asdjax.runtime import jax_setup
+
     jax_setup.prepare()
     select = partial(checkpoint_selection.select_trained, step=step)
-    written = evaluate_workdir(Path(workdir), EvaluationRequest(split, select, baselines), _as_texts(overrides))
-    return _read_back(written)
+    request = evaluation.EvaluationRequest(split, select, baselines)
+    return _read_back(evaluation.evaluate(_as_path(workdir), request, _as_texts(overrides)))
 
 
 def watch(
     workdir: str | PathLike, *, split: str = "dev", baselines: bool = False, overrides: Mapping[str, Any] = NO_OVERRIDES
 ) -> Iterator[EvaluationResults]:
     """Evaluate each new checkpoint while a training writes them, until it has ended; arguments as in `evaluate`."""
+    from asdjax.evaluation import watch_checkpoints
+    from asdjax.evaluation.evaluate import EvaluationRequest
+    from asdjax.runtime import jax_setup
+
     jax_setup.prepare()
     request = EvaluationRequest(split, baselines=baselines)
-    yield from map(_read_back, watch_checkpoints.watch(Path(workdir), request, _as_texts(overrides)))
+    yield from map(_read_back, watch_checkpoints.watch(_as_path(workdir), request, _as_texts(overrides)))
 
 
-def _read_back(written: Results) -> EvaluationResults:
+def _read_back(written: "Results") -> EvaluationResults:
     """Return what an evaluation has written, with the figures of results.json."""
+    from asdjax.inference.stored_results import read_results
+
     systems = {
         name: SystemResult(
             official=system["official"],
@@ -159,7 +173,7 @@ def _read_back(written: Results) -> EvaluationResults:
 class Detector:
     """A detector for the clips of one machine type and section; see `load`."""
 
-    def __init__(self, detector: SectionDetector, reader: ClipReader) -> None:
+    def __init__(self, detector: "SectionDetector", reader: "ClipReader") -> None:
         self._detector, self._reader = detector, reader
 
     @property
@@ -167,7 +181,7 @@ class Detector:
         """The score above which a clip is anomalous."""
         return self._detector.threshold.value
 
-    def score(self, clip: str | PathLike | np.ndarray, *, sample_rate_hz: int | None = None) -> ClipResult:
+    def score(self, clip: str | PathLike | np.ndarray, *, sample_rate_hz: int | None = None) -> "ClipResult":
         """Return a clip's score, decision, pieces and anomalous seconds.
 
         `clip` is a recording's path, or samples (s,) or (s, channels): int16, or float with full scale 1, at
@@ -185,7 +199,7 @@ class Detector:
             return self._reader.convert(clip, sample_rate_hz)
         if sample_rate_hz is not None:
             raise InputError("sample_rate_hz: expected with an array of samples only, got it with a file; leave it out")
-        return self._reader.read(Path(clip))
+        return self._reader.read(_as_path(clip))
 
 
 def load(
@@ -213,13 +227,18 @@ def load(
     ------
     InputError : there is no such evaluation, machine type, section or system, or its models have changed since
     """
+    from asdjax.inference.clip_reader import ClipReader
+    from asdjax.inference.detector import open_detector
+    from asdjax.inference.loaded_evaluation import open_evaluation
+    from asdjax.runtime import jax_setup
+
     jax_setup.prepare()
-    evaluation = open_evaluation(Path(workdir), split, _as_texts(overrides), _OF_RECORDINGS)
+    evaluation = open_evaluation(_as_path(workdir), split, _as_texts(overrides), _OF_RECORDINGS)
     detector = open_detector(evaluation, system, machine, section, domain)
     return Detector(detector, ClipReader.for_detector(evaluation.config, detector))
 
 
-def official_metrics(year: int, scores: str | PathLike, *, truth: str | PathLike | None = None) -> FolderMetrics:
+def official_metrics(year: int, scores: str | PathLike, *, truth: str | PathLike | None = None) -> "FolderMetrics":
     """Return the official figures of a folder of score files, computed by the rules of a DCASE challenge.
 
     Parameters
@@ -232,12 +251,25 @@ def official_metrics(year: int, scores: str | PathLike, *, truth: str | PathLike
     ------
     InputError : a file is missing or wrong
     """
-    return submission_metrics.score_folder(year, Path(scores), Path(truth) if truth else None)
+    from asdjax.evaluation.submission_metrics import score_folder
+
+    return score_folder(year, _as_path(scores), _as_path(truth) if truth else None)
 
 
 def _as_texts(overrides: Mapping[str, Any]) -> dict[str, str]:
     """Return override values as the texts that flags would have."""
-    return {
-        field: value if isinstance(value, str) else fspath(value) if isinstance(value, PathLike) else repr(value)
-        for field, value in overrides.items()
-    }
+    plain = {field: _as_plain(value) for field, value in overrides.items()}
+    return {field: value if isinstance(value, str) else repr(value) for field, value in plain.items()}
+
+
+def _as_plain(value: Any) -> Any:
+    """Return paths as texts and numpy's numbers as Python's, also in sequences."""
+    if isinstance(value, PathLike):
+        return fspath(value)
+    if isinstance(value, np.generic):
+        return value.item()
+    return tuple(map(_as_plain, value)) if isinstance(value, list | tuple) else value
+
+
+def _as_path(path: str | PathLike) -> Path:
+    return resolve_path(fspath(path))

@@ -67,6 +67,8 @@ def test_files_and_arrays_of_the_same_samples_score_alike(evaluated, workdir: Pa
     ("clip", "words"),
     [
         (np.zeros(100, np.int16), "expected .* s or more"),
+        (np.zeros(0, np.int16), "expected samples, got an array of shape"),
+        (np.zeros((64_000, 0), np.int16), "expected samples, got an array of shape"),
         (np.zeros((4, 4, 4), np.float32), "expected samples of shape"),
         (np.full(64_000, np.nan, np.float32), "finite"),
         (np.zeros(64_000, bool), "expected int16 or float"),
@@ -77,3 +79,42 @@ def test_wrong_clips_are_refused(evaluated, workdir: Path, clip, words: str):
     detector = asdjax.load(workdir, machine="fan", section="00")
     with pytest.raises(asdjax.InputError, match=words):
         detector.score(clip)
+
+
+def test_a_channel_that_samples_lack_is_refused(workdir: Path):
+    overrides = {"data.channel": "3", "data.on_mismatch": "convert"}
+    detector = asdjax.load(workdir, machine="fan", section="00", overrides=overrides)
+    with pytest.raises(asdjax.InputError, match="expected a channel 3, has 2"):
+        detector.score(np.zeros((64_000, 2), np.int16))
+
+
+def test_words_that_commands_would_refuse_are_refused(workdir: Path):
+    with pytest.raises(asdjax.InputError, match="split: expected one of dev, eval, got 'Dev'"):
+        asdjax.evaluate(workdir, split="Dev")
+    with pytest.raises(asdjax.InputError, match=r"baselines\.epochs: expected --baselines"):
+        asdjax.evaluate(workdir, overrides={"baselines.epochs": 5})
+    with pytest.raises(asdjax.InputError, match="--domain Target: expected source or target"):
+        asdjax.load(workdir, machine="fan", section="00", domain="Target")  # pyright: ignore[reportArgumentType]
+
+
+def test_overrides_are_values_paths_and_numpy_s_numbers(tmp_path: Path):
+    overrides = {"data.root": [tmp_path / "dev", tmp_path / "eval"], "width": np.float64(0.5), "seed": (1, 2)}
+    assert api._as_texts(overrides) == {
+        "data.root": repr((str(tmp_path / "dev"), str(tmp_path / "eval"))),
+        "width": "0.5",
+        "seed": "(1, 2)",
+    }
+
+
+def test_the_home_folder_is_expanded(monkeypatch: pytest.MonkeyPatch, workdir: Path):
+    monkeypatch.setenv("HOME", str(workdir.parent))
+    assert asdjax.load(f"~/{workdir.name}", machine="fan", section="00").threshold > 0
+
+
+def test_metrics_do_not_import_jax(shared_data: Path):
+    code = (
+        "import sys, asdjax; print(asdjax.official_metrics(2021, sys.argv[1]).official); sys.exit('jax' in sys.modules)"
+    )
+    words = [sys.executable, "-c", code, str(shared_data / "official/2021/dev_scores")]
+    ran = subprocess.run(words, cwd=PROJECT, check=False, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr

@@ -5,7 +5,6 @@ from typing import Any
 
 from asdjax.cli import console
 from asdjax.cli.console import DONE
-from asdjax.errors import InputError
 
 _MOST_CLIPS = 20
 
@@ -35,7 +34,6 @@ def add_evaluate(commands: Any) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    _require_baselines(options)
     from asdjax.api import evaluate, watch
     from asdjax.evaluation.results_table import as_text
 
@@ -54,15 +52,6 @@ def _evaluate(options: argparse.Namespace) -> int:
         if results.report_removed:
             console.write("The report of the earlier evaluation was removed; asdjax report writes a new one.")
     return DONE
-
-
-def _require_baselines(options: argparse.Namespace) -> None:
-    """Raise InputError if a field of the baselines is given without --baselines."""
-    for field in options.overrides:
-        if field.startswith("baselines.") and not options.baselines:
-            raise InputError(
-                f"--config.{field}: expected --baselines with it, got none; add --baselines, or leave the field out"
-            )
 
 
 def add_report(commands: Any) -> None:

@@ -52,8 +52,8 @@ def load(config: str | ConfigDict | Config, overrides: Mapping[str, str]) -> Con
 def _find(path: str) -> tuple[Path, str | None]:
     """Return the file that `path` names, and the argument behind its colon, None without a colon."""
     shipped = [root / "configs" for root in Path(__file__).parents[1:3]]
-    before_colon, colon, argument = path.partition(":")
-    for text, found_argument in ((path, None), (before_colon, argument if colon else None)):
+    colons = [i for i, letter in enumerate(path) if letter == ":"]  # a folder's name may have one, too
+    for text, found_argument in ((path, None), *((path[:i], path[i + 1 :]) for i in colons)):
         for candidate in (resolve_path(text), *(folder / f"{text}.py" for folder in shipped)):
             if candidate.suffix == ".py" and candidate.is_file():
                 return candidate, found_argument

@@ -138,7 +138,7 @@ def decode(path: str | Path, decoding: Decoding, header: AudioHeader | None = No
         return samples[:, 0]
     if not np.isfinite(samples).all():
         raise InputError(f"{path}: expected finite samples, got NaN or infinite ones; record or export it again")
-    require_channel(path, header, decoding.channel)
+    require_channel(path, header.channels, decoding.channel)
     return _to_int16(_resample(mix_down(samples, decoding.channel), header.sample_rate_hz, decoding.sample_rate_hz))
 
 
@@ -156,14 +156,18 @@ def convert_samples(samples: np.ndarray, sample_rate_hz: int, decoding: Decoding
         raise InputError(f"sample_rate_hz: expected a positive number, got {sample_rate_hz}; give the samples' rate")
     if not np.isfinite(samples).all():
         raise InputError("expected finite samples, got NaN or infinity; record or export them again")
-    mono = mix_down(samples.reshape(len(samples), -1), decoding.channel)
+    columns = samples[:, None] if samples.ndim == 1 else samples
+    if not columns.size:
+        raise InputError(f"expected samples, got an array of shape {samples.shape}; give at least one piece")
+    require_channel("samples", columns.shape[1], decoding.channel)
+    mono = mix_down(columns, decoding.channel)
     return _to_int16(_resample(mono, sample_rate_hz, decoding.sample_rate_hz))
 
 
-def require_channel(path: str | Path, header: AudioHeader, channel: str) -> None:
+def require_channel(place: str | Path, channels: int, channel: str) -> None:
     """Raise InputError if a recording of several channels lacks the given one."""
-    if header.channels > 1 and channel != MEAN and int(channel) > header.channels:
-        raise InputError(f"{path}: expected a channel {channel}, has {header.channels}; choose another data.channel")
+    if channels > 1 and channel != MEAN and int(channel) > channels:
+        raise InputError(f"{place}: expected a channel {channel}, has {channels}; choose another data.channel")
 
 
 def converted_length(header: AudioHeader, sample_rate_hz: int) -> int:

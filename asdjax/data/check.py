@@ -78,7 +78,7 @@ def _inspect(clip: Clip, decoding: Decoding, least_samples: int) -> _FileReport:
     digest = None
     try:
         header = read_header(clip.path)
-        require_channel(clip.path, header, decoding.channel)
+        require_channel(clip.path, header.channels, decoding.channel)
         digest = _compute_digest(clip.path)
         findings = (
             *_check_header(clip, header, decoding, least_samples),

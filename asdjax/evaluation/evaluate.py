@@ -15,6 +15,7 @@ from asdjax.data.access import RecordedClips, Stores, open_corpus, open_stores, 
 from asdjax.data.clips import Corpus
 from asdjax.data.official_files import YEAR_OF_LAYOUT
 from asdjax.data.tasks import Task, make_tasks
+from asdjax.errors import InputError
 from asdjax.evaluation import checkpoint_selection, results, systems
 from asdjax.evaluation.baselines import score_baselines, stored_autoencoders
 from asdjax.evaluation.checkpoint_selection import Select, SelectedCheckpoint, Selection
@@ -29,7 +30,7 @@ from asdjax.evaluation.results import Results
 from asdjax.evaluation.systems import Losses, ModelScores
 from asdjax.fleet import checkpoints, embed, fleet_model, metric_log, training_set
 from asdjax.fleet.runs import Run, list_runs
-from asdjax.inference import clip_scores, stored_embeddings
+from asdjax.inference import clip_scores, stored_embeddings, stored_results
 from asdjax.inference.bank import Scoring
 from asdjax.inference.loaded_evaluation import restore_model
 from asdjax.runtime.files import locked_folder
@@ -54,7 +55,7 @@ def evaluate(workdir: Path, request: EvaluationRequest, overrides: Mapping[str, 
     `overrides` as in `loading.read`. Raises InputError if something is missing; an earlier evaluation then remains.
     """
     # 1. Read the configuration and the corpus; select the test clips.
-    config = loading.read(workdir, overrides)
+    config = read_config(workdir, request, overrides)
     corpus = open_corpus(config)
     require_allowed(config, corpus)
     require_density(config, corpus)
@@ -92,6 +93,21 @@ def evaluate(workdir: Path, request: EvaluationRequest, overrides: Mapping[str, 
         # 6. Write the files, results.json last.
         about = {"year": year, "split": request.split, **_describe(config, runs, selection, names)}
         return results.write(folder, year, fleet_systems, about, joint)
+
+
+def read_config(workdir: Path, request: EvaluationRequest, overrides: Mapping[str, str]) -> Config:
+    """Return the configuration of a work directory with overrides, as `loading.read`.
+
+    Raises InputError for an unknown split, too, and for a field of baselines that are not evaluated.
+    """
+    if request.split not in stored_results.SPLITS:
+        raise InputError(f"split: expected one of {', '.join(stored_results.SPLITS)}, got {request.split!r}")
+    for field in overrides:
+        if field.startswith("baselines.") and not request.baselines:
+            raise InputError(
+                f"--config.{field}: expected --baselines with it, got none; add --baselines, or leave the field out"
+            )
+    return loading.read(workdir, overrides)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from asdjax.inference.ensembles import HELD_OUT, LABELLED_TEST
+from asdjax.inference.stored_results import HELD_OUT, LABELLED_TEST
 from asdjax.runtime import text_table
 
 _OFFICIAL, _INTERVAL, _FOUND, _FALSE_ALARMS = "official", "95 % interval", "found", "false alarms"

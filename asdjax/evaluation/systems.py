@@ -9,7 +9,7 @@ from asdjax.config.fields import Config
 from asdjax.data.clips import Clip
 from asdjax.errors import InputError
 from asdjax.evaluation.metrics import Metrics, compute_metrics, machine_means
-from asdjax.inference import ensembles, thresholds
+from asdjax.inference import ensembles, stored_results, thresholds
 from asdjax.inference.clip_scores import ClipScores
 from asdjax.inference.scored_clip import ScoredClip
 from asdjax.inference.thresholds import EMPIRICAL, Threshold, ThresholdRule, Thresholds
@@ -66,14 +66,14 @@ def build_systems(
     _require_scores(models, test_clips)
     _log_missing_scores(models)
     definitions = {
-        name: _Definition(ensembles.NO_SELECTION, dict.fromkeys(models, (name,)))
+        name: _Definition(stored_results.NO_SELECTION, dict.fromkeys(models, (name,)))
         for name in _list_common_models(models)
     }
     ranking = {machine: _rank_by_metrics(year, by_model) for machine, by_model in models.items()}
     if unranked := sorted(machine for machine, ranked in ranking.items() if not ranked):
         log(f"{', '.join(ensembles.TOP)}: left out, {', '.join(unranked)} has no labelled test clips to rank models by")
     else:
-        definitions |= _define_best(ranking, ensembles.TOP, ensembles.LABELLED_TEST)
+        definitions |= _define_best(ranking, ensembles.TOP, stored_results.LABELLED_TEST)
     missing = [machine for machine, names in models.items() if not names.keys() <= held_out.get(machine, {}).keys()]
     if missing and (any(held_out.values()) or config.train.holdout_fraction > 0):
         log(
@@ -83,7 +83,7 @@ def build_systems(
     elif not missing:
         definitions |= _define_best_held_out(models, held_out)
     everything: Members = {machine: tuple(names) for machine, names in models.items()}
-    definitions[ensembles.ALL] = _Definition(ensembles.NO_SELECTION, everything)
+    definitions[ensembles.ALL] = _Definition(stored_results.NO_SELECTION, everything)
     systems = {name: _build(config, year, models, test_clips, one) for name, one in definitions.items()}
     if config.evaluate.ensemble == "score":  # z-scores and ranks never follow a gamma distribution
         _log_empirical(systems[ensembles.ALL].thresholds)
@@ -99,7 +99,7 @@ def build_baselines(config: Config, year: int, baselines: ModelScores, test_clip
     systems = {}
     for name in _list_common_models(baselines):
         alone: ModelScores = {machine: {name: by_model[name]} for machine, by_model in baselines.items()}
-        definition = _Definition(ensembles.NO_SELECTION, dict.fromkeys(alone, (name,)))
+        definition = _Definition(stored_results.NO_SELECTION, dict.fromkeys(alone, (name,)))
         try:
             _require_scores(alone, test_clips)
             systems[name] = _build(config, year, alone, test_clips, definition)
@@ -121,7 +121,7 @@ def build_joint_systems(
     _require_scores(models, test_clips)
     _log_missing_scores(models)
     members: Members = {machine: tuple(names) for machine, names in models.items()}
-    definition = _Definition(ensembles.NO_SELECTION, members)
+    definition = _Definition(stored_results.NO_SELECTION, members)
     return {ensembles.ALL_SEEDS: _build(config, year, models, test_clips, definition)}
 
 
@@ -153,7 +153,7 @@ def _define_best_held_out(models: ModelScores, held_out: Losses) -> dict[str, _D
     if empty := [machine for machine, ranked in by_loss.items() if not ranked]:
         log(f"{', '.join(ensembles.TOP_HELD_OUT)}: left out, no model of {', '.join(empty)} has a finite held-out loss")
         return {}
-    return _define_best(by_loss, ensembles.TOP_HELD_OUT, ensembles.HELD_OUT)
+    return _define_best(by_loss, ensembles.TOP_HELD_OUT, stored_results.HELD_OUT)
 
 
 def _define_best(

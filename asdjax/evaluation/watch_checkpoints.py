@@ -14,7 +14,7 @@ from asdjax.data.tasks import make_tasks
 from asdjax.errors import InputError
 from asdjax.evaluation import checkpoint_selection
 from asdjax.evaluation.checkpoint_selection import Selection
-from asdjax.evaluation.evaluate import EvaluationRequest, evaluate
+from asdjax.evaluation.evaluate import EvaluationRequest, evaluate, read_config
 from asdjax.evaluation.results import Results
 from asdjax.fleet.runs import Run, list_runs
 from asdjax.runtime.files import is_locked
@@ -38,7 +38,7 @@ def watch(
     Raises InputError as `evaluate` does.
     """
     _wait_for_config(workdir)
-    config = loading.read(workdir, overrides)
+    config = read_config(workdir, request, overrides)
     runs = list_runs(config, workdir, make_tasks(open_corpus(config), config.data.classes))
     checkpoint_selection.require_lines(config, runs)
     evaluated: Selection = {}

@@ -97,9 +97,9 @@ def require_same_training(config: Config, workdir: Path, runs: Sequence[Run]) ->
 
 
 def read_group_size(run: Run) -> int | None:
-    """Return the size of a run's groups of variants, decided when it first started; None before that."""
+    """Return the size of a run's groups of variants, decided before its first checkpoint; None without a checkpoint."""
     file = run.folder / FILE
-    return _read(file).variants_per_group if file.exists() else None
+    return _read(file).variants_per_group if file.exists() and _list_lines(run) else None
 
 
 def digest_manifest(folder: Path) -> str:
@@ -137,8 +137,9 @@ def _read(file: Path) -> TrainingManifest:
         clips, settings = dict(content["clips"]), dict(content["settings"])
         return TrainingManifest(classes, clips, settings, int(content["variants_per_group"]))
     except (ValueError, KeyError, TypeError) as error:
+        reason = f"no field {error}" if isinstance(error, KeyError) else error
         raise InputError(
-            f"{file}: expected a training-set manifest, got {error}; remove it and run asdjax train again to write it"
+            f"{file}: expected a training-set manifest, got {reason}; remove it and run asdjax train again to write it"
         ) from error
 
 

@@ -64,9 +64,9 @@ class SectionDetector(NamedTuple):
     stride_frames: int
 
     def embed(self, samples: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the unit embeddings (p, d) of a clip's pieces by variant, or `<variant>@<line>` for a second line.
+        """Return the unit embeddings (p, d) of a clip's pieces by variant.
 
-        `samples` are int16 (s,).
+        A second model of a variant is `<variant>@<run>/<line>`. `samples` are int16 (s,).
         """
         embeddings: dict[str, np.ndarray] = {}
         for part in self.parts:
@@ -174,6 +174,8 @@ def open_detector(
 
     `domain` is required only if banks depend on it. `system` and errors are those of `open_system`.
     """
+    if domain not in (None, "source", "target"):
+        raise InputError(f"--domain {domain}: expected source or target; give one of them, or none")
     loaded = open_system(evaluation, system, machine)
     domains = {known_domain for known, known_domain in loaded.places if known == section and known_domain}
     if domain is None and len(domains) > 1 and _find_domain_field(loaded.config) == "threshold_per":

@@ -9,8 +9,6 @@ from asdjax.config.fields import Config
 from asdjax.data.clips import Clip
 from asdjax.inference.clip_scores import ClipScores
 
-NO_SELECTION, LABELLED_TEST, HELD_OUT = "none", "labelled test", "held-out normals"
-
 #: Submissions 1 to 3 of the report: the best models of a machine type, ranked on labelled test data, and their number.
 TOP = {"best_single": 1, "top3_mean": 3, "top5_mean": 5}
 

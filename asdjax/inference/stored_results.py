@@ -11,6 +11,8 @@ from asdjax.runtime.files import explain_refusal, verify_checksum
 FILE = "results.json"
 #: Splits of the test clips, in the order in which an evaluation is looked for.
 SPLITS = ("dev", "eval")
+#: The data that selected a system's models.
+NO_SELECTION, LABELLED_TEST, HELD_OUT = "none", "labelled test", "held-out normals"
 #: Keys that every reader needs.
 _REQUIRED = {"clips", "config", "judged"}
 

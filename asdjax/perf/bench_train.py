@@ -194,7 +194,7 @@ def _measure_several_fleets(case: BenchCase) -> dict[str, Any]:
     """
     request, variants = case.subject.request, case.subject.variants
     fleets = request.fleets_per_program
-    step = BenchStep(case.step.spec, fleets)
+    step = BenchStep(make_bench_spec(variants, case.batch, request.width, fleets), fleets)
     times = time_in_turns({"one": case.step.run, "several": step.run}, request.repeats)
     figures = {
         "fleets": fleets,

@@ -50,7 +50,7 @@ def group_runs(
     programs = []
     for (stored_size, *_), group in alike.items():
         largest = max(audio_bytes[run.task.name] for run in group)
-        size = fleets_per_program(config, len(group), devices, largest)
+        size = fleets_per_program(config, len(group), devices, largest, stored_size or 0)
         programs += [
             ProgramRuns(
                 runs=group[i : i + size],
@@ -74,14 +74,17 @@ def _is_trained(config: Config, run: Run) -> bool:
     return all(last in checkpoints.steps(run.folder / line) for line, last in list_lines(config, run.task).items())
 
 
-def fleets_per_program(config: Config, fleets: int, devices: int, audio_bytes: float) -> int:
+def fleets_per_program(
+    config: Config, fleets: int, devices: int, audio_bytes: float, variants_per_group: int = 0
+) -> int:
     """Return how many of some alike fleets train in one program, as evenly as possible.
 
     It is the configured number, or on a GPU as many as fit with each task's audio; one if the memory is unknown.
+    `variants_per_group` is that of fleets that were started before, 0 for new ones.
     """
-    return split_evenly(
-        fleets, config.parallel.fleets_per_program or _count_fitting(config, fleets, devices, audio_bytes)
-    )
+    configured = config.parallel.fleets_per_program
+    group_size = variants_per_group or config.train.variants_per_group or 1
+    return split_evenly(fleets, configured or _count_fitting(config, fleets, devices, audio_bytes, group_size))
 
 
 def split_evenly(fleets: int, at_most: int) -> int:
@@ -89,12 +92,12 @@ def split_evenly(fleets: int, at_most: int) -> int:
     return math.ceil(fleets / math.ceil(fleets / at_most))
 
 
-def _count_fitting(config: Config, fleets: int, devices: int, audio_bytes: float) -> int:
+def _count_fitting(config: Config, fleets: int, devices: int, audio_bytes: float, group_size: int) -> int:
     memory_bytes = hardware.memory_limit()
     if hardware.platform() != "gpu" or memory_bytes is None:
         return 1
-    # a configured group of two to five variants counts as one of six, whose memory is known
-    fitting = count_fitting_fleets(config, devices, variants_per_group=6 if config.train.variants_per_group > 1 else 1)
+    # a group of two to five variants counts as one of six, whose memory is known
+    fitting = count_fitting_fleets(config, devices, variants_per_group=6 if group_size > 1 else 1)
     audio_fits = DEVICE_SHARE * memory_bytes / audio_bytes
     if config.data.resident != "host" and audio_fits >= 1:
         fitting = min(fitting, audio_fits)

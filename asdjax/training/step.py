@@ -185,8 +185,10 @@ def _compile_steps(spec: TrainSpec, mesh: Mesh, platform: str) -> RunSteps:
 
         empty = jnp.zeros((size, *keys.shape))
         begun = flatten_small.flatten_state(layouts, state), StepMetrics(empty, empty, empty)
-        # a loop of one step is unrolled: a CPU runs convolutions in a loop's body ten times slower
-        state, metrics = jax.lax.fori_loop(0, 1 if size == 1 else args.steps, step, begun, unroll=size == 1)
+        if size == 1:  # without a loop, in whose body a CPU runs convolutions ten times slower
+            state, metrics = step(jnp.int32(0), begun)
+        else:
+            state, metrics = jax.lax.fori_loop(0, args.steps, step, begun)
         return flatten_small.unflatten_state(layouts, state), metrics
 
     return jax.jit(run, donate_argnums=0, compiler_options=jax_setup.compiler_options(platform))

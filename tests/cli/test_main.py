@@ -161,10 +161,10 @@ def test_debug_raises(error: Exception, monkeypatch: pytest.MonkeyPatch):
 @pytest.fixture
 def loaded(monkeypatch: pytest.MonkeyPatch) -> dict:
     """Return a dict that `train` fills with its configuration instead of training."""
-    from asdjax import api
+    from asdjax.training import train
 
     seen = {}
-    monkeypatch.setattr(api, "train_config", lambda config, workdir: seen.update(config.to_dict()))
+    monkeypatch.setattr(train, "train", lambda config, workdir: seen.update(config.to_dict()))
     return seen
 
 

@@ -111,10 +111,25 @@ def test_runs_share_a_program_by_the_memory_of_each_device(tmp_path: Path):
         assert [len(program.runs) for program in group_runs(config_with(), runs, 2, audio)] == [5]
 
 
-def test_a_run_keeps_the_group_size_that_it_began_with(tmp_path: Path):
-    begun, fresh = run("fan", 2, tmp_path), run("pump", 2, tmp_path)
-    config = config_with(2)
-    recording = Recording(np.zeros(4, np.int16), "0" * 64)
-    training_set.save(config, begun, [recording], 6)
-    programs = group_runs(config, [begun, fresh], 1, {"fan": 1.0, "pump": 1.0})
-    assert [(program.name, program.variants_per_group) for program in programs] == [("fan", 6), ("pump", 1)]
+def save_manifest(of: Run, group_size: int, checkpoints: int) -> None:
+    training_set.save(config_with(), of, [Recording(np.zeros(4, np.int16), "0" * 64)], group_size)
+    (of.folder / "phase1").mkdir()
+    for step in range(1, 1 + checkpoints):
+        (of.folder / "phase1" / f"{step}.json").touch()
+
+
+def test_a_run_keeps_the_group_size_of_its_first_checkpoint(tmp_path: Path):
+    begun, fresh, without_checkpoint = (run(name, 2, tmp_path) for name in ("fan", "pump", "valve"))
+    save_manifest(begun, 6, checkpoints=1)
+    save_manifest(without_checkpoint, 6, checkpoints=0)
+    audio = {"fan": 1.0, "pump": 1.0, "valve": 1.0}
+    programs = group_runs(config_with(2), [begun, fresh, without_checkpoint], 1, audio)
+    assert [(program.name, program.variants_per_group) for program in programs] == [("fan", 6), ("pump+valve", 1)]
+
+
+@pytest.mark.parametrize(("stored", "configured"), [(6, 0), (0, 6), (0, 2)])
+def test_fleets_of_larger_groups_are_counted_at_their_memory(stored: int, configured: int):
+    """7 x 48 pieces of 375 MB are more than 40 % of an H200."""
+    with hardware.compiling_for("gpu", H200):
+        assert fleets_per_program(config_with(), 7, 1, 1) == 7
+        assert fleets_per_program(config_with(train__variants_per_group=configured), 7, 1, 1, stored) == 2
