@@ -101,7 +101,7 @@ class EvaluationResults:
 
     @property
     def table(self) -> str:
-        """The table of all systems as Markdown, as in table.md."""
+        """Return the table of all systems as Markdown, as in table.md."""
         from asdjax.evaluation import results_table
 
         return results_table.as_markdown(self.rows)
@@ -178,7 +178,7 @@ class Detector:
 
     @property
     def threshold(self) -> float:
-        """The score above which a clip is anomalous."""
+        """Return the score above which a clip is anomalous."""
         return self._detector.threshold.value
 
     def score(self, clip: str | PathLike | np.ndarray, *, sample_rate_hz: int | None = None) -> "ClipResult":

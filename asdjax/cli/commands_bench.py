@@ -100,6 +100,7 @@ def _train(options: argparse.Namespace) -> int:
         _require_folder(options.profile)
 
     def measure(repeats: int | None) -> Iterator[dict[str, Any]]:
+        """Yield the record each time that it has grown."""
         from asdjax.perf import bench_train
 
         request = bench_train.BenchRequest(

@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         advice = explain_refusal(error, "the disk", DISK_ERRORS)
         return _fail(options, str(advice), BAD_INPUT) if advice else _fail(options, _describe(error), FAILED)
-    except Exception as error:
+    except Exception as error:  # a fault of asdjax or of a library: one line here, its traceback with --debug
         return _fail(options, _describe(error), FAILED)
 
 
@@ -94,7 +94,7 @@ def _run(options: argparse.Namespace) -> int:
         return options.run(options)
     except Interrupted:
         raise
-    except Exception as error:
+    except Exception as error:  # of any kind: what fails once a machine is being shut down cannot be listed
         if not stop_requested():
             raise
         raise Interrupted(f"stopped; {summarize(error)}; {AGAIN}") from error

@@ -39,7 +39,7 @@ class RecordedClips(NamedTuple):
 
     @property
     def samples(self) -> list[np.ndarray]:
-        """Samples of each clip, int16 (s,)."""
+        """Return the samples of each clip, int16 (s,)."""
         return [recording.samples for recording in self.recordings]
 
     def of_machine(self, machine: str) -> "RecordedClips":

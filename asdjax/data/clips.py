@@ -47,13 +47,13 @@ class Clip:
 
     @property
     def place(self) -> str:
-        """Path for messages, with the table row and its contents if there is one."""
+        """Return the path for messages, with the table row and its contents if there is one."""
         listed = f" ({self.row}: {self.machine} {self.section}, {self.split})" if self.row else ""
         return f"{self.path}{listed}"
 
     @property
     def name(self) -> str:
-        """Base name in composed form, the key of the clip in score files. It ends in .wav in a challenge's layout."""
+        """Return the base name in composed form, which score files use. It ends in .wav in a challenge's layout."""
         return compose(self.alias or self.path.name)
 
 
@@ -72,7 +72,7 @@ class Corpus:
 
     @property
     def machines(self) -> tuple[str, ...]:
-        """Machine types, sorted."""
+        """Return the machine types, sorted."""
         return tuple(sorted({clip.machine for clip in self.clips}))
 
     def select(

@@ -63,7 +63,7 @@ class Task:
 
     @property
     def source_clips(self) -> int:
-        """Number of training clips of the source domain, which is the number of pieces in an epoch."""
+        """Return the number of training clips of the source domain, which is the number of pieces in an epoch."""
         return sum(clip.domain != "target" for clip in self.clips)
 
 

@@ -55,7 +55,7 @@ def evaluate(workdir: Path, request: EvaluationRequest, overrides: Mapping[str, 
     `overrides` as in `loading.read`. Raises InputError if something is missing; an earlier evaluation then remains.
     """
     # 1. Read the configuration and the corpus; select the test clips.
-    config = read_config(workdir, request, overrides)
+    config = _read_config(workdir, request, overrides)
     corpus = open_corpus(config)
     require_allowed(config, corpus)
     require_density(config, corpus)
@@ -95,11 +95,8 @@ def evaluate(workdir: Path, request: EvaluationRequest, overrides: Mapping[str, 
         return results.write(folder, year, fleet_systems, about, joint)
 
 
-def read_config(workdir: Path, request: EvaluationRequest, overrides: Mapping[str, str]) -> Config:
-    """Return the configuration of a work directory with overrides, as `loading.read`.
-
-    Raises InputError for an unknown split, too, and for a field of baselines that are not evaluated.
-    """
+def require_possible(request: EvaluationRequest, overrides: Mapping[str, str]) -> None:
+    """Raise InputError for an unknown split, and for a field of baselines that are not evaluated."""
     if request.split not in stored_results.SPLITS:
         raise InputError(f"split: expected one of {', '.join(stored_results.SPLITS)}, got {request.split!r}")
     for field in overrides:
@@ -107,6 +104,10 @@ def read_config(workdir: Path, request: EvaluationRequest, overrides: Mapping[st
             raise InputError(
                 f"--config.{field}: expected --baselines with it, got none; add --baselines, or leave the field out"
             )
+
+
+def _read_config(workdir: Path, request: EvaluationRequest, overrides: Mapping[str, str]) -> Config:
+    require_possible(request, overrides)
     return loading.read(workdir, overrides)
 
 

@@ -14,7 +14,7 @@ from asdjax.data.tasks import make_tasks
 from asdjax.errors import InputError
 from asdjax.evaluation import checkpoint_selection
 from asdjax.evaluation.checkpoint_selection import Selection
-from asdjax.evaluation.evaluate import EvaluationRequest, evaluate, read_config
+from asdjax.evaluation.evaluate import EvaluationRequest, evaluate, require_possible
 from asdjax.evaluation.results import Results
 from asdjax.fleet.runs import Run, list_runs
 from asdjax.runtime.files import is_locked
@@ -37,8 +37,9 @@ def watch(
     {checkpoint: digest of its model}, "official": {system: x}}. Lines with equal digests belong to the same training.
     Raises InputError as `evaluate` does.
     """
+    require_possible(request, overrides)  # before any wait
     _wait_for_config(workdir)
-    config = read_config(workdir, request, overrides)
+    config = loading.read(workdir, overrides)
     runs = list_runs(config, workdir, make_tasks(open_corpus(config), config.data.classes))
     checkpoint_selection.require_lines(config, runs)
     evaluated: Selection = {}

@@ -27,7 +27,7 @@ class HeadSpec(NamedTuple):
 
     @property
     def centres(self) -> int:
-        """The number of class centres."""
+        """Return the number of class centres."""
         return self.classes * self.subcentres
 
 

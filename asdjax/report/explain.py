@@ -43,7 +43,7 @@ class Bands(NamedTuple):
 
     @property
     def decrease(self) -> np.ndarray:
-        """Decrease of the score with each band replaced, (n,). It is negative where the score rises."""
+        """Return the decrease of the score with each band replaced, (n,). It is negative where the score rises."""
         return self.before - self.after
 
 
@@ -64,12 +64,12 @@ class Comparison:
 
     @property
     def anomalous(self) -> Spans:
-        """Seconds of the pieces whose score is above the clip's threshold, joined where they touch."""
+        """Return the seconds of the pieces whose score is above the clip's threshold, joined where they touch."""
         return self.pieces.above(self.chosen.row.threshold)
 
     @property
     def highest(self) -> np.ndarray:
-        """Indices of the highest-scoring pieces, in order of time."""
+        """Return the indices of the highest-scoring pieces, in order of time."""
         return np.sort(np.argsort(-self.pieces.score, kind="stable")[:OCCLUDED_PIECES])
 
 

@@ -30,13 +30,13 @@ class ReportedFleet(NamedTuple):
 
     @property
     def machines(self) -> tuple[str, ...]:
-        """Sorted machine types."""
+        """Return the machine types, sorted."""
         first = next(iter(self.checkpoints.values()))
         return tuple(sorted({clip.machine for clip in first.kept.bank.clips}))
 
     @property
     def steps(self) -> dict[str, int]:
-        """Evaluated steps by checkpoint line."""
+        """Return the evaluated steps by checkpoint line."""
         return {line: checkpoint.step for line, checkpoint in self.checkpoints.items()}
 
 
@@ -57,23 +57,23 @@ class ReportInputs:
 
     @property
     def seed(self) -> int:
-        """The seed of figures, thresholds and clips."""
+        """Return the seed of figures, thresholds and clips."""
         return self.seeds[0]
 
     @property
     def system(self) -> dict[str, Any]:
-        """The headline system in results.json."""
+        """Return the headline system in results.json."""
         return self.results["systems"][HEADLINE]
 
     @property
     def machines(self) -> tuple[str, ...]:
-        """Sorted machine types that have test clips, or all machine types if none has any."""
+        """Return the machine types that have test clips, or all if none has any, sorted."""
         with_test = {row.clip.machine for row in self.rows if row.split == "test"}
         return tuple(sorted(with_test or {row.clip.machine for row in self.rows}))
 
     @property
     def detector(self) -> Mapping[str, Any]:
-        """The headline system's thresholds and members in results.json, for the seed of the report."""
+        """Return the headline system's thresholds and members in results.json, for the seed of the report."""
         return select_seed(self.system, self.seed)
 
     def find_fleet(self, machine: str) -> ReportedFleet:

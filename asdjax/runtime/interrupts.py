@@ -52,7 +52,7 @@ class GracefulShutdown:
 
     @property
     def stop_requested(self) -> bool:
-        """True after a signal, whether the listener or the main thread noticed it first."""
+        """Return True after a signal, whether the listener or the main thread noticed it first."""
         return stop_requested()
 
     def __enter__(self) -> Self:

@@ -54,7 +54,7 @@ class _Bar(tqdm):
 
     @property
     def format_dict(self) -> Any:
-        """Values for tqdm's format of the line."""
+        """Return the values for tqdm's format of the line."""
         values = {**super().format_dict, "rate": self._rate()}
         if values.get("ncols"):
             values["ncols"] -= _ECHO_COLUMNS

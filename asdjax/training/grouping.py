@@ -30,7 +30,7 @@ class ProgramRuns:
 
     @property
     def name(self) -> str:
-        """The names of the runs, joined."""
+        """Return the names of the runs, joined."""
         return "+".join(run.name for run in self.runs)
 
 

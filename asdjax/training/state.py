@@ -39,23 +39,23 @@ class TrainSpec:
 
     @property
     def variants(self) -> tuple[str, ...]:
-        """The variants of the fleet."""
+        """Return the variants of the fleet."""
         return self.model.variants
 
     @property
     def groups(self) -> tuple[tuple[str, ...], ...]:
-        """The variants in groups: the gradients of one group are computed before the next group begins."""
+        """Return the variants in groups: the gradients of one group are computed before the next group begins."""
         size = self.variants_per_group
         return tuple(self.variants[i : i + size] for i in range(0, len(self.variants), size))
 
     @property
     def frozen(self) -> tuple[str, ...]:
-        """The parameter groups that do not train."""
+        """Return the parameter groups that do not train."""
         return tuple(group for group in PARAMETER_GROUPS if group not in self.trainable)
 
     @property
     def frozen_backbone(self) -> tuple[str, ...]:
-        """The frozen parameter groups of the backbone, whose batch statistics are frozen too."""
+        """Return the frozen parameter groups of the backbone, whose batch statistics are frozen too."""
         return tuple(group for group in self.frozen if group != "arcface")
 
 

@@ -175,6 +175,7 @@ def _compile_steps(spec: TrainSpec, mesh: Mesh, platform: str) -> RunSteps:
     def run(
         state: TrainState, audio: Audio, table: SamplingTable, keys: jax.Array, args: DispatchArgs
     ) -> tuple[TrainState, StepMetrics]:
+        """Run `args.steps` steps; see `RunSteps`."""
         layouts = {v: flatten_small.make_layout(arrays, platform) for v, arrays in state.trainable.items()}
         step_spec = StepSpec(train=spec, mesh=mesh, layouts=layouts)
 

@@ -22,7 +22,7 @@ class Timing(NamedTuple):
 
     @property
     def step_seconds(self) -> float:
-        """Seconds of steps and their data: all but compiling, saving and held-out clips."""
+        """Return the seconds of steps and their data: all but compiling, saving and held-out clips."""
         return self.seconds * (1 - sum(share for what, share in self.shares.items() if what != "data"))
 
 

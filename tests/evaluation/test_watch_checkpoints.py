@@ -81,6 +81,12 @@ def test_without_a_training_or_a_checkpoint_it_says_what_to_do(
     assert len(looks) == watch_checkpoints.LOOKS_FOR_A_START
 
 
+def test_a_request_that_cannot_be_met_is_refused_before_any_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(watch_checkpoints, "_wait_for_config", lambda _: pytest.fail("it waits"))
+    words = ["evaluate", "--workdir", str(tmp_path / "run"), "--watch", "--config.baselines.epochs=2"]
+    assert main(words) == 2
+
+
 @pytest.mark.parametrize("locked", [True, False], ids=["it decodes audio", "it was just started"])
 def test_it_waits_for_a_training_to_write_its_configuration(
     locked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -50,7 +50,7 @@ class AudioHeader:
 
     @property
     def lossy(self) -> bool:
-        """True if the encoding discards a part of the recorded sound."""
+        """Return True if the encoding discards a part of the recorded sound."""
         return self.encoding not in BYTES
 
 
@@ -104,7 +104,7 @@ class SampleFormat:
 
     @property
     def frame_bytes(self) -> int:
-        """Number of bytes for one sample of every channel."""
+        """Return the number of bytes for one sample of every channel."""
         return self.channels * BYTES[self.encoding]
 
 

@@ -60,7 +60,7 @@ class Recipe:
 
     @property
     def samples(self) -> int:
-        """Number of samples in a clip."""
+        """Return the number of samples in a clip."""
         return round(self.seconds * SAMPLE_RATE_HZ)
 
     def validate(self) -> None:
@@ -118,7 +118,7 @@ class ClipJob:
 
     @property
     def level_db(self) -> float:
-        """RMS of the clip relative to full scale. It depends on the number only, so that it reveals no fault."""
+        """Return the clip's RMS relative to full scale. It depends on the number only, so that it reveals no fault."""
         return RECORDING_DB + LEVEL_RANGE_DB * ((GOLDEN * self.number) % 1.0 - 0.5)
 
     def path(self, speed_hz: float, load: float) -> Path:
