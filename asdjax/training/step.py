@@ -202,12 +202,20 @@ def step_runs(
     inputs: tuple[SamplingTable, jax.Array, DispatchArgs],
     i: int | jax.Array,
 ) -> tuple[TrainState, StepMetrics]:
-    """Train m runs by the i-th step of a dispatch: `train_step` mapped over runs. Metrics are (m, v)."""
+    """Train m runs by the i-th step of a dispatch. Metrics are (m, v).
+
+    `train_step` is mapped over the runs, and those that have reached their last step keep their state. A program of one
+    run needs neither: a dispatch ends with its run, and it compiles sooner without.
+    """
     table, keys, args = inputs
     at = StepAt(args.first + i, args.rates[:, i])
+    step = functools.partial(train_step, spec)
+    if len(keys) == 1:
+        state, table, keys, at = jax.tree.map(lambda leaf: leaf[0], (state, table, keys, at))
+        audio = audio if isinstance(audio, features.Waves) else jax.tree.map(lambda leaf: leaf[0], audio)
+        return jax.tree.map(lambda leaf: leaf[jnp.newaxis], step(state, audio, table, keys, at))
     audio_axis = None if isinstance(audio, features.Waves) else 0
-    step = jax.vmap(functools.partial(train_step, spec), in_axes=(0, audio_axis, 0, 0, 0))
-    new, metrics = step(state, audio, table, keys, at)
+    new, metrics = jax.vmap(step, in_axes=(0, audio_axis, 0, 0, 0))(state, audio, table, keys, at)
     moves = at.step < args.last
 
     def keep_if_done(new: jax.Array, old: jax.Array) -> jax.Array:

@@ -251,12 +251,12 @@ def test_a_group_of_six_has_one_batched_product_of_arcface_logits(monkeypatch: p
     """One product of all variants forward, two backward (embeddings, centres); none of a single variant."""
     k, d, b = 2, layers.EMBEDDING, 8
     products = [line for line in six_fleet(monkeypatch, 6).lowered().splitlines() if "dot_general" in line]
-    forward = [line for line in products if f"tensor<1x6x{b}x{k}xf32>" in line.rsplit("->", 1)[1]]
+    forward = [line for line in products if f"tensor<6x{b}x{k}xf32>" in line.rsplit("->", 1)[1]]
     backward = [
         line
         for line in products
-        if any(f"tensor<1x6x{rows}x{d}xf32>" in line.rsplit("->", 1)[1] for rows in (b, k))
-        or any(f"tensor<1x6x{d}x{rows}xf32>" in line.rsplit("->", 1)[1] for rows in (b, k))
+        if any(f"tensor<6x{rows}x{d}xf32>" in line.rsplit("->", 1)[1] for rows in (b, k))
+        or any(f"tensor<6x{d}x{rows}xf32>" in line.rsplit("->", 1)[1] for rows in (b, k))
     ]
     assert (len(forward), len(backward)) == (1, 2), products
     single = [line for line in products if f"x{b}x{k}xf32>" in line.rsplit("->", 1)[1] and line not in forward]
