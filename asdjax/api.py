@@ -47,28 +47,36 @@ def train(
     *,
     workdir: str | PathLike,
     overrides: Mapping[str, Any] = NO_OVERRIDES,
+    part: tuple[int, int] = (0, 1),
+    only: Sequence[str] = (),
 ) -> Path:
-    """Train all machine types and seeds of a configuration, or resume; return the work directory.
+    """Train all machine types and seeds of a configuration, or some of them, or resume; return the work directory.
 
     Parameters
     ----------
     config : a file with `get_config()`, the name of a shipped configuration such as "dcase2021", or a ConfigDict
     workdir : folder for checkpoints, logs and the decoded audio
     overrides : values by field, such as {"train.batch_size": 96}
+    part : (i, n) for part i of n of the runs, i from 0; several processes train the parts of one work directory
+    only : names of the runs to train; empty for all
 
     Raises
     ------
     InputError : wrong configuration or data; the message names the field or file and the remedy
     Diverged : a loss is not finite
+    Interrupted : another process is at work on a run; call again later
+
+    An error of one run is raised when the other runs are trained.
     """
     resolved = loading.load(fspath(config) if isinstance(config, PathLike) else config, _as_texts(overrides))
 
+    from asdjax.fleet.run_list import RunChoice
     from asdjax.runtime import jax_setup
     from asdjax.training import train as training
 
     jax_setup.prepare()
     folder = _as_path(workdir)
-    training.train(resolved, folder)
+    training.train(resolved, folder, RunChoice(part, tuple(only)))
     return folder
 
 

@@ -9,12 +9,30 @@ class InputError(Exception):
     """
 
 
+class InUse(InputError):
+    """Folder in which another asdjax process is at work."""
+
+
+class NoSpace(InputError):
+    """Full disk or full quota."""
+
+
 class Interrupted(Exception):
-    """End requested by a signal, with everything saved; running the command again resumes it. Exit code 75."""
+    """Work left to do: a signal stopped it with everything saved, or another process is at work on it. Exit code 75.
+
+    Running the command again does the rest.
+    """
 
 
 class Diverged(Exception):
-    """Loss that is NaN or infinite; the last checkpoint remains. Exit code 1."""
+    """Loss that is NaN or infinite; the last checkpoint remains. Exit code 3, as the same seed diverges again.
+
+    `run` is the name of the run, "" for a baseline.
+    """
+
+    def __init__(self, message: str, run: str = "") -> None:
+        super().__init__(message)
+        self.run = run
 
 
 def summarize(error: Exception) -> str:

@@ -108,10 +108,10 @@ def _values(corpus: Path, changes: Mapping[str, str]) -> dict[str, str]:
     return {**TINY, "data.root": str(corpus), **{key.replace("__", "."): text for key, text in changes.items()}}
 
 
-def train_tiny(corpus: Path, workdir: Path, **changes: str) -> int:
-    """`asdjax train` in this process; returns the exit code."""
+def train_tiny(corpus: Path, workdir: Path, *words: str, **changes: str) -> int:
+    """`asdjax train` in this process, with more words if any; returns the exit code."""
     config = str(PROJECT / "configs" / "dcase2021.py")
-    return main(["train", "--config", config, "--workdir", str(workdir), *overrides(corpus, **changes)])
+    return main(["train", "--config", config, "--workdir", str(workdir), *words, *overrides(corpus, **changes)])
 
 
 def untrained(corpus: Path, workdir: Path, **changes: str) -> Path:

@@ -15,7 +15,7 @@ from asdjax.runtime.paths import compose, resolve_path
 from asdjax.runtime.progress import escape_unencodable
 
 #: Exit codes. `asdjax.runtime.interrupts` defines the code for a stop by a signal.
-DONE, FAILED, BAD_INPUT = 0, 1, 2
+DONE, FAILED, BAD_INPUT, DIVERGED = 0, 1, 2, 3
 
 _CONFIG = "a .py file with get_config(), or dcase2021, own_machines, demo; --config.FIELD=VALUE overrides a field"
 
@@ -45,6 +45,29 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 def add_workdir(parser: argparse.ArgumentParser) -> None:
     """Add --workdir W."""
     parser.add_argument("--workdir", type=parse_path, required=True, metavar="W", help="the work directory of the run")
+
+
+def add_run_choice(parser: argparse.ArgumentParser) -> None:
+    """Add --part I/N and --only A,B, which choose some runs."""
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument(
+        "--part",
+        type=parse_part,
+        default=(0, 1),
+        metavar="I/N",
+        help="part I of N of the runs, I from 0; parts work in the same work directory, also at once",
+    )
+    choice.add_argument(
+        "--only", type=parse_names, default=(), metavar="RUN,RUN", help="some runs, by the names of their folders"
+    )
+
+
+def parse_part(text: str) -> tuple[int, int]:
+    """Parse an argument of the form I/N."""
+    first, slash, number = text.partition("/")
+    if slash and first.isdecimal() and number.isdecimal() and int(first) < int(number):
+        return int(first), int(number)
+    raise argparse.ArgumentTypeError(f"expected I/N with I from 0 to N - 1, got {text!r}")
 
 
 def add_evaluated_split(parser: argparse.ArgumentParser) -> None:

@@ -24,7 +24,7 @@ from asdjax.cli import (
     commands_train,
     console,
 )
-from asdjax.cli.console import BAD_INPUT, FAILED
+from asdjax.cli.console import BAD_INPUT, DIVERGED, FAILED
 from asdjax.errors import Diverged, InputError, Interrupted, summarize
 from asdjax.runtime.files import DISK_ERRORS, explain_refusal
 from asdjax.runtime.interrupts import AGAIN, STOPPED, handle_signals, stop_requested
@@ -37,7 +37,9 @@ _COMMANDS = (
     commands_data.add_download,
     commands_data.add_check,
     commands_plan.add_plan,
+    commands_train.add_parts,
     commands_train.add_train,
+    commands_train.add_status,
     commands_evaluate.add_evaluate,
     commands_deploy.add_score,
     commands_evaluate.add_report,
@@ -80,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Interrupted as stopped:
         return _fail(options, str(stopped), STOPPED)
     except Diverged as diverged:
-        return _fail(options, str(diverged), FAILED)
+        return _fail(options, str(diverged), DIVERGED)
     except OSError as error:
         advice = explain_refusal(error, "the disk", DISK_ERRORS)
         return _fail(options, str(advice), BAD_INPUT) if advice else _fail(options, _describe(error), FAILED)
@@ -134,8 +136,9 @@ def _make_parser() -> argparse.ArgumentParser:
         prog="asdjax",
         allow_abbrev=False,
         description="Detect machine faults by sound, trained on normal recordings only.",
-        epilog="Exit codes: 0 done; 2 bad usage, configuration or data; 75 stopped by SIGTERM or Ctrl-C, a closed "
-        "terminal or a batch system (run the command again to resume); 1 any other error.",
+        epilog="Exit codes: 0 done; 2 bad usage, configuration or data; 3 a training diverged; 75 stopped by SIGTERM "
+        "or Ctrl-C, a closed terminal or a batch system, or another process is at work on the same (run the command "
+        "again to go on); 1 any other error.",
     )
     console.add_debug(parser, default=False)
     parser.add_argument("--version", action="version", version=f"asdjax {__version__}")

@@ -4,7 +4,7 @@ import importlib.util
 import inspect
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
@@ -16,8 +16,8 @@ from asdjax.config.fields import FIELDS, Config, default_config, flatten_fields
 from asdjax.config.overrides import apply_override
 from asdjax.config.validation import validate
 from asdjax.errors import InputError
-from asdjax.runtime.files import replace_text
-from asdjax.runtime.paths import compose, resolve_path
+from asdjax.runtime.files import is_locked, replace_text
+from asdjax.runtime.paths import compose, require_path, resolve_path
 
 FILE = "config.json"
 
@@ -116,6 +116,7 @@ def _normalise_names(config: Config) -> None:
 
 def _normalise_folder(text: str) -> str:
     """Return a folder with `~` expanded and spelled as on disk. ASCII paths without `~` stay as they are."""
+    require_path(text)
     return str(resolve_path(text)) if text.startswith("~") or not text.isascii() else text
 
 
@@ -199,26 +200,34 @@ def list_settled(config: Config) -> dict[str, Any]:
     }
 
 
-def require_same_run(config: Config, workdir: Path) -> None:
-    """Require that a work directory with checkpoints was trained with the same settled fields.
+def require_same_run(config: Config, workdir: Path, own: Sequence[Path] = ()) -> None:
+    """Require that a work directory was trained with the same settled fields, if a run there has begun.
 
-    Seeds may be added where there are several. Raises InputError that names the fields that differ.
+    A run has begun if it has a checkpoint, or if another process is at work in its folder; `own` are the folders of
+    this process. Seeds may be added where there are several. Raises InputError that names the fields that differ.
     """
     file = workdir / FILE
-    if not file.exists() or not any(workdir.glob("*/*/[0-9]*.json")):
+    if not file.exists():
         return
     theirs = flatten_fields(read(workdir))
-    _require_seeds(file, theirs["seed"], config.seed)
     differing = [
         f"{name} (there {theirs[name]!r}, now {value!r})"
         for name, value in list_settled(config).items()
         if theirs[name] != value
     ]
+    if (not differing and theirs["seed"] == config.seed) or not _has_begun(workdir, own):
+        return
+    _require_seeds(file, theirs["seed"], config.seed)
     if differing:
         raise InputError(
             f"{file}: the run there differs in {', '.join(differing)}; give the same values to resume it, "
             "or another --workdir for a new run"
         )
+
+
+def _has_begun(workdir: Path, own: Sequence[Path]) -> bool:
+    others = (folder for folder in workdir.iterdir() if folder.is_dir() and folder not in own)
+    return any(workdir.glob("*/*/[0-9]*.json")) or any(map(is_locked, others))
 
 
 def _require_seeds(file: Path, theirs: tuple[int, ...], ours: tuple[int, ...]) -> None:

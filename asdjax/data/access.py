@@ -13,8 +13,8 @@ from asdjax.data import store
 from asdjax.data.audio import Decoding
 from asdjax.data.check import check_corpus
 from asdjax.data.clips import Clip, Corpus
-from asdjax.data.findings import CheckResult
-from asdjax.data.layouts import read_corpus, scan
+from asdjax.data.findings import CheckResult, Finding
+from asdjax.data.layouts import Scan, read_corpus, scan
 from asdjax.data.store import WaveStore, open_store, require_usable
 from asdjax.errors import InputError
 from asdjax.runtime.progress import track
@@ -53,27 +53,42 @@ def open_corpus(config: Config) -> Corpus:
     return read_corpus(config.data.root, config.data.layout, config.data.machines, config.data.truth)
 
 
-def check(config: Config) -> CheckResult:
-    """Check every clip under `config.data.root` for use with this configuration.
+def scan_corpus(config: Config, layout: str = "", machines: Sequence[str] = ()) -> Scan:
+    """Scan `config.data.root` for the configured layout and machine types, unless others are given.
 
-    Raises InputError only if there is no corpus to check: for a missing root, layout or machine type, or a table with
-    the wrong columns.
+    Raises InputError only if there is no corpus: for a missing root, layout or machine type, or a table with the wrong
+    columns.
     """
-    return check_corpus(
-        scan(config.data.root, config.data.layout, config.data.machines, config.data.truth),
-        make_decoding(config),
-        classes=config.data.classes,
-        least_samples=features.make_spectrogram(config).least_samples,
-    )
+    data = config.data
+    return scan(data.root, layout or data.layout, machines or data.machines, data.truth)
 
 
-def require_sound(config: Config) -> None:
-    """Raise InputError for the first error that `check` finds."""
-    errors = check(config).errors
-    if errors:
-        first = errors[0]
-        others = f" (and {len(errors) - 1} more errors: see asdjax check)" if len(errors) > 1 else ""
-        raise InputError(f"{first.where}: {first.what}; {first.remedy}{others}")
+def check(config: Config) -> CheckResult:
+    """Check every clip under `config.data.root` for use with this configuration; raises InputError as `scan_corpus`."""
+    return _check(config, scan_corpus(config), config.data.classes)
+
+
+def _check(config: Config, found: Scan, classes: str) -> CheckResult:
+    least_samples = features.make_spectrogram(config).least_samples
+    return check_corpus(found, make_decoding(config), classes=classes, least_samples=least_samples)
+
+
+def find_errors(config: Config, found: Scan, classes: str) -> dict[str, InputError]:
+    """Check the clips of a scan; return the first error of each machine type that has one.
+
+    Raises InputError for an error of the whole corpus.
+    """
+    by_machine: dict[str, list[Finding]] = {}
+    for finding in _check(config, found, classes).errors:
+        by_machine.setdefault(finding.machine, []).append(finding)
+    errors = {}
+    for machine, findings in by_machine.items():
+        first = findings[0]
+        others = f" (and {len(findings) - 1} more errors: see asdjax check)" if len(findings) > 1 else ""
+        errors[machine] = InputError(f"{first.where}: {first.what}; {first.remedy}{others}")
+    if "" in errors:
+        raise errors[""]
+    return errors
 
 
 def store_folder(config: Config, workdir: Path) -> Path:
@@ -86,14 +101,19 @@ def open_stores(config: Config, workdir: Path, corpus: Corpus, machines: Sequenc
 
     Raises InputError like `open_store`. No store is built if the contents of another one are refused.
     """
+    require_usable_stores(config, workdir, corpus, machines)
     folder, decoding, shared = store_folder(config, workdir), make_decoding(config), bool(config.data.store)
-    clips = {machine: corpus.select(machine=machine) for machine in machines}
-    for machine, machine_clips in clips.items():
-        require_usable(folder, machine, machine_clips, decoding, shared=shared)
     return {
-        machine: open_store(folder, machine, machine_clips, decoding, shared=shared)
-        for machine, machine_clips in clips.items()
+        machine: open_store(folder, machine, corpus.select(machine=machine), decoding, shared=shared)
+        for machine in machines
     }
+
+
+def require_usable_stores(config: Config, workdir: Path, corpus: Corpus, machines: Sequence[str]) -> None:
+    """Raise InputError if `open_stores` would refuse the contents of a store. Write nothing."""
+    folder, decoding, shared = store_folder(config, workdir), make_decoding(config), bool(config.data.store)
+    for machine in machines:
+        require_usable(folder, machine, corpus.select(machine=machine), decoding, shared=shared)
 
 
 def compute_digests(config: Config, workdir: Path, clips: Sequence[Clip]) -> dict[Path, str]:

@@ -24,7 +24,7 @@ from asdjax.data.formats.header import AudioHeader
 from asdjax.data.formats.kinds import DVC
 from asdjax.data.layouts import Scan
 from asdjax.data.names import to_wav_name
-from asdjax.data.tasks import make_tasks
+from asdjax.data.tasks import divide
 from asdjax.errors import InputError
 from asdjax.runtime.files import compute_sha256
 from asdjax.runtime.progress import track
@@ -86,7 +86,7 @@ def _inspect(clip: Clip, decoding: Decoding, least_samples: int) -> _FileReport:
         )
         return _FileReport(digest, findings)
     except InputError as error:
-        return _FileReport(digest, (_to_finding(error, str(clip.path)),))
+        return _FileReport(digest, (_to_finding(error, str(clip.path), clip.machine),))
 
 
 def _compute_digest(path: Path) -> str:
@@ -96,52 +96,53 @@ def _compute_digest(path: Path) -> str:
         raise InputError(f"{path}: expected a readable file, got {error.strerror}; check the disk") from error
 
 
-def _to_finding(error: InputError, where: str) -> Finding:
+def _to_finding(error: InputError, where: str, machine: str) -> Finding:
     """Split the message of an error into the place, the problem and the remedy."""
     what, _, remedy = str(error).removeprefix(f"{where}: ").rpartition("; ")
-    return Finding("error", where, what, remedy)
+    return Finding("error", where, what, remedy, machine)
 
 
 def _check_header(clip: Clip, header: AudioHeader, decoding: Decoding, least_samples: int) -> Iterator[Finding]:
     if different := mismatches(header, decoding.sample_rate_hz):
         what = f"{', '.join(different)}; expected mono 16-bit PCM at {decoding.sample_rate_hz} Hz"
         if decoding.on_mismatch == "error":
-            yield Finding("error", str(clip.path), what, convert_remedy(header))
+            yield Finding("error", str(clip.path), what, convert_remedy(header), clip.machine)
         else:
-            yield Finding("note", str(clip.path), what, "nothing to do: it is converted")
+            yield Finding("note", str(clip.path), what, "nothing to do: it is converted", clip.machine)
     for caution in header.cautions:
-        yield Finding("warning", str(clip.path), caution.what, caution.remedy)
+        yield Finding("warning", str(clip.path), caution.what, caution.remedy, clip.machine)
     if converted_length(header, decoding.sample_rate_hz) < least_samples:
         what = f"shorter than a piece: expected {least_samples / decoding.sample_rate_hz:.2f} s or more"
-        yield Finding("error", str(clip.path), what, "remove it, or lower signal.piece_frames")
+        yield Finding("error", str(clip.path), what, "remove it, or lower signal.piece_frames", clip.machine)
 
 
 def _check_samples(clip: Clip, samples: np.ndarray, channel: str) -> Iterator[Finding]:
     if not np.isfinite(samples).all():
         what = "expected finite samples, got NaN or infinite ones"
-        yield Finding("error", str(clip.path), what, "record or export it again")
+        yield Finding("error", str(clip.path), what, "record or export it again", clip.machine)
         return
     mono = mix_down(samples, channel)
     if np.ptp(mono) <= SILENT_PEAK_TO_PEAK:
-        yield Finding("warning", str(clip.path), "silent", "remove it, and check the microphone")
+        yield Finding("warning", str(clip.path), "silent", "remove it, and check the microphone", clip.machine)
     if samples.dtype.kind == "f" and (beyond := np.mean(np.abs(mono) > 1)):
         what = f"{max(100 * beyond, 0.01):.2f} % of its samples are beyond full scale and are clipped"
-        yield Finding("warning", str(clip.path), what, "export it again at a lower level")
+        yield Finding("warning", str(clip.path), what, "export it again at a lower level", clip.machine)
 
 
 def _check_names(found: Scan) -> Iterator[Finding]:
-    for where, why in found.unparsed:
+    for where, why, machine in found.unparsed:
         remedy = "correct or remove the line" if found.layout == "manifest" else "rename or remove it"
-        yield Finding("error", where, why, remedy)
+        yield Finding("error", where, why, remedy, machine)
     for one, other in found.twins:
         where, what = f"{other.place} = {one.place}", "same machine type, section and name"
-        yield Finding("error", where, what, "rename or remove one, or leave out one root")
+        yield Finding("error", where, what, "rename or remove one, or leave out one root", one.machine)
     yield from _find_format_twins(found.clips)
     for path in found.left_out:
         if path.suffix == ".dvc":
-            yield Finding("warning", str(path), DVC.name, DVC.remedy)
+            yield Finding("warning", str(path), DVC.name, DVC.remedy, "")
         else:
-            yield Finding("note", str(path), "not part of the layout: left out", "nothing to do if that is intended")
+            what = "not part of the layout: left out"
+            yield Finding("note", str(path), what, "nothing to do if that is intended", "")
 
 
 def _find_format_twins(clips: Iterable[Clip]) -> Iterator[Finding]:
@@ -151,7 +152,9 @@ def _find_format_twins(clips: Iterable[Clip]) -> Iterator[Finding]:
         first = seen.setdefault((clip.machine, clip.path.parent / to_wav_name(clip.path.name)), clip)
         if first.name != clip.name:
             what = "the same name in two formats: they count as two clips"
-            yield Finding("warning", f"{clip.place} = {first.place}", what, "remove one if it is the same recording")
+            yield Finding(
+                "warning", f"{clip.place} = {first.place}", what, "remove one if it is the same recording", clip.machine
+            )
 
 
 def _check_sections(found: Scan) -> Iterator[Finding]:
@@ -163,20 +166,24 @@ def _check_sections(found: Scan) -> Iterator[Finding]:
         train = [clip for clip in clips if clip.split == "train"]
         if not train:
             what = "no training clips: its test clips cannot be scored"
-            yield Finding("warning", where, what, "add the training data, or leave the section out")
+            yield Finding("warning", where, what, "add the training data, or leave the section out", machine)
         elif all(clip.domain == "target" for clip in train):
             what = "no source training clips, only target ones: phase 1 skips this section"
-            yield Finding("warning", where, what, "add source training clips, or leave the section out")
+            yield Finding("warning", where, what, "add source training clips, or leave the section out", machine)
         elif not any(clip.domain == "target" for clip in train):
-            yield Finding("note", where, "no target training clips", "nothing to do: phase 2 skips this section")
+            what = "no target training clips"
+            yield Finding("note", where, what, "nothing to do: phase 2 skips this section", machine)
 
 
 def _check_tasks(found: Scan, classes: str) -> Iterator[Finding]:
-    """Yield the error that would stop training although every file is in order."""
+    """Yield the errors that would stop training although every file is in order."""
     try:
-        make_tasks(Corpus(found.layout, found.clips), classes)
+        refused = divide(Corpus(found.layout, found.clips), classes).refused
     except InputError as error:
-        yield _to_finding(error, "training")
+        yield _to_finding(error, "training", "")
+        return
+    for machine, error in refused.items():
+        yield _to_finding(error, "training", machine)
 
 
 def _check_test_cells(found: Scan) -> Iterator[Finding]:
@@ -191,7 +198,7 @@ def _check_test_cells(found: Scan) -> Iterator[Finding]:
         if len(seen) == 1:
             where = f"{machine} section {section} {domain or 'no domain'} test"
             what = f"only {next(iter(seen))} clips: AUC and pAUC are undefined"
-            yield Finding("warning", where, what, "add clips of the other class, or ignore this cell")
+            yield Finding("warning", where, what, "add clips of the other class, or ignore this cell", machine)
 
 
 def _find_duplicates(clips: Sequence[Clip], reports: Sequence[_FileReport]) -> Iterator[Finding]:
@@ -217,8 +224,8 @@ def _make_duplicate_finding(clip: Clip, others: Iterable[Clip]) -> Finding:
     where = f"{clip.place} = {other.place}"
     if other.split != clip.split:
         what = "same contents among training and test clips: its score is meaningless"
-        return Finding("error", where, what, "remove one")
+        return Finding("error", where, what, "remove one", clip.machine)
     if clip.split == "train" and not same_section(other):
         what = "same contents among the training clips of two sections, which a model has to distinguish"
-        return Finding("error", where, what, "remove the one in the wrong section")
-    return Finding("warning", where, "same contents twice", "remove one")
+        return Finding("error", where, what, "remove the one in the wrong section", clip.machine)
+    return Finding("warning", where, "same contents twice", "remove one", clip.machine)

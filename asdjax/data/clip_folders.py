@@ -22,8 +22,10 @@ class ClipFolder:
     names: tuple[str, ...]
 
 
-def find_machine_folders(root: Path) -> tuple[list[Path], list[Path]]:
+def find_machine_folders(root: Path, machines: Sequence[str] = ()) -> tuple[list[Path], list[Path]]:
     """Return the folders of machine types under `root`, and the other folders and recordings next to them.
+
+    If machine types are named, no other folder is looked at, and none may be found.
 
     Raises InputError if there is no machine type, or if `root` itself is the folder of one.
     """
@@ -32,13 +34,15 @@ def find_machine_folders(root: Path) -> tuple[list[Path], list[Path]]:
         raise InputError(
             f"{root}: expected a folder of machine types, got the folder of one; give its parent {root.parent}"
         )
-    machines = [path for path in folders if _has_clip_folder(path)]
-    if not machines:
+    if machines:
+        return [path for path in folders if compose(path.name) in machines and _has_clip_folder(path)], []
+    found = [path for path in folders if _has_clip_folder(path)]
+    if not found:
         deeper = next((path for path in folders if any(map(_has_clip_folder, _list_folder(path)[0]))), None)
         hint = f"did you mean {deeper}?" if deeper else f"check data.root, or write a {MANIFEST}"
         raise InputError(f"{root}: expected folders of machine types with train or test in them, got none; {hint}")
-    others = [path for path in folders if path not in machines]
-    return machines, others + [path for path in files if _is_recording(path.name)]
+    others = [path for path in folders if path not in found]
+    return found, others + [path for path in files if _is_recording(path.name)]
 
 
 def find_clip_folders(machine: Path) -> tuple[list[ClipFolder], list[Path]]:

@@ -2,16 +2,16 @@
 
 import csv
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import cast, get_args
+from typing import NamedTuple, cast, get_args
 
-from asdjax.data.clips import Clip, Domain, Label, Split
+from asdjax.data.clips import Clip, Domain, Label, Split, Unparsed
 from asdjax.data.names import NO_ATTRIBUTES, Attributes
 from asdjax.data.rows import join_cells, read_csv
 from asdjax.errors import InputError
-from asdjax.runtime.paths import Listings, expand_home, find_spelling
+from asdjax.runtime.paths import Listings, compose, expand_home, find_spelling
 
 MANIFEST = "manifest.csv"
 COLUMNS = ("path", "machine", "section", "domain", "split", "label", "attributes")
@@ -19,8 +19,16 @@ REQUIRED = ("path", "machine", "section", "split")
 _NAME_BYTES = 100  # a file name has at most 255 bytes, and contains machine, section, seed and more
 
 
-def read_manifest(root: Path) -> tuple[list[Clip], list[tuple[str, str]]]:
-    """Read `root`/manifest.csv. Return its clips, and a pair (where, why) for each row that gives no clip.
+class ManifestRows(NamedTuple):
+    """Rows of a manifest: its clips, the rows that give none, and the machine types of all its rows."""
+
+    clips: list[Clip]
+    unparsed: list[Unparsed]
+    machines: set[str]
+
+
+def read_manifest(root: Path, machines: Sequence[str] = ()) -> ManifestRows:
+    """Read `root`/manifest.csv. If machine types are named, no path of another one is looked at.
 
     Paths are relative to the table's folder; `~` at the beginning is the home folder. An empty domain means source. An
     empty label means normal for a training clip and unknown for a test clip. Empty cells at the end of a row may be
@@ -33,15 +41,22 @@ def read_manifest(root: Path) -> tuple[list[Clip], list[tuple[str, str]]]:
     _, header = next(rows, (1, []))
     header = [column.lower() for column in header]
     _check_columns(table, header)
-    clips, unparsed = [], []
+    found = ManifestRows([], [], set())
     listings: Listings = {}
     for line, row in rows:
+        cells = dict(zip(header, row, strict=False))
+        machine = compose(cells["machine"]) if "machine" in cells else ""
+        if machine:
+            found.machines.add(machine)
+            if machines and machine not in machines:
+                continue
         try:
             clip = _make_clip(root, header, row)
-            clips.append(replace(clip, path=find_spelling(clip.path, listings), row=f"{MANIFEST} line {line}"))
+            clip = replace(clip, path=find_spelling(clip.path, listings), row=f"{MANIFEST} line {line}")
+            found.clips.append(clip)
         except (ValueError, InputError) as error:
-            unparsed.append((f"{table} line {line}", str(error)))
-    return clips, unparsed
+            found.unparsed.append(Unparsed(f"{table} line {line}", str(error), machine))
+    return found
 
 
 def read_attributes(folder: Path) -> dict[str, Attributes]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from asdjax.runtime.paths import compose
 
@@ -55,6 +55,14 @@ class Clip:
     def name(self) -> str:
         """Return the base name in composed form, which score files use. It ends in .wav in a challenge's layout."""
         return compose(self.alias or self.path.name)
+
+
+class Unparsed(NamedTuple):
+    """A recording or table row that gives no clip: its place, the reason, and its machine type ("" if unknown)."""
+
+    where: str
+    why: str
+    machine: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -281,8 +281,8 @@ def _unpack_all(out: Path, archives: Sequence[tuple[Path, Archive]]) -> int:
     for path, archive in archives:
         unpack(path, out / archive.folder)
     found = scan([out / folder for folder in FOLDERS if (out / folder).is_dir()])
-    for where, why in found.unparsed[:3]:
-        log(f"{where}: {why}")
+    for one in found.unparsed[:3]:
+        log(f"{one.where}: {one.why}")
     _log_misplaced(out, archives, {compose(str(clip.path)) for clip in found.clips})
     return len(found.clips)
 

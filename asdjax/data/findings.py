@@ -28,13 +28,15 @@ _LABELS = (("normal", "normal"), ("anomaly", "anomaly"), (None, "unlabelled"))
 class Finding:
     """Problem at a file, a table row or a section, with a remedy.
 
-    Training refuses a corpus with an error. A warning costs quality. A note only informs.
+    Training refuses a machine type with an error. A warning costs quality. A note only informs. `machine` is the
+    machine type, "" for a problem of the whole corpus.
     """
 
     severity: Severity
     where: str
     what: str
     remedy: str
+    machine: str
 
 
 @dataclass(frozen=True, slots=True)

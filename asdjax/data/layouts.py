@@ -1,5 +1,6 @@
 """Readers of data folders: each known layout becomes the same table of clips."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import cast, get_args
 
 from asdjax.data.clip_folders import ClipFolder, find_clip_folders, find_machine_folders, recognize_layout
 from asdjax.data.clip_lists import MANIFEST, read_attributes, read_manifest
-from asdjax.data.clips import Clip, Corpus, Layout
+from asdjax.data.clips import Clip, Corpus, Layout, Unparsed
 from asdjax.data.names import EXPECTED, parse_name, to_wav_name
 from asdjax.data.truth import join_truth
 from asdjax.errors import InputError
@@ -23,7 +24,7 @@ class Scan:
     layout, clips
         The layout and the clips in the order of a `Corpus`.
     unparsed
-        A pair (where, why) for each recording or table row that gives no clip.
+        Recordings and table rows that give no clip.
     twins
         Pairs of clips with the same machine type, section and name.
     left_out
@@ -32,7 +33,7 @@ class Scan:
 
     layout: Layout
     clips: tuple[Clip, ...]
-    unparsed: tuple[tuple[str, str], ...]
+    unparsed: tuple[Unparsed, ...]
     twins: tuple[tuple[Clip, Clip], ...]
     left_out: tuple[Path, ...]
 
@@ -63,17 +64,53 @@ def read_corpus(
         does not parse, or a clip that occurs twice.
     """
     found = scan(roots, layout, machines, truth)
-    if found.unparsed:
-        where, why = found.unparsed[0]
-        others = f" (and {len(found.unparsed) - 1} more)" if len(found.unparsed) > 1 else ""
-        raise InputError(f"{where}{others}: {why}; `asdjax check` lists them all")
-    if found.twins:
-        one, other = found.twins[0]
-        raise InputError(
-            f"{other.place}: the same machine type, section and name as {one.place} "
-            f"({len(found.twins)} such); remove or rename one, or leave out one root"
-        )
+    if error := _find_error(found.unparsed, found.twins):
+        raise error
     return Corpus(found.layout, found.clips)
+
+
+def find_name_errors(found: Scan) -> dict[str, InputError]:
+    """Return the first error of each machine type with a name that does not parse or a clip that occurs twice.
+
+    Raises InputError for a row of a table whose machine type is unknown.
+    """
+    unparsed: dict[str, list[Unparsed]] = defaultdict(list)
+    twins: dict[str, list[tuple[Clip, Clip]]] = defaultdict(list)
+    for one in found.unparsed:
+        unparsed[one.machine].append(one)
+    for pair in found.twins:
+        twins[pair[0].machine].append(pair)
+    errors = {
+        machine: error
+        for machine in sorted({*unparsed, *twins})
+        if (error := _find_error(unparsed[machine], twins[machine]))
+    }
+    if "" in errors:
+        raise errors[""]
+    return errors
+
+
+def select_machines(found: Scan, machines: Sequence[str]) -> Scan:
+    """Return the contents that belong to some machine types, or to none."""
+    return replace(
+        found,
+        clips=tuple(clip for clip in found.clips if clip.machine in machines),
+        unparsed=tuple(one for one in found.unparsed if one.machine in ("", *machines)),
+        twins=tuple(pair for pair in found.twins if pair[0].machine in machines),
+    )
+
+
+def _find_error(unparsed: Sequence[Unparsed], twins: Sequence[tuple[Clip, Clip]]) -> InputError | None:
+    if unparsed:
+        others = f" (and {len(unparsed) - 1} more)" if len(unparsed) > 1 else ""
+        return InputError(f"{unparsed[0].where}{others}: {unparsed[0].why}; `asdjax check` lists them all")
+    if twins:
+        one, other = twins[0]
+        return InputError(
+            f"{other.place}: the same machine type, section and name as {one.place} "
+            f"({len(twins)} such); remove or rename one, or leave out one root"
+        )
+    return None
 
 
 def scan(
@@ -120,31 +157,31 @@ def _comma_hint(values: Sequence[object]) -> str:
 
 
 def _scan_manifests(roots: list[Path], machines: Sequence[str]) -> Scan:
-    clips: list[Clip] = []
-    unparsed: list[tuple[str, str]] = []
+    tables = []
     for root in roots:
         if not (root / MANIFEST).is_file():
             raise InputError(
                 f"{root}: expected a file {MANIFEST} in it, got none; write one, or set config.data.layout=auto and "
                 "give roots of one layout"
             )
-        root_clips, root_unparsed = read_manifest(root)
-        clips += root_clips
-        unparsed += root_unparsed
-    machines = _check_machines(machines, {clip.machine for clip in clips}, roots)
-    wanted = [clip for clip in clips if not machines or clip.machine in machines]
-    return _make_scan("manifest", wanted, unparsed, [], roots)
+        tables.append(read_manifest(root, tuple(map(compose, machines))))
+    _check_machines(machines, set().union(*(table.machines for table in tables)), roots)
+    clips = [clip for table in tables for clip in table.clips]
+    unparsed = [one for table in tables for one in table.unparsed]
+    return _make_scan("manifest", clips, unparsed, [], roots)
 
 
 def _scan_folders(roots: list[Path], layout: str, machines: Sequence[str]) -> Scan:
     machine_folders: list[Path] = []
     left_out: list[Path] = []
     for root in roots:
-        found, others = find_machine_folders(root)
+        found, others = find_machine_folders(root, tuple(map(compose, machines)))
         machine_folders += found
         left_out += others
-    machines = _check_machines(machines, {compose(folder.name) for folder in machine_folders}, roots)
-    machine_folders = [folder for folder in machine_folders if not machines or compose(folder.name) in machines]
+    present = {compose(folder.name) for folder in machine_folders}
+    if not present.issuperset(map(compose, machines)):  # the message names all machine types
+        present = {compose(folder.name) for root in roots for folder in find_machine_folders(root)[0]}
+        _check_machines(machines, present, roots)
     clip_folders: list[ClipFolder] = []
     for folder in machine_folders:
         found, others = find_clip_folders(folder)
@@ -159,14 +196,14 @@ def _scan_folders(roots: list[Path], layout: str, machines: Sequence[str]) -> Sc
     return _make_scan(known, clips, unparsed, left_out, roots)
 
 
-def _parse_names(folders: Iterable[ClipFolder], layout: Layout) -> tuple[list[Clip], list[tuple[str, str]]]:
+def _parse_names(folders: Iterable[ClipFolder], layout: Layout) -> tuple[list[Clip], list[Unparsed]]:
     clips, unparsed = [], []
     for folder in folders:
         for name in folder.names:
             path = folder.path / name
             clip = parse_name(path, machine=folder.machine, folder=folder.path.name, layout=layout)
             if clip is None:
-                unparsed.append((str(path), f"expected a {layout} name: {EXPECTED[layout]}"))
+                unparsed.append(Unparsed(str(path), f"expected a {layout} name: {EXPECTED[layout]}", folder.machine))
             else:
                 clips.append(clip)
     return clips, unparsed
@@ -185,8 +222,8 @@ def _add_table_attributes(clips: list[Clip], machine_folders: list[Path]) -> lis
     ]
 
 
-def _check_machines(wanted: Sequence[str], present: set[str], roots: list[Path]) -> list[str]:
-    """Return the wanted machine types in composed form. Raise InputError if one is not present."""
+def _check_machines(wanted: Sequence[str], present: set[str], roots: list[Path]) -> None:
+    """Raise InputError if one of the wanted machine types is not present."""
     wanted = list(map(compose, wanted))
     unknown = sorted(set(wanted) - present)
     if unknown:
@@ -194,18 +231,17 @@ def _check_machines(wanted: Sequence[str], present: set[str], roots: list[Path])
             f"data.machines: expected machine types under {_join(roots)} ({', '.join(sorted(present)) or 'none'}), "
             f"got {', '.join(unknown)}; correct the names{_comma_hint(wanted)}"
         )
-    return wanted
 
 
 def _make_scan(
     layout: Layout,
     clips: list[Clip],
-    unparsed: list[tuple[str, str]],
+    unparsed: list[Unparsed],
     left_out: list[Path],
     roots: list[Path],
 ) -> Scan:
     why = "expected a name in UTF-8, got another encoding; rename it"
-    unparsed = unparsed + [(clip.place, why) for clip in clips if not _has_utf8_names(clip)]
+    unparsed = unparsed + [Unparsed(clip.place, why, clip.machine) for clip in clips if not _has_utf8_names(clip)]
     ordered = tuple(sorted(filter(_has_utf8_names, clips), key=_sort_key))
     if not ordered and not unparsed:
         raise _no_recordings(roots)

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from typing import NamedTuple
 
 from asdjax.data.clips import Clip, Corpus
 from asdjax.errors import InputError
@@ -12,7 +13,7 @@ from asdjax.errors import InputError
 TOGETHER = "all"
 
 #: Names in a work directory that are not tasks.
-RESERVED = ("store", "evaluation", "config.json")
+RESERVED = ("store", "evaluation", "config.json", "runs.json")
 
 #: Characters that cannot be in the path of a checkpoint, because Orbax reads them as glob patterns.
 UNSAVABLE = frozenset("*?[")
@@ -67,25 +68,52 @@ class Task:
         return sum(clip.domain != "target" for clip in self.clips)
 
 
+class Division(NamedTuple):
+    """The tasks of a corpus, and the error of each machine type that cannot have one."""
+
+    tasks: tuple[Task, ...]
+    refused: dict[str, InputError]
+
+
 def make_tasks(corpus: Corpus, classes: str) -> tuple[Task, ...]:
+    """Divide the training clips of a corpus into tasks; raise InputError also for one machine type of several.
+
+    See `divide`.
+    """
+    tasks, refused = divide(corpus, classes)
+    for error in refused.values():
+        raise error
+    return tasks
+
+
+def divide(corpus: Corpus, classes: str) -> Division:
     """Divide the training clips of a corpus into tasks.
 
     `classes` is "section" for a task per machine type with its sections as classes. It is "machine_section" or
     "machine_section_attributes" for one task over all machine types. "auto" means "section" if every machine type has
     at least two sections. Otherwise it means the first of the other two that gives two classes.
 
-    Raises InputError if a task has fewer than two classes with source clips, or if a machine type's name cannot name a
-    run's folder.
+    A task is refused if it has a training clip that is labelled anomaly, fewer than two classes with source clips, or
+    a machine type whose name cannot name a run's folder. Raises InputError if there are no training clips, or if the
+    refused task is that of all machine types.
     """
-    clips = _training_clips(corpus)
+    by_machine: dict[str, list[Clip]] = {}
+    for clip in corpus.select(split="train"):
+        by_machine.setdefault(clip.machine, []).append(clip)
+    if not by_machine:
+        raise InputError("config.data.root: expected training clips, got none; check that it has a `train` folder")
+    every = [clip for clips in by_machine.values() for clip in clips]
     if classes == "auto":
-        classes = _choose_classes(clips)
-    if classes == "section":
-        machines = sorted({clip.machine for clip in clips})
-        return tuple(
-            _make_task(machine, [clip for clip in clips if clip.machine == machine], "section") for machine in machines
-        )
-    return (_make_task(TOGETHER, clips, classes),)
+        classes = choose_classes(every)
+    if classes != "section":
+        return Division((_make_task(TOGETHER, every, classes),), {})
+    tasks, refused = [], {}
+    for machine in sorted(by_machine):
+        try:
+            tasks.append(_make_task(machine, by_machine[machine], "section"))
+        except InputError as error:
+            refused[machine] = error
+    return Division(tuple(tasks), refused)
 
 
 def hold_out(task: Task, fraction: float) -> tuple[Task, Task]:
@@ -130,19 +158,8 @@ def _select_clips(task: Task, indices: Sequence[int]) -> Task:
     )
 
 
-def _training_clips(corpus: Corpus) -> list[Clip]:
-    clips = [clip for clip in corpus if clip.split == "train"]
-    for clip in clips:
-        if clip.label == "anomaly":
-            raise InputError(
-                f"{clip.path}: expected normal training clips only, got one labelled anomaly; move it to the test split"
-            )
-    if not clips:
-        raise InputError("config.data.root: expected training clips, got none; check that it has a `train` folder")
-    return clips
-
-
-def _choose_classes(clips: Sequence[Clip]) -> str:
+def choose_classes(clips: Sequence[Clip]) -> str:
+    """Return the value of config.data.classes that "auto" means for these training clips."""
     sections: dict[str, set[str]] = {}
     for clip in clips:
         sections.setdefault(clip.machine, set()).add(clip.section)
@@ -155,6 +172,7 @@ def _choose_classes(clips: Sequence[Clip]) -> str:
 
 def _make_task(name: str, clips: Sequence[Clip], classes: str) -> Task:
     _check_name(name)
+    _require_normal(clips)
     class_of = CLASSES[classes]
     _require_two_classes(name, clips, class_of)
     names = sorted({class_of(clip) for clip in clips})
@@ -180,6 +198,14 @@ def _check_name(name: str) -> None:
             f"config.data.root: a machine type cannot be called {name}: its checkpoints could not be saved, because "
             "Orbax reads * ? [ as patterns; rename it"
         )
+
+
+def _require_normal(clips: Sequence[Clip]) -> None:
+    for clip in clips:
+        if clip.label == "anomaly":
+            raise InputError(
+                f"{clip.path}: expected normal training clips only, got one labelled anomaly; move it to the test split"
+            )
 
 
 def _require_two_classes(name: str, clips: Sequence[Clip], class_of: Callable[[Clip], Class]) -> None:

@@ -16,12 +16,11 @@ from asdjax.evaluation import checkpoint_selection
 from asdjax.evaluation.checkpoint_selection import Selection
 from asdjax.evaluation.evaluate import EvaluationRequest, evaluate, require_possible
 from asdjax.evaluation.results import Results
-from asdjax.fleet.runs import Run, list_runs
-from asdjax.runtime.files import is_locked
+from asdjax.fleet.runs import Run, is_training, list_runs
 from asdjax.runtime.progress import log
 
 SECONDS_BETWEEN_LOOKS = 5.0
-#: A training started at the same time imports JAX and lists the corpus before it locks the work directory.
+#: A training started at the same time imports JAX and lists the corpus before it locks the folders of runs.
 LOOKS_FOR_A_START = 6
 HISTORY = "history.jsonl"
 
@@ -69,17 +68,17 @@ def _wait_for_config(workdir: Path) -> None:
     path, looks = workdir / loading.FILE, 0
     if not path.exists():
         log(f"{path} does not exist yet; waiting for a training to write it")
-    while not path.exists() and (looks < LOOKS_FOR_A_START or is_locked(workdir)):
+    while not path.exists() and (looks < LOOKS_FOR_A_START or is_training(workdir)):
         sleep(SECONDS_BETWEEN_LOOKS)
         looks += 1
 
 
 def _wait_for_checkpoints(workdir: Path, config: Config, runs: Sequence[Run], evaluated: Selection) -> Selection | None:
     """Wait for new checkpoints. Return None, and log, if training has ended without any."""
-    if not checkpoint_selection.select_newest(config, runs) and is_locked(workdir):
+    if not checkpoint_selection.select_newest(config, runs) and is_training(workdir):
         log("no checkpoint yet; waiting for the first")
     while True:
-        training = is_locked(workdir)  # read first: the last checkpoints are saved before the lock is released
+        training = is_training(workdir)  # read first: the last checkpoints are saved before the lock is released
         if (selection := checkpoint_selection.select_newest(config, runs)) != evaluated:
             return selection
         if not training:

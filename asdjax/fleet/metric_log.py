@@ -1,16 +1,20 @@
 """Metric log of a run: JSON lines, flushed as training goes, and the same numbers for TensorBoard.
 
-A row of metrics: {"phase", "step", "loss": {variant: x}, "loss_hex": {variant: "0x1.8p+1"}, "accuracy": {...},
+A row of metrics: {"phase", "step", "time", "loss": {variant: x}, "loss_hex": {variant: "0x1.8p+1"}, "accuracy": {...},
 "gradient_norm": {...}, "learning_rate", "step_seconds", "share": {"data", "compile", "checkpoint", "holdout"}}.
-A row of held-out clips: {"phase", "step", "holdout_loss": {...}, "holdout_accuracy": {...}}.
-An event: {"event", "phase", "step"}. "phase" is the name of the checkpoint line's folder.
+A row of held-out clips: {"phase", "step", "time", "holdout_loss": {...}, "holdout_accuracy": {...}}.
+An event: {"event", "phase", "step", "time"}; a resumed one has host, device and job, a failed one why and code.
+"phase" is the name of the checkpoint line's folder, "time" is in seconds since 1970.
 """
 
 import json
 import math
+import os
+import socket
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from time import time
 from types import TracebackType
 from typing import Any, Self, TextIO
 
@@ -20,6 +24,12 @@ from asdjax.runtime.files import replace_text
 from asdjax.runtime.progress import log
 
 FILE = "metrics.jsonl"
+
+# names in the environment by which batch systems tell a job its number or name
+_JOB_NAMES = ("SLURM_JOB_ID", "SLURM_ARRAY_TASK_ID", "JOB_NAME", "JOB_COMPLETION_INDEX", "SKYPILOT_TASK_ID")
+
+# a row of six variants has about 2 kB
+_TAIL_BYTES = 2**16
 
 
 class MetricLog:
@@ -64,7 +74,7 @@ class MetricLog:
         if damaged > 1:
             log(f"{self.path}: {damaged} damaged lines dropped")
         if step or len(kept) < len(rows):
-            self.event("resumed", phase, step)
+            self.event("resumed", phase, step, **_describe_place())
 
     def metrics(self, phase: str, step: int, loss: Mapping[str, float], **more: Mapping[str, float] | float) -> None:
         """Write the metrics of a step: losses by variant, also as exact hex, and other numbers or groups of numbers."""
@@ -88,14 +98,14 @@ class MetricLog:
 
     def event(self, event: str, phase: str, step: int, **details: Any) -> None:
         """Write an event at a step."""
-        self._write({"event": event, "phase": phase, "step": step, **details})
+        self._write({"event": event, "phase": phase, "step": step, "time": time(), **details})
 
     def _write_numbers(
         self, phase: str, step: int, values: Mapping[str, Mapping[str, float] | float], exact: Mapping[str, Any]
     ) -> None:
         """Write numbers to both logs; `exact` goes to metrics.jsonl only."""
         numbers = {name: _to_json(value) for name, value in values.items()}
-        self._write({"phase": phase, "step": step, **numbers, **exact})
+        self._write({"phase": phase, "step": step, "time": time(), **numbers, **exact})
         assert self._tensorboard is not None, "call begin() first"
         for name, value in values.items():
             for part, number in value.items() if isinstance(value, Mapping) else [("", value)]:
@@ -114,17 +124,50 @@ def _to_json(value: Mapping[str, float] | float) -> Any:
     return float(value) if math.isfinite(value) else None
 
 
+def _describe_place() -> dict[str, str]:
+    """Return the host, the kind of its first device, and the job of a batch system, as far as they are known."""
+    import jax
+
+    jobs = [os.environ[name] for name in _JOB_NAMES if os.environ.get(name)]
+    return {"host": socket.gethostname(), "device": jax.devices()[0].device_kind, "job": " ".join(jobs)}
+
+
+def append_failure(folder: Path, why: str, code: int) -> None:
+    """Write to a run's metrics.jsonl that training left it out, with the reason and the exit code."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = read(folder / FILE)
+    where = {name: rows[-1][name] for name in ("phase", "step")} if rows else {"phase": "", "step": 0}
+    with (folder / FILE).open("a") as file:
+        file.write(json.dumps({"event": "failed", **where, "time": time(), "why": why, "code": code}) + "\n")
+
+
 def read(path: Path) -> list[dict[str, Any]]:
     """Read the intact rows of a metrics.jsonl; skip damaged lines, and a last line cut off by a kill."""
     if not path.exists():
         return []
-    rows = []
-    for line in path.read_text(errors="replace").splitlines(keepends=True):
-        with suppress(ValueError):
-            row = json.loads(line)
-            if line.endswith("\n") and isinstance(row, dict) and {"phase", "step"} <= row.keys():
-                rows.append(row)
-    return rows
+    lines = path.read_text(errors="replace").splitlines(keepends=True)
+    return [row for line in lines if (row := _parse(line))]
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+    """Return the row in a line; None for a damaged line, and for one without its end."""
+    with suppress(ValueError):
+        row = json.loads(line)
+        if line.endswith("\n") and isinstance(row, dict) and {"phase", "step"} <= row.keys():
+            return row
+    return None
+
+
+def read_last(path: Path) -> dict[str, Any] | None:
+    """Return the last row of a metrics.jsonl, read from its end; None if there is none."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - _TAIL_BYTES))
+            lines = file.read().decode(errors="replace").splitlines(keepends=True)
+    except FileNotFoundError:
+        return None
+    return next((row for line in reversed(lines) if (row := _parse(line))), None)
 
 
 def _count_lines(path: Path) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 
 from asdjax.config.fields import Config, count_phase1_steps, count_phase2_steps
 from asdjax.data.tasks import Task, hold_out
+from asdjax.runtime.files import is_locked
 
 PHASE1 = "phase1"
 
@@ -23,13 +24,22 @@ class Run(NamedTuple):
 
 def list_runs(config: Config, workdir: Path, tasks: Sequence[Task]) -> list[Run]:
     """Return every task with every seed: W/<task>, with several seeds W/<task>@<seed>."""
-    several = len(config.seed) > 1
     runs = []
     for task in tasks:
         for seed in config.seed:
-            name = f"{task.name}@{seed}" if several else task.name
+            name = name_run(task.name, seed, config.seed)
             runs.append(Run(name, task, seed, workdir / name))
     return runs
+
+
+def name_run(task: str, seed: int, seeds: Sequence[int]) -> str:
+    """Return the name of a task's run with one of the configured seeds."""
+    return f"{task}@{seed}" if len(seeds) > 1 else task
+
+
+def is_training(workdir: Path) -> bool:
+    """Return whether a process is at work in the folder of a run; False on a disk that cannot lock."""
+    return workdir.is_dir() and any(is_locked(folder) for folder in workdir.iterdir() if folder.is_dir())
 
 
 def list_lines(config: Config, task: Task) -> dict[str, int]:

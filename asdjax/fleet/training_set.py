@@ -17,7 +17,7 @@ from asdjax.data.access import Recording, compute_digests
 from asdjax.data.tasks import Task
 from asdjax.errors import InputError
 from asdjax.fleet import checkpoints
-from asdjax.fleet.runs import Run
+from asdjax.fleet.runs import Run, list_lines
 from asdjax.runtime.files import add_checksum, replace_text, verify_checksum
 
 FILE = "task.json"
@@ -26,13 +26,15 @@ FILE = "task.json"
 class TrainingManifest(NamedTuple):
     """Content of task.json: classes, clips as `_describe_clips` lists them, settings as `_list_settings` does.
 
-    `variants_per_group` is the number of variants whose gradients a step computes together.
+    `variants_per_group` is the number of variants whose gradients a step computes together. `steps` are the steps of
+    each checkpoint line.
     """
 
     classes: tuple[tuple[str, ...], ...]
     clips: dict[str, str]
     settings: dict[str, Any]
     variants_per_group: int
+    steps: dict[str, int]
 
 
 def save(config: Config, run: Run, recordings: Sequence[Recording], variants_per_group: int) -> None:
@@ -43,7 +45,7 @@ def save(config: Config, run: Run, recordings: Sequence[Recording], variants_per
     run.folder.mkdir(parents=True, exist_ok=True)
     digests = {clip.path: recording.sha256 for clip, recording in zip(run.task.clips, recordings, strict=True)}
     clips, settings = _describe_clips(run.task, digests), _list_settings(config, run)
-    manifest = TrainingManifest(run.task.classes, clips, settings, variants_per_group)
+    manifest = TrainingManifest(run.task.classes, clips, settings, variants_per_group, list_lines(config, run.task))
     replace_text(run.folder / FILE, json.dumps(add_checksum(manifest._asdict()), indent=1) + "\n")
 
 
@@ -102,6 +104,11 @@ def read_group_size(run: Run) -> int | None:
     return _read(file).variants_per_group if file.exists() and _list_lines(run) else None
 
 
+def read_steps(folder: Path) -> dict[str, int]:
+    """Return the steps of each checkpoint line of a fleet, in the order of training; empty if it was never started."""
+    return _read(folder / FILE).steps if (folder / FILE).exists() else {}
+
+
 def digest_manifest(folder: Path) -> str:
     """Return a digest of the classes and clips in a fleet's task.json."""
     manifest = _read(folder / FILE)
@@ -135,7 +142,7 @@ def _read(file: Path) -> TrainingManifest:
         content = verify_checksum(file.read_text())
         classes = tuple(tuple(names) for names in content["classes"])
         clips, settings = dict(content["clips"]), dict(content["settings"])
-        return TrainingManifest(classes, clips, settings, int(content["variants_per_group"]))
+        return TrainingManifest(classes, clips, settings, int(content["variants_per_group"]), dict(content["steps"]))
     except (ValueError, KeyError, TypeError) as error:
         reason = f"no field {error}" if isinstance(error, KeyError) else error
         raise InputError(

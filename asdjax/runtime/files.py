@@ -12,7 +12,7 @@ from pathlib import Path
 from time import sleep
 from typing import Any
 
-from asdjax.errors import InputError
+from asdjax.errors import InputError, InUse, NoSpace
 from asdjax.runtime.progress import log
 
 _CHECKSUM = "sha256"
@@ -111,12 +111,13 @@ def explain_refusal(error: OSError, where: Path | str, numbers: Container[int] =
         return make_no_space_error(where)
     if error.errno is None or error.errno not in numbers:
         return None
-    return InputError(f"{error.filename or where}: {error.strerror}; {_REMEDIES[error.errno]}")
+    kind = NoSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else InputError
+    return kind(f"{error.filename or where}: {error.strerror}; {_REMEDIES[error.errno]}")
 
 
-def make_no_space_error(where: Path | str, number: int = errno.ENOSPC) -> InputError:
-    """Return the InputError for a full disk, or with EDQUOT for a full quota."""
-    return InputError(f"{where}: {os.strerror(number)}; {_REMEDIES[number]}")
+def make_no_space_error(where: Path | str, number: int = errno.ENOSPC) -> NoSpace:
+    """Return the error for a full disk, or with EDQUOT for a full quota."""
+    return NoSpace(f"{where}: {os.strerror(number)}; {_REMEDIES[number]}")
 
 
 def find_no_space(text: str, where: Path | str) -> InputError | None:
@@ -141,7 +142,7 @@ def require_writable(folder: Path) -> None:
 def locked_folder(folder: Path, *, wait: bool = True) -> Iterator[Path]:
     """Make `folder` if it is missing, and lock it while the block runs, so that no other process works in it.
 
-    A second process waits, or raises InputError if `wait` is False. A warning is logged once for a disk that cannot
+    A second process waits, or raises InUse if `wait` is False. A warning is logged once for a disk that cannot
     lock. After an error, the folders that were made for it are removed if they are empty. Raises InputError for errors
     of the system that the user can correct: no space, no permission, a file in the way.
     """
@@ -236,7 +237,7 @@ def _flock(handle: int, folder: Path, wait: bool) -> bool:
                 return True
             sleep(pause_s)
         if not wait:
-            raise InputError(f"{folder}: another asdjax process is at work in it; wait for it, or end it")
+            raise InUse(f"{folder}: another asdjax process is at work in it; wait for it, or end it")
         log(f"{folder}: another process is at work in it; waiting until it has ended")
         fcntl.flock(handle, fcntl.LOCK_EX)
     except OSError as error:

@@ -5,11 +5,15 @@ and tables write NFC, and a disk takes the two for different names.
 """
 
 import os
+import re
 from collections.abc import MutableMapping
 from pathlib import Path
 from unicodedata import normalize
 
 from asdjax.errors import InputError
+
+# also with one slash, which is left of an address in a Path
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 #: For each folder, the names in it by their composed form.
 Listings = MutableMapping[Path, dict[str, list[str]]]
@@ -65,5 +69,18 @@ def _list_folder(folder: Path, listings: Listings) -> dict[str, list[str]]:
 
 
 def resolve_path(text: str) -> Path:
-    """Return the path that a user wrote, with `~` expanded and spelled as on disk."""
+    """Return the path that a user wrote, with `~` expanded and spelled as on disk.
+
+    Raises InputError for a missing home folder, and for the address of an object store.
+    """
+    require_path(text)
     return find_spelling(Path(expand_home(text)))
+
+
+def require_path(text: str) -> None:
+    """Raise InputError for an address such as gs://bucket/folder, which would become a local folder `gs:`."""
+    if _ADDRESS.match(text) and not os.path.lexists(text):
+        raise InputError(
+            f"{text}: expected a folder on a disk, got an address; mount the store as a folder (gcsfuse, Mountpoint "
+            "for S3, JuiceFS) or use a file system (NFS, Filestore, FSx), and give that folder"
+        )

@@ -87,6 +87,17 @@ def fleets_per_program(
     return split_evenly(fleets, configured or _count_fitting(config, fleets, devices, audio_bytes, group_size))
 
 
+def propose_parts(runs: int, devices: int) -> int:
+    """Return a number of parts for a pool of devices (0: a part for each run).
+
+    The largest part is that of which there are at least four for each device, so that the pool is busy to the end. It
+    has at most MOST_FLEETS runs, which can share a program on a GPU.
+    """
+    sizes = range(MOST_FLEETS, 1, -1) if devices else ()
+    size = next((size for size in sizes if math.ceil(runs / size) >= 4 * devices), 1)
+    return math.ceil(runs / size)
+
+
 def split_evenly(fleets: int, at_most: int) -> int:
     """Return the size of the fewest, most even parts of `fleets`: 4 for 8 fleets of which 7 fit."""
     return math.ceil(fleets / math.ceil(fleets / at_most))

@@ -1,90 +1,81 @@
-"""`asdjax train`: all tasks and seeds of a configuration, step by step."""
+"""`asdjax train`: all tasks and seeds of a configuration, or a part of them, step by step."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from jax.sharding import Mesh
 
 from asdjax import features
 from asdjax.config import loading
 from asdjax.config.fields import Config
-from asdjax.data.access import Recording, open_corpus, open_stores, read_recordings, require_sound, store_folder
-from asdjax.data.clips import Corpus
-from asdjax.data.tasks import Task, hold_out, make_tasks
-from asdjax.errors import Diverged, InputError, Interrupted
-from asdjax.fleet import checkpoints, fleet_model, training_set
+from asdjax.data.access import scan_corpus
+from asdjax.data.layouts import select_machines
+from asdjax.errors import Diverged, InputError, Interrupted, NoSpace
+from asdjax.fleet import checkpoints, run_list, training_set
 from asdjax.fleet.metric_log import MetricLog
-from asdjax.fleet.runs import Run, list_runs
-from asdjax.models import heads
+from asdjax.fleet.run_list import EVERY_RUN, RunChoice
+from asdjax.fleet.runs import Run
 from asdjax.runtime import hardware, interrupts
 from asdjax.runtime.files import locked_folder
 from asdjax.runtime.progress import log
 from asdjax.training.audio_feed import DeviceFeed, HostFeed, PaddedSizes, audio_bytes, find_padded_sizes, is_resident
+from asdjax.training.failures import Failures
 from asdjax.training.grouping import ProgramRuns, group_runs
 from asdjax.training.loop import train_phase
 from asdjax.training.phase_runs import PhaseRun, TrainingClips, is_finished
 from asdjax.training.phases import Phase, make_phase1_table, make_phases
+from asdjax.training.prepare import Clips, prepare
+from asdjax.training.run_locks import RunLocks
 
-#: Training clips and held-out clips of each task, by name.
-Clips = Mapping[str, tuple[TrainingClips, TrainingClips]]
 
+def train(config: Config, workdir: Path, choice: RunChoice = EVERY_RUN) -> None:
+    """Train all tasks and seeds, or the chosen ones, or resume.
 
-def train(config: Config, workdir: Path) -> None:
-    """Train all tasks and seeds, or resume.
-
-    Raises InputError for wrong input, Interrupted after a signal with everything saved, and Diverged if a loss is not
-    finite.
+    A run that fails costs no other run. Raises InputError for wrong input, Diverged if a loss is not finite, and
+    Interrupted after a signal with everything saved, or if another process is at work on a run.
     """
-    # 1. Check the devices, the data and the configuration before anything is written.
+    # 1. Check the devices and the configuration, and find the runs of this process.
     checkpoints.require_savable(workdir)
     loading.make_absolute(config)
     meshes = hardware.make_meshes(config.parallel.device_groups)
     hardware.require_divisible(config.train.batch_size, meshes[0])
-    corpus = open_corpus(config)
-    tasks = make_tasks(corpus, config.data.classes)
-    runs = list_runs(config, workdir, tasks)
-    _require_apart(config, workdir, runs, corpus)
-    for task in tasks:
-        heads.make_head(fleet_model.make_spec(config, len(task.classes)).head)
-    with locked_folder(workdir, wait=False):
-        loading.require_same_run(config, workdir)
-        begun = [run for run in runs if any(map(checkpoints.steps, run.folder.glob("phase*")))]
-        if len(begun) < len(runs):
-            require_sound(config)
-        training_set.require_same_training(config, workdir, begun)
-        # 2. Decode all audio once, for training and evaluation.
-        stores = open_stores(config, workdir, corpus, [machine for task in tasks for machine in task.machines])
-        recordings = {task.name: read_recordings(stores, task.clips) for task in tasks}
-        clips = {task.name: _split_clips(config, task, recordings[task.name]) for task in tasks}
+    listed, found = run_list.find_runs(config, workdir)
+    machines_of_run = listed.name_runs(config.seed)
+    names = choice.choose(list(machines_of_run))
+    if not names:
+        log(f"no run to train: part {choice.part[0]} of {choice.part[1]} has none of the {len(machines_of_run)} runs")
+        return
+    machines = sorted({machine for name in names for machine in machines_of_run[name]})
+    found = select_machines(found, machines) if found else scan_corpus(config, listed.layout, machines)
+    with RunLocks() as locks:
+        # 2. Check the data, decode all audio once, for training and evaluation. Nothing else is written before that.
+        prepared = prepare(config, workdir, listed, found, names, locks)
+        failures = Failures(workdir, len(names))
+        for failed, error in prepared.failures:
+            failures.add(failed, error)
         # 3. Group runs into programs; write the configuration and each run's training-set manifest.
+        clips = prepared.clips
         sizes = {name: audio_bytes(map(len, trained.samples)) for name, (trained, _) in clips.items()}
-        programs = group_runs(config, runs, meshes[0].size, sizes)
-        loading.save(config, workdir)
+        programs = group_runs(config, prepared.runs, meshes[0].size, sizes)
+        with locked_folder(workdir):
+            loading.require_same_run(config, workdir, own=[run.folder for run in prepared.runs])
+            loading.save(config, workdir)
+            run_list.save(config, workdir, listed)
         for program in programs:
             for run in program.runs:
-                training_set.save(config, run, recordings[run.task.name], program.variants_per_group)
+                training_set.save(config, run, prepared.recordings[run.task.name], program.variants_per_group)
         # 4. Train one program after the other, on each group of devices.
         padded = find_padded_sizes(
             config, [[clips[run.task.name][0].samples for run in program.runs] for program in programs]
         )
-        run_on_each(meshes, [partial(_train_program, config, program, clips, padded) for program in programs])
-
-
-def _require_apart(config: Config, workdir: Path, runs: Sequence[Run], corpus: Corpus) -> None:
-    """Raise InputError if recordings are in a folder for stores, runs or evaluations."""
-    homes = {home.resolve() for home in {clip.path.parent for clip in corpus}}
-    homes |= {above for home in homes for above in home.parents}
-    stores = [store_folder(config, workdir) / machine for machine in corpus.machines]
-    for what, folders in (
-        (f"config.data.store: {config.data.store}" if config.data.store else f"--workdir {workdir}", stores),
-        (f"--workdir {workdir}", [workdir / "evaluation", *(run.folder for run in runs)]),
-    ):
-        for folder in folders:
-            if folder.resolve() in homes:
-                raise InputError(f"{what}: expected a folder without recordings, got {folder} with some; give another")
+        work = _Work(config, clips, padded, failures, locks)
+        run_on_each(meshes, [partial(_train_or_leave_out, work, program) for program in programs])
+    failures.raise_worst()
 
 
 def run_on_each(meshes: Sequence[Mesh], jobs: Sequence[Callable[[Mesh], None]]) -> None:
@@ -121,8 +112,37 @@ def run_on_each(meshes: Sequence[Mesh], jobs: Sequence[Callable[[Mesh], None]]) 
         raise failed[0]
 
 
-def _train_program(config: Config, program: ProgramRuns, clips: Clips, padded: PaddedSizes, mesh: Mesh) -> None:
+class _Work(NamedTuple):
+    """All that the programs of a process share."""
+
+    config: Config
+    clips: Clips
+    padded: PaddedSizes
+    failures: Failures
+    locks: RunLocks
+
+
+def _train_or_leave_out(work: _Work, program: ProgramRuns, mesh: Mesh) -> None:
+    """Train the runs of one program, and release their locks; a run that diverges is left out of it."""
+    try:
+        _train_program(work, program, mesh)
+    except NoSpace:
+        raise
+    except Diverged as diverged:
+        work.failures.add([diverged.run], diverged)
+        work.locks.release([diverged.run])
+        others = [run for run in program.runs if run.name != diverged.run]
+        if others:
+            _train_or_leave_out(work, replace(program, runs=others), mesh)
+        return
+    except InputError as error:
+        work.failures.add([run.name for run in program.runs], error)
+    work.locks.release(run.name for run in program.runs)
+
+
+def _train_program(work: _Work, program: ProgramRuns, mesh: Mesh) -> None:
     """Train the phases of the runs of one program."""
+    config, clips, padded = work.config, work.clips, work.padded
     with ExitStack() as stack:
         by_run = [_phase_runs(config, run, *clips[run.task.name], stack) for run in program.runs]
         phases = list(zip(*by_run, strict=True))
@@ -147,16 +167,6 @@ def _phase_runs(
         PhaseRun(run=run, phase=phase, trained=trained, held_out=held_out, log=metric_log)
         for phase in _make_phases(config, run, trained)
     ]
-
-
-def _split_clips(config: Config, task: Task, recordings: Sequence[Recording]) -> tuple[TrainingClips, TrainingClips]:
-    """Return the training clips and the held-out clips of a task."""
-    samples = {clip: recording.samples for clip, recording in zip(task.clips, recordings, strict=True)}
-    trained, held_out = (
-        TrainingClips(part, [samples[clip] for clip in part.clips])
-        for part in hold_out(task, config.train.holdout_fraction)
-    )
-    return trained, held_out
 
 
 def _make_phases(config: Config, run: Run, trained: TrainingClips) -> list[Phase]:

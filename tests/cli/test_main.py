@@ -134,7 +134,7 @@ def test_bad_usage_is_exit_code_2(words: list[str], capsys: pytest.CaptureFixtur
             1,
             "asdjax evaluate: FileNotFoundError: [Errno 2] No such file: 'x' (--debug shows where)",
         ),
-        (Diverged("no number"), 1, "asdjax evaluate: no number"),
+        (Diverged("no number"), 3, "asdjax evaluate: no number"),
         (RuntimeError("odd"), 1, "asdjax evaluate: RuntimeError: odd (--debug shows where)"),
     ],
 )
@@ -164,7 +164,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> dict:
     from asdjax.training import train
 
     seen = {}
-    monkeypatch.setattr(train, "train", lambda config, workdir: seen.update(config.to_dict()))
+    monkeypatch.setattr(train, "train", lambda config, workdir, choice: seen.update(config.to_dict()))
     return seen
 
 

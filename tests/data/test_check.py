@@ -382,5 +382,5 @@ def test_json_has_every_finding(root: Path):
     content = json.loads(json.dumps(as_json(checked(root))))
     assert (content["layout"], content["clips"], content["errors"], content["notes"]) == ("dcase2021", 12, 6, 0)
     assert len(content["findings"]) == 6
-    assert set(content["findings"][0]) == {"severity", "where", "what", "remedy"}
+    assert set(content["findings"][0]) == {"severity", "where", "what", "remedy", "machine"}
     assert sum(count["clips"] for count in content["counts"]) == 12

@@ -405,7 +405,7 @@ def test_a_name_that_does_not_fit_its_folder_is_refused(tmp_path: Path, name: st
     assert "section_00_source_train_normal_0000_<attributes>.wav" in message
     assert "(and 1 more)" in message
     found = scan([root], "dcase2021")
-    assert {where for where, _ in found.unparsed} == {str(root / "fan" / name), str(root / "fan/train/b.wav")}
+    assert {one.where for one in found.unparsed} == {str(root / "fan" / name), str(root / "fan/train/b.wav")}
 
 
 def test_a_clip_in_two_roots_is_refused_with_both_paths(tmp_path: Path):
@@ -484,7 +484,7 @@ def test_a_tilde_in_a_manifest_is_the_home_folder(tmp_path: Path, monkeypatch: p
     (root / "manifest.csv").write_text(f"path,machine,section,domain,split\n{rows}")
     found = scan([root])
     assert {clip.path for clip in found.clips} == {home / "recordings/a.wav", root / "~/b.wav", root / "~c.wav"}
-    ((where, reason),) = found.unparsed
+    ((where, reason, _),) = found.unparsed
     assert where.endswith("manifest.csv line 5")
     assert "expected a home folder for ~" in reason
 

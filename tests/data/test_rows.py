@@ -55,7 +55,7 @@ def test_a_manifest_reads_the_same_however_it_was_saved(tmp_path: Path, form: st
 )
 def test_a_row_that_could_mean_several_things_is_named(tmp_path: Path, row: str, why: str):
     (tmp_path / "manifest.csv").write_text(PLAIN + row)
-    ((where, reason),) = scan([tmp_path]).unparsed
+    ((where, reason, _),) = scan([tmp_path]).unparsed
     assert where.endswith("manifest.csv line 4")
     assert why in reason
 

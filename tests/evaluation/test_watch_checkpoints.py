@@ -43,7 +43,7 @@ def test_each_new_checkpoint_is_judged_until_the_last(
 ):
     monkeypatch.setattr(watch_checkpoints, "sleep", looking(trained))
     capsys.readouterr()
-    with locked_folder(trained):
+    with locked_folder(trained / "fan"):
         assert main(["evaluate", "--workdir", str(trained), "--watch"]) == 0
     captured = capsys.readouterr()
     assert captured.err.count("no checkpoint yet") == 1
@@ -101,7 +101,7 @@ def test_it_waits_for_a_training_to_write_its_configuration(
             (workdir / "config.json").touch()
 
     monkeypatch.setattr(watch_checkpoints, "sleep", look)
-    with locked_folder(workdir) if locked else nullcontext():
+    with locked_folder(workdir / "fan") if locked else nullcontext():
         watch_checkpoints._wait_for_config(workdir)
     assert (workdir / "config.json").exists()
     assert "waiting for a training to write it" in capsys.readouterr().err

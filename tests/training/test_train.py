@@ -480,10 +480,12 @@ def test_what_is_not_finite_ends_the_run_and_leaves_the_checkpoints(
         return run
 
     monkeypatch.setattr(loop, "compile_steps", diverging)
-    assert train_tiny(corpus, trained, train__log_every_steps="3", train__checkpoint_every_steps="2") == 1
+    assert train_tiny(corpus, trained, train__log_every_steps="3", train__checkpoint_every_steps="2") == 3
     message = capsys.readouterr().err.splitlines()[-1]
     assert f"fan phase2_full step 2: the {what} of resnet50_512 is not finite; its batch mixed " in message
-    event = rows(trained)[-1]
+    event, failed = rows(trained)[-2:]
+    assert (failed["event"], failed["code"]) == ("failed", 3)
+    assert failed["why"] in message
     assert (event["event"], event["what"], event["variant"]) == ("diverged", what, VARIANTS[0])
     assert event["step"] == 2
     assert [len(pair) for pair in event["clips"]] == [2] * 4
@@ -502,7 +504,7 @@ def test_audio_that_cannot_be_decoded_leaves_no_work_directory(
     synthesize(tmp_path / "corpus", RECIPE, machines=("pump",))
     clip = sorted((tmp_path / "corpus" / "pump" / "train").iterdir())[3]
     clip.write_bytes(clip.read_bytes()[:-10])
-    assert train_tiny(tmp_path / "corpus", tmp_path / "run") == 2
+    assert train_tiny(tmp_path / "corpus", tmp_path / "run", "--only", "pump") == 2
     assert f"{clip.name}: truncated" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
@@ -563,12 +565,12 @@ def test_other_clips_are_refused_and_the_same_ones_found_wherever_they_are(
     assert f"1 missing (such as fan/00/source/{clip.name})" in capsys.readouterr().err
 
 
-def test_two_trainings_in_one_work_directory_are_refused(
+def test_a_run_that_another_process_trains_is_left_to_it(
     corpus: Path, trained: Path, capsys: pytest.CaptureFixture[str]
 ):
-    with locked_folder(trained):
-        assert train_tiny(corpus, trained) == 2
-    assert "another asdjax process is at work in it" in capsys.readouterr().err
+    with locked_folder(trained / "fan"):
+        assert train_tiny(corpus, trained) == 75
+    assert "fan: another asdjax process is at work there" in capsys.readouterr().err
 
 
 def test_another_configuration_is_refused_and_changes_nothing(

@@ -1,0 +1,112 @@
+"""RunList: the runs of a configuration by name, and the runs that one process takes of them.
+
+Several processes train the runs of one work directory, each a part. All of them derive the same names, so that they
+need not talk to each other. The first one looks at the whole corpus and writes what it found to W/runs.json. The others
+look at the recordings of their own machine types only.
+"""
+
+import difflib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from asdjax.config.fields import Config
+from asdjax.data.access import scan_corpus
+from asdjax.data.clip_lists import MANIFEST
+from asdjax.data.layouts import Scan, find_name_errors
+from asdjax.data.tasks import TOGETHER, choose_classes
+from asdjax.errors import InputError
+from asdjax.fleet.runs import name_run
+from asdjax.runtime.files import add_checksum, replace_text, verify_checksum
+
+FILE = "runs.json"
+
+
+class RunList(NamedTuple):
+    """Machine types with training clips, sorted, the layout of their folders, and their classes (never "auto")."""
+
+    layout: str
+    classes: str
+    machines: tuple[str, ...]
+
+    def name_runs(self, seeds: Sequence[int]) -> dict[str, tuple[str, ...]]:
+        """Return the machine types of each run by its name, sorted by name."""
+        tasks = {machine: (machine,) for machine in self.machines}
+        if self.classes != "section":
+            tasks = {TOGETHER: self.machines}
+        named = {name_run(task, seed, seeds): machines for task, machines in tasks.items() for seed in seeds}
+        return dict(sorted(named.items()))
+
+
+class RunChoice(NamedTuple):
+    """The runs that a process takes: part i of n, or those of some names; all by default."""
+
+    part: tuple[int, int] = (0, 1)
+    only: tuple[str, ...] = ()
+
+    def choose(self, names: Sequence[str]) -> list[str]:
+        """Return the chosen ones of all runs' names, which are sorted: run j belongs to part j mod n.
+
+        Raises InputError for a name that is none of them.
+        """
+        for name in self.only:
+            if name not in names:
+                near = difflib.get_close_matches(name, names, 3, 0.5) or names[:5]
+                raise InputError(f"--only {name}: expected names of runs such as {', '.join(near)}; correct it")
+        first, step = self.part
+        return [name for name in names[first::step] if not self.only or name in self.only]
+
+
+EVERY_RUN = RunChoice()
+
+
+def find_runs(config: Config, workdir: Path | None) -> tuple[RunList, Scan | None]:
+    """Return the runs of a configuration, from W/runs.json if the data folders have not changed since it was written.
+
+    Otherwise the whole corpus is scanned, and the scan returned too. Raises InputError as `scan_corpus`.
+    """
+    stored = workdir and _read(workdir / FILE, _describe(config))
+    if stored:
+        return stored, None
+    found = scan_corpus(config)
+    training = [clip for clip in found.clips if clip.split == "train"]
+    machines = sorted({clip.machine for clip in training} | set(find_name_errors(found)))
+    if not machines:
+        raise InputError("config.data.root: expected training clips, got none; check that it has a `train` folder")
+    classes = choose_classes(training) if config.data.classes == "auto" else config.data.classes
+    return RunList(found.layout, classes, tuple(machines)), found
+
+
+def save(config: Config, workdir: Path, listed: RunList) -> None:
+    """Write W/runs.json, if it is not there with this content."""
+    content = {"of": _describe(config), **listed._asdict()}
+    if _read(workdir / FILE, content["of"]) != listed:
+        replace_text(workdir / FILE, json.dumps(add_checksum(content), indent=1) + "\n")
+
+
+def read(workdir: Path) -> RunList | None:
+    """Return the list in W/runs.json; None if there is none, or it is damaged."""
+    return _read(workdir / FILE, None)
+
+
+def _read(file: Path, of: Any) -> RunList | None:
+    """Return the stored list; None if there is none, or it is damaged, or not of given data (None: of any)."""
+    try:
+        content = verify_checksum(file.read_text())
+    except (OSError, ValueError):
+        return None
+    if of not in (None, content["of"]):
+        return None
+    return RunList(content["layout"], content["classes"], tuple(content["machines"]))
+
+
+def _describe(config: Config) -> Any:
+    """Return what the list depends on: fields, and the time of each data folder or of its manifest."""
+    data = config.data
+    times = []
+    for root in map(Path, data.root):
+        table = root / MANIFEST
+        place = table if table.is_file() else root
+        times.append([str(place), place.stat().st_mtime_ns if place.exists() else None])
+    return [times, data.layout, list(data.machines), data.classes]

@@ -1,0 +1,54 @@
+"""Errors that cost some runs while the others are trained: bad data, divergence, another process at work on them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from asdjax.errors import Diverged, InputError, Interrupted, InUse
+from asdjax.fleet import metric_log
+from asdjax.runtime.interrupts import GO_ON
+from asdjax.runtime.progress import log
+
+#: Names of runs, and the error that they failed by.
+Failure = tuple[Sequence[str], InputError | Diverged]
+
+
+class Failures:
+    """The runs of a work directory that failed, each with its error."""
+
+    def __init__(self, workdir: Path, runs: int) -> None:
+        self._workdir, self._runs = workdir, runs
+        self._failures: list[Failure] = []
+
+    def add(self, names: Sequence[str], error: InputError | Diverged) -> None:
+        """Add the error of some runs, and write it to their metric logs, unless another process writes these.
+
+        It is logged now if the process has other runs, and else when it is raised.
+        """
+        self._failures.append((names, error))
+        if self._runs > len(names):
+            log(f"{', '.join(names)}: left out: {error}")
+        if not isinstance(error, InUse):
+            for name in names:
+                metric_log.append_failure(
+                    self._workdir / name, str(error), code=3 if isinstance(error, Diverged) else 2
+                )
+
+    def raise_worst(self) -> None:
+        """Raise an error if any run failed; see `raise_worst`."""
+        raise_worst(self._failures)
+
+
+def raise_worst(failures: Sequence[Failure]) -> None:
+    """Raise an error if any run failed.
+
+    It is Interrupted if another process is at work on one, as the command has to be run again. Otherwise it is Diverged
+    before InputError.
+    """
+    busy = [name for names, error in failures if isinstance(error, InUse) for name in names]
+    if busy:
+        raise Interrupted(f"{', '.join(busy)}: another asdjax process is at work there; {GO_ON}")
+    errors = sorted((error for _, error in failures), key=lambda error: not isinstance(error, Diverged))
+    if errors:
+        more = sum(len(names) for names, _ in failures) - 1
+        others = f" (and {more} more of the runs failed)" if more else ""
+        raise type(errors[0])(f"{errors[0]}{others}")
