@@ -17,7 +17,7 @@ from asdjax.config import loading
 from asdjax.errors import Diverged, InputError, Interrupted
 
 COMMANDS = (
-    "demo", "synthesize", "download", "check", "plan", "train",
+    "demo", "synthesize", "download", "check", "plan", "parts", "train", "status",
     "evaluate", "score", "report", "export", "metrics", "bench",
 )  # fmt: skip
 

@@ -20,7 +20,13 @@ def write(folder: Path, *steps: tuple[str, int], loss: float = 1.5) -> None:
 
 
 def rows(folder: Path) -> list[dict]:
-    return metric_log.read(folder / "metrics.jsonl")
+    """The rows without time and place, which differ from run to run and which every row, or every resumed one, has."""
+    found = metric_log.read(folder / "metrics.jsonl")
+    for row in found:
+        assert row.pop("time") > 0
+        if row.get("event") == "resumed":
+            assert (bool(row.pop("host")), row.pop("device"), row.pop("job")) == (True, "cpu", "")
+    return found
 
 
 def test_a_row(tmp_path: Path):

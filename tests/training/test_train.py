@@ -55,7 +55,9 @@ sys.exit(main(arguments))
 
 
 def rows(workdir: Path, machine: str = "fan") -> list[dict]:
-    return [json.loads(line) for line in (workdir / machine / "metrics.jsonl").read_text().splitlines()]
+    """The rows of a metric log without time and place, which differ from run to run."""
+    found = [json.loads(line) for line in (workdir / machine / "metrics.jsonl").read_text().splitlines()]
+    return [{name: row[name] for name in row if name not in ("time", "host", "device", "job")} for row in found]
 
 
 def figures(workdir: Path, run: str = "fan") -> list[tuple]:
