@@ -25,7 +25,7 @@ from asdjax.runtime.progress import log
 
 FILE = "metrics.jsonl"
 
-# names in the environment by which batch systems tell a job its number or name
+# names in the environment that hold the number or name of a batch job
 _JOB_NAMES = ("SLURM_JOB_ID", "SLURM_ARRAY_TASK_ID", "JOB_NAME", "JOB_COMPLETION_INDEX", "SKYPILOT_TASK_ID")
 
 # a row of six variants has about 2 kB
