@@ -76,7 +76,7 @@ def train(
 
     jax_setup.prepare()
     folder = _as_path(workdir)
-    training.train(resolved, folder, RunChoice(part, tuple(only)))
+    training.train(resolved, folder, RunChoice(part, (only,) if isinstance(only, str) else tuple(only)))
     return folder
 
 

@@ -137,8 +137,11 @@ def append_failure(folder: Path, why: str, code: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     rows = read(folder / FILE)
     where = {name: rows[-1][name] for name in ("phase", "step")} if rows else {"phase": "", "step": 0}
-    with (folder / FILE).open("a") as file:
-        file.write(json.dumps({"event": "failed", **where, "time": time(), "why": why, "code": code}) + "\n")
+    row = json.dumps({"event": "failed", **where, "time": time(), "why": why, "code": code})
+    with (folder / FILE).open("a+b") as file:
+        file.seek(max(0, file.tell() - 1))
+        torn = file.read() not in (b"", b"\n")  # a line cut off by a kill
+        file.write(f"{chr(10) if torn else ''}{row}\n".encode())
 
 
 def read(path: Path) -> list[dict[str, Any]]:

@@ -48,13 +48,15 @@ class RunChoice(NamedTuple):
     def choose(self, names: Sequence[str]) -> list[str]:
         """Return the chosen ones of all runs' names, which are sorted: run j belongs to part j mod n.
 
-        Raises InputError for a name that is none of them.
+        Raises InputError for a name that is none of them, and for an impossible part.
         """
+        first, step = self.part
+        if not 0 <= first < step:
+            raise InputError(f"part: expected i of n with i from 0 to n - 1, got {first} of {step}; correct it")
         for name in self.only:
             if name not in names:
                 near = difflib.get_close_matches(name, names, 3, 0.5) or names[:5]
                 raise InputError(f"--only {name}: expected names of runs such as {', '.join(near)}; correct it")
-        first, step = self.part
         return [name for name in names[first::step] if not self.only or name in self.only]
 
 

@@ -111,6 +111,17 @@ def test_resuming_drops_later_rows_of_its_phase_only_and_says_so(tmp_path: Path)
     ]
 
 
+@pytest.mark.parametrize("torn", ["", '{"phase": "ph'])
+def test_a_failure_is_a_row_of_its_own_after_a_kill_too(torn: str, tmp_path: Path):
+    write(tmp_path, ("phase1", 1))
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write(torn)
+    metric_log.append_failure(tmp_path, "bad clip", 2)
+    failed = {"event": "failed", "phase": "phase1", "step": 1, "why": "bad clip", "code": 2}
+    assert rows(tmp_path)[1:] == [failed]
+    assert metric_log.read_last(tmp_path / "metrics.jsonl") == metric_log.read(tmp_path / "metrics.jsonl")[-1]
+
+
 def test_rows_before_a_first_checkpoint_are_dropped(tmp_path: Path):
     write(tmp_path, ("phase1", 1))
     with MetricLog(tmp_path) as out:

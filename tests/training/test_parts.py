@@ -81,6 +81,12 @@ def test_a_run_that_is_not_there_is_refused_with_those_of_like_name():
         RunChoice(only=("fan", "pumb")).choose(MACHINES)
 
 
+@pytest.mark.parametrize("part", [(2, 2), (-1, 2), (0, 0)])
+def test_an_impossible_part_is_refused(part: tuple[int, int]):
+    with pytest.raises(InputError, match=r"^part: expected i of n with i from 0 to n - 1, got "):
+        RunChoice(part).choose(MACHINES)
+
+
 def test_runs_with_seeds_are_named_as_their_folders():
     listed = run_list.RunList("dcase2021", "section", ("fan", "pump"))
     assert list(listed.name_runs((0, 1))) == ["fan@0", "fan@1", "pump@0", "pump@1"]
