@@ -280,4 +280,6 @@ def _as_plain(value: Any) -> Any:
 
 
 def _as_path(path: str | PathLike) -> Path:
+    if not isinstance(path, str | PathLike):
+        raise InputError(f"expected a path, got {path!r}; give a str or a pathlib.Path")
     return resolve_path(fspath(path))

@@ -20,7 +20,7 @@ def get_config() -> Config:
     # with a constant rate, or without a warm-up, the results of so few steps vary more over seeds
     config.optimizer.schedule = "cosine"
     config.optimizer.warmup_steps = 30
-    config.phase1.steps = 150
+    config.phase1.steps = 100
     config.phase2.steps = 30
     # a threshold shared by both domains is below most normal clips of the target domain, whose scores are higher
     config.evaluate.threshold_per = "section_domain"

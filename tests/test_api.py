@@ -91,9 +91,9 @@ def test_a_channel_that_samples_lack_is_refused(workdir: Path):
 def test_words_that_commands_would_refuse_are_refused(workdir: Path):
     with pytest.raises(asdjax.InputError, match="split: expected one of dev, eval, got 'Dev'"):
         asdjax.evaluate(workdir, split="Dev")
-    with pytest.raises(asdjax.InputError, match=r"baselines\.epochs: expected --baselines"):
+    with pytest.raises(asdjax.InputError, match=r"baselines\.epochs: expected an evaluation with baselines"):
         asdjax.evaluate(workdir, overrides={"baselines.epochs": 5})
-    with pytest.raises(asdjax.InputError, match="--domain Target: expected source or target"):
+    with pytest.raises(asdjax.InputError, match="domain Target: expected source or target"):
         asdjax.load(workdir, machine="fan", section="00", domain="Target")  # pyright: ignore[reportArgumentType]
 
 

@@ -9,12 +9,12 @@ from asdjax.cli.console import DONE
 
 _MACHINES = ("gearbox",)
 _NEXT = """\
-Next, with real data: put the machine folders of DCASE 2021 into data/ and run
-  asdjax check --config dcase2021 --config.data.root=data
-  asdjax train --config dcase2021 --config.data.root=data --workdir run
+Next, with real recordings (with uv run before each command in a clone):
+  asdjax download --year 2021 --out dcase
+  asdjax train --config dcase2021 --config.data.root=dcase/dev_data --workdir run
   asdjax evaluate --workdir run
   asdjax report --workdir run
-For your own machines: --config own_machines and the README."""
+For your own machines see "Your own recordings" in the README."""
 
 
 def add_demo(commands: Any) -> None:

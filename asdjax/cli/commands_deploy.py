@@ -60,7 +60,9 @@ def add_export(commands: Any) -> None:
     parser.add_argument(
         "--machines", type=console.parse_names, default=(), metavar="A,B", help="default: all evaluated machine types"
     )
-    parser.add_argument("--seconds", type=float, default=10.0, help="length of the clips (default: %(default)s)")
+    parser.add_argument(
+        "--seconds", type=float, metavar="S", help="length of the clips (default: the usual one of the training clips)"
+    )
     parser.add_argument("--system", metavar="NAME", help=_SYSTEM)
     console.add_evaluated_split(parser)
 
@@ -78,9 +80,7 @@ def _export(options: argparse.Namespace) -> int:
         machines=options.machines,
         seconds=options.seconds,
     )
-    functions = "function" if len(files) == 1 else "functions"
-    console.write(
-        f"{len(files)} {functions} in {options.out}, for clips of {options.seconds:g} s; "
-        f"{options.out / EXAMPLE} shows how to call them"
-    )
+    for file, seconds in files.items():
+        console.write(f"{file}: for clips of {seconds:.10g} s")
+    console.write(f"{options.out / EXAMPLE} shows how to call a function")
     return DONE

@@ -5,6 +5,7 @@ Each module `commands_<group>` adds its commands: their flags, then one call. JA
 """
 
 import argparse
+import difflib
 import os
 import re
 import sys
@@ -69,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. `arguments` default to those of the process."""
     parser = _make_parser()
     words, overrides = _split_overrides(parser, sys.argv[1:] if arguments is None else arguments)
+    _require_known_flags(parser, words)
     options = parser.parse_args(words)
     if overrides and not options.configurable:
         parser.error(f"{_OVERRIDE}{next(iter(overrides))}: {options.command} takes no configuration")
@@ -131,8 +133,36 @@ def _split_overrides(parser: argparse.ArgumentParser, arguments: Sequence[str]) 
     return words, overrides
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Log what is wrong, and end with the exit code for wrong usage."""
+        log(f"{self.prog}: {_LINE_BREAK.sub(' ', message)}; {self.prog} --help lists what it takes")
+        raise SystemExit(BAD_INPUT)
+
+
+def _require_known_flags(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    """End with an error that names the first unknown flag and the nearest known ones.
+
+    argparse would first complain of a required flag, which is the one that was misspelt.
+    """
+    for word in words:
+        flags, commands = parser._option_string_actions, parser._subparsers
+        if word == "--":
+            return
+        flag = word.partition("=")[0]
+        if word.startswith("--") and flag not in flags:
+            near = difflib.get_close_matches(flag, flags, n=2) or sorted(set(flags) - {"-h"})
+            parser.error(
+                f"{flag}: no such flag; the nearest are {', '.join(near)}" if near else f"{flag}: no such flag"
+            )
+        for action in commands._group_actions if commands else ():
+            parser = (action.choices or {}).get(word, parser) if isinstance(action.choices, dict) else parser
+
+
 def _make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="asdjax",
         allow_abbrev=False,
         description="Detect machine faults by sound, trained on normal recordings only.",

@@ -58,7 +58,7 @@ def _find(path: str) -> tuple[Path, str | None]:
             if candidate.suffix == ".py" and candidate.is_file():
                 return candidate, found_argument
     names = sorted({file.stem for folder in shipped if folder.is_dir() for file in folder.glob("*.py")})
-    raise InputError(f"--config {path}: no such .py file; give the path of one, or one of the names {', '.join(names)}")
+    raise InputError(f"config {path}: no such .py file; give the path of one, or one of the names {', '.join(names)}")
 
 
 def _call_get_config(file: Path, argument: str | None) -> Config:
@@ -93,10 +93,10 @@ def _require_signature(file: Path, get_config: Callable, arguments: tuple[str, .
         if arguments:
             raise InputError(
                 f"{file}: expected no argument, as its get_config() takes none, got {arguments[0]!r}; "
-                f"leave :{arguments[0]} out of --config"
+                f"leave :{arguments[0]} out of the name"
             ) from None
         raise InputError(
-            f"{file}: expected an argument, as its get_config() needs one, got none; give --config {file}:ARGUMENT"
+            f"{file}: expected an argument, as its get_config() needs one, got none; give {file}:ARGUMENT"
         ) from None
 
 
@@ -144,12 +144,12 @@ def read(
     """
     file = workdir / FILE
     if not file.is_file():
-        raise InputError(f"{file}: no such file; is {workdir} the --workdir of an `asdjax train`?")
+        raise InputError(f"{file}: no such file; is {workdir} the work directory of an `asdjax train`?")
     try:
         config = parse(json.loads(file.read_text()))
     except (OSError, ValueError, InputError) as error:
         raise InputError(
-            f"{file}: expected a run's configuration, got {error}; restore it, or train in another --workdir"
+            f"{file}: expected a run's configuration, got {error}; restore it, or train in another work directory"
         ) from None
     apply_changes(config, overrides, free)
     return config
@@ -161,8 +161,8 @@ def apply_changes(config: Config, overrides: Mapping[str, str], free: tuple[str,
         if name in FIELDS and not name.startswith(free):
             allowed = ", ".join(f"{prefix}*" if prefix.endswith(".") else prefix for prefix in free)
             raise InputError(
-                f"--config.{name}: expected a field that may change after training ({allowed}), got another; leave it "
-                "out, or train in another --workdir"
+                f"config.{name}: expected a field that may change after training ({allowed}), got another; leave it "
+                "out, or train in another work directory"
             )
         apply_override(config, name, text)
     _normalise_names(config)
@@ -221,7 +221,7 @@ def require_same_run(config: Config, workdir: Path, own: Sequence[Path] = ()) ->
     if differing:
         raise InputError(
             f"{file}: the run there differs in {', '.join(differing)}; give the same values to resume it, "
-            "or another --workdir for a new run"
+            "or another work directory for a new run"
         )
 
 
@@ -242,6 +242,6 @@ def _require_seeds(file: Path, theirs: tuple[int, ...], ours: tuple[int, ...]) -
         why = "a run with one seed keeps it"
     there, now = (",".join(map(str, seeds)) for seeds in (theirs, ours))
     raise InputError(
-        f"{file}: the run there has seed {there}, now {now}: {why}; give --config.seed={there} to resume it, or "
-        "another --workdir for other seeds"
+        f"{file}: the run there has seed {there}, now {now}: {why}; give seed={there} to resume it, or "
+        "another work directory for other seeds"
     )

@@ -1,6 +1,7 @@
 """Overrides of fields: the text of `--config.FIELD=TEXT` as a value."""
 
 import ast
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -8,6 +9,9 @@ from asdjax.config.field_spec import FieldSpec
 from asdjax.config.fields import FIELDS, Config
 from asdjax.config.validation import suggest
 from asdjax.errors import InputError
+
+# what the error messages call a value of a kind
+_KINDS: Mapping[type, str] = {float: "a number", int: "a whole number"}
 
 
 def apply_override(config: Config, name: str, text: str) -> None:
@@ -17,9 +21,9 @@ def apply_override(config: Config, name: str, text: str) -> None:
     """
     members = [known for known in FIELDS if known.startswith(f"{name}.")]
     if members:
-        raise InputError(f"--config.{name}: is a group of fields; give one of them, such as --config.{members[0]}")
+        raise InputError(f"config.{name}: is a group of fields; give one of them, such as config.{members[0]}")
     if name not in FIELDS:
-        raise InputError(f"--config.{name}: no such field; {suggest(name)}")
+        raise InputError(f"config.{name}: no such field; {suggest(name)}")
     *groups, leaf = name.split(".")
     branch: Any = config
     for group in groups:
@@ -40,7 +44,7 @@ def _parse(name: str, text: str, spec: FieldSpec) -> Any:
             value = float(value)
         if type(value) is spec.kind:
             return value
-    raise InputError(f"--config.{name}: expected {spec.kind.__name__}, got {text!r}; its default is {spec.default!r}")
+    raise InputError(f"config.{name}: expected {_KINDS[spec.kind]}, got {text!r}; its default is {spec.default!r}")
 
 
 def _parse_several(name: str, text: str, item_kind: type) -> tuple:
@@ -55,4 +59,4 @@ def _parse_several(name: str, text: str, item_kind: type) -> tuple:
         return tuple(item_kind(word) for word in words if word)
     except ValueError:
         numbers = "whole numbers such as 1,2" if item_kind is int else "numbers such as 0.5,0.75"
-        raise InputError(f"--config.{name}: expected {numbers}, got {text!r}") from None
+        raise InputError(f"config.{name}: expected {numbers}, got {text!r}") from None

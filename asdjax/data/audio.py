@@ -23,6 +23,9 @@ OnMismatch = Literal["error", "convert"]
 #: Value of config.data.channel for the mean of all channels.
 MEAN = "mean"
 
+#: Range of a clip's samples (full scale 1) up to which it is silent: the noise of a converter without a microphone.
+SILENT_PEAK_TO_PEAK = 2 / 32768
+
 _READERS: dict[Reader, Callable[[Source], AudioHeader]] = {
     "WAV": riff.read_riff,
     "W64": riff.read_wave64,
@@ -186,6 +189,11 @@ def mix_down(samples: np.ndarray, channel: str) -> np.ndarray:
     """Mix samples (s, c) down to one channel as `decode` does: float64, shape (s,), with full scale 1."""
     unit = to_unit(samples)
     return unit.mean(axis=1) if unit.shape[1] == 1 or channel == MEAN else unit[:, int(channel) - 1]
+
+
+def is_silent(samples: np.ndarray) -> bool:
+    """Return whether samples of one channel hold no sound."""
+    return bool(np.ptp(to_unit(samples)) <= SILENT_PEAK_TO_PEAK)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from asdjax.data.audio import (
     Decoding,
     convert_remedy,
     converted_length,
+    is_silent,
     mismatches,
     mix_down,
     read_header,
@@ -29,9 +30,6 @@ from asdjax.errors import InputError
 from asdjax.runtime.files import compute_sha256
 from asdjax.runtime.progress import track
 from asdjax.runtime.threads import map_in_threads
-
-#: Range of a clip's samples (full scale 1) up to which it is silent: the noise of a converter without a microphone.
-SILENT_PEAK_TO_PEAK = 2 / 32768
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +120,7 @@ def _check_samples(clip: Clip, samples: np.ndarray, channel: str) -> Iterator[Fi
         yield Finding("error", str(clip.path), what, "record or export it again", clip.machine)
         return
     mono = mix_down(samples, channel)
-    if np.ptp(mono) <= SILENT_PEAK_TO_PEAK:
+    if is_silent(mono):
         yield Finding("warning", str(clip.path), "silent", "remove it, and check the microphone", clip.machine)
     if samples.dtype.kind == "f" and (beyond := np.mean(np.abs(mono) > 1)):
         what = f"{max(100 * beyond, 0.01):.2f} % of its samples are beyond full scale and are clipped"

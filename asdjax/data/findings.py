@@ -117,7 +117,7 @@ def _format_findings(findings: Sequence[Finding], width: int) -> Iterator[str]:
     for alike in kinds.values():
         what, remedy = (_merge_texts(texts) for texts in zip(*((f.what, f.remedy) for f in alike), strict=True))
         yield from _wrap(f"{alike[0].severity}: {what}", width, "", "  ")
-        yield from _wrap(f"to do: {remedy}", width, "  ", "    ")
+        yield from _wrap(remedy if remedy.startswith("nothing to do") else f"to do: {remedy}", width, "  ", "    ")
         for finding in alike[:EXAMPLES]:
             details = "" if finding.what == what else f": {finding.what}"
             yield from _wrap(f"{finding.where}{details}", width, "  - ", "    ")

@@ -133,7 +133,7 @@ def scan(
 
 def _locate_roots(roots: Sequence[str | Path]) -> list[Path]:
     if not roots:
-        raise InputError("data.root: expected one or more folders, got none; set --config.data.root")
+        raise InputError("data.root: expected one or more folders, got none; set config.data.root")
     paths = [find_spelling(Path(root)) for root in roots]
     for path in paths:
         if paths.count(path) > 1:

@@ -215,5 +215,5 @@ def _require_two_classes(name: str, clips: Sequence[Clip], class_of: Callable[[C
         raise InputError(
             f"config.data.root: task {name} needs at least two classes with source training clips, got "
             f"{len(with_source)} ({got}); add a second section or machine type, or give the clips attributes and set "
-            "--config.data.classes=machine_section_attributes"
+            "config.data.classes=machine_section_attributes"
         )

@@ -124,11 +124,11 @@ def _select_step(run: Run, line: str, planned: int, step: int | None) -> int:
     """Return the step of a line to evaluate, and log if training has not reached its end."""
     saved = checkpoints.steps(run.folder / line)
     if not saved:
-        raise InputError(f"{run.folder}: expected checkpoints of {line}, got none; run asdjax train first")
+        begun = any(checkpoints.steps(other) for other in run.folder.glob("phase*"))
+        go_on = "run asdjax train again, which goes on" if begun else "run asdjax train first"
+        raise InputError(f"{run.folder}: expected checkpoints of {line}, got none; {go_on}")
     if step is not None and step not in saved:
-        raise InputError(
-            f"--step {step}: expected one of {', '.join(map(str, saved))}, the steps in {run.folder / line}"
-        )
+        raise InputError(f"step {step}: expected one of {', '.join(map(str, saved))}, the steps in {run.folder / line}")
     if step is None and saved[-1] < planned:
         log(f"{run.name} {line}: evaluated at step {saved[-1]} of {planned}, where its training was stopped")
     selected = saved[-1] if step is None else step
@@ -142,6 +142,6 @@ def _select_step(run: Run, line: str, planned: int, step: int | None) -> int:
 def _find_remedy(line: Path, saved: Sequence[int], damaged: int) -> str:
     """Return the remedy for a damaged step: training continues from the newest undamaged one."""
     if damaged != saved[-1]:
-        return "give another --step"
+        return "give another step"
     first = "" if len(saved) > 1 else f"remove {line} and "
     return f"{first}run asdjax train again"

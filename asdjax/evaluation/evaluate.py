@@ -4,6 +4,7 @@ Nothing is trained except the auto-encoder baseline, on request.
 """
 
 import contextlib
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -92,6 +93,7 @@ def evaluate(workdir: Path, request: EvaluationRequest, overrides: Mapping[str, 
         joint |= systems.build_baselines(config, year, baselines, test_clips)
         # 6. Write the files, results.json last.
         about = {"year": year, "split": request.split, **_describe(config, runs, selection, names)}
+        about["clip_seconds"] = _find_clip_seconds(config, recorded.values())
         return results.write(folder, year, fleet_systems, about, joint)
 
 
@@ -102,7 +104,8 @@ def require_possible(request: EvaluationRequest, overrides: Mapping[str, str]) -
     for field in overrides:
         if field.startswith("baselines.") and not request.baselines:
             raise InputError(
-                f"--config.{field}: expected --baselines with it, got none; add --baselines, or leave the field out"
+                f"config.{field}: expected an evaluation with baselines, got one without; "
+                "ask for baselines, or leave the field out"
             )
 
 
@@ -229,6 +232,16 @@ def _describe(config: Config, runs: Sequence[Run], selection: Selection, baselin
         "models": _list_models(config, runs, selection),
         "baselines": score_baselines.describe_baselines(config, baselines),
     }
+
+
+def _find_clip_seconds(config: Config, recorded: Iterable[Mapping[str, RecordedClips]]) -> dict[str, float]:
+    """Return the most common length of each machine type's training clips, in seconds."""
+    lengths: dict[str, Counter[int]] = defaultdict(Counter)
+    for clips in recorded:
+        for clip, samples in zip(clips["bank"].clips, clips["bank"].samples, strict=True):
+            lengths[clip.machine][len(samples)] += 1
+    rate = config.signal.sample_rate_hz
+    return {machine: counts.most_common(1)[0][0] / rate for machine, counts in lengths.items()}
 
 
 def _list_models(config: Config, runs: Sequence[Run], selection: Selection) -> dict[str, dict[str, tuple[str, ...]]]:

@@ -57,8 +57,7 @@ def select_test_clips(corpus: Corpus, split: str) -> list[Clip]:
     if test and not selected:
         kind, other = ("labelled", "eval") if split == "dev" else ("unlabelled", "dev")
         raise InputError(
-            f"config.data.root: expected {kind} test clips for --split {split}, got none; evaluate the others with "
-            f"--split {other}"
+            f"config.data.root: expected {kind} test clips for the split {split}, got none; evaluate the split {other}"
         )
     if not test:
         log("no test clips: nothing is evaluated, but score, export and report can use the banks and thresholds")

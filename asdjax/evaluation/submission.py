@@ -112,7 +112,7 @@ def _log_single_files(scores: Tables[float], decisions: Tables[bool], year: int,
     """Log the score files without a decision file and, in 2021, those without the section's other domain."""
     single = [table.path.name for place, table in scores.items() if place not in decisions]
     if single:
-        caution = "" if known else ", and a missing row is not noticed without --truth"
+        caution = "" if known else ", and a missing row is not noticed without truth files"
         log(f"no decision file, so no precision, recall and F1{caution}: {', '.join(single)}")
     if find_rules(year) == 2021 and not known:
         domains = {place: "target" if place.domain == "source" else "source" for place in scores}
@@ -144,7 +144,7 @@ def _find_label(
         facts.append(find_facts(name, year))
     except ValueError:
         if not truths:
-            raise scores.error(name, f"the name of a {year} clip (or --truth for other names)") from None
+            raise scores.error(name, f"the name of a {year} clip (or truth files for other names)") from None
     sections, labels, domains, _ = ({fact for fact in column if fact} for column in zip(*facts, strict=True))
     if max(map(len, (sections, labels, domains))) > 1:
         paths = ", ".join(str(table.path) for table in _find_contradiction(name, truths) or truths)

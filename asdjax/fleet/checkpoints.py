@@ -56,7 +56,7 @@ def require_savable(workdir: Path) -> None:
     """Raise InputError if Orbax could not read checkpoints in this work directory again."""
     if UNSAVABLE & set(str(workdir.absolute())):
         raise InputError(
-            f"--workdir {workdir}: expected a path without * ? [ (Orbax, which saves checkpoints, takes them for "
+            f"workdir {workdir}: expected a path without * ? [ (Orbax, which saves checkpoints, takes them for "
             f"patterns), got {workdir.absolute()}; choose another"
         )
 
@@ -221,7 +221,7 @@ def restore_newest(line: Path, shapes: Trees) -> tuple[int, dict[str, Any]] | No
     try:
         return step, _restore_verified(line, step, shapes, _read_record(line, step))
     except Damaged as damage:
-        raise InputError(f"{damage}; train in another --workdir") from None
+        raise InputError(f"{damage}; train in another work directory") from None
 
 
 def _read_record(line: Path, step: int) -> dict[str, Any]:

@@ -56,7 +56,7 @@ class RunChoice(NamedTuple):
         for name in self.only:
             if name not in names:
                 near = difflib.get_close_matches(name, names, 3, 0.5) or names[:5]
-                raise InputError(f"--only {name}: expected names of runs such as {', '.join(near)}; correct it")
+                raise InputError(f"only {name}: expected names of runs such as {', '.join(near)}; correct it")
         return [name for name in names[first::step] if not self.only or name in self.only]
 
 

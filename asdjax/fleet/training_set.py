@@ -71,7 +71,8 @@ def require_same(config: Config, run: Run, digests: Mapping[Path, str]) -> None:
     ]
     raise InputError(
         f"{file}: expected the training clips of this fleet as they were, got others: "
-        f"{', '.join(filter(None, differences)) or 'their classes differ'}; restore them, or train in another --workdir"
+        f"{', '.join(filter(None, differences)) or 'their classes differ'}; restore them, or train in another "
+        "work directory"
     )
 
 
@@ -133,7 +134,7 @@ def _require_checkpoints_of(run: Run, digests: Mapping[Path, str]) -> None:
             if origin and origin.clips != now:
                 raise InputError(
                     f"{run.folder / FILE}: expected this file or the training clips of {line.name}, got other clips; "
-                    "restore the file or the clips, or train in another --workdir"
+                    "restore the file or the clips, or train in another work directory"
                 )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from asdjax.config.fields import Config
 from asdjax.data.access import make_decoding
-from asdjax.data.audio import Decoding, convert_samples, decode, read_header
+from asdjax.data.audio import Decoding, convert_samples, decode, is_silent, read_header
 from asdjax.errors import InputError
 from asdjax.inference.detector import SectionDetector
 from asdjax.runtime.progress import log
@@ -35,6 +35,8 @@ class ClipReader:
         samples = decode(path, self.decoding, header)
         for caution in header.cautions:
             log(f"{path}: warning: {caution}")
+        if is_silent(samples):
+            log(f"{path}: warning: silent; check the microphone")
         return self._require_long(samples, f"{path}: ")
 
     def convert(self, samples: np.ndarray, sample_rate_hz: int | None) -> np.ndarray:

@@ -145,12 +145,12 @@ class LoadedSystem:
         field = _find_domain_field(self.config)
         if field == "bank" and domain is None:
             raise InputError(
-                "--domain: expected source or target, got none; config.evaluate.bank=same_domain needs the domain"
+                "domain: expected source or target, got none; config.evaluate.bank=same_domain needs the domain"
             )
         clip = Clip(Path("clip"), self.machine, section, "test", domain, None)
         parts = [self._make_part(*checkpoint, clip) for checkpoint in self.checkpoints]
         if domain and not field:
-            log(f"--domain {domain}: no effect, because neither config.evaluate.bank nor .threshold_per uses domains")
+            log(f"domain {domain}: no effect, because neither config.evaluate.bank nor .threshold_per uses domains")
         evaluate = self.config.evaluate
         return SectionDetector(
             parts,
@@ -163,7 +163,7 @@ class LoadedSystem:
     def _make_part(self, checkpoint: Checkpoint, loaded: Loaded, clip: Clip) -> DetectorPart:
         if not checkpoint.bank_for(clip):
             sections = dict.fromkeys(section for section, _ in self.places)
-            raise InputError(f"--section {clip.section}: expected one of {', '.join(sections)} of {clip.machine}")
+            raise InputError(f"section {clip.section}: expected one of {', '.join(sections)} of {clip.machine}")
         return DetectorPart(checkpoint.name, *loaded, checkpoint.members(clip, self.scale))
 
 
@@ -175,11 +175,11 @@ def open_detector(
     `domain` is required only if banks depend on it. `system` and errors are those of `open_system`.
     """
     if domain not in (None, "source", "target"):
-        raise InputError(f"--domain {domain}: expected source or target; give one of them, or none")
+        raise InputError(f"domain {domain}: expected source or target; give one of them, or none")
     loaded = open_system(evaluation, system, machine)
     domains = {known_domain for known, known_domain in loaded.places if known == section and known_domain}
     if domain is None and len(domains) > 1 and _find_domain_field(loaded.config) == "threshold_per":
-        log("no --domain: using the threshold of the section; --domain source or target selects the domain's own")
+        log("no domain given: using the threshold of the section; domain source or target selects the domain's own")
     detector = loaded.make_detector(section, domain)
     stored_results.require_unchanged(evaluation.folder, evaluation.results)
     return detector
@@ -194,7 +194,7 @@ def open_system(evaluation: Evaluation, system: str | None, machine: str) -> Loa
     content = evaluation.results
     entry = _select_system(content["systems"], content["models"], system)
     if machine not in entry["members"]:
-        raise InputError(f"--machine {machine}: expected one of {', '.join(entry['members'])}")
+        raise InputError(f"machine {machine}: expected one of {', '.join(entry['members'])}")
     models = entry["members"][machine]
     return LoadedSystem(
         config=evaluation.config,
@@ -216,10 +216,10 @@ def _select_system(systems: Mapping[str, Any], models: Mapping[str, Mapping[str,
     name = system or (ensembles.ALL_SEEDS if ensembles.ALL_SEEDS in usable else ensembles.ALL)
     if name not in usable and name in systems and "by_seed" in systems[name]:
         first, *others = (f"{name}@{seed}" for seed in systems[name]["by_seed"])
-        log(f"--system {name}: using {first}; also available: {', '.join(others)}")
+        log(f"system {name}: using {first}; also available: {', '.join(others)}")
         name = first
     if name not in usable:
-        raise InputError(f"--system {name}: expected one of {', '.join(usable)}")
+        raise InputError(f"system {name}: expected one of {', '.join(usable)}")
     return usable[name]
 
 

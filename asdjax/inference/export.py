@@ -55,28 +55,32 @@ def export(
     split: str | None,
     system: str | None,
     machines: Sequence[str],
-    seconds: float,
-) -> list[Path]:
-    """Write a system of an evaluation into a new folder, for clips of `seconds` s. Return the functions' files.
+    seconds: float | None,
+) -> dict[Path, float]:
+    """Write a system of an evaluation into a new folder. Return the functions' files, with their clips' seconds.
 
-    `split` as in `open_evaluation`, `system` as in `open_system`; without `machines`, all are exported. Raises
+    Clips have `seconds` s, or without it the most common length of the machine type's training clips.
+
+    `split` is as in `open_evaluation`, `system` as in `open_system`; without `machines`, all are exported. Raises
     InputError, and leaves nothing behind, if something is missing or cannot be exported or written. Partial files of a
     killed export do not prevent the next one.
     """
     evaluation = open_evaluation(workdir, split)
-    samples = _count_samples(evaluation.config, seconds)
     known = evaluation.results["models"]
     chosen = machines or tuple(known)
     if unknown := sorted(set(chosen) - known.keys()):
-        raise InputError(f"--machines {unknown[0]}: expected any of {', '.join(known)}")
+        raise InputError(f"machines {unknown[0]}: expected any of {', '.join(known)}")
     with locked_folder(Path(os.path.abspath(out)), wait=False) as folder, _staged(folder, out) as partial:
-        files = []
+        files = {}
         for machine in track(chosen, "export", len(chosen), "machine type"):
+            length = evaluation.results["clip_seconds"][machine] if seconds is None else seconds
+            samples = _count_samples(evaluation.config, length)
             detectors = _make_detectors(open_system(evaluation, system, machine))
-            files.append(_write(partial / _check_file_name(machine), detectors, samples).relative_to(partial))
+            file = _write(partial / _check_file_name(machine), detectors, samples)
+            files[out / file.relative_to(partial)] = samples / evaluation.config.signal.sample_rate_hz
         require_unchanged(evaluation.folder, evaluation.results)
         shutil.copy(Path(__file__).with_name("export_example.py"), partial / EXAMPLE)
-    return [out / file for file in files]
+    return files
 
 
 def _make_detectors(system: LoadedSystem) -> dict[str, SectionDetector]:
@@ -103,7 +107,7 @@ def _staged(folder: Path, out: Path) -> Iterator[Path]:
         for function in folder.glob(f"*/{FUNCTION}"):
             shutil.rmtree(function.parent)
     if any(path not in (partial, folder / LOCK) for path in folder.iterdir()):
-        raise InputError(f"--out {out}: expected a new or empty folder, got one with files; choose another")
+        raise InputError(f"out {out}: expected a new or empty folder, got one with files; choose another")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir()
@@ -119,7 +123,7 @@ def _count_samples(config: Config, seconds: float) -> int:
     samples = round(seconds * spectrogram.sample_rate_hz) if math.isfinite(seconds) else 0
     if samples < spectrogram.least_samples:
         least = spectrogram.least_samples / spectrogram.sample_rate_hz
-        raise InputError(f"--seconds {seconds}: expected {least:.3f} or more, the length of a piece")
+        raise InputError(f"seconds {seconds}: expected {least:.3f} or more, the length of a piece")
     return samples
 
 
@@ -142,7 +146,7 @@ def _write(folder: Path, detectors: Mapping[str, SectionDetector], samples: int)
     if not all(isinstance(member.scale, Linear) for part in detector.parts for member in part.members):
         raise InputError(
             "config.evaluate.ensemble: expected score or zscore, got rank, which cannot be exported; evaluate again "
-            "with one of them, or export a single model with --system"
+            "with one of them, or export a single model by its name (system)"
         )
     weights = {name: np.asarray(leaf) for part in detector.parts for name, leaf in _list_weights(part).items()}
     longest = max(_longest_bank(detector) for detector in detectors.values())

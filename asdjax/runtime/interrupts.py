@@ -163,7 +163,8 @@ def _listen(receiving: int) -> None:
             if has_work:
                 request_stop()
         if impatient > 1 or not has_work:
-            _end(f"stopped; {AGAIN}")
+            lost = "; the steps since the last checkpoint are lost" if has_work else ""
+            _end(f"stopped{lost}; {AGAIN}")
         if signals == 1:
             ends_at_once = "a second signal" if impatient else "Ctrl-C twice"
             _write_line(f"stopping as soon as this is saved; {ends_at_once} ends at once")

@@ -87,7 +87,7 @@ class MetricMonitor:
         raise Diverged(
             f"{run.run.name} {run.phase.name} step {step + 1}: the {what} of {name} is not finite; its batch mixed "
             f"{pairs[0][0]} with {pairs[0][1]} and {len(pairs) - 1} more pairs (see {run.log.path}); the last "
-            "checkpoint is intact; try a smaller --config.optimizer.learning_rate in a new --workdir",
+            "checkpoint is intact; try a smaller optimizer.learning_rate in a new work directory",
             run.run.name,
         )
 

@@ -142,8 +142,8 @@ def _require_apart(config: Config, workdir: Path, runs: Sequence[Run], corpus: C
     homes |= {above for home in homes for above in home.parents}
     stores = [store_folder(config, workdir) / machine for machine in corpus.machines]
     for what, folders in (
-        (f"config.data.store: {config.data.store}" if config.data.store else f"--workdir {workdir}", stores),
-        (f"--workdir {workdir}", [workdir / "evaluation", *(run.folder for run in runs)]),
+        (f"config.data.store: {config.data.store}" if config.data.store else f"workdir {workdir}", stores),
+        (f"workdir {workdir}", [workdir / "evaluation", *(run.folder for run in runs)]),
     ):
         for folder in folders:
             if folder.resolve() in homes:

@@ -143,7 +143,7 @@ def test_a_work_directory_among_the_recordings_is_refused(spoilt: Path, capsys: 
     for workdir in (spoilt, spoilt / "fan" / ".."):
         assert train_tiny(spoilt, workdir) == 2
         (line,) = capsys.readouterr().err.splitlines()
-        assert f"--workdir {workdir}: expected a folder without recordings, got {workdir / 'fan'} with some" in line
+        assert f"workdir {workdir}: expected a folder without recordings, got {workdir / 'fan'} with some" in line
     assert train_tiny(spoilt, spoilt.parent / "run", data__store=str(spoilt)) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert f"config.data.store: {spoilt}: expected a folder without recordings, got {spoilt / 'fan'} with some" in line

@@ -110,7 +110,8 @@ def test_bad_usage_is_exit_code_2(words: list[str], capsys: pytest.CaptureFixtur
     with pytest.raises(SystemExit) as ended:
         main(words)
     assert ended.value.code == 2
-    assert "usage:" in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("--help lists what it takes")
 
 
 @pytest.mark.parametrize(
@@ -192,7 +193,22 @@ def test_options_are_not_abbreviated(words: list[str], capsys: pytest.CaptureFix
     with pytest.raises(SystemExit) as ended:
         main(words)
     assert ended.value.code == 2
-    assert "usage:" in capsys.readouterr().err
+    assert "no such flag; the nearest are --" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "--worksdir=w"], "asdjax train: --worksdir: no such flag; the nearest are --workdir"),
+        (["bench", "train", "--bach", "8"], "asdjax bench train: --bach: no such flag; the nearest are --batch"),
+        (["--versio"], "asdjax: --versio: no such flag; the nearest are --version"),
+    ],
+)
+def test_a_misspelt_flag_is_named_with_the_nearest(words: list[str], message: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith(message)
 
 
 def test_metrics_that_could_not_be_written_are_not_computed(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -211,9 +227,9 @@ def test_an_override_before_the_command_counts_too(loaded: dict):
     [
         (
             "--config.train.batchsize=96",
-            "--config.train.batchsize: no such field; the nearest are config.train.batch_size",
+            "config.train.batchsize: no such field; the nearest are config.train.batch_size",
         ),
-        ("--config.train.batch_size=many", "--config.train.batch_size: expected int, got 'many'"),
+        ("--config.train.batch_size=many", "config.train.batch_size: expected a whole number, got 'many'"),
         ("--config.train.batch_size=0", "config.train.batch_size: expected a number above 0, 1000000 at most, got 0"),
         ("--config.variants=vgg_512", "config.variants: expected any of mobilefacenet_1024"),
     ],
@@ -252,7 +268,7 @@ def test_a_work_directory_that_orbax_would_take_for_a_pattern_is_refused(
     else:
         assert main(["demo", "--workdir", str(workdir)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"asdjax {command}: --workdir {workdir}: expected a path without * ? [ (Orbax, ")
+    assert line.startswith(f"asdjax {command}: workdir {workdir}: expected a path without * ? [ (Orbax, ")
     assert line.endswith("; choose another")
     assert list(tmp_path.iterdir()) == []
 

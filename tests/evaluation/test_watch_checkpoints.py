@@ -119,7 +119,7 @@ def test_of_a_damaged_checkpoint_it_says_what_helps(trained: Path, capsys: pytes
     assert "is not what was saved; run asdjax train again" in capsys.readouterr().err
     next((trained / "fan" / "phase2_full" / "2").rglob("d/*")).write_bytes(b"")
     assert main(["evaluate", "--workdir", str(trained), "--step", "2"]) == 2
-    assert "is not what was saved; give another --step" in capsys.readouterr().err
+    assert "is not what was saved; give another step" in capsys.readouterr().err
     shutil.rmtree(trained / "fan" / "phase2_full" / "2")
     (trained / "fan" / "phase2_full" / "2.json").unlink()
     assert main(["evaluate", "--workdir", str(trained)]) == 2

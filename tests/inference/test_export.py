@@ -18,8 +18,6 @@ from asdjax.runtime.files import locked_folder
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
-SECONDS = "2"  # of conftest's corpus
-
 
 def table(workdir: Path, section: str, system: str = "all_mean") -> dict[str, float]:
     file = f"anomaly_score_fan_section_{section}_source_test.csv"
@@ -28,7 +26,7 @@ def table(workdir: Path, section: str, system: str = "all_mean") -> dict[str, fl
 
 
 def exported(workdir: Path, out: Path, *words: str) -> int:
-    return main(["export", "--workdir", str(workdir), "--out", str(out), "--seconds", SECONDS, *words])
+    return main(["export", "--workdir", str(workdir), "--out", str(out), *words])
 
 
 def called(out: Path, section: str, clips: np.ndarray) -> dict[str, np.ndarray]:
@@ -50,9 +48,14 @@ def assert_same_scores(workdir: Path, corpus: Path, out: Path, rtol: float = 1e-
         np.testing.assert_allclose(got["score"], list(expected.values()), rtol=rtol, atol=1e-5)
 
 
-def test_the_function_gives_the_scores_of_the_evaluation(trained_once: Path, corpus: Path, tmp_path: Path):
+def test_the_function_gives_the_scores_of_the_evaluation(
+    trained_once: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """It takes clips of the usual length of the training clips."""
     out = tmp_path / "exported"
+    capsys.readouterr()
     assert exported(trained_once, out) == 0
+    assert f"{out / 'fan' / 'function.jaxexport'}: for clips of 2 s\n" in capsys.readouterr().out
     assert_same_scores(trained_once, corpus, out)
     clips = samples_of(corpus, list(table(trained_once, "00")))
     got, one = called(out, "00", clips), called(out, "00", clips[:1])
@@ -117,9 +120,9 @@ def test_however_clips_are_scored(settings: dict[str, str], trained: Path, corpu
 def test_refusals_leave_nothing_behind(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     out = tmp_path / "exported"
     for words, expected in (
-        (["--machines", "pump"], "--machines pump: expected any of fan"),
-        (["--system", "x"], "--system x: expected one of"),
-        (["--seconds", "0.5"], "--seconds 0.5: expected 0.992 or more, the length of a piece"),
+        (["--machines", "pump"], "machines pump: expected any of fan"),
+        (["--system", "x"], "system x: expected one of"),
+        (["--seconds", "0.5"], "seconds 0.5: expected 0.992 or more, the length of a piece"),
         (["--split", "eval"], "expected an evaluation, got none; run asdjax evaluate"),
     ):
         capsys.readouterr()

@@ -218,6 +218,8 @@ def test_a_second_signal_ends_at_once():
         process.wait(60)
         assert process.returncode == 75
         assert process.stdout.read() == ""
+        assert process.stderr is not None
+        assert "stopped; the steps since the last checkpoint are lost; run the same" in process.stderr.read()
 
 
 @NOTICES

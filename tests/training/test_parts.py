@@ -77,7 +77,7 @@ def test_parts_divide_the_runs(number: int):
 
 
 def test_a_run_that_is_not_there_is_refused_with_those_of_like_name():
-    with pytest.raises(InputError, match=r"^--only pumb: expected names of runs such as pump; correct it$"):
+    with pytest.raises(InputError, match=r"^only pumb: expected names of runs such as pump; correct it$"):
         RunChoice(only=("fan", "pumb")).choose(MACHINES)
 
 
