@@ -25,6 +25,7 @@ from ml_collections import ConfigDict
 
 from asdjax.config import loading
 from asdjax.config.fields import Config
+from asdjax.config.overrides import as_texts
 from asdjax.data.clips import Domain
 from asdjax.errors import InputError
 from asdjax.runtime.paths import resolve_path
@@ -68,7 +69,7 @@ def train(
 
     An error of one run is raised when the other runs are trained.
     """
-    resolved = loading.load(fspath(config) if isinstance(config, PathLike) else config, _as_texts(overrides))
+    resolved = loading.load(fspath(config) if isinstance(config, PathLike) else config, as_texts(overrides))
 
     from asdjax.fleet.run_list import RunChoice
     from asdjax.runtime import jax_setup
@@ -144,7 +145,34 @@ def evaluate(
     jax_setup.prepare()
     select = partial(checkpoint_selection.select_trained, step=step)
     request = evaluation.EvaluationRequest(split, select, baselines)
-    return _read_back(evaluation.evaluate(_as_path(workdir), request, _as_texts(overrides)))
+    return _read_back(evaluation.evaluate(_as_path(workdir), request, as_texts(overrides)))
+
+
+def prepare_evaluation(
+    workdir: str | PathLike,
+    *,
+    part: tuple[int, int] = (0, 1),
+    only: Sequence[str] = (),
+    split: str = "dev",
+    step: int | None = None,
+    baselines: bool = False,
+    overrides: Mapping[str, Any] = NO_OVERRIDES,
+) -> list[str]:
+    """Embed and score the clips of some runs, for `evaluate` to gather; return the names of the runs.
+
+    Several processes may prepare parts at the same time. `part` and `only` are as in `train`, the others as in
+    `evaluate`, which has to get the same. Raises InputError as `evaluate`, and if another process prepares a run.
+    """
+    from asdjax.evaluation import checkpoint_selection
+    from asdjax.evaluation import evaluate as evaluation
+    from asdjax.fleet.run_list import RunChoice
+    from asdjax.runtime import jax_setup
+
+    jax_setup.prepare()
+    select = partial(checkpoint_selection.select_trained, step=step)
+    request = evaluation.EvaluationRequest(split, select, baselines)
+    choice = RunChoice(part, (only,) if isinstance(only, str) else tuple(only))
+    return evaluation.prepare_part(_as_path(workdir), request, choice, as_texts(overrides))
 
 
 def watch(
@@ -157,7 +185,7 @@ def watch(
 
     jax_setup.prepare()
     request = EvaluationRequest(split, baselines=baselines)
-    yield from map(_read_back, watch_checkpoints.watch(_as_path(workdir), request, _as_texts(overrides)))
+    yield from map(_read_back, watch_checkpoints.watch(_as_path(workdir), request, as_texts(overrides)))
 
 
 def _read_back(written: "Results") -> EvaluationResults:
@@ -241,7 +269,7 @@ def load(
     from asdjax.runtime import jax_setup
 
     jax_setup.prepare()
-    evaluation = open_evaluation(_as_path(workdir), split, _as_texts(overrides), _OF_RECORDINGS)
+    evaluation = open_evaluation(_as_path(workdir), split, as_texts(overrides), _OF_RECORDINGS)
     detector = open_detector(evaluation, system, machine, section, domain)
     return Detector(detector, ClipReader.for_detector(evaluation.config, detector))
 
@@ -262,21 +290,6 @@ def official_metrics(year: int, scores: str | PathLike, *, truth: str | PathLike
     from asdjax.evaluation.submission_metrics import score_folder
 
     return score_folder(year, _as_path(scores), _as_path(truth) if truth else None)
-
-
-def _as_texts(overrides: Mapping[str, Any]) -> dict[str, str]:
-    """Return override values as the texts that flags would have."""
-    plain = {field: _as_plain(value) for field, value in overrides.items()}
-    return {field: value if isinstance(value, str) else repr(value) for field, value in plain.items()}
-
-
-def _as_plain(value: Any) -> Any:
-    """Return paths as texts and numpy's numbers as Python's, also in sequences."""
-    if isinstance(value, PathLike):
-        return fspath(value)
-    if isinstance(value, np.generic):
-        return value.item()
-    return tuple(map(_as_plain, value)) if isinstance(value, list | tuple) else value
 
 
 def _as_path(path: str | PathLike) -> Path:

@@ -25,7 +25,7 @@ def test_dcase2021_shrunk_trains_two_steps_of_each_phase_and_is_evaluated(corpus
     ran = launch(config, str(tmp_path / "run"), *shrunk)
     assert ran.returncode == 0, ran.stderr
     rows = [json.loads(line) for line in (tmp_path / "run" / "fan" / "metrics.jsonl").read_text().splitlines()]
-    assert [(row["phase"], row["step"]) for row in rows] == [
+    assert [(row["phase"], row["step"]) for row in rows if "loss" in row] == [
         ("phase1", 1),
         ("phase1", 2),
         ("phase2_full", 1),

@@ -5,6 +5,7 @@ from typing import Any
 
 from asdjax.cli import console
 from asdjax.cli.console import DONE
+from asdjax.errors import InputError
 
 _MOST_CLIPS = 20
 
@@ -16,7 +17,9 @@ def add_evaluate(commands: Any) -> None:
     )
     parser.epilog = (
         "--config.evaluate.FIELD=VALUE changes how clips are scored, --config.data.root the folder of the recordings, "
-        "--config.baselines.FIELD how --baselines trains the auto-encoder."
+        "--config.baselines.FIELD how --baselines trains the auto-encoder. --config.data.machines evaluates some "
+        "machine types only. --part and --only embed and score the clips of some runs, also in several processes; "
+        "evaluate without them gathers these and writes the results."
     )
     parser.set_defaults(configurable=True)
     console.add_workdir(parser)
@@ -31,10 +34,11 @@ def add_evaluate(commands: Any) -> None:
         action="store_true",
         help="also train and evaluate the challenge's auto-encoder (once; takes minutes)",
     )
+    console.add_run_choice(parser)
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from asdjax.api import evaluate, watch
+    from asdjax.api import evaluate, prepare_evaluation, watch
     from asdjax.evaluation.results_table import as_text
 
     how: dict[str, Any] = {
@@ -42,6 +46,12 @@ def _evaluate(options: argparse.Namespace) -> int:
         "baselines": options.baselines,
         "overrides": options.overrides,
     }
+    if options.only or options.part != (0, 1):
+        if options.watch:
+            raise InputError("--watch: expected without --part and --only, got it with one; leave it out")
+        names = prepare_evaluation(options.workdir, part=options.part, only=options.only, step=options.step, **how)
+        console.write(f"prepared: {', '.join(names) or 'no run'}; asdjax evaluate without --part gathers all parts")
+        return DONE
     if options.watch:
         evaluations = watch(options.workdir, **how)
     else:

@@ -71,7 +71,11 @@ def _train(options: argparse.Namespace) -> int:
     from asdjax.api import train
 
     train(options.config, workdir=options.workdir, overrides=options.overrides, part=options.part, only=options.only)
-    console.write(f"trained; next: asdjax evaluate --workdir {shlex.quote(str(options.workdir))}")
+    workdir = shlex.quote(str(options.workdir))
+    if options.only or options.part != (0, 1):
+        console.write(f"this part is trained; asdjax status --workdir {workdir} shows all runs")
+    else:
+        console.write(f"trained; next: asdjax evaluate --workdir {workdir}")
     return DONE
 
 

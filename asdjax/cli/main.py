@@ -26,7 +26,7 @@ from asdjax.cli import (
     console,
 )
 from asdjax.cli.console import BAD_INPUT, DIVERGED, FAILED
-from asdjax.errors import Diverged, InputError, Interrupted, summarize
+from asdjax.errors import Diverged, InputError, Interrupted, InUse, summarize
 from asdjax.runtime.files import DISK_ERRORS, explain_refusal
 from asdjax.runtime.interrupts import AGAIN, STOPPED, handle_signals, stop_requested
 from asdjax.runtime.progress import log
@@ -79,6 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with handle_signals():
             return _run(options)
+    except InUse as busy:
+        return _fail(options, str(busy), STOPPED)
     except InputError as error:
         return _fail(options, str(error), BAD_INPUT)
     except Interrupted as stopped:

@@ -22,7 +22,7 @@ from asdjax.runtime.paths import compose, require_path, resolve_path
 FILE = "config.json"
 
 #: Prefixes of the fields that may change after training.
-FREE_AFTER_TRAINING = (*EVALUATION_PREFIXES, "data.root", "data.truth", "data.store")
+FREE_AFTER_TRAINING = (*EVALUATION_PREFIXES, "data.root", "data.truth", "data.store", "data.machines")
 
 
 def load(config: str | ConfigDict | Config, overrides: Mapping[str, str]) -> Config:

@@ -1,9 +1,12 @@
-"""Overrides of fields: the text of `--config.FIELD=TEXT` as a value."""
+"""Overrides of fields: the text of `--config.FIELD=TEXT` as a value, and a value of the Python API as a text."""
 
 import ast
 from collections.abc import Mapping
 from contextlib import suppress
+from os import PathLike, fspath
 from typing import Any
+
+import numpy as np
 
 from asdjax.config.field_spec import FieldSpec
 from asdjax.config.fields import FIELDS, Config
@@ -60,3 +63,18 @@ def _parse_several(name: str, text: str, item_kind: type) -> tuple:
     except ValueError:
         numbers = "whole numbers such as 1,2" if item_kind is int else "numbers such as 0.5,0.75"
         raise InputError(f"config.{name}: expected {numbers}, got {text!r}") from None
+
+
+def as_texts(overrides: Mapping[str, Any]) -> dict[str, str]:
+    """Return override values as the texts that flags would have."""
+    plain = {field: _as_plain(value) for field, value in overrides.items()}
+    return {field: value if isinstance(value, str) else repr(value) for field, value in plain.items()}
+
+
+def _as_plain(value: Any) -> Any:
+    """Return paths as texts and numpy's numbers as Python's, also in sequences."""
+    if isinstance(value, PathLike):
+        return fspath(value)
+    if isinstance(value, np.generic):
+        return value.item()
+    return tuple(map(_as_plain, value)) if isinstance(value, list | tuple) else value

@@ -101,19 +101,14 @@ def open_stores(config: Config, workdir: Path, corpus: Corpus, machines: Sequenc
 
     Raises InputError like `open_store`. No store is built if the contents of another one are refused.
     """
-    require_usable_stores(config, workdir, corpus, machines)
     folder, decoding, shared = store_folder(config, workdir), make_decoding(config), bool(config.data.store)
-    return {
-        machine: open_store(folder, machine, corpus.select(machine=machine), decoding, shared=shared)
-        for machine in machines
-    }
-
-
-def require_usable_stores(config: Config, workdir: Path, corpus: Corpus, machines: Sequence[str]) -> None:
-    """Raise InputError if `open_stores` would refuse the contents of a store. Write nothing."""
-    folder, decoding, shared = store_folder(config, workdir), make_decoding(config), bool(config.data.store)
+    clips: dict[str, list[Clip]] = {machine: [] for machine in machines}
+    for clip in corpus:
+        if clip.machine in clips:
+            clips[clip.machine].append(clip)
     for machine in machines:
-        require_usable(folder, machine, corpus.select(machine=machine), decoding, shared=shared)
+        require_usable(folder, machine, clips[machine], decoding, shared=shared)
+    return {machine: open_store(folder, machine, clips[machine], decoding, shared=shared) for machine in machines}
 
 
 def compute_digests(config: Config, workdir: Path, clips: Sequence[Clip]) -> dict[Path, str]:
@@ -133,13 +128,21 @@ def make_decoding(config: Config) -> Decoding:
 
 
 def read_recordings(stores: Stores, clips: Sequence[Clip]) -> list[Recording]:
-    """Return the verified recording of each clip. Raises InputError if a store is damaged."""
+    """Return the recording of each clip, not verified, whose samples are read when they are used."""
+    return [Recording(store.samples(i), store.digests[i]) for store, i in _find_stored(stores, clips)]
+
+
+def verify_recordings(stores: Stores, clips: Sequence[Clip]) -> None:
+    """Raise InputError if the samples of a clip are damaged."""
+    places = _find_stored(stores, clips)
     machines = sorted({clip.machine for clip in clips})
-    stored = {clip.path: (stores[machine], i) for machine in machines for i, clip in enumerate(stores[machine].clips)}
-    recordings = map_in_threads(partial(_read_recording, *stored[clip.path]) for clip in clips)
-    return list(track(recordings, f"verify {', '.join(machines)}", len(clips), "clip", quiet=True))
+    verified = map_in_threads(partial(store.verify, i) for store, i in places)
+    for _ in track(verified, f"verify {', '.join(machines)}", len(clips), "clip", quiet=True):
+        pass
 
 
-def _read_recording(store: WaveStore, i: int) -> Recording:
-    store.verify(i)
-    return Recording(store.samples(i), store.digests[i])
+def _find_stored(stores: Stores, clips: Sequence[Clip]) -> list[tuple[WaveStore, int]]:
+    """Return the store of each clip and its number there."""
+    machines = {clip.machine for clip in clips}
+    places = {clip.path: (stores[machine], i) for machine in machines for i, clip in enumerate(stores[machine].clips)}
+    return [places[clip.path] for clip in clips]

@@ -92,11 +92,12 @@ def find_name_errors(found: Scan) -> dict[str, InputError]:
 
 def select_machines(found: Scan, machines: Sequence[str]) -> Scan:
     """Return the contents that belong to some machine types, or to none."""
+    wanted = frozenset(machines)
     return replace(
         found,
-        clips=tuple(clip for clip in found.clips if clip.machine in machines),
-        unparsed=tuple(one for one in found.unparsed if one.machine in ("", *machines)),
-        twins=tuple(pair for pair in found.twins if pair[0].machine in machines),
+        clips=tuple(clip for clip in found.clips if clip.machine in wanted),
+        unparsed=tuple(one for one in found.unparsed if one.machine in wanted | {""}),
+        twins=tuple(pair for pair in found.twins if pair[0].machine in wanted),
     )
 
 

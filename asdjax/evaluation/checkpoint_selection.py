@@ -9,6 +9,7 @@ from asdjax.config.fields import Config, list_evaluated_lines
 from asdjax.errors import InputError
 from asdjax.fleet import checkpoints
 from asdjax.fleet.runs import PHASE1, Run, list_lines
+from asdjax.fleet.training_set import list_saved_lines
 from asdjax.runtime.progress import log
 
 
@@ -124,7 +125,7 @@ def _select_step(run: Run, line: str, planned: int, step: int | None) -> int:
     """Return the step of a line to evaluate, and log if training has not reached its end."""
     saved = checkpoints.steps(run.folder / line)
     if not saved:
-        begun = any(checkpoints.steps(other) for other in run.folder.glob("phase*"))
+        begun = list_saved_lines(run)
         go_on = "run asdjax train again, which goes on" if begun else "run asdjax train first"
         raise InputError(f"{run.folder}: expected checkpoints of {line}, got none; {go_on}")
     if step is not None and step not in saved:

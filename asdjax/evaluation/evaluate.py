@@ -5,21 +5,22 @@ Nothing is trained except the auto-encoder baseline, on request.
 
 import contextlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from asdjax.config import loading
 from asdjax.config.fields import Config
-from asdjax.data.access import RecordedClips, Stores, open_corpus, open_stores, read_recordings
-from asdjax.data.clips import Corpus
+from asdjax.data.access import Stores, open_corpus, open_stores, scan_corpus
+from asdjax.data.clips import Clip, Corpus
+from asdjax.data.layouts import find_name_errors
 from asdjax.data.official_files import YEAR_OF_LAYOUT
-from asdjax.data.tasks import Task, make_tasks
+from asdjax.data.tasks import make_tasks
 from asdjax.errors import InputError
-from asdjax.evaluation import checkpoint_selection, results, systems
+from asdjax.evaluation import checkpoint_selection, prepared_runs, results, systems
 from asdjax.evaluation.baselines import score_baselines, stored_autoencoders
-from asdjax.evaluation.checkpoint_selection import Select, SelectedCheckpoint, Selection
+from asdjax.evaluation.checkpoint_selection import Select, Selection
 from asdjax.evaluation.preconditions import (
     log_small_banks,
     require_allowed,
@@ -28,14 +29,14 @@ from asdjax.evaluation.preconditions import (
     select_test_clips,
 )
 from asdjax.evaluation.results import Results
+from asdjax.evaluation.score_runs import TaskClips, read_clips, read_scores, score_run, verify_clips
 from asdjax.evaluation.systems import Losses, ModelScores
-from asdjax.fleet import checkpoints, embed, fleet_model, metric_log, training_set
+from asdjax.fleet import checkpoints, fleet_model, metric_log, run_list, training_set
+from asdjax.fleet.run_list import RunChoice
 from asdjax.fleet.runs import Run, list_runs
-from asdjax.inference import clip_scores, stored_embeddings, stored_results
-from asdjax.inference.bank import Scoring
-from asdjax.inference.loaded_evaluation import restore_model
+from asdjax.inference import stored_embeddings, stored_results
 from asdjax.runtime.files import locked_folder
-from asdjax.runtime.progress import track
+from asdjax.runtime.progress import log
 
 
 class EvaluationRequest(NamedTuple):
@@ -53,48 +54,133 @@ class EvaluationRequest(NamedTuple):
 def evaluate(workdir: Path, request: EvaluationRequest, overrides: Mapping[str, str] = MappingProxyType({})) -> Results:
     """Score all test clips, compute the metrics of a split and write W/evaluation/<split>/.
 
-    `overrides` as in `loading.read`. Raises InputError if something is missing; an earlier evaluation then remains.
+    Runs that `prepare_part` has scored are not scored again. `overrides` as in `loading.read`. Raises InputError if
+    something is missing; an earlier evaluation then remains.
     """
-    # 1. Read the configuration and the corpus; select the test clips.
+    # 1. Read the configuration and the corpus; select the test clips and the checkpoints; open the recordings.
     config = _read_config(workdir, request, overrides)
-    corpus = open_corpus(config)
-    require_allowed(config, corpus)
-    require_density(config, corpus)
-    test_clips = select_scorable(config, corpus, select_test_clips(corpus, request.split), request.split)
     folder = workdir / "evaluation" / request.split
+    subject = _find_subject(config, workdir, request, open_corpus(config))
     with _locked(folder) as embeddings_folder:
-        # 2. Select the checkpoints.
-        runs = list_runs(config, workdir, make_tasks(corpus, config.data.classes))
-        selection = request.select(config, runs)
-        runs = [run for run in runs if run.name in selection]
-        _require_own_phase_1(runs, selection)
-        training_set.require_same_training(config, workdir, runs)
-        # 3. Read the recordings.
-        tasks = {run.task.name: run.task for run in runs}
-        machines = sorted({machine for task in tasks.values() for machine in task.machines})
-        test_clips = [clip for clip in test_clips if clip.machine in machines]
-        stores = open_stores(config, workdir, corpus, machines)
-        recorded = {name: _read_clips(stores, corpus, task, request.split) for name, task in tasks.items()}
-        log_small_banks(config, (clips["bank"] for clips in recorded.values()))
-        # 4. Embed and score every clip by every model, seed by seed; store embeddings and scores.
+        log_small_banks(config, (clips["bank"] for clips in subject.recorded.values()))
+        # 2. Embed and score every clip by every model, seed by seed; store embeddings and scores.
+        taken = _score_runs(config, subject, folder, embeddings_folder, verify_all=request.baselines)
         by_seed: dict[int, ModelScores] = {}
-        for run in runs:
-            scores = _score_run(config, run, selection[run.name], recorded[run.task.name], embeddings_folder)
+        for run in subject.runs:
+            scores = read_scores(config, run, subject.selection[run.name], embeddings_folder / run.name)
             by_seed.setdefault(run.seed, {}).update(scores)
-        # 5. Make the systems: single models, ensembles and baselines, with thresholds and metrics.
-        year = YEAR_OF_LAYOUT[corpus.layout]
+        # 3. Make the systems: single models, ensembles and baselines, with thresholds and metrics.
+        year = YEAR_OF_LAYOUT[subject.corpus.layout]
+        test_clips = subject.test_clips
         fleet_systems = {
-            seed: systems.build_systems(config, year, scores, test_clips, _read_losses(runs, selection, seed))
+            seed: systems.build_systems(config, year, scores, test_clips, _read_losses(subject, seed))
             for seed, scores in by_seed.items()
         }
         joint = systems.build_joint_systems(config, year, by_seed, test_clips)
-        names = score_baselines.ALWAYS + (score_baselines.ON_REQUEST if request.baselines else ())
-        baselines = _score_baselines(config, workdir, recorded.values(), names)
+        names = list_baselines(request)
+        baselines = _score_baselines(config, workdir, subject.recorded.values(), names)
         joint |= systems.build_baselines(config, year, baselines, test_clips)
-        # 6. Write the files, results.json last.
-        about = {"year": year, "split": request.split, **_describe(config, runs, selection, names)}
-        about["clip_seconds"] = _find_clip_seconds(config, recorded.values())
-        return results.write(folder, year, fleet_systems, about, joint)
+        # 4. Write the files, results.json last.
+        about = {"year": year, "split": request.split, **_describe(config, subject, names)}
+        written = results.write(folder, year, fleet_systems, about, joint)
+    prepared_runs.remove(folder, taken)
+    return written
+
+
+def prepare_part(
+    workdir: Path, request: EvaluationRequest, choice: RunChoice, overrides: Mapping[str, str] = MappingProxyType({})
+) -> list[str]:
+    """Embed and score the clips of some runs, and of their baselines, for `evaluate` to gather; return the runs' names.
+
+    Parts may be prepared at the same time, by several processes. Raises InputError as `evaluate`, and InUse if another
+    process prepares one of the runs.
+    """
+    config = _read_config(workdir, request, overrides)
+    listed, _ = run_list.find_runs(config, workdir)
+    machines_of_run = listed.name_runs(config.seed)
+    names = choice.choose(list(machines_of_run))
+    if not names:
+        return []
+    machines = sorted({machine for name in names for machine in machines_of_run[name]})
+    found = scan_corpus(config, listed.layout, machines)
+    for error in find_name_errors(found).values():
+        raise error
+    subject = _find_subject(config, workdir, request, Corpus(found.layout, found.clips), names)
+    folder = workdir / "evaluation" / request.split
+    log_small_banks(config, (clips["bank"] for clips in subject.recorded.values()))
+    for run in subject.runs:
+        key = _make_key(config, subject, run)
+        if not prepared_runs.is_prepared(folder, run.name, key):
+            with prepared_runs.preparing(folder, run.name, key) as into:
+                verify_clips(subject.stores, subject.recorded[run.task.name])
+                score_run(config, run, subject.selection[run.name], subject.recorded[run.task.name], into)
+    _score_baselines(config, workdir, subject.recorded.values(), list_baselines(request))
+    return [run.name for run in subject.runs]
+
+
+class _Subject(NamedTuple):
+    """What is evaluated: runs with their selected checkpoints, test clips, and the clips of each task by its name."""
+
+    corpus: Corpus
+    test_clips: Sequence[Clip]
+    runs: Sequence[Run]
+    selection: Selection
+    stores: Stores
+    recorded: dict[str, TaskClips]
+
+
+def _find_subject(
+    config: Config, workdir: Path, request: EvaluationRequest, corpus: Corpus, names: Collection[str] | None = None
+) -> _Subject:
+    """Return what is evaluated of a corpus; of some runs if they are named."""
+    require_allowed(config, corpus)
+    require_density(config, corpus)
+    test_clips = select_scorable(config, corpus, select_test_clips(corpus, request.split), request.split)
+    runs = list_runs(config, workdir, make_tasks(corpus, config.data.classes))
+    runs = [run for run in runs if names is None or run.name in names]
+    selection = request.select(config, runs)
+    runs = [run for run in runs if run.name in selection]
+    _require_own_phase_1(runs, selection)
+    training_set.require_same_training(config, workdir, runs)
+    tasks = {run.task.name: run.task for run in runs}
+    machines = sorted({machine for task in tasks.values() for machine in task.machines})
+    stores = open_stores(config, workdir, corpus, machines)
+    recorded = {name: read_clips(stores, corpus, task, request.split) for name, task in tasks.items()}
+    test_clips = [clip for clip in test_clips if clip.machine in machines]
+    return _Subject(corpus, test_clips, runs, selection, stores, recorded)
+
+
+def _make_key(config: Config, subject: _Subject, run: Run) -> str:
+    return prepared_runs.make_key(config, subject.selection[run.name], subject.recorded[run.task.name])
+
+
+def _score_runs(
+    config: Config, subject: _Subject, folder: Path, embeddings_folder: Path, *, verify_all: bool
+) -> list[str]:
+    """Store the embeddings and scores of every run, taken where they are prepared; return the names of those.
+
+    The recordings of prepared runs are not read again, unless all are to be verified.
+    """
+    prepared = [
+        run.name for run in subject.runs if prepared_runs.is_prepared(folder, run.name, _make_key(config, subject, run))
+    ]
+    if prepared and len(prepared) < len(subject.runs):
+        log(f"{len(prepared)} of {len(subject.runs)} runs are prepared; the others are scored now")
+    used = {run.task.name for run in subject.runs if verify_all or run.name not in prepared}
+    for task in sorted(used):
+        verify_clips(subject.stores, subject.recorded[task])
+    for run in subject.runs:
+        into = embeddings_folder / run.name
+        if run.name in prepared:
+            prepared_runs.take(folder, run.name, into)
+        else:
+            score_run(config, run, subject.selection[run.name], subject.recorded[run.task.name], into)
+    return prepared
+
+
+def list_baselines(request: EvaluationRequest) -> tuple[str, ...]:
+    """Return the names of the baselines that an evaluation scores."""
+    return score_baselines.ALWAYS + (score_baselines.ON_REQUEST if request.baselines else ())
 
 
 def require_possible(request: EvaluationRequest, overrides: Mapping[str, str]) -> None:
@@ -133,66 +219,15 @@ def _require_own_phase_1(runs: Sequence[Run], selection: Selection) -> None:
                 checkpoints.require_same_start(run.folder / checkpoint.line, checkpoint.step)
 
 
-def _read_clips(stores: Stores, corpus: Corpus, task: Task, split: str) -> dict[str, RecordedClips]:
-    """Read a task's training clips, "bank", and its test clips, "test".
-
-    The labelled test clips rank models, so they are read for both splits; the split "eval" adds the others.
-    """
-    wanted = [clip for clip in corpus.select(split="test") if split == "eval" or not clip.blind]
-    test = [clip for clip in wanted if clip.machine in task.machines]
-    return {
-        part: RecordedClips(clips, read_recordings(stores, clips))
-        for part, clips in (("bank", list(task.clips)), ("test", test))
-    }
-
-
-def _score_run(
-    config: Config,
-    run: Run,
-    selected: Sequence[SelectedCheckpoint],
-    recorded: Mapping[str, RecordedClips],
-    embeddings_folder: Path,
-) -> ModelScores:
-    """Score a run's clips by each selected model, and store embeddings and scores in a folder."""
-    spec = fleet_model.make_spec(config, len(run.task.classes))
-    scoring = Scoring.from_config(config)
-    scores: ModelScores = {machine: {} for machine in run.task.machines}
-    for checkpoint in selected:
-        name = f"{run.name} {checkpoint.line}"
-        model = restore_model(spec, run.folder / checkpoint.line, checkpoint.step, checkpoint.digest)
-        embedded = {
-            part: embed.embed_clips(
-                spec,
-                model,
-                clips.samples,
-                stride_frames=config.evaluate.stride_frames,
-                batch_size=config.evaluate.batch_size,
-                what=f"{name} {part}",
-            )
-            for part, clips in recorded.items()
-        }
-        by_variant = {
-            variant: clip_scores.score_clips(
-                recorded["bank"].clips, embedded["bank"], recorded["test"].clips, embedded["test"], variant, scoring
-            )
-            for variant in track(spec.variants, f"{name} score", len(spec.variants), "model")
-        }
-        stored_embeddings.save(embeddings_folder / run.name / checkpoint.line, recorded, embedded, by_variant)
-        for variant, variant_scores in by_variant.items():
-            for machine in run.task.machines:
-                scores[machine][variant + checkpoint.suffix] = variant_scores.select_machine(machine)
-    return scores
-
-
-def _read_losses(runs: Sequence[Run], selection: Selection, seed: int) -> Losses:
+def _read_losses(subject: _Subject, seed: int) -> Losses:
     """Read the held-out losses that training logged at the selected checkpoints of a seed."""
     losses: dict[str, dict[str, float | None]] = {}
-    for run in runs:
+    for run in subject.runs:
         if run.seed == seed:
             rows = [row for row in metric_log.read(run.folder / metric_log.FILE) if "holdout_loss" in row]
             by_model = {
                 variant + checkpoint.suffix: loss
-                for checkpoint in selection[run.name]
+                for checkpoint in subject.selection[run.name]
                 for row in rows
                 if (row["phase"], row["step"]) == (checkpoint.line, checkpoint.step)
                 for variant, loss in row["holdout_loss"].items()
@@ -201,9 +236,7 @@ def _read_losses(runs: Sequence[Run], selection: Selection, seed: int) -> Losses
     return losses
 
 
-def _score_baselines(
-    config: Config, workdir: Path, recorded: Iterable[Mapping[str, RecordedClips]], names: Sequence[str]
-) -> ModelScores:
+def _score_baselines(config: Config, workdir: Path, recorded: Iterable[TaskClips], names: Sequence[str]) -> ModelScores:
     """Score the clips of each machine type by the named baselines, which do not depend on the seeds of the fleets."""
     return {
         machine: score_baselines.score_machine(
@@ -219,8 +252,9 @@ def _score_baselines(
     }
 
 
-def _describe(config: Config, runs: Sequence[Run], selection: Selection, baselines: Sequence[str]) -> dict[str, Any]:
-    """Return the entries of results.json on checkpoints, configuration, models and the named baselines."""
+def _describe(config: Config, subject: _Subject, baselines: Sequence[str]) -> dict[str, Any]:
+    """Return the entries of results.json on checkpoints, configuration, models, clips and the named baselines."""
+    runs, selection = subject.runs, subject.selection
     evaluated = {f"{run.name}/{one.line}": (run, one) for run in runs for one in selection[run.name]}
     return {
         "checkpoints": {name: one.step for name, (_, one) in evaluated.items()},
@@ -230,11 +264,12 @@ def _describe(config: Config, runs: Sequence[Run], selection: Selection, baselin
         "config": config.to_dict(),
         "precision": fleet_model.choose_precision(config),
         "models": _list_models(config, runs, selection),
+        "clip_seconds": _find_clip_seconds(config, subject.recorded.values()),
         "baselines": score_baselines.describe_baselines(config, baselines),
     }
 
 
-def _find_clip_seconds(config: Config, recorded: Iterable[Mapping[str, RecordedClips]]) -> dict[str, float]:
+def _find_clip_seconds(config: Config, recorded: Iterable[TaskClips]) -> dict[str, float]:
     """Return the most common length of each machine type's training clips, in seconds."""
     lengths: dict[str, Counter[int]] = defaultdict(Counter)
     for clips in recorded:

@@ -30,7 +30,7 @@ def watch(
 ) -> Iterator[Results]:
     """Evaluate whenever a task has new checkpoints.
 
-    It ends after the last checkpoints of a training, or when no training locks the work directory any more. Phase 1 is
+    It ends after the last checkpoints of a training, or when no process trains a run any more. Phase 1 is
     evaluated until phase 2 has saved a checkpoint; tasks without a checkpoint are left out. Each evaluation replaces
     the one before and appends a line to W/evaluation/<split>/history.jsonl: {"time", "checkpoints", "judged":
     {checkpoint: digest of its model}, "official": {system: x}}. Lines with equal digests belong to the same training.
@@ -62,8 +62,8 @@ def watch(
 def _wait_for_config(workdir: Path) -> None:
     """Wait until a training has written its configuration.
 
-    A training writes it after it has decoded the audio, and locks the work directory some time after its start. The
-    wait ends after LOOKS_FOR_A_START looks at an unlocked work directory.
+    A training locks its runs some time after its start, and writes the file after it has decoded the audio. The wait
+    ends after LOOKS_FOR_A_START looks that find no locked run.
     """
     path, looks = workdir / loading.FILE, 0
     if not path.exists():

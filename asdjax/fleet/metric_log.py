@@ -3,7 +3,8 @@
 A row of metrics: {"phase", "step", "time", "loss": {variant: x}, "loss_hex": {variant: "0x1.8p+1"}, "accuracy": {...},
 "gradient_norm": {...}, "learning_rate", "step_seconds", "share": {"data", "compile", "checkpoint", "holdout"}}.
 A row of held-out clips: {"phase", "step", "time", "holdout_loss": {...}, "holdout_accuracy": {...}}.
-An event: {"event", "phase", "step", "time"}; a resumed one has host, device and job, a failed one why and code.
+An event: {"event", "phase", "step", "time"}; a started or resumed one has host, device and job, a failed one why and
+code.
 "phase" is the name of the checkpoint line's folder, "time" is in seconds since 1970.
 """
 
@@ -60,7 +61,7 @@ class MetricLog:
     def begin(self, phase: str, step: int) -> None:
         """Continue a phase after its restored step, or begin it at step 0.
 
-        Drops the phase's later rows and damaged lines, and logs a "resumed" event if anything was there.
+        Drops the phase's later rows and damaged lines. Logs a "resumed" event if anything was there, else "started".
         """
         self._close()
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -73,8 +74,8 @@ class MetricLog:
         self._tensorboard = SummaryWriter(str(self._folder / "tensorboard" / phase), flush_secs=10, purge_step=step + 1)
         if damaged > 1:
             log(f"{self.path}: {damaged} damaged lines dropped")
-        if step or len(kept) < len(rows):
-            self.event("resumed", phase, step, **_describe_place())
+        event = "resumed" if step or len(kept) < len(rows) else "started"
+        self.event(event, phase, step, **_describe_place())
 
     def metrics(self, phase: str, step: int, loss: Mapping[str, float], **more: Mapping[str, float] | float) -> None:
         """Write the metrics of a step: losses by variant, also as exact hex, and other numbers or groups of numbers."""
@@ -135,8 +136,8 @@ def _describe_place() -> dict[str, str]:
 def append_failure(folder: Path, why: str, code: int) -> None:
     """Write to a run's metrics.jsonl that training left it out, with the reason and the exit code."""
     folder.mkdir(parents=True, exist_ok=True)
-    rows = read(folder / FILE)
-    where = {name: rows[-1][name] for name in ("phase", "step")} if rows else {"phase": "", "step": 0}
+    *_, last = read_tail(folder / FILE) or [{"phase": "", "step": 0}]
+    where = {name: last[name] for name in ("phase", "step")}
     row = json.dumps({"event": "failed", **where, "time": time(), "why": why, "code": code})
     with (folder / FILE).open("a+b") as file:
         file.seek(max(0, file.tell() - 1))
@@ -161,16 +162,16 @@ def _parse(line: str) -> dict[str, Any] | None:
     return None
 
 
-def read_last(path: Path) -> dict[str, Any] | None:
-    """Return the last row of a metrics.jsonl, read from its end; None if there is none."""
+def read_tail(path: Path) -> list[dict[str, Any]]:
+    """Return the last rows of a metrics.jsonl, some dozens or more, read from its end."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - _TAIL_BYTES))
             lines = file.read().decode(errors="replace").splitlines(keepends=True)
     except FileNotFoundError:
-        return None
-    return next((row for line in reversed(lines) if (row := _parse(line))), None)
+        return []
+    return [row for line in lines if (row := _parse(line))]
 
 
 def _count_lines(path: Path) -> int:

@@ -2,7 +2,7 @@
 
 Several processes train the runs of one work directory, each a part. All of them derive the same names, so that they
 need not talk to each other. The first one looks at the whole corpus and writes what it found to W/runs.json. The others
-look at the recordings of their own machine types only.
+look at the recordings of their own machine types only. A process that trains all runs always looks at the whole corpus.
 """
 
 import difflib
@@ -24,11 +24,15 @@ FILE = "runs.json"
 
 
 class RunList(NamedTuple):
-    """Machine types with training clips, sorted, the layout of their folders, and their classes (never "auto")."""
+    """Machine types with training clips, sorted, the layout of their folders, and their classes (never "auto").
+
+    `source` is what the list was made from, as `_describe_source` returned it before it was made.
+    """
 
     layout: str
     classes: str
     machines: tuple[str, ...]
+    source: Any
 
     def name_runs(self, seeds: Sequence[int]) -> dict[str, tuple[str, ...]]:
         """Return the machine types of each run by its name, sorted by name."""
@@ -64,12 +68,14 @@ EVERY_RUN = RunChoice()
 
 
 def find_runs(config: Config, workdir: Path | None) -> tuple[RunList, Scan | None]:
-    """Return the runs of a configuration, from W/runs.json if the data folders have not changed since it was written.
+    """Return the runs of a configuration, from W/runs.json if the times of the data folders are those stored there.
 
-    Otherwise the whole corpus is scanned, and the scan returned too. Raises InputError as `scan_corpus`.
+    Otherwise, or without a work directory, the whole corpus is scanned, and the scan returned too. Raises InputError as
+    `scan_corpus`.
     """
-    stored = workdir and _read(workdir / FILE, _describe(config))
-    if stored:
+    source = _describe_source(config)
+    stored = read(workdir) if workdir else None
+    if stored and stored.source == source:
         return stored, None
     found = scan_corpus(config)
     training = [clip for clip in found.clips if clip.split == "train"]
@@ -77,34 +83,29 @@ def find_runs(config: Config, workdir: Path | None) -> tuple[RunList, Scan | Non
     if not machines:
         raise InputError("config.data.root: expected training clips, got none; check that it has a `train` folder")
     classes = choose_classes(training) if config.data.classes == "auto" else config.data.classes
-    return RunList(found.layout, classes, tuple(machines)), found
+    return RunList(found.layout, classes, tuple(machines), source), found
 
 
-def save(config: Config, workdir: Path, listed: RunList) -> None:
+def save(workdir: Path, listed: RunList) -> None:
     """Write W/runs.json, if it is not there with this content."""
-    content = {"of": _describe(config), **listed._asdict()}
-    if _read(workdir / FILE, content["of"]) != listed:
-        replace_text(workdir / FILE, json.dumps(add_checksum(content), indent=1) + "\n")
+    if read(workdir) != listed:
+        replace_text(workdir / FILE, json.dumps(add_checksum(listed._asdict()), indent=1) + "\n")
 
 
 def read(workdir: Path) -> RunList | None:
-    """Return the list in W/runs.json; None if there is none, or it is damaged."""
-    return _read(workdir / FILE, None)
-
-
-def _read(file: Path, of: Any) -> RunList | None:
-    """Return the stored list; None if there is none, or it is damaged, or not of given data (None: of any)."""
+    """Return the list in W/runs.json; None if there is none, or it is damaged or of an earlier version of asdjax."""
     try:
-        content = verify_checksum(file.read_text())
-    except (OSError, ValueError):
+        content = verify_checksum((workdir / FILE).read_text())
+        return RunList(content["layout"], content["classes"], tuple(content["machines"]), content["source"])
+    except (OSError, ValueError, KeyError):
         return None
-    if of not in (None, content["of"]):
-        return None
-    return RunList(content["layout"], content["classes"], tuple(content["machines"]))
 
 
-def _describe(config: Config) -> Any:
-    """Return what the list depends on: fields, and the time of each data folder or of its manifest."""
+def _describe_source(config: Config) -> Any:
+    """Return what a list depends on: fields, and the time of each data folder or of its manifest.
+
+    The time of a data folder does not tell of a change within the folder of a machine type.
+    """
     data = config.data
     times = []
     for root in map(Path, data.root):

@@ -1,7 +1,7 @@
 """The status of every run of a work directory, from its files alone."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import time
@@ -28,9 +28,9 @@ _INTERVALS = 3
 class RunStatus:
     """The status of a run.
 
-    steps, of: steps trained of the steps of all phases; None before the run was started. seconds_left: by the time of
-    the newest steps, None if it is not running. where: host and batch job, as far as they are known. why: the error of
-    a failed run.
+    steps, of: steps trained of the steps of all phases, without those that a run that is not running would train again;
+    None before the run was started. seconds_left: by the time of the newest steps, None if it is not running. where:
+    host and batch job of the newest start, as far as they are known. why: the error of a failed run.
     """
 
     run: str
@@ -53,36 +53,55 @@ def read_status(workdir: Path) -> list[RunStatus]:
 
 
 def _read_run(folder: Path, log_every_steps: int) -> RunStatus:
-    steps = training_set.read_steps(folder)
+    try:
+        steps = training_set.read_steps(folder)
+    except InputError as error:
+        return _describe(folder.name, "failed", why=str(error))
+    rows = metric_log.read_tail(folder / metric_log.FILE)
+    last = rows[-1] if rows else {}
+    step_seconds = _find_newest(rows, "step_seconds")
+    interval_s = (step_seconds or 0.0) * log_every_steps
     saved = {line: (checkpoints.steps(folder / line) or [0])[-1] for line in steps}
-    row = metric_log.read_last(folder / metric_log.FILE) or {}
+    recent = last.get("event") != "failed" and time() - last.get("time", 0.0) < _INTERVALS * interval_s
+    running = recent or is_locked(folder)
+    state = _find_state(running, last, complete=bool(steps) and saved == steps, started=bool(steps))
+    if not steps or state == "waiting":
+        return _describe(folder.name, state, why=last.get("why", "") if state == "failed" else "")
     trained = dict(saved)
-    if row.get("phase") in trained:
-        trained[row["phase"]] = max(trained[row["phase"]], row["step"])
+    if state == "running" and last["phase"] in trained:
+        trained[last["phase"]] = max(trained[last["phase"]], last["step"])
     done, of = sum(trained.values()), sum(steps.values())
-    interval_s = row.get("step_seconds", 0.0) * log_every_steps
-    running = is_locked(folder) or (bool(interval_s) and time() - row["time"] < _INTERVALS * interval_s)
-    state = _find_state(running, row, complete=bool(steps) and saved == steps, started=bool(steps))
     return RunStatus(
         run=folder.name,
         state=state,
-        phase=row.get("phase", ""),
-        steps=done if steps else None,
-        of=of if steps else None,
-        seconds_left=(of - done) * row["step_seconds"] if state == "running" and "step_seconds" in row else None,
-        where=" ".join(filter(None, (row.get("host"), row.get("job")))),
-        why=row.get("why", "") if state == "failed" else "",
+        phase=last.get("phase", ""),
+        steps=done,
+        of=of,
+        seconds_left=(of - done) * step_seconds if state == "running" and step_seconds is not None else None,
+        where=" ".join(filter(None, (_find_newest(rows, "host"), _find_newest(rows, "job")))),
+        why=last.get("why", "") if state == "failed" else "",
     )
 
 
-def _find_state(running: bool, row: dict[str, Any], *, complete: bool, started: bool) -> State:
+def _describe(run: str, state: State, *, why: str) -> RunStatus:
+    """Return the status of a run of which no step is known."""
+    return RunStatus(run=run, state=state, phase="", steps=None, of=None, seconds_left=None, where="", why=why)
+
+
+def _find_newest(rows: Sequence[Mapping[str, Any]], field: str) -> Any:
+    return next((row[field] for row in reversed(rows) if field in row), None)
+
+
+def _find_state(running: bool, last: Mapping[str, Any], *, complete: bool, started: bool) -> State:
+    """Return the state of a run; `last` is its newest row. A process locks all its runs before it starts the first."""
     if complete:
         return "done"
+    failed = last.get("event") == "failed"
     if running:
-        return "running"
-    if row.get("event") == "failed":
+        return "running" if last and not failed else "waiting"
+    if failed:
         return "failed"
-    return "stopped" if started else "waiting"
+    return "stopped" if started and last else "waiting"
 
 
 def as_json(runs: Sequence[RunStatus]) -> dict[str, Any]:
@@ -97,8 +116,8 @@ def as_text(runs: Sequence[RunStatus], width: int) -> str:
     counts = ", ".join(f"{numbers[state]} {state}" for state in STATES if numbers[state])
     ordered = sorted(runs, key=lambda run: STATES.index(run.state))
     shown = [run for state in STATES for run in [one for one in ordered if one.state == state][:MOST_LISTED]]
-    rows = [("run", "state", "phase", "steps", "left"), *map(_format_row, shown)]
-    parts = [f"{len(runs)} runs: {counts}", "", format_table(rows, width, left=3)]
+    rows = [("run", "state", "phase", "where", "steps", "left"), *map(_format_row, shown)]
+    parts = [f"{len(runs)} runs: {counts}", "", format_table(rows, width, left=4)]
     if len(shown) < len(runs):
         parts.append(f"and {len(runs) - len(shown)} more: --json lists all")
     if reasons := [(run.run, run.why) for run in shown if run.why]:
@@ -108,7 +127,7 @@ def as_text(runs: Sequence[RunStatus], width: int) -> str:
 
 def _format_row(run: RunStatus) -> tuple[str, ...]:
     steps = f"{run.steps} of {run.of}" if run.steps is not None else "-"
-    return run.run, run.state, run.phase or "-", steps, _format_seconds(run.seconds_left)
+    return run.run, run.state, run.phase or "-", run.where or "-", steps, _format_seconds(run.seconds_left)
 
 
 def _format_seconds(seconds: float | None) -> str:

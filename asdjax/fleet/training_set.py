@@ -92,7 +92,7 @@ def _require_settings(file: Path, before: Mapping[str, Any], now: Mapping[str, A
 
 def require_same_training(config: Config, workdir: Path, runs: Sequence[Run]) -> None:
     """Call `require_same` for all runs, before any store is changed for them."""
-    trained = [run for run in runs if (run.folder / FILE).exists() or _list_lines(run)]
+    trained = [run for run in runs if (run.folder / FILE).exists() or list_saved_lines(run)]
     tasks = {run.task.name: run.task for run in trained}
     digests = {name: compute_digests(config, workdir, task.clips) for name, task in tasks.items()}
     for run in trained:
@@ -102,7 +102,7 @@ def require_same_training(config: Config, workdir: Path, runs: Sequence[Run]) ->
 def read_group_size(run: Run) -> int | None:
     """Return the size of a run's groups of variants, decided before its first checkpoint; None without a checkpoint."""
     file = run.folder / FILE
-    return _read(file).variants_per_group if file.exists() and _list_lines(run) else None
+    return _read(file).variants_per_group if file.exists() and list_saved_lines(run) else None
 
 
 def read_steps(folder: Path) -> dict[str, int]:
@@ -120,14 +120,14 @@ def _digest(classes: Sequence[Sequence[str]], clips: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps([classes, sorted(clips.items())]).encode()).hexdigest()
 
 
-def _list_lines(run: Run) -> list[Path]:
+def list_saved_lines(run: Run) -> list[Path]:
     """Return the checkpoint lines of a run that have a saved step."""
     return [line for line in sorted(run.folder.glob("phase*")) if checkpoints.steps(line)]
 
 
 def _require_checkpoints_of(run: Run, digests: Mapping[Path, str]) -> None:
     """Raise InputError if a run's newest checkpoints were trained on other clips or classes than it has now."""
-    for line in _list_lines(run):
+    for line in list_saved_lines(run):
         now = _digest(run.task.classes, _describe_clips(run.task, digests))
         with contextlib.suppress(checkpoints.Damaged):  # reported when it is loaded
             origin = checkpoints.read_origin(line, checkpoints.steps(line)[-1])

@@ -45,12 +45,8 @@ class Checkpointed(NamedTuple):
 
     def scores_of(self, variant: str, machine: str) -> ClipScores:
         """Return one model's scores of a machine type's clips."""
-        train, test = (
-            {clip: float(s) for clip, s in zip(part.clips, part.scores[variant], strict=True) if np.isfinite(s)}
-            for part in self
-        )
-        unscored = tuple(clip for clip in self.bank.clips if clip not in train)
-        return ClipScores(train, test, unscored).select_machine(machine)
+        scores = [part.scores[variant] for part in self]
+        return _collect_scores(self.bank.clips, self.test.clips, *scores).select_machine(machine)
 
 
 def save(
@@ -91,13 +87,38 @@ def load(evaluation: Path, run: str, line: str, variants: Sequence[str]) -> Chec
     checkpoint = evaluation / FOLDER / run / line
     try:
         content = _read_content(checkpoint / "clips.json")
-        _require_unchanged(checkpoint, content["files"], variants)
+        names = [f"{variant}{kind}.npy" for variant in variants for kind in ("", "_scores")]
+        _require_unchanged(checkpoint, content["files"], ["clip.npy", *names])
         return Checkpointed(*(_read_part(checkpoint / part, content[part], variants) for part in _PARTS))
     except (FileNotFoundError, ValueError, KeyError) as error:
         reason = f"{error.filename}: {error.strerror}" if isinstance(error, FileNotFoundError) else error
         raise InputError(
             f"{checkpoint}: expected an evaluation's embeddings ({reason}); run asdjax evaluate again"
         ) from error
+
+
+def load_scores(checkpoint: Path, variants: Sequence[str]) -> dict[str, ClipScores]:
+    """Load the scores of a checkpoint by variant, without the embeddings; raise InputError if they are damaged."""
+    try:
+        content = _read_content(checkpoint / "clips.json")
+        _require_unchanged(checkpoint, content["files"], [f"{variant}_scores.npy" for variant in variants])
+        bank, test = ([clip for clip, _ in map(_parse_row, content[part])] for part in _PARTS)
+        return {
+            variant: _collect_scores(bank, test, *(np.load(checkpoint / p / f"{variant}_scores.npy") for p in _PARTS))
+            for variant in variants
+        }
+    except (FileNotFoundError, ValueError, KeyError) as error:
+        raise InputError(f"{checkpoint}: expected scores ({error}); run asdjax evaluate again") from error
+
+
+def _collect_scores(
+    bank: Sequence[Clip], test_clips: Sequence[Clip], bank_scores: np.ndarray, test_scores: np.ndarray
+) -> ClipScores:
+    train, test = (
+        {clip: float(score) for clip, score in zip(clips, scores, strict=True) if np.isfinite(score)}
+        for clips, scores in ((bank, bank_scores), (test_clips, test_scores))
+    )
+    return ClipScores(train, test, tuple(clip for clip in bank if clip not in train))
 
 
 def _read_content(file: Path) -> dict[str, Any]:
@@ -107,17 +128,15 @@ def _read_content(file: Path) -> dict[str, Any]:
         raise ValueError(f"{file.name}: {error}") from error
 
 
-def _require_unchanged(checkpoint: Path, digests: Mapping[str, str], variants: Sequence[str]) -> None:
-    """Raise ValueError if a file of the variants differs from the one that was written."""
-    names = ["clip.npy", *(f"{variant}{kind}.npy" for variant in variants for kind in ("", "_scores"))]
+def _require_unchanged(checkpoint: Path, digests: Mapping[str, str], names: Sequence[str]) -> None:
+    """Raise ValueError if one of the named files in a part differs from the one that was written."""
     for file in (f"{part}/{name}" for part in _PARTS for name in names):
         if compute_sha256(checkpoint / file) != digests[file]:
             raise ValueError(f"{file} is not what was written")
 
 
 def _read_part(folder: Path, rows: Sequence[dict], variants: Sequence[str]) -> Embedded:
-    digests = [row["sha256"] for row in rows]
-    clips = [_parse_clip({name: value for name, value in row.items() if name != "sha256"}) for row in rows]
+    clips, digests = ([*column] for column in zip(*map(_parse_row, rows), strict=True)) if rows else ([], [])
     pieces = Embeddings(
         {variant: np.load(folder / f"{variant}.npy", mmap_mode="r") for variant in variants},
         np.load(folder / "clip.npy"),
@@ -126,6 +145,8 @@ def _read_part(folder: Path, rows: Sequence[dict], variants: Sequence[str]) -> E
     return Embedded(clips, digests, pieces, scores)
 
 
-def _parse_clip(row: dict) -> Clip:
+def _parse_row(row: dict) -> tuple[Clip, str]:
+    """Return the clip in a row, and the SHA-256 of its samples."""
+    fields = {name: value for name, value in row.items() if name != "sha256"}
     attributes = tuple((key, value) for key, value in row["attributes"])
-    return Clip(**{**row, "path": Path(row["path"]), "attributes": attributes})
+    return Clip(**{**fields, "path": Path(row["path"]), "attributes": attributes}), row["sha256"]

@@ -13,21 +13,34 @@ Failure = tuple[Sequence[str], InputError | Diverged]
 
 
 class Failures:
-    """The runs of a work directory that failed, each with its error."""
+    """The runs of a work directory that failed, each with its error, of a number of runs.
 
-    def __init__(self, workdir: Path, runs: int) -> None:
+    Nothing is written before `record`.
+    """
+
+    def __init__(self, workdir: Path, runs: int, failures: Sequence[Failure]) -> None:
         self._workdir, self._runs = workdir, runs
         self._failures: list[Failure] = []
+        self._recording = False
+        for names, error in failures:
+            self.add(names, error)
+
+    def record(self) -> None:
+        """Write the failures to the metric logs of their runs, those until now and those to come."""
+        self._recording = True
+        for names, error in self._failures:
+            self._write(names, error)
 
     def add(self, names: Sequence[str], error: InputError | Diverged) -> None:
-        """Add the error of some runs, and write it to their metric logs, unless another process writes these.
-
-        It is logged now if the process has other runs, and else when it is raised.
-        """
+        """Add the error of some runs; it is logged now if the process has other runs, and else when it is raised."""
         self._failures.append((names, error))
         if self._runs > len(names):
             log(f"{', '.join(names)}: left out: {error}")
-        if not isinstance(error, InUse):
+        if self._recording:
+            self._write(names, error)
+
+    def _write(self, names: Sequence[str], error: InputError | Diverged) -> None:
+        if not isinstance(error, InUse):  # else another process writes the log
             for name in names:
                 metric_log.append_failure(
                     self._workdir / name, str(error), code=3 if isinstance(error, Diverged) else 2
@@ -45,10 +58,11 @@ def raise_worst(failures: Sequence[Failure]) -> None:
     before InputError.
     """
     busy = [name for names, error in failures if isinstance(error, InUse) for name in names]
+    failed = sum(len(names) for names, _ in failures) - len(busy)
     if busy:
-        raise Interrupted(f"{', '.join(busy)}: another asdjax process is at work there; {GO_ON}")
+        others = f" ({failed} other runs failed)" if failed else ""
+        raise Interrupted(f"{', '.join(busy)}: another asdjax process is at work there; {GO_ON}{others}")
     errors = sorted((error for _, error in failures), key=lambda error: not isinstance(error, Diverged))
     if errors:
-        more = sum(len(names) for names, _ in failures) - 1
-        others = f" (and {more} more of the runs failed)" if more else ""
+        others = f" (and {failed - 1} more of the runs failed)" if failed > 1 else ""
         raise type(errors[0])(f"{errors[0]}{others}")

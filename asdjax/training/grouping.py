@@ -90,8 +90,8 @@ def fleets_per_program(
 def propose_parts(runs: int, devices: int) -> int:
     """Return a number of parts for a pool of devices (0: a part for each run).
 
-    The largest part is that of which there are at least four for each device, so that the pool is busy to the end. It
-    has at most MOST_FLEETS runs, which can share a program on a GPU.
+    A part has as many runs as leave four parts or more for each device, so that no device waits long for the last part.
+    It has at most MOST_FLEETS runs, which can share a program on a GPU.
     """
     sizes = range(MOST_FLEETS, 1, -1) if devices else ()
     size = next((size for size in sizes if math.ceil(runs / size) >= 4 * devices), 1)

@@ -1,6 +1,6 @@
 """The preparation of runs: their data are checked and decoded before anything else is written."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,18 +12,18 @@ from asdjax.data.access import (
     find_errors,
     open_stores,
     read_recordings,
-    require_usable_stores,
     store_folder,
+    verify_recordings,
 )
 from asdjax.data.clips import Corpus
 from asdjax.data.layouts import Scan, find_name_errors, select_machines
 from asdjax.data.tasks import Task, divide, hold_out
-from asdjax.errors import InputError, InUse, NoSpace
-from asdjax.fleet import checkpoints, fleet_model, training_set
+from asdjax.errors import InputError, NoSpace
+from asdjax.fleet import fleet_model, training_set
 from asdjax.fleet.run_list import RunList
 from asdjax.fleet.runs import Run, list_runs
 from asdjax.models import heads
-from asdjax.training.failures import Failure, raise_worst
+from asdjax.training.failures import Failure
 from asdjax.training.phase_runs import TrainingClips
 from asdjax.training.run_locks import RunLocks
 
@@ -33,7 +33,7 @@ Clips = Mapping[str, tuple[TrainingClips, TrainingClips]]
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedRuns:
-    """The runs that can be trained, the data of their tasks by name, and the failures of the others."""
+    """The runs that can be trained, maybe none; the data of their tasks by name; and the failures of the others."""
 
     runs: Sequence[Run]
     recordings: Mapping[str, Sequence[Recording]]
@@ -46,35 +46,37 @@ def prepare(
 ) -> PreparedRuns:
     """Lock the named runs, check the data in a scan and open the stores, which are built if they are missing.
 
-    Raises Interrupted or InputError if no run is left, and InputError for what concerns all runs.
+    Raises InputError for what concerns all runs.
     """
     loading.require_same_run(config, workdir)
-    busy = locks.take(workdir, names)
-    corpus, tasks, errors = _divide(listed, found)
-    runs = [run for run in list_runs(config, workdir, tasks) if run.name in names and run.name not in busy]
-    tasks = [task for task in tasks if any(run.task is task for run in runs)]
+    machines_of_run = listed.name_runs(config.seed)
+    run_errors = locks.take(workdir, names)
+    corpus, tasks, errors = _divide(listed, found, {machine for name in names for machine in machines_of_run[name]})
+    runs = [run for run in list_runs(config, workdir, tasks) if run.name in names and run.name not in run_errors]
     _require_apart(config, workdir, runs, corpus)
+    run_errors |= _find_errors_of_begun_runs(config, workdir, runs)
+    runs = [run for run in runs if run.name not in run_errors]
+    tasks = [task for task in tasks if any(run.task is task for run in runs)]
     errors |= _find_errors_of_new_runs(config, listed, found, runs)
-    _try_each(tasks, errors, partial(_check_task, config, workdir, corpus, runs))
+    _try_each(tasks, errors, partial(_check_task, config))
     recordings, clips = {}, {}
 
     def decode(task: Task) -> None:
         stores = open_stores(config, workdir, corpus, task.machines)
+        verify_recordings(stores, task.clips)
         recordings[task.name] = read_recordings(stores, task.clips)
         clips[task.name] = _split_clips(config, task, recordings[task.name])
 
     _try_each(tasks, errors, decode)
-    failures = _list_failures(listed.name_runs(config.seed), names, busy, errors)
+    failures = _list_failures(machines_of_run, names, run_errors, errors)
     runs = [run for run in runs if run.task.name in clips]
-    if not runs:
-        raise_worst(failures)
-    for failed, error in failures:
-        locks.release([name for name in failed if name not in busy], error)
     return PreparedRuns(runs=runs, recordings=recordings, clips=clips, failures=failures)
 
 
-def _divide(listed: RunList, found: Scan) -> tuple[Corpus, Sequence[Task], dict[str, InputError]]:
-    """Return the clips in order, their tasks, and the error of each machine type that has one.
+def _divide(
+    listed: RunList, found: Scan, wanted: Collection[str]
+) -> tuple[Corpus, Sequence[Task], dict[str, InputError]]:
+    """Return the clips in order, their tasks, and the error of each wanted machine type that has one.
 
     Raises the first error if all machine types share a task.
     """
@@ -83,20 +85,33 @@ def _divide(listed: RunList, found: Scan) -> tuple[Corpus, Sequence[Task], dict[
         raise next(iter(errors.values()))
     corpus = Corpus(found.layout, tuple(clip for clip in found.clips if clip.machine not in errors))
     tasks, refused = divide(corpus, listed.classes) if len(corpus) else ((), {})
-    return corpus, tasks, errors | refused
+    errors |= refused
+    if listed.classes == "section":
+        for machine in {*wanted} - errors.keys() - {machine for task in tasks for machine in task.machines}:
+            errors[machine] = InputError(
+                f"{machine}: expected training clips, got none any more; restore them, or leave the machine type out"
+            )
+    return corpus, tasks, errors
+
+
+def _find_errors_of_begun_runs(config: Config, workdir: Path, runs: Sequence[Run]) -> dict[str, InputError]:
+    """Return the error of each run with checkpoints that cannot go on with its present clips and settings."""
+    errors = {}
+    for run in filter(training_set.list_saved_lines, runs):
+        try:
+            training_set.require_same_training(config, workdir, [run])
+        except InputError as error:
+            errors[run.name] = error
+    return errors
 
 
 def _find_errors_of_new_runs(
     config: Config, listed: RunList, found: Scan, runs: Sequence[Run]
 ) -> dict[str, InputError]:
     """Return the first error that a check finds for each machine type with a run without a checkpoint."""
-    new = [run for run in runs if not _has_begun(run)]
+    new = [run for run in runs if not training_set.list_saved_lines(run)]
     machines = sorted({machine for run in new for machine in run.task.machines})
     return find_errors(config, select_machines(found, machines), listed.classes) if machines else {}
-
-
-def _has_begun(run: Run) -> bool:
-    return any(map(checkpoints.steps, run.folder.glob("phase*")))
 
 
 def _try_each(tasks: Sequence[Task], errors: dict[str, InputError], action: Callable[[Task], None]) -> None:
@@ -111,26 +126,23 @@ def _try_each(tasks: Sequence[Task], errors: dict[str, InputError], action: Call
                 errors |= dict.fromkeys(task.machines, error)
 
 
-def _check_task(config: Config, workdir: Path, corpus: Corpus, runs: Sequence[Run], task: Task) -> None:
+def _check_task(config: Config, task: Task) -> None:
     """Raise InputError if a task cannot be trained; nothing is written."""
     heads.make_head(fleet_model.make_spec(config, len(task.classes)).head)
     hold_out(task, config.train.holdout_fraction)
-    begun = [run for run in runs if run.task is task and _has_begun(run)]
-    training_set.require_same_training(config, workdir, begun)
-    require_usable_stores(config, workdir, corpus, task.machines)
 
 
 def _list_failures(
     machines_of_run: Mapping[str, Sequence[str]],
     names: Sequence[str],
-    busy: Mapping[str, InUse],
+    run_errors: Mapping[str, InputError],
     errors: Mapping[str, InputError],
 ) -> list[Failure]:
-    """Return the failures of the named runs; runs with the same error are together."""
+    """Return the failures of the named runs, by the errors of runs and machine types; equal ones are together."""
     by_error: dict[int, tuple[list[str], InputError]] = {}
     for name in names:
         of_run = [errors[machine] for machine in machines_of_run[name] if machine in errors]
-        error = busy.get(name) or next(iter(of_run), None)
+        error = run_errors.get(name) or next(iter(of_run), None)
         if error:
             by_error.setdefault(id(error), ([], error))[0].append(name)
     return list(by_error.values())

@@ -2,12 +2,12 @@
 
 import resource
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack, nullcontext, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from asdjax.errors import InUse
+from asdjax.errors import InputError, NoSpace
 from asdjax.runtime.files import locked_folder
 
 # files that a training may have open besides its locks
@@ -26,33 +26,52 @@ class RunLocks:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for stack in reversed(self._held.values()):
-            stack.__exit__(kind, error, trace)
+        all_held = ExitStack()
+        for held in self._held.values():
+            all_held.push(held)
         self._held.clear()
+        all_held.__exit__(kind, error, trace)
 
-    def take(self, workdir: Path, names: Sequence[str]) -> dict[str, InUse]:
-        """Lock the folders of runs, made if missing; return the error of those that another process has locked."""
-        _allow_open_files(len(names) + _OTHER_FILES)
-        busy = {}
+    @property
+    def names(self) -> list[str]:
+        """Return the names of the runs that are locked."""
+        return list(self._held)
+
+    def take(self, workdir: Path, names: Sequence[str]) -> dict[str, InputError]:
+        """Lock the folders of runs, made if missing; return the errors of those that cannot be locked, InUse or others.
+
+        Raises InputError if the system does not allow as many open files, and NoSpace for a full disk.
+        """
+        _allow_open_files(len(names))
+        errors = {}
         for name in names:
             stack = ExitStack()
             try:
                 stack.enter_context(locked_folder(workdir / name, wait=False))
-            except InUse as error:
-                busy[name] = error
+            except NoSpace:
+                raise
+            except InputError as error:
+                errors[name] = error
             else:
                 self._held[name] = stack
-        return busy
+        return errors
 
-    def release(self, names: Iterable[str], error: Exception | None = None) -> None:
-        """Release the locks of runs; after an error, folders that were made for them are removed if they are empty."""
+    def release(self, names: Iterable[str]) -> None:
+        """Release the locks of those runs that are locked."""
         for name in names:
-            with suppress(type(error)) if error else nullcontext():
-                self._held.pop(name).__exit__(type(error) if error else None, error, None)
+            if name in self._held:
+                self._held.pop(name).close()
 
 
-def _allow_open_files(number: int) -> None:
+def _allow_open_files(runs: int) -> None:
+    """Raise the limit of open files for the locks of some runs, as far as the system allows it."""
+    number = runs + _OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < number and soft != resource.RLIM_INFINITY:
-        most = number if hard == resource.RLIM_INFINITY else min(number, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
+    if soft >= number or soft == resource.RLIM_INFINITY:
+        return
+    if hard != resource.RLIM_INFINITY and hard < number:
+        raise InputError(
+            f"{runs} runs: expected a limit of {number} open files, got {hard}; train them in parts (--part I/N), or "
+            "raise it (ulimit -Hn)"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (number, hard))

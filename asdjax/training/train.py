@@ -18,7 +18,7 @@ from asdjax.data.layouts import select_machines
 from asdjax.errors import Diverged, InputError, Interrupted, NoSpace
 from asdjax.fleet import checkpoints, run_list, training_set
 from asdjax.fleet.metric_log import MetricLog
-from asdjax.fleet.run_list import EVERY_RUN, RunChoice
+from asdjax.fleet.run_list import EVERY_RUN, RunChoice, RunList
 from asdjax.fleet.runs import Run
 from asdjax.runtime import hardware, interrupts
 from asdjax.runtime.files import locked_folder
@@ -44,7 +44,7 @@ def train(config: Config, workdir: Path, choice: RunChoice = EVERY_RUN) -> None:
     loading.make_absolute(config)
     meshes = hardware.make_meshes(config.parallel.device_groups)
     hardware.require_divisible(config.train.batch_size, meshes[0])
-    listed, found = run_list.find_runs(config, workdir)
+    listed, found = run_list.find_runs(config, workdir if choice != EVERY_RUN else None)
     machines_of_run = listed.name_runs(config.seed)
     names = choice.choose(list(machines_of_run))
     if not names:
@@ -55,17 +55,16 @@ def train(config: Config, workdir: Path, choice: RunChoice = EVERY_RUN) -> None:
     with RunLocks() as locks:
         # 2. Check the data, decode all audio once, for training and evaluation. Nothing else is written before that.
         prepared = prepare(config, workdir, listed, found, names, locks)
-        failures = Failures(workdir, len(names))
-        for failed, error in prepared.failures:
-            failures.add(failed, error)
+        failures = Failures(workdir, len(names), prepared.failures)
+        if not prepared.runs and not (workdir / loading.FILE).exists():  # nothing on disk has changed yet
+            failures.raise_worst()
         # 3. Group runs into programs; write the configuration and each run's training-set manifest.
         clips = prepared.clips
         sizes = {name: audio_bytes(map(len, trained.samples)) for name, (trained, _) in clips.items()}
         programs = group_runs(config, prepared.runs, meshes[0].size, sizes)
-        with locked_folder(workdir):
-            loading.require_same_run(config, workdir, own=[run.folder for run in prepared.runs])
-            loading.save(config, workdir)
-            run_list.save(config, workdir, listed)
+        _record_start(config, workdir, listed, locks)
+        failures.record()
+        locks.release(name for failed, _ in prepared.failures for name in failed)
         for program in programs:
             for run in program.runs:
                 training_set.save(config, run, prepared.recordings[run.task.name], program.variants_per_group)
@@ -76,6 +75,14 @@ def train(config: Config, workdir: Path, choice: RunChoice = EVERY_RUN) -> None:
         work = _Work(config, clips, padded, failures, locks)
         run_on_each(meshes, [partial(_train_or_leave_out, work, program) for program in programs])
     failures.raise_worst()
+
+
+def _record_start(config: Config, workdir: Path, listed: RunList, locks: RunLocks) -> None:
+    """Write the configuration and the list of runs, unless the work directory is that of another training."""
+    with locked_folder(workdir):
+        loading.require_same_run(config, workdir, own=[workdir / name for name in locks.names])
+        loading.save(config, workdir)
+        run_list.save(workdir, listed)
 
 
 def run_on_each(meshes: Sequence[Mesh], jobs: Sequence[Callable[[Mesh], None]]) -> None:
@@ -123,21 +130,29 @@ class _Work(NamedTuple):
 
 
 def _train_or_leave_out(work: _Work, program: ProgramRuns, mesh: Mesh) -> None:
-    """Train the runs of one program, and release their locks; a run that diverges is left out of it."""
+    """Train the runs of one program, and release their locks; a run that fails is left out of it.
+
+    Raises Interrupted after a signal, also if a run failed.
+    """
+    if interrupts.stop_requested():
+        raise Interrupted(interrupts.ALL_IS_SAVED)
+    again: list[list[Run]] = []
     try:
         _train_program(work, program, mesh)
     except NoSpace:
         raise
     except Diverged as diverged:
         work.failures.add([diverged.run], diverged)
-        work.locks.release([diverged.run])
-        others = [run for run in program.runs if run.name != diverged.run]
-        if others:
-            _train_or_leave_out(work, replace(program, runs=others), mesh)
-        return
+        again = [[run for run in program.runs if run.name != diverged.run]]
     except InputError as error:
-        work.failures.add([run.name for run in program.runs], error)
-    work.locks.release(run.name for run in program.runs)
+        if len(program.runs) == 1:
+            work.failures.add([program.name], error)
+        else:  # the error does not tell whose it is
+            again = [[run] for run in program.runs]
+    kept = {run.name for runs in again for run in runs}
+    work.locks.release(run.name for run in program.runs if run.name not in kept)
+    for runs in filter(None, again):
+        _train_or_leave_out(work, replace(program, runs=runs), mesh)
 
 
 def _train_program(work: _Work, program: ProgramRuns, mesh: Mesh) -> None:

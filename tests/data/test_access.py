@@ -27,4 +27,6 @@ def test_clips_are_looked_up_in_the_stores_of_their_machine_types_only(
     for clip, recording in zip(pumps, access.read_recordings(stores, pumps), strict=True):
         assert recording.samples.tobytes() == clip.path.read_bytes()[44:]
     assert len(access.read_recordings(stores, list(clips))) == len(clips)
+    access.verify_recordings(stores, pumps)
+    access.verify_recordings(stores, list(clips))
     assert titles == ["verify pump", "verify fan, pump"]

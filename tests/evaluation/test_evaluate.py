@@ -206,7 +206,7 @@ def test_a_directory_without_a_training_is_refused(tmp_path: Path, capsys: pytes
 
 def test_a_training_that_has_not_come_far_enough_is_refused(trained: Path, capsys: pytest.CaptureFixture[str]):
     shutil.rmtree(trained / "fan" / "phase2_full")
-    assert "run asdjax train first" in refusal(trained, capsys)
+    assert "run asdjax train again, which goes on" in refusal(trained, capsys)
 
 
 def test_a_damaged_checkpoint_is_refused(trained: Path, capsys: pytest.CaptureFixture[str]):

@@ -19,7 +19,7 @@ from asdjax.data.access import open_corpus
 from asdjax.data.clips import Clip, Corpus
 from asdjax.data.store import WaveStore
 from asdjax.data.tasks import Task
-from asdjax.evaluation import evaluate
+from asdjax.evaluation import score_runs
 from asdjax.fleet import checkpoints
 from asdjax.inference import export, stored_results
 
@@ -142,13 +142,13 @@ def test_where_banks_go_by_domain_each_domain_is_exported(
 def test_clips_of_the_other_split_are_embedded_only_where_they_rank_models(
     split: str, expected: list[bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(evaluate, "read_recordings", lambda *_: [])
+    monkeypatch.setattr(score_runs, "read_recordings", lambda *_: [])
     clips = [
         Clip(tmp_path / f"{blind}.wav", "fan", "00", "test", "source", None if blind else "normal", blind=blind)
         for blind in (False, True)
     ]
     task = Task("fan", ("fan",), (), (), (), ())
-    recorded = evaluate._read_clips({}, Corpus("manifest", tuple(clips)), task, split)
+    recorded = score_runs.read_clips({}, Corpus("manifest", tuple(clips)), task, split)
     assert [clip.blind for clip in recorded["test"].clips] == expected
 
 

@@ -22,7 +22,7 @@ from asdjax.runtime.files import add_checksum
 
 BY_MACHINE = ("machines", "thresholds", "unscored_training_clips", "members")
 CELL = {"machine", "section", "domain", "auc", "pauc", "precision", "recall", "f1", "false_alarms", "found"}
-ABOUT = {"config": {"evaluate": {"threshold_per": "machine"}}, "judged": {}}
+ABOUT = {"config": {"evaluate": {"threshold_per": "machine"}}, "judged": {}, "clip_seconds": {}}
 MACHINES = ("ToyCar", "ToyTrain", "fan", "gearbox", "pump", "slider", "valve")
 
 
@@ -66,7 +66,17 @@ def test_results_json_of_one_seed(tmp_path: Path):
     about = {"year": 2021, "split": "dev", "checkpoints": {"fan/phase1": 6}, **ABOUT}
     results.write(tmp_path, 2021, {0: systems}, about)
     content = written(tmp_path)
-    assert set(content) == {"year", "split", "checkpoints", "config", "judged", "clips", "systems", "sha256"}
+    assert set(content) == {
+        "year",
+        "split",
+        "checkpoints",
+        "config",
+        "judged",
+        "clip_seconds",
+        "clips",
+        "systems",
+        "sha256",
+    }
     assert (content["year"], content["split"], content["checkpoints"]) == (2021, "dev", {"fan/phase1": 6})
     assert list(content["systems"]) == ["a", "best_single"]
     for name, entry in content["systems"].items():

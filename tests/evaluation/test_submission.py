@@ -319,7 +319,7 @@ def test_files_without_a_partner_are_said(tmp_path: Path, capsys: pytest.Capture
     (tmp_path / "decision_result_fan_section_01_target_test.csv").unlink()
     read(tmp_path, 2021)
     decision, domain = capsys.readouterr().err.splitlines()
-    assert decision.endswith(f"a missing row is not noticed without --truth: {SCORES}")
+    assert decision.endswith(f"a missing row is not noticed without truth files: {SCORES}")
     assert domain.endswith("no score file of the section's other domain: anomaly_score_fan_section_01_source_test.csv")
 
 

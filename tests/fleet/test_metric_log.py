@@ -20,13 +20,13 @@ def write(folder: Path, *steps: tuple[str, int], loss: float = 1.5) -> None:
 
 
 def rows(folder: Path) -> list[dict]:
-    """The rows without time and place, which differ from run to run and which every row, or every resumed one, has."""
+    """The rows without starts, and without time and place, which every row, or every start, has."""
     found = metric_log.read(folder / "metrics.jsonl")
     for row in found:
         assert row.pop("time") > 0
-        if row.get("event") == "resumed":
+        if row.get("event") in ("started", "resumed"):
             assert (bool(row.pop("host")), row.pop("device"), row.pop("job")) == (True, "cpu", "")
-    return found
+    return [row for row in found if row.get("event") != "started"]
 
 
 def test_a_row(tmp_path: Path):
@@ -84,16 +84,17 @@ def test_rows_are_on_disk_as_soon_as_they_are_written(tmp_path: Path):
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
 def test_what_json_cannot_say_is_null(tmp_path: Path, loss: float):
     write(tmp_path, ("phase1", 1), loss=loss)
-    (row,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    row = (tmp_path / "metrics.jsonl").read_text().splitlines()[-1]
     parsed = json.loads(row, parse_constant=lambda text: pytest.fail(text))
     assert parsed["loss"] == {"a": None}
     assert parsed["loss_hex"] == {"a": loss.hex()}
 
 
-def test_a_fresh_phase_leaves_no_event(tmp_path: Path):
+def test_a_fresh_phase_tells_its_start(tmp_path: Path):
     with MetricLog(tmp_path) as out:
         out.begin("phase1", 0)
-    assert rows(tmp_path) == []
+    (row,) = metric_log.read(tmp_path / "metrics.jsonl")
+    assert (row["event"], row["phase"], row["step"]) == ("started", "phase1", 0)
 
 
 def test_resuming_drops_later_rows_of_its_phase_only_and_says_so(tmp_path: Path):
@@ -119,7 +120,7 @@ def test_a_failure_is_a_row_of_its_own_after_a_kill_too(torn: str, tmp_path: Pat
     metric_log.append_failure(tmp_path, "bad clip", 2)
     failed = {"event": "failed", "phase": "phase1", "step": 1, "why": "bad clip", "code": 2}
     assert rows(tmp_path)[1:] == [failed]
-    assert metric_log.read_last(tmp_path / "metrics.jsonl") == metric_log.read(tmp_path / "metrics.jsonl")[-1]
+    assert metric_log.read_tail(tmp_path / "metrics.jsonl") == metric_log.read(tmp_path / "metrics.jsonl")
 
 
 def test_rows_before_a_first_checkpoint_are_dropped(tmp_path: Path):
@@ -136,5 +137,5 @@ def test_a_torn_last_line_is_dropped(tmp_path: Path):
     assert [row["step"] for row in rows(tmp_path)] == [1]
     with MetricLog(tmp_path) as out:
         out.begin("phase1", 1)
-    assert [json.loads(line)["step"] for line in file.read_text().splitlines()] == [1, 1]
+    assert [json.loads(line)["step"] for line in file.read_text().splitlines()] == [0, 1, 1]
     assert metric_log.read(tmp_path / "none.jsonl") == []

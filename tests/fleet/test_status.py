@@ -1,6 +1,8 @@
 """The status of runs, read from files alone."""
 
 import json
+import shutil
+import socket
 import time
 from pathlib import Path
 
@@ -26,7 +28,14 @@ def add_row(workdir: Path, **row: object) -> None:
 
 def test_a_trained_run_is_done(trained: Path, capsys: pytest.CaptureFixture[str]):
     assert status_of(trained) == RunStatus(
-        run="fan", state="done", phase="phase2_last_block", steps=12, of=12, seconds_left=None, where="", why=""
+        run="fan",
+        state="done",
+        phase="phase2_last_block",
+        steps=12,
+        of=12,
+        seconds_left=None,
+        where=socket.gethostname(),
+        why="",
     )
     assert main(["status", "--workdir", str(trained)]) == 0
     text = capsys.readouterr().out
@@ -37,7 +46,7 @@ def test_a_trained_run_is_done(trained: Path, capsys: pytest.CaptureFixture[str]
     assert (content["done"], content["runs"][0]["run"]) == (1, "fan")
 
 
-def test_a_run_between_its_phases_is_stopped_or_running_and_tells_the_time_left(trained: Path):
+def test_a_run_between_its_phases_is_stopped_or_running_with_its_time_left(trained: Path):
     for file in (trained / "fan").glob("phase2_last_block/*.json"):
         file.unlink()
     lines = (trained / "fan" / metric_log.FILE).read_text().splitlines()
@@ -45,12 +54,14 @@ def test_a_run_between_its_phases_is_stopped_or_running_and_tells_the_time_left(
     (trained / "fan" / metric_log.FILE).write_text("\n".join(kept) + "\n")
     add_row(trained, phase="phase2_last_block", step=1, time=time.time() - 1000, step_seconds=2.0)
     stopped = status_of(trained)
-    assert (stopped.state, stopped.steps, stopped.of, stopped.seconds_left) == ("stopped", 10, 12, None)
+    assert (stopped.state, stopped.steps, stopped.of, stopped.seconds_left) == ("stopped", 9, 12, None)
     with locked_folder(trained / "fan"):
         running = status_of(trained)
     assert (running.state, running.steps, running.seconds_left) == ("running", 10, 4.0)
     add_row(trained, phase="phase2_last_block", step=2, time=time.time(), step_seconds=2.0)
     assert status_of(trained).state == "running"  # as on a disk that cannot lock
+    add_row(trained, phase="phase2_last_block", step=2, time=time.time(), holdout_loss={})
+    assert (status_of(trained).state, status_of(trained).seconds_left) == ("running", 2.0)
 
 
 def test_a_failed_run_says_why(trained: Path):
@@ -60,6 +71,19 @@ def test_a_failed_run_says_why(trained: Path):
     failed = status_of(trained)
     assert (failed.state, failed.why) == ("failed", "the loss is not finite")
     assert "the loss is not finite" in as_text([failed], 80)
+    with locked_folder(trained / "fan"):  # by a process that may still train another run before
+        assert (status_of(trained).state, status_of(trained).why) == ("waiting", "")
+        with metric_log.MetricLog(trained / "fan") as log:
+            log.begin("phase1", 0)
+        assert status_of(trained).state == "running"
+    (trained / "fan" / "task.json").write_text("{}")
+    assert "task.json: expected a training-set manifest" in status_of(trained).why
+
+
+def test_a_run_that_a_process_has_locked_but_not_started_is_waiting(trained: Path):
+    shutil.rmtree(trained / "fan")
+    with locked_folder(trained / "fan"):
+        assert status_of(trained).state == "waiting"
 
 
 def test_a_folder_without_a_training_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -158,7 +158,7 @@ def test_two_exports_to_one_folder_do_not_mix(trained: Path, tmp_path: Path, cap
     out = tmp_path / "exported"
     capsys.readouterr()
     with locked_folder(out):
-        assert exported(trained, out) == 2
+        assert exported(trained, out) == 75
     assert "another asdjax process is at work in it" in capsys.readouterr().err
 
 

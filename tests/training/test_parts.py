@@ -20,6 +20,7 @@ from asdjax.data.synthetic.synthesis import Recipe, synthesize
 from asdjax.errors import Diverged, InputError, Interrupted, InUse
 from asdjax.fleet import checkpoints, metric_log, run_list
 from asdjax.fleet.run_list import RunChoice
+from asdjax.fleet.status import read_status
 from asdjax.runtime.files import locked_folder
 from asdjax.training import loop
 from asdjax.training.failures import raise_worst
@@ -88,9 +89,9 @@ def test_an_impossible_part_is_refused(part: tuple[int, int]):
 
 
 def test_runs_with_seeds_are_named_as_their_folders():
-    listed = run_list.RunList("dcase2021", "section", ("fan", "pump"))
+    listed = run_list.RunList("dcase2021", "section", ("fan", "pump"), None)
     assert list(listed.name_runs((0, 1))) == ["fan@0", "fan@1", "pump@0", "pump@1"]
-    assert list(run_list.RunList("manifest", "machine_section", ("a", "b")).name_runs((3,)).items()) == [
+    assert list(run_list.RunList("manifest", "machine_section", ("a", "b"), None).name_runs((3,)).items()) == [
         ("all", ("a", "b"))
     ]
 
@@ -129,6 +130,75 @@ def test_a_bad_clip_costs_its_machine_type_only(three: Path, tmp_path: Path, cap
 
 
 @pytest.mark.usefixtures("standing_still")
+def test_a_part_whose_runs_all_fail_leaves_their_reasons(
+    three: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """In a work directory without a training they leave nothing behind."""
+    shutil.copytree(three, tmp_path / "data")
+    assert train_tiny(tmp_path / "data", tmp_path / "run", "--only", "valve", **SHORT) == 0
+    capsys.readouterr()
+    for machine in MACHINES:
+        min((tmp_path / "data" / machine / "train").iterdir()).write_bytes(b"RIFF")
+    assert train_tiny(tmp_path / "data", tmp_path / "run", "--only", "pump,fan", **SHORT) == 2
+    assert capsys.readouterr().err.count("a header that is cut off") == 3
+    statuses = {run.run: run for run in read_status(tmp_path / "run")}
+    assert [statuses[name].state for name in MACHINES] == ["failed", "failed", "done"]
+    assert str(tmp_path / "data" / "pump") in statuses["pump"].why
+    for words in ((), ("--only", "pump,fan")):
+        assert train_tiny(tmp_path / "data", tmp_path / "other", *words, **SHORT) == 2
+        assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.usefixtures("standing_still")
+def test_a_machine_type_that_has_lost_its_training_clips_is_an_error(three: Path, tmp_path: Path):
+    shutil.copytree(three, tmp_path / "data")
+    assert train_tiny(tmp_path / "data", tmp_path / "run", "--only", "fan", **SHORT) == 0
+    for clip in (tmp_path / "data" / "pump" / "train").iterdir():
+        clip.unlink()
+    assert train_tiny(tmp_path / "data", tmp_path / "run", "--only", "pump,valve", **SHORT) == 2
+    assert "pump: expected training clips" in metric_log.read(tmp_path / "run" / "pump" / metric_log.FILE)[-1]["why"]
+    assert trained_in(tmp_path / "run") == ["fan", "valve"]
+
+
+@pytest.mark.usefixtures("standing_still")
+def test_a_machine_type_that_came_later_is_trained_with_all_runs(three: Path, tmp_path: Path):
+    """The time of the data folder does not tell of a new `train` folder below."""
+    shutil.copytree(three, tmp_path / "data")
+    shutil.move(tmp_path / "data" / "pump" / "train", tmp_path / "later")
+    assert train_tiny(tmp_path / "data", tmp_path / "run", **SHORT) == 0
+    shutil.move(tmp_path / "later", tmp_path / "data" / "pump" / "train")
+    assert train_tiny(tmp_path / "data", tmp_path / "run", **SHORT) == 0
+    assert trained_in(tmp_path / "run") == sorted(MACHINES)
+
+
+@pytest.mark.usefixtures("standing_still")
+def test_an_error_of_one_run_costs_no_other_run_of_its_program(three: Path, tmp_path: Path):
+    words = {"parallel__fleets_per_program": "3", **SHORT}
+    assert train_tiny(three, tmp_path / "run", **{**words, "phase2__strategies": "()"}) == 0
+    for record in (tmp_path / "run" / "pump" / "phase1").glob("*.json"):
+        record.write_text("{}")
+    shutil.rmtree(tmp_path / "run" / "valve" / "phase1")
+    for fleet in ("fan", "valve"):
+        shutil.rmtree(tmp_path / "run" / fleet)
+    words["phase2__strategies"] = "()"
+    code = train_tiny(three, tmp_path / "run", **words)
+    assert code == 2
+    lines = {name: checkpoints.steps(tmp_path / "run" / name / "phase1") for name in ("fan", "valve")}
+    assert lines == {"fan": [2], "valve": [2]}
+
+
+@pytest.mark.usefixtures("standing_still")
+def test_an_error_of_one_seed_costs_no_other_seed(three: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    words = {"seed": "0,1", **SHORT}
+    assert train_tiny(three, tmp_path / "run", "--only", "fan@0,fan@1", **words) == 0
+    (tmp_path / "run" / "fan@0" / "task.json").write_text("{}")
+    shutil.rmtree(tmp_path / "run" / "fan@1" / "phase2_full")
+    assert train_tiny(three, tmp_path / "run", "--only", "fan@0,fan@1", **words) == 2
+    assert trained_in(tmp_path / "run") == ["fan@0", "fan@1"]
+    assert "fan@0: left out: " in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("standing_still")
 @pytest.mark.parametrize("name", ["unparsed name.wav", "copied"])
 def test_a_bad_name_costs_its_machine_type_only(name: str, three: Path, tmp_path: Path):
     shutil.copytree(three, tmp_path / "data")
@@ -142,11 +212,12 @@ def test_a_bad_name_costs_its_machine_type_only(name: str, three: Path, tmp_path
 
 
 @pytest.mark.usefixtures("standing_still")
-def test_a_bad_clip_of_another_part_is_not_seen(three: Path, tmp_path: Path):
+def test_a_bad_clip_of_another_part_is_not_seen(three: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     shutil.copytree(three, tmp_path / "data")
     min((tmp_path / "data" / "pump" / "train").iterdir()).write_bytes(b"RIFF")
     assert train_tiny(tmp_path / "data", tmp_path / "run", "--only", "fan", **SHORT) == 0
     assert trained_in(tmp_path / "run") == ["fan"]
+    assert "this part is trained; asdjax status" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("standing_still")
@@ -176,6 +247,8 @@ def test_of_several_failures_again_comes_first_then_divergence():
     busy, bad, diverged = InUse("busy"), InputError("bad"), Diverged("no number", "c")
     raise_worst([])
     with pytest.raises(Interrupted, match=r"^a: another asdjax process"):
+        raise_worst([(["b"], bad), (["c"], diverged), (["a"], busy)])
+    with pytest.raises(Interrupted, match=r"to go on \(2 other runs failed\)$"):
         raise_worst([(["b"], bad), (["c"], diverged), (["a"], busy)])
     with pytest.raises(Diverged, match=r"^no number \(and 2 more of the runs failed\)$"):
         raise_worst([(["a", "b"], bad), (["c"], diverged)])
@@ -264,7 +337,7 @@ def test_the_start_of_a_part_does_not_depend_on_the_number_of_machine_types(
             assert {clip.machine for clip in found.clips} == {"m01"}
 
         first = count_operations(monkeypatch, start)
-        run_list.save(config, workdir, run_list.find_runs(config, workdir)[0])
+        run_list.save(workdir, run_list.find_runs(config, workdir)[0])
         counts[number] = count_operations(monkeypatch, start)
         if layout == "folders":
             assert first > counts[number] + number
@@ -275,7 +348,7 @@ def test_a_new_machine_type_is_noticed(three: Path, tmp_path: Path):
     shutil.copytree(three, tmp_path / "data")
     config = loading.load("dcase2021", {"data.root": str(tmp_path / "data")})
     listed, _ = run_list.find_runs(config, None)
-    run_list.save(config, tmp_path, listed)
+    run_list.save(tmp_path, listed)
     assert run_list.find_runs(config, tmp_path) == (listed, None)
     shutil.copytree(three / "fan", tmp_path / "data" / "gearbox")
     assert run_list.find_runs(config, tmp_path)[0].machines == ("fan", "gearbox", "pump", "valve")

@@ -55,9 +55,10 @@ sys.exit(main(arguments))
 
 
 def rows(workdir: Path, machine: str = "fan") -> list[dict]:
-    """The rows of a metric log without time and place, which differ from run to run."""
+    """The rows of a metric log without starts, and without time and place, which differ from run to run."""
     found = [json.loads(line) for line in (workdir / machine / "metrics.jsonl").read_text().splitlines()]
-    return [{name: row[name] for name in row if name not in ("time", "host", "device", "job")} for row in found]
+    places = ("time", "host", "device", "job")
+    return [{name: row[name] for name in row if name not in places} for row in found if row.get("event") != "started"]
 
 
 def figures(workdir: Path, run: str = "fan") -> list[tuple]:

@@ -1,0 +1,80 @@
+"""Scores of a run's clips by its selected models, with the embeddings that are stored for them."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from asdjax.config.fields import Config
+from asdjax.data.access import RecordedClips, Stores, read_recordings, verify_recordings
+from asdjax.data.clips import Corpus
+from asdjax.data.tasks import Task
+from asdjax.evaluation.checkpoint_selection import SelectedCheckpoint
+from asdjax.fleet import embed, fleet_model
+from asdjax.fleet.runs import Run
+from asdjax.inference import clip_scores, stored_embeddings
+from asdjax.inference.bank import Scoring
+from asdjax.inference.clip_scores import ClipScores
+from asdjax.inference.loaded_evaluation import restore_model
+from asdjax.runtime.progress import track
+
+#: A task's training clips, "bank", and its test clips, "test".
+TaskClips = Mapping[str, RecordedClips]
+
+
+def read_clips(stores: Stores, corpus: Corpus, task: Task, split: str) -> TaskClips:
+    """Return a task's training clips and test clips, whose samples are read from the disk when they are used.
+
+    The labelled test clips rank models, so they are read for both splits; the split "eval" adds the others.
+    """
+    wanted = [clip for clip in corpus.select(split="test") if split == "eval" or not clip.blind]
+    test = [clip for clip in wanted if clip.machine in task.machines]
+    return {
+        part: RecordedClips(clips, read_recordings(stores, clips))
+        for part, clips in (("bank", list(task.clips)), ("test", test))
+    }
+
+
+def verify_clips(stores: Stores, clips: TaskClips) -> None:
+    """Raise InputError if the samples of a task's clips are damaged."""
+    verify_recordings(stores, [clip for part in clips.values() for clip in part.clips])
+
+
+def score_run(
+    config: Config, run: Run, selected: Sequence[SelectedCheckpoint], recorded: TaskClips, folder: Path
+) -> None:
+    """Embed and score a run's clips by each selected model, and store both in `folder`/<line>."""
+    spec = fleet_model.make_spec(config, len(run.task.classes))
+    scoring = Scoring.from_config(config)
+    for checkpoint in selected:
+        name = f"{run.name} {checkpoint.line}"
+        model = restore_model(spec, run.folder / checkpoint.line, checkpoint.step, checkpoint.digest)
+        embedded = {
+            part: embed.embed_clips(
+                spec,
+                model,
+                clips.samples,
+                stride_frames=config.evaluate.stride_frames,
+                batch_size=config.evaluate.batch_size,
+                what=f"{name} {part}",
+            )
+            for part, clips in recorded.items()
+        }
+        by_variant = {
+            variant: clip_scores.score_clips(
+                recorded["bank"].clips, embedded["bank"], recorded["test"].clips, embedded["test"], variant, scoring
+            )
+            for variant in track(spec.variants, f"{name} score", len(spec.variants), "model")
+        }
+        stored_embeddings.save(folder / checkpoint.line, recorded, embedded, by_variant)
+
+
+def read_scores(
+    config: Config, run: Run, selected: Sequence[SelectedCheckpoint], folder: Path
+) -> dict[str, dict[str, ClipScores]]:
+    """Return what `score_run` has stored in `folder`, by machine type and model."""
+    scores: dict[str, dict[str, ClipScores]] = {machine: {} for machine in run.task.machines}
+    for checkpoint in selected:
+        stored = stored_embeddings.load_scores(folder / checkpoint.line, config.variants)
+        for variant, of_variant in stored.items():
+            for machine in run.task.machines:
+                scores[machine][variant + checkpoint.suffix] = of_variant.select_machine(machine)
+    return scores
