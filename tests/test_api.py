@@ -12,6 +12,7 @@ from conftest import PROJECT, shallow_networks
 
 import asdjax
 from asdjax import api
+from asdjax.config.overrides import as_texts
 
 VARIANT = "resnet50_512"
 
@@ -99,7 +100,7 @@ def test_words_that_commands_would_refuse_are_refused(workdir: Path):
 
 def test_overrides_are_values_paths_and_numpy_s_numbers(tmp_path: Path):
     overrides = {"data.root": [tmp_path / "dev", tmp_path / "eval"], "width": np.float64(0.5), "seed": (1, 2)}
-    assert api._as_texts(overrides) == {
+    assert as_texts(overrides) == {
         "data.root": repr((str(tmp_path / "dev"), str(tmp_path / "eval"))),
         "width": "0.5",
         "seed": "(1, 2)",

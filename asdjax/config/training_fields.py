@@ -107,11 +107,18 @@ class TrainFields(FieldGroup):
         rule=between(0, 6),
     )
     log_every_steps: int = field(50, "interval of the metric log", unit="steps", rule=COUNT, free_on_resume=True)
-    checkpoint_every_steps: int = field(
-        1000,
+    checkpoint_every_minutes: float = field(
+        10.0,
         "interval of checkpoints; the last step of a phase always has one",
+        unit="minutes",
+        rule=positive(),
+        free_on_resume=True,
+    )
+    checkpoint_every_steps: int = field(
+        0,
+        "interval of further checkpoints, with losses on held-out clips; 0: none",
         unit="steps",
-        rule=COUNT,
+        rule=between(0, 1_000_000_000),
         free_on_resume=True,
     )
     keep: int = field(2, "newest checkpoints kept per phase", rule=COUNT, free_on_resume=True)

@@ -1,8 +1,9 @@
 """Checkpoint lines and their saved steps. No other module imports orbax.
 
 A checkpoint line (phase1, phase2_full, ...) is a folder of steps. A step's folder holds one folder for each saved tree
-of arrays: `model` (all that an evaluation needs) and `optimizer`. Next to it, the record STEP.json holds the SHA-256 of
-every file, the shape, dtype and SHA-256 of every array, the line's origin, and a SHA-256 of the record itself.
+of arrays: `model` (all that an evaluation needs) and, before the end of a phase, `optimizer`. Next to it, the record
+STEP.json holds the SHA-256 of every file, the shape, dtype and SHA-256 of every array, the line's origin, and a SHA-256
+of the record itself.
 
 The record is written last: a folder without one is left from a killed save and does not count as a step. `restore`
 compares files and arrays with the record, because Orbax itself would restore a flipped byte.
@@ -13,7 +14,7 @@ import json
 import logging
 import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -210,16 +211,16 @@ def newest_whole(line: Path) -> int | None:
     return None
 
 
-def restore_newest(line: Path, shapes: Trees) -> tuple[int, dict[str, Any]] | None:
+def restore_newest(line: Path, shapes_at: Callable[[int], Trees]) -> tuple[int, dict[str, Any]] | None:
     """Restore the newest undamaged step of a line, see `newest_whole`; return None if nothing was saved.
 
-    Raises InputError also if the step holds other arrays than `shapes`.
+    `shapes_at` returns the shapes of a step's arrays. Raises InputError also if the step holds others.
     """
     step = newest_whole(line)
     if step is None:
         return None
     try:
-        return step, _restore_verified(line, step, shapes, _read_record(line, step))
+        return step, _restore_verified(line, step, shapes_at(step), _read_record(line, step))
     except Damaged as damage:
         raise InputError(f"{damage}; train in another work directory") from None
 

@@ -8,12 +8,12 @@ from jax.sharding import Mesh
 
 from asdjax.config.fields import Config
 from asdjax.errors import Interrupted
-from asdjax.fleet.checkpoints import Origin
 from asdjax.runtime import hardware
 from asdjax.runtime.interrupts import GO_ON, GracefulShutdown
 from asdjax.runtime.progress import log, progress
 from asdjax.training import holdout, phase_runs
 from asdjax.training.audio_feed import DeviceFeed, Dispatch, HostFeed, PaddedSizes, limit_steps
+from asdjax.training.checkpoint_saver import CheckpointSaver
 from asdjax.training.monitor import MetricMonitor, MonitorNote
 from asdjax.training.phase_runs import PhaseRun
 from asdjax.training.state import TrainSpec, TrainState, get_model, make_train_spec, select_run
@@ -36,7 +36,6 @@ def train_phase(
     # 1. Resume from the newest checkpoints, or start.
     spec = _make_spec(config, runs, variants_per_group, feed)
     first, loaded = _load(config, spec, runs, mesh)
-    saver = _Saver(config, spec, runs, mesh)
     state, (table, keys) = hardware.replicate((loaded, phase_runs.make_sampling(spec, runs, padded)), mesh)
     run_steps = compile_steps(spec, mesh)
     last = [run.phase.steps for run in runs]
@@ -49,6 +48,7 @@ def train_phase(
         progress(name, sum(last), "step", sum(first)) as bar,
         StepTimer() as timer,
         GracefulShutdown() as shutdown,
+        CheckpointSaver(config, runs) as saver,
     ):
         monitor = MetricMonitor(spec, runs, table, keys, timer)
         if dispatches:
@@ -62,24 +62,32 @@ def train_phase(
             state, metrics = run_steps(state, crops, table, keys, args)
             shutdown.begin()  # only now: a signal during compilation ends the process at once
             monitor.add(dispatch, metrics)
-            # 3. Log, then save, so that every checkpoint's steps are in the log. Every loss is checked first.
+            # 3. Log, then save, so that every checkpoint's steps are in the log. Every loss is checked first. The state
+            # is copied to the host now, and written while the next steps are computed.
             now = _advance(dispatch, last)
             moved = [i for i in range(len(runs)) if now[i] > dispatch.first[i]]
             note = _log_due(config, monitor, moved, now, last)
             bar.update(sum(now) - sum(dispatch.first), note.note, note.details)
-            stopping = shutdown.stop_requested
-            saved = [i for i in moved if stopping or is_due(now[i], config.train.checkpoint_every_steps, last[i])]
+            stopping, due = shutdown.stop_requested, saver.is_due()
+            regular = [i for i in moved if is_due(now[i], config.train.checkpoint_every_steps, last[i])]
+            saved = moved if stopping or due else regular
             if not saved:
                 continue
             monitor.require_finite()
             with timer.on("checkpoint"):
-                on_host = saver.save(state, saved, now)
+                on_host = jax.device_get(state)
+                saver.start({i: select_run(on_host, i) for i in saved}, now)
             # 4. Stop after a signal once everything is saved; it may have arrived after `saved` was computed. A resumed
             # run logs the missing held-out loss.
             if saved == moved and shutdown.stop_requested:
+                saver.wait()
                 raise Interrupted(f"{name}: stopped at step {max(now)} of {max(last)}; all is saved; {GO_ON}")
-            with timer.on("holdout"), shutdown.saved() if saved == moved else nullcontext():
-                saver.log_held_out(on_host, saved, now)
+            if held_out := [i for i in regular if runs[i].held_out.samples]:
+                with timer.on("checkpoint"):
+                    saver.wait()
+                with timer.on("holdout"), shutdown.saved() if saved == moved else nullcontext():
+                    for i in held_out:
+                        _log_held_out(spec, runs[i], now[i], select_run(on_host, i), mesh)
 
 
 def _make_spec(
@@ -88,26 +96,6 @@ def _make_spec(
     """Return the spec of a program; with crops from the host it has fewer steps per dispatch."""
     spec = make_train_spec(config, len(runs[0].run.task.classes), runs[0].phase.trainable, variants_per_group)
     return limit_steps(spec, len(runs)) if isinstance(feed, HostFeed) else spec
-
-
-class _Saver:
-    """The checkpoints and held-out losses of the runs of a program."""
-
-    def __init__(self, config: Config, spec: TrainSpec, runs: Sequence[PhaseRun], mesh: Mesh) -> None:
-        self._keep, self._spec, self._runs, self._mesh = config.train.keep, spec, runs, mesh
-        self._origins: list[Origin] = [phase_runs.make_origin(run) for run in runs]
-
-    def save(self, state: TrainState, saved: Sequence[int], now: Sequence[int]) -> TrainState:
-        """Save some runs' states at their present steps; return the state of all runs on the host."""
-        on_host = jax.device_get(state)
-        for i in saved:
-            phase_runs.save(self._runs[i], now[i], select_run(on_host, i), self._keep, self._origins[i])
-        return on_host
-
-    def log_held_out(self, on_host: TrainState, saved: Sequence[int], now: Sequence[int]) -> None:
-        """Log the held-out losses of some runs."""
-        for i in saved:
-            _log_held_out(self._spec, self._runs[i], now[i], select_run(on_host, i), self._mesh)
 
 
 def _load(config: Config, spec: TrainSpec, runs: Sequence[PhaseRun], mesh: Mesh) -> tuple[tuple[int, ...], TrainState]:
@@ -147,7 +135,7 @@ def plan_dispatches(config: Config, first: Sequence[int], last: Sequence[int], m
 
     A dispatch ends at the next log, checkpoint or end of any run that still moves.
     """
-    intervals = (config.train.log_every_steps, config.train.checkpoint_every_steps)
+    intervals = [every for every in (config.train.log_every_steps, config.train.checkpoint_every_steps) if every]
     now = tuple(first)
     while moving := [(step, end) for step, end in zip(now, last, strict=True) if step < end]:
         due_in = [min(end - step, *(every - step % every for every in intervals)) for step, end in moving]
@@ -162,5 +150,5 @@ def _advance(dispatch: Dispatch, last: Sequence[int]) -> tuple[int, ...]:
 
 
 def is_due(step: int, every: int, last: int) -> bool:
-    """Return whether an action is due after a step: at every multiple of `every`, and at the last step."""
-    return step % every == 0 or step == last
+    """Return whether an action is due after a step: at every multiple of `every`, unless it is 0, and at the last."""
+    return step == last or (every > 0 and step % every == 0)

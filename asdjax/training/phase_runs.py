@@ -5,7 +5,7 @@ Here are its start or resume, its end, its checkpoints, and the arrays that a pr
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -62,14 +62,16 @@ def _start(spec: TrainSpec, run: PhaseRun) -> TrainState:
 
 def _resume(spec: TrainSpec, run: PhaseRun) -> tuple[int, TrainState] | None:
     like = state.abstract_state(spec)
-    shapes = {"model": state.get_model(like), "optimizer": like.velocity}
+    model: checkpoints.Trees = {"model": state.get_model(like)}
+    both: checkpoints.Trees = {**model, "optimizer": like.velocity}
     line = run.run.folder / run.phase.name
-    found = checkpoints.restore_newest(line, shapes)
+    found = checkpoints.restore_newest(line, lambda step: model if step == run.phase.steps else both)
     if found is None:
         return None
     step, trees = found
     checkpoints.require_same_start(line, step)
-    return step, state.init_state(spec, trees["model"])._replace(velocity=trees["optimizer"])
+    resumed = state.init_state(spec, trees["model"])
+    return step, resumed._replace(velocity=trees["optimizer"]) if "optimizer" in trees else resumed
 
 
 def is_finished(run: PhaseRun) -> bool:
@@ -102,9 +104,10 @@ def make_origin(run: PhaseRun) -> Origin:
 
 
 def save(run: PhaseRun, step: int, saved: TrainState, keep: int, origin: Origin) -> None:
-    """Flush the metric log, then save one run's state, given on the host."""
-    run.log.flush()
-    trees = {"model": state.get_model(saved), "optimizer": saved.velocity}
+    """Save one run's state, given on the host; without the velocity at the phase's end, as nothing goes on from it."""
+    trees: dict[str, Any] = {"model": state.get_model(saved)}
+    if step < run.phase.steps:
+        trees["optimizer"] = saved.velocity
     checkpoints.save(run.run.folder / run.phase.name, step, trees, keep, origin)
 
 

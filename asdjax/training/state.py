@@ -110,5 +110,5 @@ def stack_states(states: Sequence[TrainState]) -> TrainState:
 
 
 def select_run(state: TrainState, run: int) -> TrainState:
-    """Return one run's state out of that of m runs, on the host."""
-    return jax.tree.map(lambda leaf: np.asarray(leaf[run]), state)
+    """Return a copy of one run's state out of that of m runs, on the host."""
+    return jax.tree.map(lambda leaf: np.array(leaf[run]), state)

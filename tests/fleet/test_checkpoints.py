@@ -91,11 +91,11 @@ def test_two_tasks_never_have_orbax_at_work_at_once(tmp_path: Path, monkeypatch:
 
 def test_a_folder_without_its_json_does_not_exist(tmp_path: Path):
     assert checkpoints.steps(tmp_path / "nowhere") == []
-    assert checkpoints.restore_newest(tmp_path / "nowhere", SHAPES) is None
+    assert checkpoints.restore_newest(tmp_path / "nowhere", lambda _: SHAPES) is None
     save(tmp_path, 2, 4)
     (tmp_path / "4.json").unlink()
     assert checkpoints.steps(tmp_path) == [2]
-    found = checkpoints.restore_newest(tmp_path, SHAPES)
+    found = checkpoints.restore_newest(tmp_path, lambda _: SHAPES)
     assert found is not None
     assert found[0] == 2
 
@@ -115,7 +115,7 @@ def test_a_flipped_byte_is_noticed_and_an_older_step_used(tmp_path: Path, capsys
     flip_a_byte(tmp_path, 4)
     with pytest.raises(Damaged, match="4"):
         checkpoints.restore(tmp_path, 4, SHAPES)
-    found = checkpoints.restore_newest(tmp_path, SHAPES)
+    found = checkpoints.restore_newest(tmp_path, lambda _: SHAPES)
     assert found is not None
     assert found[0] == 2
     assert checkpoints.steps(tmp_path) == [2]
@@ -139,7 +139,7 @@ def test_a_hurt_file_of_data_is_noticed_and_an_older_step_used(tmp_path: Path, h
     save(tmp_path, 2, 4)
     for path in (tmp_path / "4" / "model").rglob("d/*"):
         hurt(path)
-    found = checkpoints.restore_newest(tmp_path, SHAPES)
+    found = checkpoints.restore_newest(tmp_path, lambda _: SHAPES)
     assert found is not None
     assert found[0] == 2
 
@@ -195,7 +195,7 @@ def a_folder(file: Path) -> None:
 def test_a_hurt_record_is_noticed_and_an_older_step_used(tmp_path: Path, hurt: Callable[[Path], Any]):
     save(tmp_path, 2, 4)
     hurt(tmp_path / "4.json")
-    found = checkpoints.restore_newest(tmp_path, SHAPES)
+    found = checkpoints.restore_newest(tmp_path, lambda _: SHAPES)
     assert found is not None
     assert found[0] == 2
 
@@ -257,7 +257,7 @@ def test_the_newest_step_is_read_for_its_digests_once(tmp_path: Path, monkeypatc
     save(tmp_path, 4)
     read, hash_files = [], checkpoints._hash_files
     monkeypatch.setattr(checkpoints, "_hash_files", lambda folder: read.append(folder.name) or hash_files(folder))
-    assert checkpoints.restore_newest(tmp_path, SHAPES) is not None
+    assert checkpoints.restore_newest(tmp_path, lambda _: SHAPES) is not None
     assert sorted(read) == sorted(TREES)
 
 
@@ -267,4 +267,4 @@ def test_where_every_step_is_damaged_it_is_an_input_error(tmp_path: Path):
         flip_a_byte(tmp_path, step)
     for _ in range(2):  # the damaged steps stay, and no new phase begins
         with pytest.raises(InputError, match="damage in every saved step"):
-            checkpoints.restore_newest(tmp_path, SHAPES)
+            checkpoints.restore_newest(tmp_path, lambda _: SHAPES)

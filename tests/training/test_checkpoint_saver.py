@@ -1,0 +1,118 @@
+"""Checkpoints by time, written while training goes on."""
+
+import json
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from conftest import train_tiny
+
+from asdjax.config.fields import default_config
+from asdjax.errors import NoSpace
+from asdjax.fleet import checkpoints
+from asdjax.training import checkpoint_saver, loop, phase_runs
+from asdjax.training.checkpoint_saver import CheckpointSaver
+
+pytestmark = pytest.mark.usefixtures("shallow")
+
+LINES = ("phase1", "phase2_full", "phase2_last_block")
+
+
+def figures(workdir: Path) -> list[tuple]:
+    rows = [json.loads(line) for line in (workdir / "fan" / "metrics.jsonl").read_text().splitlines()]
+    return [(row["phase"], row["step"], row["loss_hex"]) for row in rows if "loss" in row]
+
+
+@pytest.fixture
+def saver(monkeypatch: pytest.MonkeyPatch) -> CheckpointSaver:
+    monkeypatch.setattr(phase_runs, "make_origin", lambda run: None)
+    run: Any = SimpleNamespace(log=SimpleNamespace(flush=lambda: None))
+    return CheckpointSaver(default_config(), [run])
+
+
+def test_saves_by_time_change_no_bit(corpus: Path, trained_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    saved, save = [], phase_runs.save
+    monkeypatch.setattr(phase_runs, "save", lambda run, step, *rest: saved.append(step) or save(run, step, *rest))
+    words = {"train__checkpoint_every_minutes": "1e-9", "train__checkpoint_every_steps": "0"}
+    assert train_tiny(corpus, tmp_path / "run", **words) == 0
+    assert saved == [1, 2, 3, 4, 5, 6, 1, 2, 3, 1, 2, 3]
+    assert figures(tmp_path / "run") == figures(trained_once)
+    for line in LINES:
+        last = checkpoints.steps(trained_once / "fan" / line)[-1]
+        by_time, by_steps = (
+            checkpoints.read_digest(workdir / "fan" / line, last) for workdir in (tmp_path / "run", trained_once)
+        )
+        assert by_time == by_steps
+
+
+def test_without_an_interval_in_steps_only_time_and_the_end_of_a_phase_save(corpus: Path, tmp_path: Path):
+    assert train_tiny(corpus, tmp_path / "run", train__checkpoint_every_steps="0") == 0
+    assert [checkpoints.steps(tmp_path / "run" / "fan" / line) for line in LINES] == [[6], [3], [3]]
+
+
+def test_the_end_of_a_phase_has_no_velocity(trained_once: Path):
+    phase1 = trained_once / "fan" / "phase1"
+    before, last = checkpoints.steps(phase1)
+    assert sorted(path.name for path in (phase1 / str(before)).iterdir()) == ["model", "optimizer"]
+    assert [path.name for path in (phase1 / str(last)).iterdir()] == ["model"]
+
+
+def test_steps_go_on_during_a_save_and_the_next_save_waits(saver: CheckpointSaver, monkeypatch: pytest.MonkeyPatch):
+    go_on, done = threading.Event(), []
+
+    def slow(run: object, step: int, *_: object) -> None:
+        assert go_on.wait(60)
+        done.append(step)
+
+    monkeypatch.setattr(checkpoint_saver.phase_runs, "save", slow)
+    state: Any = None
+    with saver:
+        saver.start({0: state}, [5])
+        assert done == []  # the loop goes on meanwhile
+        threading.Timer(0.2, go_on.set).start()
+        saver.start({0: state}, [6])
+        assert done == [5]  # a late save delays the next one, and is not skipped
+    assert done == [5, 6]
+
+
+def test_a_save_that_fails_is_an_error_of_the_training(saver: CheckpointSaver, monkeypatch: pytest.MonkeyPatch):
+    def fail(*_: object) -> None:
+        raise NoSpace("the disk is full")
+
+    monkeypatch.setattr(checkpoint_saver.phase_runs, "save", fail)
+    state: Any = None
+    with pytest.raises(NoSpace, match="the disk is full"), saver:
+        saver.start({0: state}, [5])
+
+
+def test_an_error_of_the_training_comes_before_that_of_its_save(
+    saver: CheckpointSaver, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def fail(*_: object) -> None:
+        raise NoSpace("the disk is full")
+
+    monkeypatch.setattr(checkpoint_saver.phase_runs, "save", fail)
+    state: Any = None
+
+    def train() -> None:
+        with saver:
+            saver.start({0: state}, [5])
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        train()
+    assert "the newest checkpoint was not saved: the disk is full" in capsys.readouterr().err
+
+
+def test_a_save_is_due_by_the_clock(saver: CheckpointSaver, monkeypatch: pytest.MonkeyPatch):
+    seconds = 100.0
+    monkeypatch.setattr(checkpoint_saver, "monotonic", lambda: seconds)
+    assert not saver.is_due()
+    seconds += 599
+    assert not saver.is_due()
+    seconds += 1
+    assert saver.is_due()
+    assert loop.is_due(3, 0, 10) is False
+    assert loop.is_due(10, 0, 10) is True
