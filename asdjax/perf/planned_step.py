@@ -27,6 +27,7 @@ from asdjax.perf.workload import Work
 from asdjax.runtime import hardware, private_cache
 from asdjax.runtime.progress import log
 from asdjax.training import audio_feed, sampler
+from asdjax.training.audio_feed import PaddedSizes
 from asdjax.training.batches import Audio
 from asdjax.training.group_size import choose_group_size
 from asdjax.training.phases import make_phase1_table
@@ -127,10 +128,12 @@ def make_call(config: Config, work: Work, target: Target, mesh: Mesh) -> StepCal
     runs = config.parallel.fleets_per_program
     size = choose_group_size(config, mesh.size, runs)
     spec = make_train_spec(config, len(work.task.classes), PARAMETER_GROUPS, size)
-    audio = _shape_audio(config, spec, work, target, mesh)
+    clips = [np.broadcast_to(np.int16(0), length) for length in work.lengths]  # lengths that take no memory
+    padded = audio_feed.find_padded_sizes(config, [[clips] * runs])
+    audio = _shape_audio(config, spec, padded, target, mesh)
     if isinstance(audio, features.Crops):
         spec = audio_feed.limit_steps(spec, runs)
-    return StepCall(spec, _shape_arguments(spec, audio, work, runs, mesh))
+    return StepCall(spec, _shape_arguments(spec, audio, padded, work, runs, mesh))
 
 
 def _compile(lowered: Any, call: StepCall, target: Target, devices: int) -> StepCost:
@@ -178,12 +181,13 @@ def _find_version(package: str) -> str:
 
 
 def _shape_arguments(
-    spec: TrainSpec, audio: Audio, work: Work, runs: int, mesh: Mesh
+    spec: TrainSpec, audio: Audio, padded: PaddedSizes, work: Work, runs: int, mesh: Mesh
 ) -> tuple[Any, Audio, sampler.SamplingTable, jax.Array, DispatchArgs]:
     """Return the step's arguments as shapes on the mesh: state, audio, sampling table, keys (m, v), dispatch."""
     state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((runs, *leaf.shape), leaf.dtype), abstract_state(spec))
     frames = [spec.model.spectrogram.frames(length) for length in work.lengths]
-    table = sampler.stack_tables([make_phase1_table(work.task, frames)] * runs)
+    tables = [make_phase1_table(work.task, frames)] * runs
+    table = sampler.stack_tables(tables, padded.task_clips, padded.program_clips)
     keys = jnp.stack([sampler.make_keys(0, "plan", spec.variants, "phase1")] * runs)
     each = jnp.zeros(runs, jnp.int32)
     dispatch = DispatchArgs(jnp.int32(0), each, each, jnp.zeros((runs, spec.steps_per_dispatch), jnp.float32))
@@ -191,17 +195,16 @@ def _shape_arguments(
     return state, audio, table, keys, dispatch
 
 
-def _shape_audio(config: Config, spec: TrainSpec, work: Work, target: Target, mesh: Mesh) -> Audio:
+def _shape_audio(config: Config, spec: TrainSpec, padded: PaddedSizes, target: Target, mesh: Mesh) -> Audio:
     """Return shapes of all clips if they fit on the devices, else of one dispatch's crops."""
     if target.platform != "cpu" and target.memory_bytes is None and config.data.resident == "auto":
         raise InputError(
             f"config.data.resident: expected device or host, because the memory of {target.kind} is unknown, got auto"
         )
     runs = config.parallel.fleets_per_program
-    clips = [np.broadcast_to(np.int16(0), length) for length in work.lengths] * runs  # lengths that take no memory
-    if audio_feed.is_resident(config, clips):
-        pages = jax.ShapeDtypeStruct((audio_feed.count_pages(clips), audio_feed.PAGE_SAMPLES), jnp.int16)
-        per_clip = jax.ShapeDtypeStruct((len(clips),), jnp.int32)
+    if padded.pages:  # the audio goes to the device
+        pages = jax.ShapeDtypeStruct((padded.pages, audio_feed.PAGE_SAMPLES), jnp.int16)
+        per_clip = jax.ShapeDtypeStruct((padded.program_clips,), jnp.int32)
         return _replicate_shapes(features.Waves(pages, per_clip, per_clip), mesh)  # pyright: ignore[reportArgumentType]
     shape = audio_feed.crops_shape(audio_feed.limit_steps(spec, runs), runs)
     split = NamedSharding(mesh, hardware.CROPS_SPLIT)

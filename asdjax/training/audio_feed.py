@@ -74,7 +74,8 @@ def audio_bytes(lengths: Iterable[int]) -> int:
 def find_padded_sizes(config: Config, programs: Iterable[Sequence[Sequence[np.ndarray]]]) -> PaddedSizes:
     """Return sizes that fit every program, given as the clips int16 (s,) of each of its runs.
 
-    Pages count only for programs whose audio goes to the device.
+    They are rounded up, so that processes that train unlike parts of a work directory compile the same program. Pages
+    count only for programs whose audio goes to the device.
     """
     padded = NO_PADDING
     for runs in programs:
@@ -82,7 +83,13 @@ def find_padded_sizes(config: Config, programs: Iterable[Sequence[Sequence[np.nd
         pages = count_pages(samples) if is_resident(config, samples) else 0
         need = PaddedSizes(max(map(len, runs)), len(samples), pages)
         padded = PaddedSizes(*map(max, padded, need))
-    return padded
+    return PaddedSizes(*map(round_up, padded))
+
+
+def round_up(number: int) -> int:
+    """Return the next number that is a power of two or some eighths more; at most an eighth above `number`."""
+    step = 2 ** max(0, number.bit_length() - 4)
+    return -(-number // step) * step
 
 
 def _device_bytes() -> float:

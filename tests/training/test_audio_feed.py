@@ -23,6 +23,7 @@ from asdjax.training.audio_feed import (
     is_resident,
     limit_steps,
     make_waves,
+    round_up,
 )
 from asdjax.training.sampler import SamplingTable
 from asdjax.training.state import TrainSpec, make_train_spec
@@ -142,14 +143,28 @@ def test_room_is_that_of_the_largest_stack_that_goes_to_the_device(monkeypatch: 
     stacks = [[small], [small[:2], small[2:5]], [large]]
     rows = sum(-(-length // audio_feed.PAGE_SAMPLES) for length in LENGTHS)
     room = find_padded_sizes(config, stacks)
-    assert room == PaddedSizes(task_clips=7, program_clips=7, pages=rows)
+    assert room == PaddedSizes(task_clips=7, program_clips=7, pages=round_up(rows))
     assert (
         make_waves(small, room).pages.shape
         == make_waves(small[:5], room).pages.shape
-        == (rows, audio_feed.PAGE_SAMPLES)
+        == (room.pages, audio_feed.PAGE_SAMPLES)
     )
     config.data.resident = "device"
-    assert find_padded_sizes(config, stacks).pages == rows + -(-(10**6) // audio_feed.PAGE_SAMPLES)
+    assert find_padded_sizes(config, stacks).pages == round_up(rows + -(-(10**6) // audio_feed.PAGE_SAMPLES))
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"), [(0, 0), (1, 1), (15, 15), (17, 18), (31, 32), (33, 36), (1000, 1024), (1025, 1152)]
+)
+def test_sizes_are_eighths_of_powers_of_two(number: int, expected: int):
+    assert round_up(number) == expected
+
+
+def test_at_most_an_eighth_is_padding():
+    for number in range(1, 5000):
+        rounded = round_up(number)
+        assert number <= rounded <= number * 9 / 8
+        assert round_up(rounded) == rounded
 
 
 def test_a_dispatch_of_crops_stays_within_its_bytes():

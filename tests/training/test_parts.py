@@ -12,7 +12,7 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import pytest
-from conftest import PROJECT, overrides, train_tiny, with_these_networks
+from conftest import PROJECT, overrides, python, train_tiny, with_these_networks
 
 from asdjax.config import loading
 from asdjax.data.access import scan_corpus
@@ -372,3 +372,22 @@ def test_two_parts_at_once_give_the_bits_of_one_process(three: Path, tmp_path: P
             last = {checkpoints.steps(folder)[-1] for folder in folders}
             assert len(last) == 1
             assert len({checkpoints.read_digest(folder, *last) for folder in folders}) == 1
+
+
+def test_machine_types_of_unlike_clip_counts_leave_one_program_in_the_cache(tmp_path: Path):
+    """In two processes, as two parts would."""
+    for machine, clips in (("fan", 33), ("pump", 34)):
+        recipe = Recipe(source_clips=clips, target_clips=0, test_clips=1, sections=2, seconds=2.0)
+        synthesize(tmp_path / machine, recipe, machines=(machine,))
+    config, cache = str(PROJECT / "configs" / "dcase2021.py"), tmp_path / "cache"
+    for machine in ("fan", "pump"):
+        words = ["train", "--config", config, "--workdir", str(tmp_path / "run"), "--only", machine]
+        ran = python(
+            "import sys\nfrom asdjax.cli.main import main\nsys.exit(main(sys.argv[1:]))",
+            *words,
+            *overrides(Path(f"{tmp_path / 'fan'},{tmp_path / 'pump'}"), phase1__steps="1", phase2__strategies="()"),
+            env={"JAX_COMPILATION_CACHE_DIR": str(cache)},
+        )
+        assert ran.returncode == 0, ran.stderr
+        programs = [file.name for file in cache.iterdir() if file.name.startswith("jit_run-") and "cache" in file.name]
+        assert len(programs) == 1, machine
