@@ -1,9 +1,11 @@
-"""Launcher launch/local: the real configuration, shrunk, from a corpus to evaluated score files."""
+"""Launcher launch/local: the real configuration, shrunk, from a corpus to evaluated score files; parts at once."""
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -47,3 +49,60 @@ def test_without_arguments_it_tells_its_usage():
     ran = launch()
     assert ran.returncode == 2
     assert "launch/local CONFIG WORKDIR" in ran.stderr
+
+
+#: Stands for `asdjax`: logs its words and its GPU, and ends with the code that $CODES has for its part.
+FAKE = """#!/usr/bin/env bash
+echo "${CUDA_VISIBLE_DEVICES:-} $*" >>"$LOG"
+[ "$1" = train ] || exit 0
+[ "$CODES" != sleep ] || { trap 'exit 75' TERM; while :; do sleep 0.1; done; }
+codes=($CODES) part=${*: -1}
+exit "${codes[${part%/*}]}"
+"""
+
+
+def start_fake(tmp_path: Path, codes: str, processes: str) -> subprocess.Popen[str]:
+    fake = tmp_path / "bin" / "asdjax"
+    fake.parent.mkdir()
+    fake.write_text(FAKE)
+    fake.chmod(0o755)
+    environment = {
+        **os.environ,
+        "PATH": f"{fake.parent}:{os.environ['PATH']}",
+        "CODES": codes,
+        "LOG": str(tmp_path / "log"),
+        "PROCESSES": processes,
+    }
+    words = [LOCAL, "dcase2021", "run dir", "--config.data.root=a b"]
+    return subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize(
+    ("codes", "expected"), [("0 0", 0), ("2 75", 75), ("2 3", 3), ("3 1", 1), ("137 75", 75), ("0 2", 2)]
+)
+def test_processes_train_parts_at_once_and_the_gravest_code_counts(codes: str, expected: int, tmp_path: Path):
+    with start_fake(tmp_path, codes, "2") as process:
+        assert process.wait(60) == expected
+    lines = (tmp_path / "log").read_text().splitlines()
+    words = "train --config dcase2021 --workdir run dir --config.data.root=a b --part"
+    assert sorted(lines[:2]) == [f"0 {words} 0/2", f"1 {words} 1/2"]
+    parts = ["0 evaluate --workdir run dir --part 0/2", "1 evaluate --workdir run dir --part 1/2"]
+    assert sorted(lines[2:4]) == ([] if expected else parts)
+    assert [line.strip() for line in lines[4:]] == ([] if expected else ["evaluate --workdir run dir"])
+
+
+def test_a_signal_reaches_every_part(tmp_path: Path):
+    with start_fake(tmp_path, "sleep", "3") as process:
+        for _ in range(600):
+            if (tmp_path / "log").exists() and len((tmp_path / "log").read_text().splitlines()) == 3:
+                break
+            time.sleep(0.1)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 75
+
+
+def test_an_impossible_number_of_processes_is_refused(tmp_path: Path):
+    with start_fake(tmp_path, "0", "two") as process:
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (2, "PROCESSES=two: expected a number from 1 on\n")

@@ -14,6 +14,7 @@ from asdjax.inference import clip_scores, stored_embeddings
 from asdjax.inference.bank import Scoring
 from asdjax.inference.clip_scores import ClipScores
 from asdjax.inference.loaded_evaluation import restore_model
+from asdjax.runtime import hardware
 from asdjax.runtime.progress import track
 
 #: A task's training clips, "bank", and its test clips, "test".
@@ -47,17 +48,18 @@ def score_run(
     for checkpoint in selected:
         name = f"{run.name} {checkpoint.line}"
         model = restore_model(spec, run.folder / checkpoint.line, checkpoint.step, checkpoint.digest)
-        embedded = {
-            part: embed.embed_clips(
-                spec,
-                model,
-                clips.samples,
-                stride_frames=config.evaluate.stride_frames,
-                batch_size=config.evaluate.batch_size,
-                what=f"{name} {part}",
-            )
-            for part, clips in recorded.items()
-        }
+        with hardware.explaining_full_memory(name, "lower config.evaluate.batch_size"):
+            embedded = {
+                part: embed.embed_clips(
+                    spec,
+                    model,
+                    clips.samples,
+                    stride_frames=config.evaluate.stride_frames,
+                    batch_size=config.evaluate.batch_size,
+                    what=f"{name} {part}",
+                )
+                for part, clips in recorded.items()
+            }
         by_variant = {
             variant: clip_scores.score_clips(
                 recorded["bank"].clips, embedded["bank"], recorded["test"].clips, embedded["test"], variant, scoring

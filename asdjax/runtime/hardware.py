@@ -26,6 +26,20 @@ _compiled_for: _CompiledFor | None = None  # set within `compiling_for`
 
 
 @contextmanager
+def explaining_full_memory(what: str, remedy: str) -> Iterator[None]:
+    """Raise InputError, with a remedy, if the device's memory is too small for `what` in the block."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        message = str(error)
+        if "RESOURCE_EXHAUSTED" not in message:
+            raise
+        raise InputError(
+            f"{what}: expected a device with enough memory, got {message.splitlines()[0][:200]}; {remedy}"
+        ) from error
+
+
+@contextmanager
 def compiling_for(platform: str, memory_bytes: float | None = None) -> Iterator[None]:
     """Choose operations and precision for another platform than the default one, for a plan or an export.
 

@@ -119,6 +119,13 @@ def run_on_each(meshes: Sequence[Mesh], jobs: Sequence[Callable[[Mesh], None]]) 
         raise failed[0]
 
 
+# what to do if a device's memory is too small
+_LESS_MEMORY = (
+    "lower config.parallel.fleets_per_program, config.train.variants_per_group or config.train.batch_size, or set "
+    "config.data.resident=host"
+)
+
+
 class _Work(NamedTuple):
     """All that the programs of a process share."""
 
@@ -148,6 +155,7 @@ def _train_or_leave_out(work: _Work, program: ProgramRuns, mesh: Mesh) -> None:
         if len(program.runs) == 1:
             work.failures.add([program.name], error)
         else:  # the error does not tell whose it is
+            log(f"{program.name}: {error}; trying each run alone")
             again = [[run] for run in program.runs]
     kept = {run.name for runs in again for run in runs}
     work.locks.release(run.name for run in program.runs if run.name not in kept)
@@ -170,7 +178,8 @@ def _train_program(work: _Work, program: ProgramRuns, mesh: Mesh) -> None:
         for phase in phases:
             # checked again here: a phase 1 that was just retrained makes its phase 2 unfinished
             if not all(map(is_finished, phase)):
-                train_phase(config, phase, program.variants_per_group, feed, mesh, padded)
+                with hardware.explaining_full_memory(program.name, _LESS_MEMORY):
+                    train_phase(config, phase, program.variants_per_group, feed, mesh, padded)
 
 
 def _phase_runs(

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import pytest
 from conftest import PROJECT, overrides, python, train_tiny, with_these_networks
@@ -185,6 +186,45 @@ def test_an_error_of_one_run_costs_no_other_run_of_its_program(three: Path, tmp_
     assert code == 2
     lines = {name: checkpoints.steps(tmp_path / "run" / name / "phase1") for name in ("fan", "valve")}
     assert lines == {"fan": [2], "valve": [2]}
+
+
+def test_too_little_memory_for_several_runs_in_a_program_trains_each_alone(
+    three: Path, tmp_path: Path, standing_still: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+):
+    compiled = loop.compile_steps
+
+    def compile_in_little_memory(spec, mesh):
+        run_steps = compiled(spec, mesh)
+
+        def run(state, audio, table, keys, args):
+            if len(keys) > 1:
+                raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes\nmore")
+            return run_steps(state, audio, table, keys, args)
+
+        return run
+
+    monkeypatch.setattr(loop, "compile_steps", compile_in_little_memory)
+    assert train_tiny(three, tmp_path / "run", parallel__fleets_per_program="3", **SHORT) == 0
+    assert trained_in(tmp_path / "run") == sorted(MACHINES)
+
+
+def test_too_little_memory_for_one_run_is_one_line_with_a_remedy(
+    three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def compile_in_no_memory(spec, mesh):
+        def run(*_: object):
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes\nmore")
+
+        return run
+
+    monkeypatch.setattr(loop, "compile_steps", compile_in_no_memory)
+    assert train_tiny(three, tmp_path / "run", "--only", "fan", **SHORT) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith(
+        "asdjax train: fan: expected a device with enough memory, got RESOURCE_EXHAUSTED: Out of memory"
+    )
+    assert "; lower config.parallel.fleets_per_program, config.train.variants_per_group or" in line
+    assert "more" not in line
 
 
 @pytest.mark.usefixtures("standing_still")
