@@ -15,7 +15,7 @@ def get_config() -> Config:
     config.width = 0.125
     config.train.batch_size = 8
     config.train.log_every_steps = 10
-    config.train.checkpoint_every_steps = 100
+    config.train.checkpoint_every_steps = 50
     config.optimizer.learning_rate = 0.03
     # with a constant rate, or without a warm-up, the results of so few steps vary more over seeds
     config.optimizer.schedule = "cosine"
