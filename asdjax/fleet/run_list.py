@@ -104,7 +104,7 @@ def read(workdir: Path) -> RunList | None:
 def _describe_source(config: Config) -> Any:
     """Return what a list depends on: fields, and the time of each data folder or of its manifest.
 
-    The time of a data folder does not tell of a change within the folder of a machine type.
+    A change within the folder of a machine type does not change the time of the data folder.
     """
     data = config.data
     times = []

@@ -154,7 +154,7 @@ def _train_or_leave_out(work: _Work, program: ProgramRuns, mesh: Mesh) -> None:
     except InputError as error:
         if len(program.runs) == 1:
             work.failures.add([program.name], error)
-        else:  # the error does not tell whose it is
+        else:  # the error may be of any of them
             log(f"{program.name}: {error}; trying each run alone")
             again = [[run] for run in program.runs]
     kept = {run.name for runs in again for run in runs}
