@@ -32,6 +32,7 @@ def add_bench(commands: Any) -> None:
     _add_batch(signal)
     _add_against(signal)
     _add(parts, "knn", _knn, "nearest neighbours, next to scikit-learn and, if installed, faiss")
+    _add(parts, "checkpoint", _checkpoint, "saving and restoring a fleet, and its share of the training time")
     _add(parts, "store", _store, "decoding clips into a store and cutting pieces, next to librosa and soundfile")
 
 
@@ -149,6 +150,17 @@ def _store(options: argparse.Namespace) -> int:
         yield bench_store.bench(repeats)
 
     return _measure(options, measure, bench_table.format_store)
+
+
+def _checkpoint(options: argparse.Namespace) -> int:
+    from asdjax.perf import bench_table
+
+    def measure(repeats: int | None) -> Iterator[dict[str, Any]]:
+        from asdjax.perf import bench_checkpoint
+
+        yield bench_checkpoint.bench(repeats)
+
+    return _measure(options, measure, bench_table.format_checkpoint)
 
 
 def _measure(options: argparse.Namespace, measure: Measure, format_record: FormatRecord) -> int:

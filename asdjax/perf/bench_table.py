@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from asdjax.perf.bench_checkpoint import DURING
 from asdjax.runtime.text_table import format_table
 
 # Other programs' share of all cores above which figures are not reliable.
@@ -72,6 +73,25 @@ def format_store(record: dict[str, Any]) -> str:
     crops = "{crops} crops".format(**record["size"])
     tables = format_rates(clips, "clips/s", record["clips"]), format_rates(crops, "crops/s", record["crops"])
     return _format_page(record, *tables)
+
+
+def format_checkpoint(record: dict[str, Any]) -> str:
+    """Format a result of `bench checkpoint`: a row for each kind of save, and the share of training that waits."""
+    rows = []
+    for name, of in record["figures"].items():
+        calls = of.get("operations")
+        size = f"{of['bytes'] / 1e6:.0f}" if "bytes" in of else "-"
+        syncs = "-" if calls is None else f"{calls.get('fsync', 0) + calls.get('fdatasync', 0)}"
+        number = "-" if calls is None else f"{sum(calls.values())}"
+        rows.append([name, f"{of['seconds']:.2f}", size, f"{of.get('files', '-')}", number, syncs])
+    wait, interval = record["wait_seconds"], record["interval_seconds"]
+    blocked, saved = wait / (interval + wait), record["figures"][DURING]["seconds"] / interval
+    return _format_page(
+        record,
+        _format_rows([f"six models, width {record['width']:g}", "s", "MB", "files", "operations", "fsync"], rows),
+        f"Steps wait {wait:.2f} s for a save every {interval / 60:g} minutes, {100 * blocked:.2f} % of the time.\n"
+        f"If they waited until it is written, it would be {100 * saved:.1f} %.",
+    )
 
 
 def format_rates(title: str, unit: str, rates: dict[str, dict[str, Any]]) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,16 @@ from typing import Any
 import pytest
 
 from asdjax.cli.main import main
-from asdjax.perf import bench_features, bench_knn, bench_store, bench_table, clone_tools, measure, torch_peer
+from asdjax.perf import (
+    bench_checkpoint,
+    bench_features,
+    bench_knn,
+    bench_store,
+    bench_table,
+    clone_tools,
+    measure,
+    torch_peer,
+)
 
 
 @pytest.mark.parametrize(
@@ -139,3 +149,21 @@ def test_signal_is_compared_with_librosa_by_crops_over_clips(monkeypatch: pytest
     assert "pieces/s" in ours
     assert sum("clips/s" in line for line in printed if line.startswith("librosa.stft")) == 2
     assert all(len(line) <= 80 for line in printed)
+
+
+@pytest.mark.slow
+def test_checkpoints_are_measured_with_their_operations():
+    record = bench_checkpoint.bench(1, 0.03125)
+    during, at_end = (record["figures"][name] for name in (bench_checkpoint.DURING, bench_checkpoint.AT_END))
+    assert during["bytes"] > at_end["bytes"] > 10**6
+    assert min(during["files"], at_end["files"]) > 5
+    assert min(during["seconds"], at_end["seconds"], record["wait_seconds"]) > 0
+    text = bench_table.format_checkpoint(record)
+    assert "save during a phase" in text
+    assert "every 10 minutes" in text
+    assert max(map(len, text.splitlines())) <= 80
+    if shutil.which("strace"):
+        assert during["operations"]["fsync"] > 0
+        assert during["operations"]["openat"] > during["files"]
+    else:
+        assert during["operations"] is None
