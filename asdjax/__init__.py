@@ -4,13 +4,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from asdjax.api import Detector, evaluate, load, official_metrics, train, watch
+    from asdjax.api import Detector, evaluate, load, official_metrics, prepare_evaluation, train, watch
     from asdjax.config.fields import default_config
     from asdjax.errors import InputError
 
 __version__ = "0.1.0"
 
-__all__ = ["Detector", "InputError", "default_config", "evaluate", "load", "official_metrics", "train", "watch"]
+__all__ = [
+    "Detector",
+    "InputError",
+    "default_config",
+    "evaluate",
+    "load",
+    "official_metrics",
+    "prepare_evaluation",
+    "train",
+    "watch",
+]
 
 _HOMES = {"default_config": "asdjax.config.fields", "InputError": "asdjax.errors"}
 

@@ -20,6 +20,9 @@ AGAIN = 75
 #: Exit codes of asdjax after which the same command would fail again: wrong input, a diverged training.
 HOPELESS = (2, 3)
 
+#: Exit code for a node without asdjax, as shells have it.
+MISSING = 127
+
 #: Times that any other failure is tried, such as a lack of memory on the host.
 TRIES = 3
 
@@ -30,9 +33,12 @@ class RunAgain(Exception):
 
 def run_part(words: list[str]) -> int:
     """Run asdjax on a node, again after a failure that may pass; return its exit code."""
-    code = 0
+    command, code = [*shlex.split(os.environ.get("ASDJAX", "asdjax")), *words], 0
     for _ in range(TRIES):
-        code = subprocess.run([*shlex.split(os.environ.get("ASDJAX", "asdjax")), *words], check=False).returncode
+        try:
+            code = subprocess.run(command, check=False).returncode
+        except FileNotFoundError:
+            return MISSING
         if code == AGAIN:
             raise RunAgain
         if code == 0 or code in HOPELESS:
@@ -41,12 +47,13 @@ def run_part(words: list[str]) -> int:
 
 
 def run_parts(words: list[str], parts: int, gpus: float) -> int:
-    """Run a command as parts, each on a CPU and some GPUs; return 0, or else the gravest exit code.
+    """Run a command as parts, or whole if there is one, on a CPU and some GPUs each; return 0 or the gravest exit code.
 
     Ray starts a part again when its node is lost or when it asks to be run again, however often.
     """
     task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=-1, retry_exceptions=[RunAgain])(run_part)
-    names = {task.remote([*words, "--part", f"{i}/{parts}"]): f"{words[0]} part {i}/{parts}" for i in range(parts)}
+    each = [["--part", f"{i}/{parts}"] for i in range(parts)] if parts > 1 else [[]]
+    names = {task.remote([*words, *part]): " ".join([words[0], *part]) for part in each}
     codes, waiting = [], list(names)
     while waiting:
         (ended,), waiting = ray.wait(waiting)
@@ -56,7 +63,7 @@ def run_parts(words: list[str], parts: int, gpus: float) -> int:
 
 
 def main() -> int:
-    """Train all parts, evaluate all parts, and gather their evaluation here."""
+    """Train all parts, evaluate all parts, and gather their evaluation."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", type=int, required=True, help="such as `asdjax parts --devices D` prints")
     parser.add_argument("--gpus", type=float, default=0, help="GPUs of a part (default: %(default)s)")
@@ -66,10 +73,13 @@ def main() -> int:
     options, overrides = parser.parse_known_args()
     ray.init(address=options.address, log_to_driver=True)
     workdir = ["--workdir", os.path.abspath(options.workdir)]
-    for words in (["train", "--config", options.config, *workdir, *overrides], ["evaluate", *workdir]):
-        if code := run_parts(words, options.parts, options.gpus):
+    train, evaluate = ["train", "--config", options.config, *workdir, *overrides], ["evaluate", *workdir]
+    # the last one gathers, on a device like those of the parts, whose precision it has
+    stages = [(train, options.parts), *([(evaluate, options.parts)] if options.parts > 1 else []), (evaluate, 1)]
+    for words, parts in stages:
+        if code := run_parts(words, parts, options.gpus):
             return code
-    return run_part(["evaluate", *workdir])
+    return 0
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def test_without_arguments_it_tells_its_usage():
 FAKE = """#!/usr/bin/env bash
 echo "${CUDA_VISIBLE_DEVICES:-} $*" >>"$LOG"
 [ "$1" = train ] || exit 0
-[ "$CODES" != sleep ] || { trap 'exit 75' TERM; while :; do sleep 0.1; done; }
+[ "$CODES" != sleep ] || { trap 'exit 75' USR1; trap '' TERM; while :; do sleep 0.1; done; }
 codes=($CODES) part=${*: -1}
 exit "${codes[${part%/*}]}"
 """

@@ -133,9 +133,9 @@ def submit(workdir: Path, path: str, *words: str, devices: str = "2") -> dict[st
     """Return the numbers of the submitted jobs: those that train, score and gather."""
     config = str(PROJECT / "configs" / "dcase2021.py")
     more = {"PATH": path, "DEVICES": devices, "WARM_UP_MINUTES": "0", "SBATCH": "--cpus-per-task=2"}
-    told = call(str(PROJECT / "launch" / "slurm"), config, str(workdir), *words, **more)
-    found = re.fullmatch(r"parts: \d+; jobs: train ([\d ]+), score (\d+), gather (\d+); logs: .*\n", told)
-    assert found, told
+    printed = call(str(PROJECT / "launch" / "slurm"), config, str(workdir), *words, **more)
+    found = re.fullmatch(r"parts: \d+; jobs: train ([\d ]+), score ([\d-]+), gather (\d+); logs: .*\n", printed)
+    assert found, printed
     return {name: numbers.split() for name, numbers in zip(("train", "score", "gather"), found.groups(), strict=True)}
 
 

@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 from asdjax.config import loading
 from asdjax.config.fields import Config
 from asdjax.data.access import Stores, open_corpus, open_stores, scan_corpus
-from asdjax.data.clips import Clip, Corpus
+from asdjax.data.clips import Corpus
 from asdjax.data.layouts import find_name_errors
 from asdjax.data.official_files import YEAR_OF_LAYOUT
 from asdjax.data.tasks import make_tasks
 from asdjax.errors import InputError
 from asdjax.evaluation import checkpoint_selection, prepared_runs, results, systems
-from asdjax.evaluation.baselines import score_baselines, stored_autoencoders
+from asdjax.evaluation.baselines import score_baselines
 from asdjax.evaluation.checkpoint_selection import Select, Selection
 from asdjax.evaluation.preconditions import (
     log_small_banks,
@@ -29,7 +29,15 @@ from asdjax.evaluation.preconditions import (
     select_test_clips,
 )
 from asdjax.evaluation.results import Results
-from asdjax.evaluation.score_runs import TaskClips, read_clips, read_scores, score_run, verify_clips
+from asdjax.evaluation.score_runs import (
+    TaskClips,
+    are_baselines_stored,
+    read_clips,
+    read_scores,
+    score_each_baseline,
+    score_run,
+    verify_clips,
+)
 from asdjax.evaluation.systems import Losses, ModelScores
 from asdjax.fleet import checkpoints, fleet_model, metric_log, run_list, training_set
 from asdjax.fleet.run_list import RunChoice
@@ -60,30 +68,32 @@ def evaluate(workdir: Path, request: EvaluationRequest, overrides: Mapping[str, 
     # 1. Read the configuration and the corpus; select the test clips and the checkpoints; open the recordings.
     config = _read_config(workdir, request, overrides)
     folder = workdir / "evaluation" / request.split
-    subject = _find_subject(config, workdir, request, open_corpus(config))
+    corpus = open_corpus(config)
+    test_clips = select_scorable(config, corpus, select_test_clips(corpus, request.split), request.split)
+    subject = _find_subject(config, workdir, request, corpus)
     with _locked(folder) as embeddings_folder:
         log_small_banks(config, (clips["bank"] for clips in subject.recorded.values()))
         # 2. Embed and score every clip by every model, seed by seed; store embeddings and scores.
-        taken = _score_runs(config, subject, folder, embeddings_folder, verify_all=request.baselines)
+        names = list_baselines(request)
+        prepared = _score_runs(config, workdir, subject, folder, names)
         by_seed: dict[int, ModelScores] = {}
         for run in subject.runs:
             scores = read_scores(config, run, subject.selection[run.name], embeddings_folder / run.name)
             by_seed.setdefault(run.seed, {}).update(scores)
         # 3. Make the systems: single models, ensembles and baselines, with thresholds and metrics.
         year = YEAR_OF_LAYOUT[subject.corpus.layout]
-        test_clips = subject.test_clips
+        test_clips = [clip for clip in test_clips if clip.machine in subject.stores]
         fleet_systems = {
             seed: systems.build_systems(config, year, scores, test_clips, _read_losses(subject, seed))
             for seed, scores in by_seed.items()
         }
         joint = systems.build_joint_systems(config, year, by_seed, test_clips)
-        names = list_baselines(request)
-        baselines = _score_baselines(config, workdir, subject.recorded.values(), names)
+        baselines = score_each_baseline(config, workdir, subject.recorded.values(), names)
         joint |= systems.build_baselines(config, year, baselines, test_clips)
         # 4. Write the files, results.json last.
         about = {"year": year, "split": request.split, **_describe(config, subject, names)}
         written = results.write(folder, year, fleet_systems, about, joint)
-    prepared_runs.remove(folder, taken)
+        prepared_runs.remove(folder, prepared)
     return written
 
 
@@ -108,21 +118,21 @@ def prepare_part(
     subject = _find_subject(config, workdir, request, Corpus(found.layout, found.clips), names)
     folder = workdir / "evaluation" / request.split
     log_small_banks(config, (clips["bank"] for clips in subject.recorded.values()))
+    for clips in subject.recorded.values():
+        verify_clips(subject.stores, clips)
     for run in subject.runs:
         key = _make_key(config, subject, run)
         if not prepared_runs.is_prepared(folder, run.name, key):
             with prepared_runs.preparing(folder, run.name, key) as into:
-                verify_clips(subject.stores, subject.recorded[run.task.name])
                 score_run(config, run, subject.selection[run.name], subject.recorded[run.task.name], into)
-    _score_baselines(config, workdir, subject.recorded.values(), list_baselines(request))
+    score_each_baseline(config, workdir, subject.recorded.values(), list_baselines(request))
     return [run.name for run in subject.runs]
 
 
 class _Subject(NamedTuple):
-    """What is evaluated: runs with their selected checkpoints, test clips, and the clips of each task by its name."""
+    """The runs of an evaluation with their selected checkpoints, and the clips of each task by its name."""
 
     corpus: Corpus
-    test_clips: Sequence[Clip]
     runs: Sequence[Run]
     selection: Selection
     stores: Stores
@@ -132,10 +142,9 @@ class _Subject(NamedTuple):
 def _find_subject(
     config: Config, workdir: Path, request: EvaluationRequest, corpus: Corpus, names: Collection[str] | None = None
 ) -> _Subject:
-    """Return what is evaluated of a corpus; of some runs if they are named."""
+    """Return the runs to evaluate, or some of them by their names, with the stores and clips of their machine types."""
     require_allowed(config, corpus)
     require_density(config, corpus)
-    test_clips = select_scorable(config, corpus, select_test_clips(corpus, request.split), request.split)
     runs = list_runs(config, workdir, make_tasks(corpus, config.data.classes))
     runs = [run for run in runs if names is None or run.name in names]
     selection = request.select(config, runs)
@@ -146,8 +155,7 @@ def _find_subject(
     machines = sorted({machine for task in tasks.values() for machine in task.machines})
     stores = open_stores(config, workdir, corpus, machines)
     recorded = {name: read_clips(stores, corpus, task, request.split) for name, task in tasks.items()}
-    test_clips = [clip for clip in test_clips if clip.machine in machines]
-    return _Subject(corpus, test_clips, runs, selection, stores, recorded)
+    return _Subject(corpus, runs, selection, stores, recorded)
 
 
 def _make_key(config: Config, subject: _Subject, run: Run) -> str:
@@ -155,26 +163,27 @@ def _make_key(config: Config, subject: _Subject, run: Run) -> str:
 
 
 def _score_runs(
-    config: Config, subject: _Subject, folder: Path, embeddings_folder: Path, *, verify_all: bool
-) -> list[str]:
-    """Store the embeddings and scores of every run, taken where they are prepared; return the names of those.
+    config: Config, workdir: Path, subject: _Subject, folder: Path, baselines: Sequence[str]
+) -> dict[str, str]:
+    """Store the embeddings and scores of every run, taken where they are prepared; return the keys of those by run.
 
-    The recordings of prepared runs are not read again, unless all are to be verified.
+    A task's recordings are read only if one of its runs or baselines is not prepared.
     """
-    prepared = [
-        run.name for run in subject.runs if prepared_runs.is_prepared(folder, run.name, _make_key(config, subject, run))
-    ]
-    if prepared and len(prepared) < len(subject.runs):
-        log(f"{len(prepared)} of {len(subject.runs)} runs are prepared; the others are scored now")
-    used = {run.task.name for run in subject.runs if verify_all or run.name not in prepared}
-    for task in sorted(used):
-        verify_clips(subject.stores, subject.recorded[task])
-    for run in subject.runs:
-        into = embeddings_folder / run.name
-        if run.name in prepared:
-            prepared_runs.take(folder, run.name, into)
-        else:
-            score_run(config, run, subject.selection[run.name], subject.recorded[run.task.name], into)
+    into = folder / f"{stored_embeddings.FOLDER}.partial"
+    keys = {run.name: _make_key(config, subject, run) for run in subject.runs}
+    prepared = {name: key for name, key in keys.items() if prepared_runs.take(folder, name, key, into / name)}
+    others = [run for run in subject.runs if run.name not in prepared]
+    if others and any(prepared_runs.exists(folder, name) for name in keys):
+        log(
+            f"{len(prepared)} of {len(keys)} runs are prepared with the present settings, models, recordings and "
+            "precision; the others are scored now"
+        )
+    for task, clips in subject.recorded.items():
+        scored = any(run.task.name == task for run in others)
+        if scored or not are_baselines_stored(config, workdir, clips, baselines):
+            verify_clips(subject.stores, clips)
+    for run in others:
+        score_run(config, run, subject.selection[run.name], subject.recorded[run.task.name], into / run.name)
     return prepared
 
 
@@ -234,22 +243,6 @@ def _read_losses(subject: _Subject, seed: int) -> Losses:
             }
             losses |= dict.fromkeys(run.task.machines, by_model)
     return losses
-
-
-def _score_baselines(config: Config, workdir: Path, recorded: Iterable[TaskClips], names: Sequence[str]) -> ModelScores:
-    """Score the clips of each machine type by the named baselines, which do not depend on the seeds of the fleets."""
-    return {
-        machine: score_baselines.score_machine(
-            config,
-            machine,
-            clips["bank"].of_machine(machine),
-            clips["test"].of_machine(machine),
-            workdir / "evaluation" / stored_autoencoders.FOLDER / machine,
-            names,
-        )
-        for clips in recorded
-        for machine in sorted({clip.machine for clip in clips["bank"].clips})
-    }
 
 
 def _describe(config: Config, subject: _Subject, baselines: Sequence[str]) -> dict[str, Any]:

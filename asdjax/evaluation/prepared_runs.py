@@ -10,11 +10,11 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from asdjax.config.fields import Config
-from asdjax.data.clips import Clip
 from asdjax.errors import InUse
 from asdjax.evaluation.checkpoint_selection import SelectedCheckpoint
 from asdjax.evaluation.score_runs import TaskClips
@@ -32,15 +32,16 @@ def make_key(config: Config, selected: Sequence[SelectedCheckpoint], recorded: T
     """Return a digest of all that the embeddings and scores of a run depend on."""
     fields = {name: value for name, value in config.to_dict().items() if name not in _WITHOUT_EFFECT}
     clips = {
-        part: [(_describe_clip(clip), recording.sha256) for clip, recording in zip(*of_part, strict=True)]
+        part: [(asdict(clip), recording.sha256) for clip, recording in zip(*of_part, strict=True)]
         for part, of_part in recorded.items()
     }
     content = [fields, fleet_model.choose_precision(config), [tuple(one) for one in selected], clips]
     return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()
 
 
-def _describe_clip(clip: Clip) -> tuple:
-    return clip.machine, clip.section, clip.split, clip.domain, clip.label, str(clip.path)
+def exists(evaluation: Path, run: str) -> bool:
+    """Return whether a run is prepared, with whatever key."""
+    return (evaluation / FOLDER / run / _KEY).exists()
 
 
 def is_prepared(evaluation: Path, run: str, key: str) -> bool:
@@ -60,19 +61,26 @@ def preparing(evaluation: Path, run: str, key: str) -> Iterator[Path]:
     with locked_folder(evaluation / FOLDER / run, wait=False) as folder:
         (folder / _KEY).unlink(missing_ok=True)
         for entry in folder.iterdir():
-            if entry.name != LOCK:
+            if entry.is_dir():
                 shutil.rmtree(entry)
+            elif entry.name != LOCK:  # left from a kill
+                entry.unlink()
         yield folder
         replace_text(folder / _KEY, json.dumps(add_checksum({"key": key})) + "\n")
 
 
-def take(evaluation: Path, run: str, into: Path) -> None:
-    """Link or copy a prepared run's folders into the new folder `into`.
+def take(evaluation: Path, run: str, key: str, into: Path) -> bool:
+    """Link or copy a prepared run's folders into the new folder `into`; return False if it is not prepared so.
 
     Raises InUse if another process is at work on the run.
     """
+    if not exists(evaluation, run):
+        return False
     with locked_folder(evaluation / FOLDER / run, wait=False) as folder:
+        if not is_prepared(evaluation, run, key):
+            return False
         shutil.copytree(folder, into, ignore=shutil.ignore_patterns(_KEY, LOCK), copy_function=_link_or_copy)
+        return True
 
 
 def _link_or_copy(source: str, target: str) -> None:
@@ -82,10 +90,11 @@ def _link_or_copy(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def remove(evaluation: Path, runs: Sequence[str]) -> None:
-    """Remove prepared runs that an evaluation has taken, as far as no other process is at work on them."""
-    for run in runs:
+def remove(evaluation: Path, keys: Mapping[str, str]) -> None:
+    """Remove prepared runs with these keys, as far as no other process is at work on them."""
+    for run, key in keys.items():
         with contextlib.suppress(OSError, InUse), locked_folder(evaluation / FOLDER / run, wait=False) as folder:
-            shutil.rmtree(folder)
+            if is_prepared(evaluation, run, key):
+                shutil.rmtree(folder)
     with contextlib.suppress(OSError):
         (evaluation / FOLDER).rmdir()

@@ -1,13 +1,15 @@
-"""Scores of a run's clips by its selected models, with the embeddings that are stored for them."""
+"""Scores of clips by the selected models of a run, with the embeddings that are stored for them, and by baselines."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from asdjax.config.fields import Config
 from asdjax.data.access import RecordedClips, Stores, read_recordings, verify_recordings
 from asdjax.data.clips import Corpus
 from asdjax.data.tasks import Task
+from asdjax.evaluation.baselines import mean_frames, score_baselines, stored_autoencoders
 from asdjax.evaluation.checkpoint_selection import SelectedCheckpoint
+from asdjax.evaluation.systems import ModelScores
 from asdjax.fleet import embed, fleet_model
 from asdjax.fleet.runs import Run
 from asdjax.inference import clip_scores, stored_embeddings
@@ -80,3 +82,37 @@ def read_scores(
             for machine in run.task.machines:
                 scores[machine][variant + checkpoint.suffix] = of_variant.select_machine(machine)
     return scores
+
+
+def score_each_baseline(
+    config: Config, workdir: Path, recorded: Iterable[TaskClips], names: Sequence[str]
+) -> ModelScores:
+    """Score the clips of each machine type by the named baselines, which do not depend on the seeds of the fleets."""
+    return {
+        machine: score_baselines.score_machine(
+            config,
+            machine,
+            clips["bank"].of_machine(machine),
+            clips["test"].of_machine(machine),
+            _locate_baselines(workdir, machine),
+            names,
+        )
+        for clips in recorded
+        for machine in sorted({clip.machine for clip in clips["bank"].clips})
+    }
+
+
+def are_baselines_stored(config: Config, workdir: Path, clips: TaskClips, names: Sequence[str]) -> bool:
+    """Return whether the named baselines have nothing to compute from the recordings of a task."""
+    if not set(names) <= set(score_baselines.ALWAYS):
+        return False
+    rate = config.signal.sample_rate_hz
+    return all(
+        mean_frames.are_stored(_locate_baselines(workdir, machine), part.of_machine(machine).recordings, rate)
+        for part in clips.values()
+        for machine in {clip.machine for clip in part.clips}
+    )
+
+
+def _locate_baselines(workdir: Path, machine: str) -> Path:
+    return workdir / "evaluation" / stored_autoencoders.FOLDER / machine

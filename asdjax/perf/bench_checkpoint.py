@@ -72,7 +72,7 @@ def _time(action: Any) -> float:
 
 
 def _measure_save(folder: Path, trees: checkpoints.Trees, repeats: int | None) -> dict[str, Any]:
-    """Return the median seconds of a save, the first one left out, and the bytes and files of a step with its record."""
+    """Return the median seconds of a save, without the first, and the bytes and files of a step with its record."""
     line = folder / LINE
     steps = range(1, 2 + (repeats or 3))
     seconds = [_time(lambda step=step: checkpoints.save(line, step, trees, KEEP)) for step in steps]

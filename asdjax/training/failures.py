@@ -32,7 +32,11 @@ class Failures:
             self._write(names, error)
 
     def add(self, names: Sequence[str], error: InputError | Diverged) -> None:
-        """Add the error of some runs; it is logged now if the process has other runs, and else when it is raised."""
+        """Add the error of some runs; it is logged now if the process has other runs, and else when it is raised.
+
+        Its traceback is dropped: the frames hold arrays on the device, whose memory other runs need.
+        """
+        error.__traceback__ = error.__cause__ = error.__context__ = None
         self._failures.append((names, error))
         if self._runs > len(names):
             log(f"{', '.join(names)}: left out: {error}")

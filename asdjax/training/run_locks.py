@@ -10,8 +10,8 @@ from typing import Self
 from asdjax.errors import InputError, NoSpace
 from asdjax.runtime.files import locked_folder
 
-# files that a training may have open besides its locks
-_OTHER_FILES = 512
+# files that a training may have open besides its locks, and those that it needs at least
+_OTHER_FILES, _FEWEST_OTHER_FILES = 512, 64
 
 
 class RunLocks:
@@ -69,9 +69,11 @@ def _allow_open_files(runs: int) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft >= number or soft == resource.RLIM_INFINITY:
         return
-    if hard != resource.RLIM_INFINITY and hard < number:
-        raise InputError(
-            f"{runs} runs: expected a limit of {number} open files, got {hard}; train them in parts (--part I/N), or "
-            "raise it (ulimit -Hn)"
-        )
-    resource.setrlimit(resource.RLIMIT_NOFILE, (number, hard))
+    if hard != resource.RLIM_INFINITY:
+        if hard < runs + _FEWEST_OTHER_FILES:
+            raise InputError(
+                f"{runs} runs: expected a limit of {number} open files, got {hard}; train them in parts (--part I/N), "
+                "or raise it (ulimit -Hn)"
+            )
+        number = min(number, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, number), hard))

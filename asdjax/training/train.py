@@ -160,7 +160,8 @@ def _train_or_leave_out(work: _Work, program: ProgramRuns, mesh: Mesh) -> None:
     kept = {run.name for runs in again for run in runs}
     work.locks.release(run.name for run in program.runs if run.name not in kept)
     for runs in filter(None, again):
-        _train_or_leave_out(work, replace(program, runs=runs), mesh)
+        padded = find_padded_sizes(work.config, [[work.clips[run.task.name][0].samples for run in runs]])
+        _train_or_leave_out(work._replace(padded=padded), replace(program, runs=runs), mesh)
 
 
 def _train_program(work: _Work, program: ProgramRuns, mesh: Mesh) -> None:
@@ -174,11 +175,11 @@ def _train_program(work: _Work, program: ProgramRuns, mesh: Mesh) -> None:
             return
         # 5. Copy the audio to the device once, if it fits.
         samples = [clip for run in program.runs for clip in clips[run.task.name][0].samples]
-        feed = DeviceFeed(samples, mesh, padded) if is_resident(config, samples) else HostFeed(samples, mesh)
-        for phase in phases:
-            # checked again here: a phase 1 that was just retrained makes its phase 2 unfinished
-            if not all(map(is_finished, phase)):
-                with hardware.explaining_full_memory(program.name, _LESS_MEMORY):
+        with hardware.explaining_full_memory(program.name, _LESS_MEMORY):
+            feed = DeviceFeed(samples, mesh, padded) if is_resident(config, samples) else HostFeed(samples, mesh)
+            for phase in phases:
+                # checked again here: a phase 1 that was just retrained makes its phase 2 unfinished
+                if not all(map(is_finished, phase)):
                     train_phase(config, phase, program.variants_per_group, feed, mesh, padded)
 
 

@@ -78,10 +78,53 @@ def test_what_is_missing_or_was_made_otherwise_is_scored_again(
     )
     assert evaluate(run) == 0
     assert sorted(scored) == ["fan@1", "pump@0", "pump@1", "valve@0", "valve@1"]
-    assert "1 of 6 runs are prepared; the others are scored now" in capsys.readouterr().err
+    assert "1 of 6 runs are prepared with the present settings, models, recordings and" in capsys.readouterr().err
     assert evaluate(run, "--part", "0/3", "--config.evaluate.k=1") == 0
     assert evaluate(run) == 0
     assert len(scored) == 5 + 2 + 6
+
+
+def test_what_is_prepared_otherwise_meanwhile_is_not_taken(run: Path, monkeypatch: pytest.MonkeyPatch):
+    assert evaluate(run, "--only", "fan@0") == 0
+    take, reference = prepared_runs.take, Path(shutil.copytree(run, run.with_name("reference")))
+    assert evaluate(reference) == 0
+
+    def take_later(evaluation_folder: Path, name: str, key: str, into: Path) -> bool:
+        if name == "fan@0":
+            with prepared_runs.preparing(evaluation_folder, name, "other settings"):
+                pass
+        return take(evaluation_folder, name, key, into)
+
+    monkeypatch.setattr(prepared_runs, "take", take_later)
+    assert evaluate(run) == 0
+    assert read_results(run) == read_results(reference)
+    assert (run / "evaluation" / "dev" / "prepared" / "fan@0" / "key.json").exists()
+
+
+def test_a_killed_preparation_is_begun_again(run: Path):
+    folder = run / "evaluation" / "dev" / "prepared" / "fan@0"
+    (folder / "phase1").mkdir(parents=True)
+    (folder / "key.json.partial").write_text("{")
+    assert evaluate(run, "--only", "fan@0") == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["key.json", "phase2_full"]
+
+
+@pytest.mark.parametrize("words", [("--only", "fan@0"), ()])
+def test_a_baseline_is_computed_from_verified_recordings_only(run: Path, words: tuple[str, ...]):
+    assert evaluate(run, "--only", "fan@0,fan@1") == 0
+    (store,) = (run / "store" / "fan").glob("samples-*")
+    content = bytearray(store.read_bytes())
+    content[:8000] = bytes(8000)
+    store.write_bytes(content)
+    shutil.rmtree(run / "evaluation" / "baselines")
+    assert evaluate(run, *words) == 2
+
+
+def test_a_part_without_test_clips_of_the_split_is_prepared(run: Path, tmp_path: Path, three: Path):
+    data = Path(shutil.copytree(three.parent / "data", tmp_path / "data"))
+    for folder in ("source_test", "target_test"):
+        shutil.rmtree(data / "pump" / folder)
+    assert evaluate(run, "--only", "pump@0", f"--config.data.root={data}") == 0
 
 
 def test_a_part_that_another_process_prepares_ends_with_again(run: Path):

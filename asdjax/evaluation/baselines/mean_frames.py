@@ -38,6 +38,11 @@ def load_mean_frames(folder: Path, recordings: Sequence[Recording], sample_rate_
     return np.array([known[recording.sha256] for recording in recordings], np.float32).reshape(-1, BANDS)
 
 
+def are_stored(folder: Path, recordings: Sequence[Recording], sample_rate_hz: int) -> bool:
+    """Return whether `load_mean_frames` has nothing to compute for these recordings."""
+    return {recording.sha256 for recording in recordings} <= _read(folder / FILE, sample_rate_hz).keys()
+
+
 def _read(file: Path, sample_rate_hz: int) -> dict[str, np.ndarray]:
     """Return mean frames by digest; none if the file is missing, of another sample rate or (logged) damaged."""
     if not file.exists():
