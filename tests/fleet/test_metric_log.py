@@ -90,7 +90,7 @@ def test_what_json_cannot_say_is_null(tmp_path: Path, loss: float):
     assert parsed["loss_hex"] == {"a": loss.hex()}
 
 
-def test_a_fresh_phase_tells_its_start(tmp_path: Path):
+def test_a_fresh_phase_logs_its_start(tmp_path: Path):
     with MetricLog(tmp_path) as out:
         out.begin("phase1", 0)
     (row,) = metric_log.read(tmp_path / "metrics.jsonl")

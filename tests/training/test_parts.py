@@ -162,8 +162,8 @@ def test_a_machine_type_that_has_lost_its_training_clips_is_an_error(three: Path
 
 
 @pytest.mark.usefixtures("standing_still")
-def test_a_machine_type_that_came_later_is_trained_with_all_runs(three: Path, tmp_path: Path):
-    """The time of the data folder does not tell of a new `train` folder below."""
+def test_a_machine_type_added_later_is_trained_with_all_runs(three: Path, tmp_path: Path):
+    """A new `train` folder below does not change the time of the data folder."""
     shutil.copytree(three, tmp_path / "data")
     shutil.move(tmp_path / "data" / "pump" / "train", tmp_path / "later")
     assert train_tiny(tmp_path / "data", tmp_path / "run", **SHORT) == 0
