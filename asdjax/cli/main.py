@@ -156,9 +156,7 @@ def _require_known_flags(parser: argparse.ArgumentParser, words: Sequence[str]) 
         flag = word.partition("=")[0]
         if word.startswith("--") and flag not in flags:
             near = difflib.get_close_matches(flag, flags, n=2) or sorted(set(flags) - {"-h"})
-            parser.error(
-                f"{flag}: no such flag; the nearest are {', '.join(near)}" if near else f"{flag}: no such flag"
-            )
+            parser.error(f"{flag}: no such flag; the nearest are {', '.join(near)}")
         for action in commands._group_actions if commands else ():
             parser = (action.choices or {}).get(word, parser) if isinstance(action.choices, dict) else parser
 

@@ -35,7 +35,7 @@ class CheckpointSaver:
         with self._pool:
             try:
                 self.wait()
-            except Exception as failed:
+            except Exception as failed:  # of any kind: it must not hide the error that ends the block
                 if error is None:
                     raise
                 log(f"the newest checkpoint was not saved: {failed}")
