@@ -144,7 +144,9 @@ def read(
     """
     file = workdir / FILE
     if not file.is_file():
-        raise InputError(f"{file}: no such file; is {workdir} the work directory of an `asdjax train`?")
+        raise InputError(
+            f"{file}: expected the configuration of an `asdjax train`, got no such file; give the work directory of one"
+        )
     try:
         config = parse(json.loads(file.read_text()))
     except (OSError, ValueError, InputError) as error:
@@ -204,8 +206,11 @@ def require_same_run(config: Config, workdir: Path, own: Sequence[Path] = ()) ->
     """Require that a work directory was trained with the same settled fields, if a run there has begun.
 
     A run has begun if it has a checkpoint, or if another process is at work in its folder; `own` are the folders of
-    this process. Seeds may be added where there are several. Raises InputError that names the fields that differ.
+    this process. Seeds may be added where there are several. Raises InputError that names the fields that differ, and
+    if the work directory is a file.
     """
+    if os.path.isfile(workdir):
+        raise InputError(f"workdir {workdir}: expected a folder, or nothing there yet, got a file; choose another")
     file = workdir / FILE
     if not file.exists():
         return

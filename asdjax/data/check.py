@@ -54,7 +54,7 @@ def check_corpus(found: Scan, decoding: Decoding, *, classes: str, least_samples
         *_check_test_cells(found),
         *_check_tasks(found, classes),
     ]
-    findings += _find_duplicates(found.clips, reports)
+    findings += _find_duplicates(found, reports)
     findings.sort(key=lambda finding: (SEVERITIES.index(finding.severity), finding.where))
     return CheckResult(found.layout, _count_clips(found.clips), tuple(findings))
 
@@ -199,17 +199,18 @@ def _check_test_cells(found: Scan) -> Iterator[Finding]:
             yield Finding("warning", where, what, "add clips of the other class, or ignore this cell", machine)
 
 
-def _find_duplicates(clips: Sequence[Clip], reports: Sequence[_FileReport]) -> Iterator[Finding]:
+def _find_duplicates(found: Scan, reports: Sequence[_FileReport]) -> Iterator[Finding]:
+    """Yield a finding for each clip with the contents of an earlier one, unless they are twins, which is an error."""
     by_digest = defaultdict(list)
-    for clip, report in zip(clips, reports, strict=True):
+    for clip, report in zip(found.clips, reports, strict=True):
         if report.digest is not None:
             by_digest[report.digest].append(clip)
     for same in by_digest.values():
         seen: dict[tuple[str, str, Split], Clip] = {}
         for clip in same:
-            if seen:
-                yield _make_duplicate_finding(clip, seen.values())
-            seen.setdefault((clip.machine, clip.section, clip.split), clip)
+            first = seen.setdefault((clip.machine, clip.section, clip.split), clip)
+            if len(seen) > 1 or (first is not clip and (first, clip) not in found.twins):
+                yield _make_duplicate_finding(clip, [other for other in seen.values() if other is not clip])
 
 
 def _make_duplicate_finding(clip: Clip, others: Iterable[Clip]) -> Finding:

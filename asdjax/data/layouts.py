@@ -146,7 +146,7 @@ def _locate_roots(roots: Sequence[str | Path]) -> list[Path]:
             got = error.strerror
         if got:
             raise InputError(
-                f"{path}: expected a folder of machine types, or one with a {MANIFEST}, got {got}; check data.root"
+                f"{path}: expected a folder of machine types, or one with a {MANIFEST}, got {got}; set config.data.root"
                 f"{_comma_hint(paths)}"
             )
     return paths

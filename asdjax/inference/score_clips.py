@@ -4,6 +4,7 @@ import codecs
 import json
 import os
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ STDIN = "-"
 
 # A row of the table for people; `score_all` prints a header with the same columns.
 _LINE = "{decision:<7}  {score:>10.6f}  {seconds:<23}  {clip}"
+_SECONDS = "seconds above threshold"
 
 
 def score_all(
@@ -71,11 +73,12 @@ def _read_records() -> Iterator[bytes]:
 
 
 def _format_head(threshold: float) -> str:
-    return f"{'':7}  {'score':>10}  {'anomalous seconds':<23}  clip (anomaly: score > {threshold:.6f})"
+    return f"{'':7}  {'score':>10}  {_SECONDS}  clip (anomaly: score > {threshold:.6f})"
 
 
 def _format_line(clip: str, result: ClipResult) -> str:
     seconds = ", ".join(f"{begin:.1f}-{end:.1f}" for begin, end in result.anomalous_seconds) or "-"
+    seconds = textwrap.shorten(seconds, len(_SECONDS), placeholder=" …")
     return _LINE.format(decision=_decision(result), score=result.score, seconds=seconds, clip=clip)
 
 

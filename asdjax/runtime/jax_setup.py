@@ -65,13 +65,15 @@ logging.getLogger("jax._src.xla_bridge").addFilter(_shorten_missing_gpu)
 def prepare() -> None:
     """Set up JAX for a command: pinned numbers and types, a device, a cache of compiled programs.
 
-    The cache is a folder that only this user can write to; JAX_COMPILATION_CACHE_DIR names another one. Raises
-    InputError if JAX has no device of the platforms in JAX_PLATFORMS.
+    The cache is a folder that only this user can write to; JAX_COMPILATION_CACHE_DIR names another one for compiled
+    programs. Raises InputError if JAX has no device of the platforms in JAX_PLATFORMS, or if others can write to a
+    folder of the cache.
     """
     pin_numbers()
     require_device()
     warnings.filterwarnings("ignore", message="Some donated buffers were not usable")
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    private_cache.make_folder("traced")  # refused now, not when the first step is traced
     if jax.config.jax_compilation_cache_dir:
         return
     cache = private_cache.make_folder("xla")

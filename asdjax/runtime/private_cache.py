@@ -12,13 +12,17 @@ from typing import Any
 
 import jax
 
+from asdjax.errors import InputError
 from asdjax.runtime.progress import log
+
+_REMEDY = "set XDG_CACHE_HOME to a folder of your own that can be written"
 
 
 def make_folder(name: str) -> Path | None:
     """Return the cache's folder `name`, made if missing, under XDG_CACHE_HOME (default ~/.cache) in asdjax/.
 
-    Returns None, and logs the reason once, if the folder cannot be made, or if another user owns it or can write to it.
+    Returns None, and logs the reason once, if the folder cannot be made or written. Raises InputError if another user
+    owns it or can write to it.
     """
     try:
         home = Path(os.environ.get("XDG_CACHE_HOME", ""))
@@ -29,28 +33,25 @@ def make_folder(name: str) -> Path | None:
         home.parent.mkdir(parents=True, exist_ok=True)
         for folder in (home, home / name):
             folder.mkdir(exist_ok=True, mode=0o700)
-            if reason := _find_intruder(folder):
-                return _log_no_cache(reason)
+            _require_private(folder)
     except OSError as error:
         return _log_no_cache(f"{home}: {error.strerror}")
     return home / name if os.access(home / name, os.W_OK) else _log_no_cache(f"{home}: cannot be written")
 
 
-def _find_intruder(folder: Path) -> str | None:
-    """Return why others could have put files into a folder, or a link in its place; None if they could not."""
+def _require_private(folder: Path) -> None:
+    """Raise InputError if another user could have put files into a folder, or a link in its place."""
     entry, target = folder.lstat(), folder.stat()
     user = os.geteuid()
     owners_of_entry = (user, 0) if folder.is_symlink() else (user,)
     for owner, allowed in ((entry.st_uid, owners_of_entry), (target.st_uid, (user,))):
         if owner not in allowed:
-            return f"{folder}: expected a folder of user {user}, got one of user {owner}"
+            raise InputError(f"{folder}: expected a folder of user {user}, got one of user {owner}; {_REMEDY}")
     if target.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        mode = stat.S_IMODE(target.st_mode)
-        return (
-            f"{folder}: expected a folder that only you can write to, got mode {mode:o}; remove it, or chmod go-w it "
-            "if you trust its content"
+        raise InputError(
+            f"{folder}: expected a folder that only you can write to, got mode {stat.S_IMODE(target.st_mode):o}; "
+            f"remove it, or chmod go-w it if you trust its content, or {_REMEDY}"
         )
-    return None
 
 
 def write(file: Path, content: bytes) -> None:
@@ -73,7 +74,7 @@ def write(file: Path, content: bytes) -> None:
 
 @functools.cache
 def _log_no_cache(reason: str) -> None:
-    log(f"compiled programs are not kept ({reason}); set XDG_CACHE_HOME to a folder of your own that can be written")
+    log(f"compiled programs are not kept ({reason}); {_REMEDY}")
 
 
 def digest_program(*about: Any) -> str:

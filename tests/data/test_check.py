@@ -231,8 +231,12 @@ def test_what_a_manifest_lists_twice_is_named_by_lines(tmp_path: Path):
     for seed, name in enumerate("abc"):
         soundfile.write(tmp_path / f"{name}.wav", noise(seed), 16_000)
     a, b, c = (tmp_path / f"{name}.wav" for name in "abc")
-    found = {(f.where, f.what.split(":")[0]) for f in checked(tmp_path).errors}
-    assert found == {
+    found = [
+        (f.where, f.what.split(":")[0])
+        for f in checked(tmp_path).findings
+        if f.severity != "note" and f.where.startswith(str(tmp_path))
+    ]
+    assert sorted(found) == [
         (
             f"{a} (manifest.csv line 4: fan right, train) = {a} (manifest.csv line 2: fan left, train)",
             "same contents among the training clips of two sections, which a model has to distinguish",
@@ -245,7 +249,7 @@ def test_what_a_manifest_lists_twice_is_named_by_lines(tmp_path: Path):
             f"{c} (manifest.csv line 7: fan left, train) = {c} (manifest.csv line 6: fan left, train)",
             "same machine type, section and name",
         ),
-    }
+    ]
 
 
 def test_a_section_of_target_training_clips_only_is_a_warning_of_its_own(root: Path):

@@ -77,7 +77,7 @@ def test_without_a_training_or_a_checkpoint_it_says_what_to_do(
     looks = []
     monkeypatch.setattr(watch_checkpoints, "sleep", looks.append)
     assert main(["evaluate", "--workdir", str(trained), "--watch"]) == 2
-    assert "config.json: no such file; is" in capsys.readouterr().err
+    assert "config.json: expected the configuration of an `asdjax train`, got no such file" in capsys.readouterr().err
     assert len(looks) == watch_checkpoints.LOOKS_FOR_A_START
 
 

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -271,9 +271,21 @@ def test_a_table_for_people(trained_once: Path, corpus: Path, capsys: pytest.Cap
     assert score(trained_once, str(clip)) == 0
     head, line = capsys.readouterr().out.splitlines()
     assert "score" in head
-    assert "anomalous seconds" in head
+    assert "seconds above threshold" in head
     assert line.split()[0] in ("normal", "anomaly")
     assert line.endswith(str(clip))
+
+
+def test_a_clip_with_many_spans_keeps_its_columns_and_lists_all_of_them_as_json():
+    spans = [(2.0 * i, 2.0 * i + 1.5) for i in range(6)]
+    result = SimpleNamespace(score=0.25, threshold=0.5, is_anomaly=False, anomalous_seconds=spans)
+    shown: list[str] = []
+    for as_json in (False, True):
+        score_all(lambda path: cast("ClipResult", result), ["a.wav"], as_json, lambda line: not shown.append(line))
+    head, line, row = shown
+    assert line == "normal     0.250000  0.0-1.5, 2.0-3.5, …      a.wav"
+    assert line.index("a.wav") == head.index("clip (")
+    assert json.loads(row)["anomalous_seconds"] == [list(span) for span in spans]
 
 
 @pytest.mark.parametrize(

@@ -517,6 +517,14 @@ def test_audio_that_cannot_be_decoded_leaves_no_work_directory(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_file_as_work_directory_is_refused_once(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "run").write_text("notes")
+    assert train_tiny(corpus, tmp_path / "run") == 2
+    expected = f"workdir {tmp_path / 'run'}: expected a folder, or nothing there yet, got a file; choose another"
+    assert capsys.readouterr().err.splitlines()[-1] == f"asdjax train: {expected}"
+    assert (tmp_path / "run").read_text() == "notes"
+
+
 @pytest.mark.parametrize("name", ["store", "evaluation"])
 def test_a_machine_type_named_like_a_folder_of_the_work_directory_is_refused(
     corpus: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
