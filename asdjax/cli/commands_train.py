@@ -20,18 +20,12 @@ def add_parts(commands: Any) -> None:
     console.add_config(parser)
     parser.add_argument(
         "--devices",
-        type=_parse_devices,
+        type=console.parse_count,
         default=0,
         metavar="D",
         help="devices in the pool (default: a part a run)",
     )
     parser.add_argument("--json", type=console.parse_path, metavar="F", help="also write the runs of each part as JSON")
-
-
-def _parse_devices(text: str) -> int:
-    if text.isdecimal() and int(text):
-        return int(text)
-    raise argparse.ArgumentTypeError(f"expected a number from 1 on, got {text!r}")
 
 
 def _parts(options: argparse.Namespace) -> int:

@@ -75,6 +75,13 @@ def add_evaluated_split(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", choices=("dev", "eval"), help="default: dev if it was evaluated, else eval")
 
 
+def parse_count(text: str) -> int:
+    """Return a number from 1 on; argparse reports the error otherwise."""
+    if text.isdecimal() and int(text):
+        return int(text)
+    raise argparse.ArgumentTypeError(f"expected a number from 1 on, got {text!r}")
+
+
 def parse_names(text: str) -> tuple[str, ...]:
     """Parse an argument of the form A,B."""
     return tuple(compose(word.strip()) for word in text.split(",") if word.strip())

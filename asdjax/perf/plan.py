@@ -8,7 +8,7 @@ from asdjax.config.fields import Config
 from asdjax.fleet import fleet_model
 from asdjax.perf.planned_step import StepCost, find_cost
 from asdjax.perf.targets import Target, parse_target
-from asdjax.perf.workload import make_work
+from asdjax.perf.workload import Work, make_work
 from asdjax.runtime import hardware
 from asdjax.training.audio_feed import audio_bytes
 from asdjax.training.grouping import fleets_per_program
@@ -17,10 +17,13 @@ from asdjax.training.grouping import fleets_per_program
 def plan(config: Config, devices: str) -> dict[str, Any]:
     """Return the plan as JSON, for devices such as `v5e:4x4`.
 
-    Raises InputError for unknown devices, without their compiler, and if it refuses the step.
+    Raises InputError for unknown devices, without their compiler, and if the compiler refuses the step.
     """
-    target = parse_target(devices)
-    work = make_work(config)
+    return plan_work(config, parse_target(devices), make_work(config))
+
+
+def plan_work(config: Config, target: Target, work: Work) -> dict[str, Any]:
+    """Return the plan of some work as JSON. Raises InputError as `find_cost`."""
     config = copy.deepcopy(config)
     device_groups = config.parallel.device_groups
     group_devices = len(target.devices) // device_groups

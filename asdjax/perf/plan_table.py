@@ -14,6 +14,7 @@ def format_plan(plan: dict[str, Any]) -> str:
         ("step", _step(plan)),
         ("roofline", _roofline(plan)),
         *([("estimate", _estimate(plan["estimate"]))] if plan["estimate"] else []),
+        *(_pool(plan["pool"]) if "pool" in plan else []),
     ]
     return format_fields(lines)
 
@@ -82,11 +83,41 @@ def _estimate(estimate: dict[str, float]) -> str:
     )
 
 
+def _pool(pool: dict[str, Any]) -> list[tuple[str, str]]:
+    saves, idle = pool["saves"], pool["idle_devices"]
+    rounds = f"{pool['rounds']} rounds" if pool["rounds"] > 1 else f"one round, {idle:,} devices idle"
+    alone = ", ".join(f"{what} {hours:.3g} h" for what, hours in pool["hours_by_limit"].items())
+    step = f"{_ms(pool['step_s'])} a step ({pool['step_source']})"
+    return [
+        (
+            "pool",
+            f"{pool['devices']:,} devices, a part each; {pool['fleets']:,} fleets in {pool['parts']:,} parts, at most "
+            f"{pool['fleets_per_part']} in each; {pool['part_s'] / 3600:.3g} h a part, {rounds}",
+        ),
+        (
+            "hours",
+            f"{pool['hours']:.3g} h, limited by {pool['limit']}; by each limit alone {alone}; with {step}, "
+            "and a shared disk with 1 GB/s and 10,000 file operations/s",
+        ),
+        (
+            "saves",
+            f"{_bytes(saves['bytes_written'])} and {saves['operations']:,} file operations a fleet; all devices "
+            f"{_bytes(pool['bytes_per_s'])}/s and {pool['operations_per_s']:,.0f} operations/s in the mean",
+        ),
+        (
+            "disk",
+            f"{_bytes(pool['checkpoint_bytes'])} checkpoints, {_bytes(pool['store_bytes'])} decoded training clips",
+        ),
+    ]
+
+
 def _flops(number: float) -> str:
     return f"{number / 1e12:.4g} TFLOP" if number >= 1e12 else f"{number / 1e9:.4g} GFLOP"
 
 
 def _bytes(number: float) -> str:
+    if number >= 1e12:
+        return f"{number / 1e12:.4g} TB"
     return f"{number / 1e9:.4g} GB" if number >= 1e9 else f"{number / 1e6:.4g} MB"
 
 

@@ -1,5 +1,6 @@
 """Devices to plan for, which this machine need not have: `v5e:4x4`, `h200:8`, `gpu:8`, `cpu:8`."""
 
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -46,6 +47,24 @@ class Target:
     def hosts(self) -> int:
         """Return the number of computers that hold the devices."""
         return len({device.process_index for device in self.devices})
+
+
+def split_pool(name: str) -> tuple[str, int]:
+    """Return the name of one device of a pool, and their number: h200:512 -> h200:1 and 512.
+
+    Raises InputError for a name of another form.
+    """
+    form = _FORM.fullmatch(name)
+    if form is None:
+        raise InputError(f"--devices: {_EXPECTED}, got {name!r}")
+    sides = form["size"].split("x")
+    return f"{form['kind']}:{'x'.join('1' for _ in sides)}", math.prod(map(int, sides))
+
+
+def is_pool(name: str) -> bool:
+    """Return whether a name asks for more GPUs than a host has."""
+    form = _FORM.fullmatch(name)
+    return bool(form and form["kind"] in gpu_targets.GPUS and split_pool(name)[1] > gpu_targets.MAX_PER_HOST)
 
 
 def parse_target(name: str) -> Target:

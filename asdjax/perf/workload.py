@@ -41,6 +41,11 @@ class Work(NamedTuple):
         return sum(map(len, self.kinds))
 
     @property
+    def longest(self) -> Steps:
+        """Return the steps of the fleet with the most."""
+        return max((steps for fleets in self.kinds for steps in fleets), key=sum)
+
+    @property
     def steps(self) -> int:
         """Return the steps of all fleets together."""
         return sum(sum(steps) for fleets in self.kinds for steps in fleets)

@@ -17,7 +17,7 @@ PLAN = "import sys; from asdjax.cli.main import main; sys.exit(main(['plan', *sy
 
 @pytest.mark.parametrize(
     "devices",
-    ["", "v5e", "v5e:0x1", "gpu:2x2", "cpu:1x1", "V5E:2x2", "cpu:-1", "h200", "h200:9", "h200:1x8", "b200:1", "v100:1"],
+    ["", "v5e", "v5e:0x1", "gpu:2x2", "cpu:1x1", "V5E:2x2", "cpu:-1", "h200", "h200:1x8", "b200:1", "v100:1"],
 )
 def test_names_of_no_devices_are_refused_in_one_line(devices: str, capsys: pytest.CaptureFixture[str]):
     assert main(["plan", "--config", CONFIG, "--devices", devices]) == 2
