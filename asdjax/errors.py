@@ -1,5 +1,7 @@
 """Exceptions with a meaning for the user; the command line prints their message and ends with their exit code."""
 
+from collections.abc import Sequence
+
 
 class InputError(Exception):
     """Bad usage, configuration or data; exit code 2.
@@ -38,3 +40,8 @@ class Diverged(Exception):
 def summarize(error: Exception) -> str:
     """Return the first line of an error's message, or the error's class name if it has none."""
     return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def name_nearest(names: Sequence[str]) -> str:
+    """Return the end of an error that names the known words nearest to an unknown one."""
+    return f"the nearest {'is' if len(names) == 1 else 'are'} {', '.join(names)}"

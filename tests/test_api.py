@@ -73,6 +73,8 @@ def test_files_and_arrays_of_the_same_samples_score_alike(evaluated, workdir: Pa
         (np.zeros((4, 4, 4), np.float32), "expected samples of shape"),
         (np.full(64_000, np.nan, np.float32), "finite"),
         (np.zeros(64_000, bool), "expected int16 or float"),
+        (np.zeros((2, 64_000), np.int16), r"expected .* \(s, channels\), got \(2, 64000\); transpose them"),
+        (np.full(64_000, 770.0), "expected float samples with full scale 1, got values up to 770; divide them"),
         (Path("missing.wav"), "missing.wav"),
     ],
 )
@@ -80,6 +82,19 @@ def test_wrong_clips_are_refused(evaluated, workdir: Path, clip, words: str):
     detector = asdjax.load(workdir, machine="fan", section="00")
     with pytest.raises(asdjax.InputError, match=words):
         detector.score(clip)
+
+
+def test_samples_that_are_clipped_are_scored_with_a_warning(
+    evaluated, workdir: Path, capsys: pytest.CaptureFixture[str]
+):
+    detector = asdjax.load(workdir, machine="fan", section="00")
+    loud = np.random.default_rng(0).uniform(-2.02, 2.02, 64_000)
+    capsys.readouterr()
+    assert detector.score(loud).score == pytest.approx(detector.score(loud.clip(-1, 1)).score, abs=1e-6)
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == second
+    assert first.startswith("samples: warning: 50.")
+    assert "% of its samples are at full scale; record at a lower level" in first
 
 
 def test_a_channel_that_samples_lack_is_refused(workdir: Path):

@@ -6,7 +6,7 @@ from typing import Any
 from asdjax.cli import console
 from asdjax.cli.console import BAD_INPUT, DONE
 
-_SYSTEM = "a system of table.md (default: all models)"
+_SYSTEM = "a model or ensemble of table.md, no baseline (default: all models)"
 
 
 def add_score(commands: Any) -> None:
@@ -14,7 +14,10 @@ def add_score(commands: Any) -> None:
     parser = console.add_command(
         commands, "score", _score, "score new clips of a machine with evaluated models, one line per clip"
     )
-    parser.epilog = "For other sampling rates, several channels, MP3 or Ogg: --config.data.on_mismatch=convert"
+    parser.epilog = (
+        "For other sampling rates, several channels, MP3 or Ogg: --config.data.on_mismatch=convert. A clip is scored "
+        "in whole pieces of about one second; a shorter rest at its end is not scored."
+    )
     parser.set_defaults(configurable=True)
     parser.add_argument(
         "clips",

@@ -26,7 +26,7 @@ from asdjax.cli import (
     console,
 )
 from asdjax.cli.console import BAD_INPUT, DIVERGED, FAILED
-from asdjax.errors import Diverged, InputError, Interrupted, InUse, summarize
+from asdjax.errors import Diverged, InputError, Interrupted, InUse, name_nearest, summarize
 from asdjax.runtime.files import DISK_ERRORS, explain_refusal
 from asdjax.runtime.interrupts import AGAIN, STOPPED, handle_signals, stop_requested
 from asdjax.runtime.progress import log
@@ -70,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. `arguments` default to those of the process."""
     parser = _make_parser()
     words, overrides = _split_overrides(parser, sys.argv[1:] if arguments is None else arguments)
+    _require_known_command(parser, words)
     _require_known_flags(parser, words)
     options = parser.parse_args(words)
     if overrides and not options.configurable:
@@ -156,9 +157,19 @@ def _require_known_flags(parser: argparse.ArgumentParser, words: Sequence[str]) 
         flag = word.partition("=")[0]
         if word.startswith("--") and flag not in flags:
             near = difflib.get_close_matches(flag, flags, n=2) or sorted(set(flags) - {"-h"})
-            parser.error(f"{flag}: no such flag; the nearest are {', '.join(near)}")
+            parser.error(f"{flag}: no such flag; {name_nearest(near)}")
         for action in commands._group_actions if commands else ():
             parser = (action.choices or {}).get(word, parser) if isinstance(action.choices, dict) else parser
+
+
+def _require_known_command(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    """End with an error that names the nearest commands if the first word that is no flag is like one of them."""
+    subparsers = parser._subparsers
+    commands = {name for action in subparsers._group_actions for name in action.choices or ()} if subparsers else set()
+    word = next((word for word in words if not word.startswith("-")), "")
+    near = difflib.get_close_matches(word, commands, n=2)
+    if word not in commands and near:
+        parser.error(f"{word}: no such command; {name_nearest(near)}")
 
 
 def _make_parser() -> argparse.ArgumentParser:

@@ -58,7 +58,10 @@ def _find(path: str) -> tuple[Path, str | None]:
             if candidate.suffix == ".py" and candidate.is_file():
                 return candidate, found_argument
     names = sorted({file.stem for folder in shipped if folder.is_dir() for file in folder.glob("*.py")})
-    raise InputError(f"config {path}: no such .py file; give the path of one, or one of the names {', '.join(names)}")
+    got = "a file of another kind" if Path(path).is_file() else "none"
+    raise InputError(
+        f"config {path}: expected a .py file, got {got}; give the path of one, or one of the names {', '.join(names)}"
+    )
 
 
 def _call_get_config(file: Path, argument: str | None) -> Config:
@@ -162,9 +165,12 @@ def apply_changes(config: Config, overrides: Mapping[str, str], free: tuple[str,
     for name, text in overrides.items():
         if name in FIELDS and not name.startswith(free):
             allowed = ", ".join(f"{prefix}*" if prefix.endswith(".") else prefix for prefix in free)
+            remedy = "train in another work directory"
+            if name.startswith(FREE_AFTER_TRAINING):
+                remedy = f"give config.{name} to asdjax evaluate"
             raise InputError(
-                f"config.{name}: expected a field that may change after training ({allowed}), got another; leave it "
-                "out, or train in another work directory"
+                f"config.{name}: expected a field that may change here ({allowed}), got another; leave it out, or "
+                f"{remedy}"
             )
         apply_override(config, name, text)
     _normalise_names(config)

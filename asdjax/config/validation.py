@@ -3,7 +3,7 @@
 import difflib
 
 from asdjax.config.fields import FIELDS, Config, flatten_fields
-from asdjax.errors import InputError
+from asdjax.errors import InputError, name_nearest
 
 
 def validate(config: Config) -> None:
@@ -30,8 +30,9 @@ def suggest(name: str) -> str:
         or difflib.get_close_matches(name, FIELDS, cutoff=0.5)
     )[:3]
     first_words = dict.fromkeys(known.split(".")[0] for known in FIELDS)
-    names = ", ".join(f"config.{known}" for known in near or first_words)
-    return f"the nearest are {names}" if near else f"there are {names}"
+    if near:
+        return name_nearest([f"config.{known}" for known in near])
+    return f"there are {', '.join(f'config.{known}' for known in first_words)}"
 
 
 def _require_heights(config: Config) -> None:

@@ -23,6 +23,12 @@ OnMismatch = Literal["error", "convert"]
 #: Value of config.data.channel for the mean of all channels.
 MEAN = "mean"
 
+#: Peak of float samples above which they cannot have full scale 1: 18 dB above it, more than any overload.
+_MOST_PEAK = 8.0
+
+#: Share of a clip's samples at full scale from which it is overloaded.
+OVERLOADED_SHARE = 0.001
+
 #: Range of a clip's samples (full scale 1) up to which it is silent: the noise of a converter without a microphone.
 SILENT_PEAK_TO_PEAK = 2 / 32768
 
@@ -149,7 +155,7 @@ def convert_samples(samples: np.ndarray, sample_rate_hz: int, decoding: Decoding
     """Convert an array (s,) or (s, c), int16 or float with full scale 1, to int16 (s,) at `decoding.sample_rate_hz`.
 
     Channels are mixed, and the rate is converted, as `decode` does with `on_mismatch="convert"`. Raises InputError for
-    another shape or dtype, for a rate that is not positive, and for values that are not finite.
+    another shape or dtype, for a rate that is not positive, and for values that are not finite or far above full scale.
     """
     if samples.ndim not in (1, 2):
         raise InputError(f"expected samples of shape (s,) or (s, channels), got {samples.shape}; reshape them")
@@ -162,6 +168,13 @@ def convert_samples(samples: np.ndarray, sample_rate_hz: int, decoding: Decoding
     columns = samples[:, None] if samples.ndim == 1 else samples
     if not columns.size:
         raise InputError(f"expected samples, got an array of shape {samples.shape}; give at least one piece")
+    if columns.shape[1] > columns.shape[0]:
+        raise InputError(f"expected samples of shape (s,) or (s, channels), got {samples.shape}; transpose them")
+    if samples.dtype.kind == "f" and (peak := np.abs(samples).max()) > _MOST_PEAK:
+        raise InputError(
+            f"expected float samples with full scale 1, got values up to {peak:.6g}; divide them by their full scale, "
+            "which is 32768 for 16 bits"
+        )
     require_channel("samples", columns.shape[1], decoding.channel)
     mono = mix_down(columns, decoding.channel)
     return _to_int16(_resample(mono, sample_rate_hz, decoding.sample_rate_hz))
@@ -194,6 +207,11 @@ def mix_down(samples: np.ndarray, channel: str) -> np.ndarray:
 def is_silent(samples: np.ndarray) -> bool:
     """Return whether samples of one channel hold no sound."""
     return bool(np.ptp(to_unit(samples)) <= SILENT_PEAK_TO_PEAK)
+
+
+def compute_overload(samples: np.ndarray) -> float:
+    """Return the share of samples of one channel at full scale or beyond."""
+    return float(np.mean(np.abs(to_unit(samples)) >= 32767 / 32768))
 
 
 @contextmanager

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from asdjax.data.audio import (
+    OVERLOADED_SHARE,
     Decoding,
+    compute_overload,
     convert_remedy,
     converted_length,
     is_silent,
@@ -122,9 +124,10 @@ def _check_samples(clip: Clip, samples: np.ndarray, channel: str) -> Iterator[Fi
     mono = mix_down(samples, channel)
     if is_silent(mono):
         yield Finding("warning", str(clip.path), "silent", "remove it, and check the microphone", clip.machine)
-    if samples.dtype.kind == "f" and (beyond := np.mean(np.abs(mono) > 1)):
-        what = f"{max(100 * beyond, 0.01):.2f} % of its samples are beyond full scale and are clipped"
-        yield Finding("warning", str(clip.path), what, "export it again at a lower level", clip.machine)
+    overload = compute_overload(mono)
+    if overload >= OVERLOADED_SHARE or (samples.dtype.kind == "f" and np.abs(mono).max() > 1):
+        what = f"{max(100 * overload, 0.01):.2f} % of its samples are at full scale or beyond, where they are clipped"
+        yield Finding("warning", str(clip.path), what, "record or export it again at a lower level", clip.machine)
 
 
 def _check_names(found: Scan) -> Iterator[Finding]:

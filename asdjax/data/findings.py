@@ -84,7 +84,7 @@ def format_table(result: CheckResult, width: int = WIDTH) -> str:
     of findings at most `width`. Only a long path may exceed that.
     """
     clips = sum(count.clips for count in result.counts)
-    lines = [f"{result.layout}, {clips} clips", "", *_format_counts(result.counts), ""]
+    lines = [f"{result.layout}, {clips} clip{'' if clips == 1 else 's'}", "", *_format_counts(result.counts), ""]
     return "\n".join([*lines, *_format_findings(result.findings, min(width, WIDTH)), _format_summary(result.findings)])
 
 

@@ -74,7 +74,11 @@ class WaveStore:
     def verify(self, i: int) -> None:
         """Raise InputError if the samples of `clips[i]` do not have their recorded SHA-256."""
         if hashlib.sha256(self.samples(i)).hexdigest() != self.digests[i]:
-            raise _damaged(self.home, self.clips[i].path, f"remove {self.home} to rebuild it")
+            raise _damaged(
+                self.home,
+                self.clips[i].path,
+                f"remove {self.home}, and run asdjax train or evaluate again to rebuild it",
+            )
 
     def samples(self, i: int) -> np.ndarray:
         """Return the samples of `clips[i]` as a view of `flat`: int16, shape (lengths[i],)."""

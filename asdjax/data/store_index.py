@@ -66,7 +66,7 @@ def read_index(home: Path, settings: dict[str, Any]) -> StoreIndex:
     path = home / INDEX
     if not path.exists():
         return StoreIndex("", np.empty(0, np.int16), {})
-    remedy = f"remove {home} to rebuild it"
+    remedy = f"remove {home}, and run asdjax train or evaluate again to rebuild it"
     try:
         content = verify_checksum(path.read_text())
     except (ValueError, IsADirectoryError) as error:

@@ -213,7 +213,7 @@ def _require_two_classes(name: str, clips: Sequence[Clip], class_of: Callable[[C
     if len(with_source) < 2:
         got = ", ".join(" ".join(filter(None, class_name)) for class_name in sorted(with_source)) or "none"
         raise InputError(
-            f"config.data.root: task {name} needs at least two classes with source training clips, got "
+            f"config.data.root: expected two classes or more with source training clips to train {name}, got "
             f"{len(with_source)} ({got}); add a second section or machine type, or give the clips attributes and set "
             "config.data.classes=machine_section_attributes"
         )

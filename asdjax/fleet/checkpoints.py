@@ -1,4 +1,4 @@
-"""Checkpoint lines and their saved steps. No other module imports orbax.
+"""Checkpoint lines and their saved steps.
 
 A checkpoint line (phase1, phase2_full, ...) is a folder of steps. A step's folder holds one folder for each saved tree
 of arrays: `model` (all that an evaluation needs) and, before the end of a phase, `optimizer`. Next to it, the record
@@ -11,30 +11,23 @@ compares files and arrays with the record, because Orbax itself would restore a 
 
 import hashlib
 import json
-import logging
+import os
 import shutil
-import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
 from asdjax.data.tasks import UNSAVABLE
 from asdjax.errors import InputError
+from asdjax.fleet import orbax_trees
 from asdjax.runtime.files import add_checksum, compute_sha256, find_no_space, replace_text, verify_checksum
 from asdjax.runtime.progress import log
 
 #: Named trees of arrays, or of their shapes.
 Trees = Mapping[str, Any]
-
-# Orbax numbers its operations by one counter per process. Two saves at once would wait for each other's signals until
-# they time out.
-_orbax_lock = threading.Lock()
-
-logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax also raises the errors that its threads log
 
 
 class Damaged(Exception):
@@ -84,11 +77,7 @@ def save(line: Path, step: int, trees: Trees, keep: int, origin: Origin | None =
     folder = line.absolute() / str(step)
     shutil.rmtree(folder, ignore_errors=True)  # an earlier save may have been killed
     try:
-        with _orbax_lock, ocp.StandardCheckpointer() as checkpointer:
-            for name, tree in trees.items():
-                if _flatten(tree):  # Orbax refuses a tree without arrays, such as an optimizer's without momentum
-                    checkpointer.save(folder / name, _flatten(tree))
-            checkpointer.wait_until_finished()
+        orbax_trees.save(folder, {name: _flatten(tree) for name, tree in trees.items()})
     except ValueError as error:  # raised by TensorStore, which Orbax writes with
         advice = find_no_space(str(error), folder)
         if advice is None:
@@ -159,13 +148,11 @@ def restore(line: Path, step: int, shapes: Trees, digest: str | None = None) -> 
 
 def _restore_verified(line: Path, step: int, shapes: Trees, record: Mapping[str, Any]) -> dict[str, Any]:
     """Restore a step whose files were already compared with its record."""
-    saved = record["trees"]
-    restored = {}
-    with _orbax_lock, ocp.StandardCheckpointer() as checkpointer:
-        for name, tree in shapes.items():
-            _require_shapes(saved.get(name, {}), _flatten(tree), line / str(step) / name)
-            wanted = jax.tree.map(_host_array, _flatten(tree))
-            restored[name] = checkpointer.restore(line.absolute() / str(step) / name, wanted) if wanted else {}
+    saved, folder = record["trees"], line.absolute() / str(step)
+    wanted = {name: _flatten(tree) for name, tree in shapes.items()}
+    for name, arrays in wanted.items():
+        _require_shapes(saved.get(name, {}), arrays, line / str(step) / name)
+    restored = orbax_trees.restore(folder, wanted)
     for name, arrays in restored.items():
         _require_content(saved[name], arrays, line / str(step) / name)
     return {name: _unflatten(shapes[name], arrays) for name, arrays in restored.items()}
@@ -246,14 +233,6 @@ def _set_aside(line: Path, step: int) -> None:
         (line / str(step)).rename(line / f"{step}.damaged")
 
 
-def _host_array(leaf: Any) -> np.ndarray:
-    """Return an array that has Orbax restore to the host.
-
-    Restoring to devices is slower, and needs as many devices as saved the array.
-    """
-    return np.empty(leaf.shape, leaf.dtype)
-
-
 def _flatten(tree: Any) -> dict[str, Any]:
     """Return the leaves by path, so that Orbax needs to know neither NamedTuples nor optax states."""
     return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
@@ -273,7 +252,8 @@ def _describe(arrays: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _hash_files(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of every file under a folder, by relative path."""
-    return {str(path.relative_to(folder)): compute_sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+    paths = [Path(parent, name) for parent, _, names in os.walk(folder) for name in names]
+    return {str(path.relative_to(folder)): compute_sha256(path) for path in sorted(paths)}
 
 
 def _hash_array(array: Any) -> str:

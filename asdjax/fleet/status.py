@@ -117,7 +117,7 @@ def as_text(runs: Sequence[RunStatus], width: int) -> str:
     ordered = sorted(runs, key=lambda run: STATES.index(run.state))
     shown = [run for state in STATES for run in [one for one in ordered if one.state == state][:MOST_LISTED]]
     rows = [("run", "state", "phase", "where", "steps", "left"), *map(_format_row, shown)]
-    parts = [f"{len(runs)} runs: {counts}", "", format_table(rows, width, left=4)]
+    parts = [f"{len(runs)} run{'' if len(runs) == 1 else 's'}: {counts}", "", format_table(rows, width, left=4)]
     if len(shown) < len(runs):
         parts.append(f"and {len(runs) - len(shown)} more: --json lists all")
     if reasons := [(run.run, run.why) for run in shown if run.why]:

@@ -8,7 +8,15 @@ import numpy as np
 
 from asdjax.config.fields import Config
 from asdjax.data.access import make_decoding
-from asdjax.data.audio import Decoding, convert_samples, decode, is_silent, read_header
+from asdjax.data.audio import (
+    OVERLOADED_SHARE,
+    Decoding,
+    compute_overload,
+    convert_samples,
+    decode,
+    is_silent,
+    read_header,
+)
 from asdjax.errors import InputError
 from asdjax.inference.detector import SectionDetector
 from asdjax.runtime.progress import log
@@ -16,15 +24,24 @@ from asdjax.runtime.progress import log
 
 @dataclass(frozen=True, kw_only=True)
 class ClipReader:
-    """The conversion of clips to int16 (s,) at the models' rate, and their shortest length in samples."""
+    """The conversion of clips to int16 (s,) at the models' rate.
+
+    `least_samples` is their shortest length, one piece; a piece begins every `stride_samples`.
+    """
 
     decoding: Decoding
     least_samples: int
+    stride_samples: int
 
     @classmethod
     def for_detector(cls, config: Config, detector: SectionDetector) -> Self:
         """Return the reader for a detector's clips."""
-        return cls(decoding=make_decoding(config), least_samples=detector.spectrogram.least_samples)
+        spectrogram = detector.spectrogram
+        return cls(
+            decoding=make_decoding(config),
+            least_samples=spectrogram.least_samples,
+            stride_samples=detector.stride_frames * spectrogram.hop_samples,
+        )
 
     def read(self, path: Path) -> np.ndarray:
         """Return the samples of a recording, int16 (s,), and log what is unusual about the file.
@@ -35,9 +52,7 @@ class ClipReader:
         samples = decode(path, self.decoding, header)
         for caution in header.cautions:
             log(f"{path}: warning: {caution}")
-        if is_silent(samples):
-            log(f"{path}: warning: silent; check the microphone")
-        return self._require_long(samples, f"{path}: ")
+        return self._examine(samples, str(path))
 
     def convert(self, samples: np.ndarray, sample_rate_hz: int | None) -> np.ndarray:
         """Return samples (s,) or (s, channels), int16 or float with full scale 1, as int16 (s,) at the models' rate.
@@ -46,13 +61,22 @@ class ClipReader:
         finite, or a clip shorter than a piece.
         """
         rate = self.decoding.sample_rate_hz if sample_rate_hz is None else sample_rate_hz
-        return self._require_long(convert_samples(samples, rate, self.decoding), "")
+        return self._examine(convert_samples(samples, rate, self.decoding), "samples")
 
-    def _require_long(self, samples: np.ndarray, prefix: str) -> np.ndarray:
+    def _examine(self, samples: np.ndarray, name: str) -> np.ndarray:
+        """Return the samples; log what makes their score doubtful. Raise InputError if they are less than a piece."""
+        seconds, piece_s = (number / self.decoding.sample_rate_hz for number in (len(samples), self.least_samples))
         if len(samples) < self.least_samples:
-            rate = self.decoding.sample_rate_hz
             raise InputError(
-                f"{prefix}expected {self.least_samples / rate:.2f} s or more, the length of a piece, got "
-                f"{len(samples) / rate:.2f} s; use a longer recording"
+                f"{name}: expected {piece_s:.2f} s or more, the length of a piece, got {seconds:.2f} s; use a longer "
+                "recording"
             )
+        if is_silent(samples):
+            log(f"{name}: warning: silent; check the microphone")
+        if (overload := compute_overload(samples)) >= OVERLOADED_SHARE:
+            log(f"{name}: warning: {100 * overload:.2f} % of its samples are at full scale; record at a lower level")
+        rest = (len(samples) - self.least_samples) % self.stride_samples
+        if rest > len(samples) / 3:
+            scored_s = seconds - rest / self.decoding.sample_rate_hz
+            log(f"{name}: warning: only {scored_s:.2f} of {seconds:.2f} s are scored, whole pieces of {piece_s:.2f} s")
         return samples

@@ -8,13 +8,14 @@ import json
 import sys
 from pathlib import Path
 
+if len(sys.argv) < 4:
+    sys.exit(__doc__)
+
 import jax
 import numpy as np
 import soundfile
 from jax import export
 
-if len(sys.argv) < 4:
-    sys.exit(__doc__)
 machine, section, *clips = sys.argv[1:]
 folder = Path(__file__).parent / machine
 if not (folder / f"section_{section}.json").is_file():

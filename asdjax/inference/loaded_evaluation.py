@@ -170,7 +170,9 @@ def restore_model(spec: ModelSpec, line: Path, step: int, digest: str) -> Model:
     except checkpoints.Replaced:
         raise _replaced_error(line, step) from None
     except checkpoints.Damaged as damage:  # training that continues deletes old steps
-        raise InputError(f"{damage}; run asdjax evaluate again") from None
+        replaced = any(newer > step for newer in checkpoints.steps(line))
+        train_first = "" if replaced else "asdjax train again, and then "
+        raise InputError(f"{damage}; run {train_first}asdjax evaluate again") from None
     return jax.device_put(trees["model"])
 
 

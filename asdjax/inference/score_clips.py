@@ -52,7 +52,12 @@ def from_stdin(words: Iterable[str]) -> Iterator[str]:
     """
     for word in words:
         if word == STDIN:
-            yield from filter(None, map(os.fsdecode, _read_records()))
+            paths = filter(None, map(os.fsdecode, _read_records()))
+            if (first := next(paths, None)) is None:
+                log("standard input: no path in it, so no clip is scored")
+            else:
+                yield first
+            yield from paths
         else:
             yield word
 

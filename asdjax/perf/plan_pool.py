@@ -18,7 +18,7 @@ from asdjax.training.grouping import propose_parts
 START_S = 25
 
 #: File operations of a save during a phase and at its end (asdjax bench checkpoint, tests/perf/README.md).
-SAVE_OPERATIONS, LAST_SAVE_OPERATIONS = 680, 319
+SAVE_OPERATIONS, LAST_SAVE_OPERATIONS = 200, 110
 
 #: File system that a pool is assumed to share, an NFS server of middle size: bytes and file operations per second.
 STORAGE_BYTES_PER_S, STORAGE_OPERATIONS_PER_S = 1e9, 10_000

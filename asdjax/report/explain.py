@@ -159,7 +159,7 @@ def _embed_occluded(fleet: ReportedFleet, pairs: Sequence[PiecePair], batch_size
             try:
                 spec, model = checkpoint.load()
             except InputError as error:
-                raise InputError(f"{error}, or report with clips 0") from None
+                raise InputError(f"{error}, or asdjax report with --clips 0") from None
             for variant, embedded in occlusion.embed_occluded(spec, model, pairs, batch_size).items():
                 vectors[ModelKey(line, variant)] = embedded
             shown.update()

@@ -95,6 +95,7 @@ class Progress:
 
     def __init__(self, what: str, total: int, unit: str, done: int, quiet: bool) -> None:
         self._quiet, self._on_terminal = quiet, sys.stderr.isatty()
+        self._has_logged = False
         self.what, self.total, self.unit, self.done = what, total, unit, done
         self._start = self._last_line = monotonic()
         self._first: tuple[float, int] | None = None  # time and count of the first update: the rate is since then
@@ -146,6 +147,7 @@ class Progress:
         log(f"{self.what}: still at it after {monotonic() - self._start:.0f} s ({self._notes[0]})")
 
     def _log_progress(self) -> None:
+        self._has_logged = True
         note, *details = self._notes or ("",)
         log("; ".join(filter(None, (self._format_count(), note))))
         for line in details:
@@ -183,7 +185,7 @@ class Progress:
         for bar in reversed(self._bars_below):
             bar.close()
         self._bar.close()
-        if self._quiet:
+        if self._quiet and not self._has_logged:  # an end belongs to every count in a log
             return
         if self._on_terminal:
             for line in wrap(note, _count_columns()):
@@ -204,7 +206,7 @@ def _count_columns() -> int:
 
 @contextmanager
 def progress(what: str, total: int, unit: str, done: int = 0, *, quiet: bool = False) -> Iterator[Progress]:
-    """Return a `Progress` that is closed after the block; a `quiet` one leaves nothing at its end."""
+    """Return a `Progress` that is closed after the block; a `quiet` one leaves nothing of a short wait."""
     bar = Progress(what, total, unit, done, quiet)
     try:
         yield bar

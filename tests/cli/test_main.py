@@ -193,18 +193,20 @@ def test_options_are_not_abbreviated(words: list[str], capsys: pytest.CaptureFix
     with pytest.raises(SystemExit) as ended:
         main(words)
     assert ended.value.code == 2
-    assert "no such flag; the nearest are --" in capsys.readouterr().err
+    assert "no such flag; the nearest is --" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["train", "--worksdir=w"], "asdjax train: --worksdir: no such flag; the nearest are --workdir"),
-        (["bench", "train", "--bach", "8"], "asdjax bench train: --bach: no such flag; the nearest are --batch"),
-        (["--versio"], "asdjax: --versio: no such flag; the nearest are --version"),
+        (["train", "--worksdir=w"], "asdjax train: --worksdir: no such flag; the nearest is --workdir"),
+        (["bench", "train", "--bach", "8"], "asdjax bench train: --bach: no such flag; the nearest is --batch"),
+        (["--versio"], "asdjax: --versio: no such flag; the nearest is --version"),
+        (["trian", "--config", "demo"], "asdjax: trian: no such command; the nearest is train"),
+        (["--debug", "experts"], "asdjax: experts: no such command; the nearest are export, parts"),
     ],
 )
-def test_a_misspelt_flag_is_named_with_the_nearest(words: list[str], message: str, capsys: pytest.CaptureFixture[str]):
+def test_a_misspelt_word_is_named_with_the_nearest(words: list[str], message: str, capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as ended:
         main(words)
     assert ended.value.code == 2

@@ -217,7 +217,7 @@ def test_every_cut_of_a_file_is_refused(tmp_path: Path):
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path):
     for path in (tmp_path / "missing.wav", tmp_path):
-        with pytest.raises(InputError, match="no regular file"):
+        with pytest.raises(InputError, match="expected a recording, got"):
             read_header(path)
 
 

@@ -116,7 +116,17 @@ def test_samples_beyond_full_scale_are_a_warning_as_conversion_clips_them(root: 
     soundfile.write(path, values, 16_000, "FLOAT")
     warning, note = checked(root, on_mismatch="convert").findings
     assert (warning.severity, warning.where, note.severity) == ("warning", str(path), "note")
-    assert warning.what == "25.00 % of its samples are beyond full scale and are clipped"
+    assert warning.what == "25.00 % of its samples are at full scale or beyond, where they are clipped"
+
+
+def test_an_overloaded_recording_is_a_warning(root: Path):
+    path = root / TRAIN.format(1)
+    soundfile.write(path, np.clip(4 * noise(9, 8000), -1, 1), 16_000)
+    warning = the_finding(checked(root))
+    assert (warning.severity, warning.where) == ("warning", str(path))
+    assert warning.what.startswith("50.")
+    soundfile.write(path, np.clip(noise(9, 8000) * 2 * (1 - 2e-4), -1, 1), 16_000)
+    assert checked(root).findings == ()
 
 
 def test_what_is_converted_is_a_note_and_is_measured_after_conversion(root: Path):
@@ -130,7 +140,7 @@ def test_what_is_converted_is_a_note_and_is_measured_after_conversion(root: Path
 
 def test_a_broken_link_is_an_error(root: Path):
     (root / TRAIN.format(7)).symlink_to(root / "nowhere")
-    assert "no regular file" in the_finding(checked(root)).what
+    assert "expected a recording, got" in the_finding(checked(root)).what
 
 
 def test_names_that_do_not_parse_are_all_listed(root: Path):
@@ -306,7 +316,7 @@ def test_from_2022_a_cell_has_the_anomalies_of_both_domains(tmp_path: Path):
 def test_what_would_stop_training_is_told_beforehand(root: Path):
     finding = the_finding(checked(root, classes="section"))
     assert (finding.severity, finding.where) == ("error", "training")
-    assert "at least two classes" in finding.what
+    assert "two classes or more" in finding.what
     assert finding.remedy.startswith("add a second section")
 
 

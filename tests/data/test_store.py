@@ -173,7 +173,8 @@ def test_a_flipped_bit_is_noticed_when_it_is_looked_for(tmp_path: Path):
     store = opened(tmp_path / "store", clips)
     store.verify(0)
     with pytest.raises(
-        InputError, match=r"expected the decoded samples of .*1\.wav, got damaged ones; remove .*fan to rebuild"
+        InputError,
+        match=r"expected the decoded samples of .*1\.wav, got damaged ones; remove .*fan, and run asdjax train or",
     ):
         store.verify(1)
 
@@ -275,7 +276,7 @@ def test_a_bad_file_is_refused_and_changes_nothing_on_disk(tmp_path: Path, exist
 
 def test_a_missing_file_is_named(tmp_path: Path):
     clips = record(tmp_path / "wav", [50])
-    with pytest.raises(InputError, match=r"gone\.wav: expected a recording, there is no regular file"):
+    with pytest.raises(InputError, match=r"gone\.wav: expected a recording, got nothing there"):
         opened(tmp_path / "store", [*clips, clip(tmp_path / "gone.wav")])
 
 

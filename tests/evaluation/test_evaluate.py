@@ -172,9 +172,7 @@ def test_banks_with_fewer_pieces_than_are_averaged_are_named(
 
 
 def test_what_training_has_settled_cannot_be_told(trained: Path, capsys: pytest.CaptureFixture[str]):
-    assert "config.width: expected a field that may change after training" in refusal(
-        trained, capsys, "--config.width=0.5"
-    )
+    assert "config.width: expected a field that may change here" in refusal(trained, capsys, "--config.width=0.5")
 
 
 @pytest.mark.parametrize("words", [[], ["--watch"]])
@@ -201,7 +199,7 @@ def test_a_line_that_is_not_trained_is_named(
 
 
 def test_a_directory_without_a_training_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    assert "config.json: no such file" in refusal(tmp_path, capsys)
+    assert "got no such file; give the work directory of one" in refusal(tmp_path, capsys)
 
 
 def test_a_training_that_has_not_come_far_enough_is_refused(trained: Path, capsys: pytest.CaptureFixture[str]):

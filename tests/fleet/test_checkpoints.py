@@ -69,24 +69,37 @@ def test_two_tasks_never_have_orbax_at_work_at_once(tmp_path: Path, monkeypatch:
     """Concurrent saves wait for each other's signals, and about one in a hundred fails after five minutes."""
     at_work, most = 0, 0
 
-    class Counted(ocp.StandardCheckpointer):
-        def __enter__(self):
-            nonlocal at_work, most
-            at_work += 1
-            most = max(most, at_work)
-            return super().__enter__()
+    def count(checkpointer: type) -> type:
+        class Counted(checkpointer):
+            def __enter__(self):
+                nonlocal at_work, most
+                at_work += 1
+                most = max(most, at_work)
+                return super().__enter__()
 
-        def __exit__(self, *error: Any):
-            nonlocal at_work
-            super().__exit__(*error)
-            at_work -= 1
+            def __exit__(self, *error: Any):
+                nonlocal at_work
+                super().__exit__(*error)
+                at_work -= 1
 
-    monkeypatch.setattr(ocp, "StandardCheckpointer", Counted)
+        return Counted
+
+    for name in ("Checkpointer", "StandardCheckpointer"):
+        monkeypatch.setattr(ocp, name, count(getattr(ocp, name)))
     lines = [tmp_path / "fan", tmp_path / "pump"]
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda line: save(line, 1, 2, 3), lines))
         list(pool.map(lambda line: assert_restores(line, 3), lines))
     assert most == 1
+
+
+def test_a_tree_is_written_in_one_transaction(tmp_path: Path):
+    """A file for each batch of arrays would make the file operations of a save grow with the arrays."""
+    arrays = {f"a{i}": np.full(50, i, np.float32) for i in range(600)}
+    checkpoints.save(tmp_path, 1, {"model": arrays}, keep=1)
+    assert len([path for path in (tmp_path / "1").rglob("*") if path.is_file()]) <= 10
+    restored = checkpoints.restore(tmp_path, 1, {"model": arrays})
+    assert all(np.array_equal(restored["model"][name], arrays[name]) for name in arrays)
 
 
 def test_a_folder_without_its_json_does_not_exist(tmp_path: Path):
@@ -214,7 +227,7 @@ def test_a_full_disk_is_told_in_one_line(
     def full(*_: Any) -> None:
         raise ValueError(f"RESOURCE_EXHAUSTED: Error writing: {reason}")
 
-    monkeypatch.setattr(checkpoints.ocp.StandardCheckpointer, "save", full)
+    monkeypatch.setattr(ocp.Checkpointer, "save", full)
     with pytest.raises(error, match=message):
         save(tmp_path, 4)
     assert checkpoints.steps(tmp_path) == []

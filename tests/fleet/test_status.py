@@ -39,7 +39,7 @@ def test_a_trained_run_is_done(trained: Path, capsys: pytest.CaptureFixture[str]
     )
     assert main(["status", "--workdir", str(trained)]) == 0
     text = capsys.readouterr().out
-    assert text.startswith("1 runs: 1 done\n")
+    assert text.startswith("1 run: 1 done\n")
     assert "12 of 12" in text
     assert main(["status", "--workdir", str(trained), "--json"]) == 0
     content = json.loads(capsys.readouterr().out)
@@ -88,7 +88,7 @@ def test_a_run_that_a_process_has_locked_but_not_started_is_waiting(trained: Pat
 
 def test_a_folder_without_a_training_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["status", "--workdir", str(tmp_path)]) == 2
-    assert "config.json: no such file" in capsys.readouterr().err
+    assert "got no such file; give the work directory of one" in capsys.readouterr().err
 
 
 def test_of_thousands_of_runs_each_state_lists_some():

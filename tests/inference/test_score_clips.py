@@ -126,6 +126,26 @@ def test_clips_of_any_length(seconds: float, trained_once: Path, tmp_path: Path,
     assert all(0 <= begin < end <= seconds for begin, end in row["anomalous_seconds"])
 
 
+def test_a_clip_that_is_scored_in_part_is_named(trained_once: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    for seconds, warnings in ((1.97, 1), (2.1, 0)):
+        soundfile.write(tmp_path / "a.wav", noise(seconds), RATE, subtype="PCM_16")
+        capsys.readouterr()
+        assert score(trained_once, "--domain", "source", str(tmp_path / "a.wav")) == 0
+        said = capsys.readouterr().err
+        assert said.count("warning: only 0.99 of 1.97 s are scored, whole pieces of 0.99 s") == warnings
+
+
+def test_standard_input_without_a_path_is_named(
+    trained_once: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
+    capsys.readouterr()
+    assert score(trained_once, "-") == 0
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "standard input: no path in it, so no clip is scored" in shown.err
+
+
 def test_silence_has_a_score(trained_once: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     soundfile.write(tmp_path / "a.wav", np.zeros(3 * RATE), RATE, subtype="PCM_16")
     capsys.readouterr()
@@ -163,7 +183,7 @@ def test_what_cannot_be_scored_is_said_and_passed_over(
     errors = [line for line in captured.err.splitlines() if line.startswith("asdjax score: ")]
     assert len(errors) == 4
     for line, clip, expected in zip(
-        errors, clips, ("expected 0.99 s or more", "convert", "HTML", "there is no regular file"), strict=False
+        errors, clips, ("expected 0.99 s or more", "convert", "HTML", "got nothing there"), strict=False
     ):
         assert clip in line
         assert expected in line
@@ -260,7 +280,7 @@ def test_a_domain_that_nothing_goes_by_is_told_to_be_of_no_effect(
     clip = str(next((corpus / "fan" / "source_test").iterdir()))
     capsys.readouterr()
     assert score(trained_once, "--domain", "target", clip) == 0
-    assert capsys.readouterr().err == (
+    assert capsys.readouterr().err.startswith(
         "domain target: no effect, because neither config.evaluate.bank nor .threshold_per uses domains\n"
     )
 
@@ -295,7 +315,7 @@ def test_a_clip_with_many_spans_keeps_its_columns_and_lists_all_of_them_as_json(
         (["--section", "07"], "section 07: expected one of 00, 01 of fan"),
         (["--system", "best"], "system best: expected one of resnet50_512, best_single"),
         (["--split", "eval"], "expected an evaluation, got none; run asdjax evaluate"),
-        (["--config.evaluate.k=3"], "config.evaluate.k: expected a field that may change after training"),
+        (["--config.evaluate.k=3"], "config.evaluate.k: expected a field that may change here"),
     ],
 )
 def test_refusals(words: list[str], expected: str, trained_once: Path, capsys: pytest.CaptureFixture[str]):
@@ -387,4 +407,4 @@ def test_a_domain_is_asked_for_where_banks_go_by_it(trained: Path, corpus: Path,
 def test_a_checkpoint_that_is_gone_is_named(trained: Path, corpus: Path, capsys: pytest.CaptureFixture[str]):
     shutil.rmtree(trained / "fan" / "phase2_full")
     assert score(trained, str(next((corpus / "fan" / "source_test").iterdir()))) == 2
-    assert "run asdjax evaluate again" in capsys.readouterr().err
+    assert "run asdjax train again, and then asdjax evaluate again" in capsys.readouterr().err

@@ -216,14 +216,14 @@ def test_without_an_evaluation_it_says_what_to_do(words: list[str], trained: Pat
 
 @pytest.mark.parametrize("field", ["evaluate.k", "baselines.epochs", "data.root"])
 def test_what_the_evaluation_has_settled_cannot_be_told(field: str, trained: Path, capsys: pytest.CaptureFixture[str]):
-    assert f"config.{field}: expected a field that may change after training (data.store" in refusal(
+    assert f"config.{field}: expected a field that may change here (data.store" in refusal(
         trained, capsys, f"--config.{field}=3"
     )
 
 
 def test_a_judged_checkpoint_that_is_gone_is_named(trained: Path, capsys: pytest.CaptureFixture[str]):
     shutil.rmtree(trained / "fan" / "phase2_full" / "3")
-    assert "run asdjax evaluate again, or report with clips 0" in refusal(trained, capsys)
+    assert "asdjax evaluate again, or asdjax report with --clips 0" in refusal(trained, capsys)
 
 
 def test_sound_that_is_gone_is_named(trained: Path, capsys: pytest.CaptureFixture[str]):

@@ -185,13 +185,13 @@ def absent_error(path: Path) -> InputError:
         kind = next((kind for mark, kind in links if mark in target), None)
         if kind:
             return InputError(f"{path}: expected a recording, got {kind.name} (a broken link); {kind.remedy}")
-        return InputError(
-            f"{path}: expected a recording, there is no regular file (a broken link); "
-            "restore its target, or remove the link"
-        )
+        return InputError(f"{path}: expected a recording, got a broken link; restore its target, or remove the link")
     if os.path.isfile(f"{path}.dvc"):  # unlike Path.is_file, False for a name that is too long
         return InputError(f"{path}: expected a recording, got {DVC.name}; {DVC.remedy}")
-    return InputError(f"{path}: expected a recording, there is no regular file; check the path")
+    if os.path.isdir(path):
+        return InputError(f"{path}: expected a recording, got a folder; give its files, such as {path}/*.wav")
+    got = "something that is no file" if os.path.exists(path) else "nothing there"
+    return InputError(f"{path}: expected a recording, got {got}; check the path")
 
 
 def find_audio(read: Callable[[int, int], bytes]) -> tuple[int, FileKind]:

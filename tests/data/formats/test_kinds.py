@@ -106,7 +106,7 @@ def test_a_kind_is_named_behind_a_tag_too(tmp_path: Path, front: bytes):
     [
         ("../.git/annex/objects/0a/1b/SHA256E-s64--ab.wav/SHA256E-s64--ab.wav", "git-annex pointer.*git annex get"),
         ("../.dvc/cache/files/md5/0a/1b", "DVC pointer.*dvc pull"),
-        ("../elsewhere/b.wav", "no regular file .a broken link.; restore its target"),
+        ("../elsewhere/b.wav", "got a broken link; restore its target"),
     ],
 )
 def test_a_link_that_leads_nowhere_is_named_for_what_left_it(tmp_path: Path, target: str, named: str):
