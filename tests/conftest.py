@@ -125,7 +125,7 @@ def untrained(corpus: Path, workdir: Path, **changes: str) -> Path:
         stores = open_stores(config, workdir, clips, run.task.machines)
         training_set.save(config, run, read_recordings(stores, run.task.clips), 1)
         spec = fleet_model.make_spec(config, len(run.task.classes))
-        model = fleet_model.initial_model(spec, run.seed, run.task.name)
+        model = fleet_model.init_model(spec, run.seed, run.task.name)
         for line, step in list_lines(config, run.task).items():
             checkpoints.save(run.folder / line, step, {"model": model}, keep=2)
     loading.save(config, workdir)

@@ -63,6 +63,6 @@ def test_parts_on_ray_with_two_workers_killed_give_the_bits_of_one_process(tmp_p
     assert len(lines) == 24
     for line in lines:
         other = tmp_path / "run" / line.relative_to(tmp_path / "one")
-        last = checkpoints.steps(line)[-1]
+        last = checkpoints.list_steps(line)[-1]
         assert checkpoints.read_digest(other, last) == checkpoints.read_digest(line, last)
     assert (tmp_path / "run" / "evaluation" / "dev" / "results.json").exists()

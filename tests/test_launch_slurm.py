@@ -146,7 +146,7 @@ def test_an_array_of_three_parts_one_stopped_and_requeued_gives_the_bits_of_one_
     code = with_these_networks("import sys\nfrom asdjax.cli.main import main\nsys.exit(main(sys.argv[1:]))")
     path = make_command(tmp_path / "bin", f'exec {shlex.join([sys.executable, "-c", code])} "$@"')
     numbers = submit(tmp_path / "run", path, *overrides(tmp_path / "data", **CHANGES))["train"]
-    wait_for(lambda: any(checkpoints.steps(tmp_path / "run" / "fan" / "phase1")))
+    wait_for(lambda: any(checkpoints.list_steps(tmp_path / "run" / "fan" / "phase1")))
     call("scancel", "-s", "TERM", f"{numbers[0]}_0")
     wait_for(are_jobs_ended)
     jobs = read_jobs(numbers)

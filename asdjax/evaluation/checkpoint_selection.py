@@ -80,7 +80,7 @@ def select_newest(config: Config, runs: Sequence[Run]) -> Selection:
                 run.name: [
                     _read_checkpoint(run, suffix, line, steps[-1])
                     for suffix, line, _ in lines[run.name]
-                    if (steps := checkpoints.steps(run.folder / line))
+                    if (steps := checkpoints.list_steps(run.folder / line))
                 ]
                 for run in task_runs
             }
@@ -123,7 +123,7 @@ def _plan(config: Config, run: Run) -> list[PlannedCheckpoint]:
 
 def _select_step(run: Run, line: str, planned: int, step: int | None) -> int:
     """Return the step of a line to evaluate, and log if training has not reached its end."""
-    saved = checkpoints.steps(run.folder / line)
+    saved = checkpoints.list_steps(run.folder / line)
     if not saved:
         begun = list_saved_lines(run)
         go_on = "run asdjax train again, which goes on" if begun else "run asdjax train first"

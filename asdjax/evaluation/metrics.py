@@ -121,13 +121,13 @@ def split_parts(year: int, clips: Iterable[ScoredClip]) -> Iterator[CellClips]:
         yield from split(list(section))
 
 
-def machine_means(metrics: Metrics) -> dict[str, Means]:
+def compute_machine_means(metrics: Metrics) -> dict[str, Means]:
     """Return means over the cells of each machine type, with one pAUC per section from 2022, as the organisers do."""
     by_machine = groupby(metrics.cells, key=lambda cell: cell.machine)
     return {machine: _means(tuple(cells), metrics.year) for machine, cells in by_machine}
 
 
-def overall_means(metrics: Metrics) -> Means:
+def compute_overall_means(metrics: Metrics) -> Means:
     """Return means over the cells of all machine types, with equal weights."""
     return _means(metrics.cells, metrics.year)
 

@@ -15,7 +15,7 @@ from asdjax.evaluation import bootstrap, clip_table, submission
 from asdjax.evaluation.bootstrap import Interval
 from asdjax.evaluation.metrics import FIGURES, SHARES, Cell, mean_share
 from asdjax.evaluation.results_table import SystemRow, as_markdown
-from asdjax.evaluation.systems import System, machine_figures
+from asdjax.evaluation.systems import System, compute_machine_figures
 from asdjax.inference import stored_embeddings, stored_results
 from asdjax.runtime.files import add_checksum, compute_sha256, write_to_disk
 from asdjax.runtime.progress import log, track
@@ -200,7 +200,7 @@ def _spread(officials: Sequence[float | None]) -> float | None:
 
 def _average_machines(per_seed: Sequence[System]) -> dict[str, dict[str, float | None]]:
     """Return the entries of the report's Table 2, averaged over seeds."""
-    figures = [machine_figures(system.metrics) for system in per_seed]
+    figures = [compute_machine_figures(system.metrics) for system in per_seed]
     return {
         machine: {"auc": _mean([f[machine][0] for f in figures]), "pauc": _mean([f[machine][1] for f in figures])}
         for machine in figures[0]

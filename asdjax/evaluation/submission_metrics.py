@@ -14,9 +14,9 @@ from asdjax.evaluation.metrics import (
     Figures,
     Means,
     Metrics,
+    compute_machine_means,
     compute_metrics,
-    machine_means,
-    overall_means,
+    compute_overall_means,
 )
 from asdjax.evaluation.results_table import as_range, percent
 from asdjax.evaluation.submission import read
@@ -61,14 +61,14 @@ def format_table(metrics: FolderMetrics, width: int = 80) -> str:
 
 
 def _rows(metrics: Metrics) -> Iterator[list[str]]:
-    means = machine_means(metrics)
+    means = compute_machine_means(metrics)
     for machine, cells in groupby(metrics.cells, key=lambda cell: cell.machine):
         yield [machine, *_TITLES]
         yield from (_row(f"  {cell.section} {cell.domain or '-'}", cell) for cell in cells)
         yield from _mean_rows(means[machine])
         yield []
     yield ["all machine types", *_TITLES]
-    yield from _mean_rows(overall_means(metrics))
+    yield from _mean_rows(compute_overall_means(metrics))
 
 
 def _mean_rows(means: Means) -> Iterator[list[str]]:

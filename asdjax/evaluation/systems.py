@@ -8,7 +8,7 @@ from typing import NamedTuple
 from asdjax.config.fields import Config
 from asdjax.data.clips import Clip
 from asdjax.errors import InputError
-from asdjax.evaluation.metrics import Metrics, compute_metrics, machine_means
+from asdjax.evaluation.metrics import Metrics, compute_machine_means, compute_metrics
 from asdjax.inference import ensembles, stored_results, thresholds
 from asdjax.inference.clip_scores import ClipScores
 from asdjax.inference.scored_clip import ScoredClip
@@ -125,9 +125,9 @@ def build_joint_systems(
     return {ensembles.ALL_SEEDS: _build(config, year, models, test_clips, definition)}
 
 
-def machine_figures(metrics: Metrics) -> dict[str, tuple[float | None, float | None]]:
+def compute_machine_figures(metrics: Metrics) -> dict[str, tuple[float | None, float | None]]:
     """Return by machine type the harmonic means of AUC and pAUC over its cells, the entries of the report's Table 2."""
-    means = machine_means(metrics)
+    means = compute_machine_means(metrics)
     return {machine: (mean.harmonic.auc, mean.harmonic.pauc) for machine, mean in means.items()}
 
 

@@ -55,7 +55,7 @@ def require_savable(workdir: Path) -> None:
         )
 
 
-def steps(line: Path) -> list[int]:
+def list_steps(line: Path) -> list[int]:
     """Return the steps saved in a line, in ascending order."""
     if not line.is_dir():
         return []
@@ -95,7 +95,7 @@ def save(line: Path, step: int, trees: Trees, keep: int, origin: Origin | None =
 
 def _keep_newest(line: Path, keep: int) -> None:
     """Remove all but the newest `keep` steps, and folders left from killed saves."""
-    saved = steps(line)
+    saved = list_steps(line)
     for old in saved[:-keep]:
         (line / f"{old}.json").unlink()
     for folder in line.iterdir():
@@ -125,7 +125,7 @@ def require_same_start(line: Path, step: int) -> None:
     start = (origin := read_origin(line, step)) and origin.start
     if start is None:
         return
-    saved = steps(line.parent / start.line)
+    saved = list_steps(line.parent / start.line)
     if saved and (start.step not in saved or read_digest(line.parent / start.line, start.step) != start.digest):
         raise InputError(
             f"{line}: expected step {start.step} of {start.line} as step {step} began from it, got another: "
@@ -172,13 +172,13 @@ def _require_files(line: Path, step: int, record: Mapping[str, Any]) -> None:
                 raise Damaged(f"{folder / file} is {'not what was saved' if file in found else 'missing'}")
 
 
-def newest_whole(line: Path) -> int | None:
+def find_newest_whole(line: Path) -> int | None:
     """Return the newest undamaged step of a line, or None if nothing was saved.
 
     Renames newer, damaged steps to STEP.damaged and logs that. Raises InputError if every step is damaged, and then
     renames none.
     """
-    saved = steps(line)
+    saved = list_steps(line)
     damages: dict[int, Damaged] = {}
     for step in reversed(saved):
         try:
@@ -199,11 +199,11 @@ def newest_whole(line: Path) -> int | None:
 
 
 def restore_newest(line: Path, shapes_at: Callable[[int], Trees]) -> tuple[int, dict[str, Any]] | None:
-    """Restore the newest undamaged step of a line, see `newest_whole`; return None if nothing was saved.
+    """Restore the newest undamaged step of a line, see `find_newest_whole`; return None if nothing was saved.
 
     `shapes_at` returns the shapes of a step's arrays. Raises InputError also if the step holds others.
     """
-    step = newest_whole(line)
+    step = find_newest_whole(line)
     if step is None:
         return None
     try:

@@ -44,12 +44,12 @@ def embed_clips(
     A clip shorter than a piece gives one zero-padded piece. Samples after the last whole piece are not used. `what`
     names the progress bar; a `quiet` bar disappears at the end. It runs on JAX's default device.
     """
-    stft, run = compiled_stft(spec.spectrogram), compiled_embed(spec, batch_size)
+    stft, run = jit_stft(spec.spectrogram), jit_embed(spec, batch_size)
     model = jax.device_put(model.only(spec.variants))
     places = [
         (number, frame)
         for number, clip in enumerate(samples)
-        for frame in piece_starts(len(clip), spec.spectrogram, stride_frames)
+        for frame in list_piece_starts(len(clip), spec.spectrogram, stride_frames)
     ]
     out = {variant: np.empty((len(places), EMBEDDING), np.float32) for variant in spec.variants}
     with progress(what, len(places), "piece", quiet=quiet) as shown:
@@ -83,14 +83,14 @@ def _one_ahead(
         yield previous
 
 
-def piece_starts(samples: int, spectrogram: Spectrogram, stride_frames: int) -> range:
+def list_piece_starts(samples: int, spectrogram: Spectrogram, stride_frames: int) -> range:
     """Return the frames at which the pieces of a clip start: 9 for a 10 s clip at stride 32."""
     last = spectrogram.frames(samples) - spectrogram.piece_frames
     return range(0, max(last, 0) + 1, stride_frames)
 
 
 @functools.cache
-def compiled_stft(spectrogram: Spectrogram) -> Callable[..., jax.Array]:
+def jit_stft(spectrogram: Spectrogram) -> Callable[..., jax.Array]:
     """Return the jitted |STFT| of the samples under pieces: (b, s) int16 -> (b, f, t) float32."""
     return jax.jit(
         lambda crops: features.magnitudes(features.as_float(crops), spectrogram),
@@ -99,7 +99,7 @@ def compiled_stft(spectrogram: Spectrogram) -> Callable[..., jax.Array]:
 
 
 @functools.cache
-def compiled_embed(spec: ModelSpec, batch_size: int) -> Callable[[Model, jax.Array], dict[str, jax.Array]]:
+def jit_embed(spec: ModelSpec, batch_size: int) -> Callable[[Model, jax.Array], dict[str, jax.Array]]:
     """Return the compiled `embed_magnitudes(model, magnitude)` for batches of `batch_size` pieces.
 
     It is compiled apart from the STFT, so that explanations, which change the magnitudes, use the same program.
@@ -107,7 +107,7 @@ def compiled_embed(spec: ModelSpec, batch_size: int) -> Callable[[Model, jax.Arr
     shape = (batch_size, spec.spectrogram.bins, spec.spectrogram.piece_frames)
     magnitude = jax.ShapeDtypeStruct(shape, jnp.float32)
     run = functools.partial(embed_magnitudes, spec)
-    return cached_jit(run, f"embed {spec}", fleet_model.abstract_model(spec), magnitude)
+    return cached_jit(run, f"embed {spec}", fleet_model.describe_model(spec), magnitude)
 
 
 def embed(spec: ModelSpec, model: Model, crops: jax.Array) -> dict[str, jax.Array]:

@@ -74,9 +74,9 @@ class Model(NamedTuple):
         return Model(*({variant: arrays[variant] for variant in variants} for arrays in self))
 
 
-def initial_model(spec: ModelSpec, seed: int, task: str) -> Model:
+def init_model(spec: ModelSpec, seed: int, task: str) -> Model:
     """Return untrained arrays of every variant: a function of (seed, task, variant, path) alone."""
-    shapes = abstract_model(spec)
+    shapes = describe_model(spec)
     model = Model(*({v: initialise.fill(arrays[v], seed, task, v) for v in spec.variants} for arrays in shapes))
     for statistics in model.statistics.values():
         if SCALE in statistics:
@@ -84,7 +84,7 @@ def initial_model(spec: ModelSpec, seed: int, task: str) -> Model:
     return model
 
 
-def abstract_model(spec: ModelSpec) -> Model:
+def describe_model(spec: ModelSpec) -> Model:
     """Return a model's shapes and dtypes."""
     centres = {CENTRES: jax.ShapeDtypeStruct((spec.head.centres, EMBEDDING), jnp.float32)}
     scale = {SCALE: jax.ShapeDtypeStruct((), jnp.float32)} if heads.make_head(spec.head).rescale else {}

@@ -24,8 +24,8 @@ logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax also raises the er
 class _TransactionHandler(ocp.type_handlers.NumpyHandler):
     """Orbax's handler of arrays, which writes those of a tree in one transaction.
 
-    Without it TensorStore commits them in batches, each with files, fsyncs and renames of its own: more than three times
-    as many file operations (tests/perf/README.md). The transaction holds the encoded arrays until it is written.
+    Without it TensorStore commits them in batches, each with files, fsyncs and renames of its own: three times as many
+    file operations (tests/perf/README.md). The transaction holds the encoded arrays until it is written.
     """
 
     async def _background_serialize(

@@ -61,7 +61,7 @@ def _read_run(folder: Path, log_every_steps: int) -> RunStatus:
     last = rows[-1] if rows else {}
     step_seconds = _find_newest(rows, "step_seconds")
     interval_s = (step_seconds or 0.0) * log_every_steps
-    saved = {line: (checkpoints.steps(folder / line) or [0])[-1] for line in steps}
+    saved = {line: (checkpoints.list_steps(folder / line) or [0])[-1] for line in steps}
     recent = last.get("event") != "failed" and time() - last.get("time", 0.0) < _INTERVALS * interval_s
     running = recent or is_locked(folder)
     state = _find_state(running, last, complete=bool(steps) and saved == steps, started=bool(steps))

@@ -122,7 +122,7 @@ def _digest(classes: Sequence[Sequence[str]], clips: Mapping[str, str]) -> str:
 
 def list_saved_lines(run: Run) -> list[Path]:
     """Return the checkpoint lines of a run that have a saved step."""
-    return [line for line in sorted(run.folder.glob("phase*")) if checkpoints.steps(line)]
+    return [line for line in sorted(run.folder.glob("phase*")) if checkpoints.list_steps(line)]
 
 
 def _require_checkpoints_of(run: Run, digests: Mapping[Path, str]) -> None:
@@ -130,7 +130,7 @@ def _require_checkpoints_of(run: Run, digests: Mapping[Path, str]) -> None:
     for line in list_saved_lines(run):
         now = _digest(run.task.classes, _describe_clips(run.task, digests))
         with contextlib.suppress(checkpoints.Damaged):  # reported when it is loaded
-            origin = checkpoints.read_origin(line, checkpoints.steps(line)[-1])
+            origin = checkpoints.read_origin(line, checkpoints.list_steps(line)[-1])
             if origin and origin.clips != now:
                 raise InputError(
                     f"{run.folder / FILE}: expected this file or the training clips of {line.name}, got other clips; "

@@ -50,6 +50,6 @@ def time_pieces(samples: int, score: np.ndarray, spectrogram: Spectrogram, strid
     Piece k begins at frame k * stride_frames and lasts `spectrogram.piece_frames` frames, or until the clip ends.
     """
     frame_seconds = spectrogram.hop_samples / spectrogram.sample_rate_hz
-    begin = np.array(embed.piece_starts(samples, spectrogram, stride_frames)) * frame_seconds
+    begin = np.array(embed.list_piece_starts(samples, spectrogram, stride_frames)) * frame_seconds
     end = np.minimum(begin + spectrogram.piece_frames * frame_seconds, samples / spectrogram.sample_rate_hz)
     return TimedPieces(begin, end, score)

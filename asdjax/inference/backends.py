@@ -153,7 +153,7 @@ def _share_spacing(distances: Sequence[Neighbours | Gaussian]) -> list[Neighbour
     ]
 
 
-def scores_within(bank: Bank, scoring: Scoring) -> np.ndarray:
+def score_within(bank: Bank, scoring: Scoring) -> np.ndarray:
     """Score a bank's own pieces (n,), each without the pieces of its own clip.
 
     With `knn` every clip is left out separately. The other backends are fitted once per fold: to the clips outside one

@@ -7,7 +7,7 @@ import numpy as np
 
 from asdjax.data.clips import Clip
 from asdjax.fleet.embed import Embeddings
-from asdjax.inference.backends import make_scorer, scores_within
+from asdjax.inference.backends import make_scorer, score_within
 from asdjax.inference.bank import Scoring, group_clips, make_bank
 
 #: Poolings of piece scores (..., p), of numpy or JAX, to clip scores (...); `top` pieces count in "top".
@@ -56,7 +56,7 @@ def score_clips(
             distances = make_scorer(banks[key], scoring)(queries.vectors)
             scores.test.update(_pool_clips(distances, queries.clips[:, 0], test_clips, scoring))
     for bank in banks.values():
-        scores.train.update(_pool_clips(scores_within(bank, scoring), bank.clips[:, 0], train_clips, scoring))
+        scores.train.update(_pool_clips(score_within(bank, scoring), bank.clips[:, 0], train_clips, scoring))
     return scores._replace(unscored=tuple(clip for clip in train_clips if clip not in scores.train))
 
 

@@ -175,7 +175,7 @@ def _save(file: Path, arrays: Mapping[str, Any]) -> None:
 def _describe(detector: SectionDetector, samples: int) -> dict[str, Any]:
     """Return the content of `section_<section>.json`."""
     spectrogram = detector.spectrogram
-    starts = embed.piece_starts(samples, spectrogram, detector.stride_frames)
+    starts = embed.list_piece_starts(samples, spectrogram, detector.stride_frames)
     return {
         "sample_rate_hz": spectrogram.sample_rate_hz,
         "samples": samples,
@@ -190,7 +190,7 @@ def score_with(detector: SectionDetector, arrays: Arrays, clips: jax.Array) -> d
 
     Returns `score` (b,), `pieces` (b, p) and, by model, `embeddings` (b, p, d).
     """
-    starts = embed.piece_starts(clips.shape[1], detector.spectrogram, detector.stride_frames)
+    starts = embed.list_piece_starts(clips.shape[1], detector.spectrogram, detector.stride_frames)
     crops = _cut_pieces(clips, starts, detector.spectrogram)
     embeddings, scores, pieces = {}, [], []
     for part in detector.parts:

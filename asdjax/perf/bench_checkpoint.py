@@ -16,7 +16,7 @@ import numpy as np
 
 from asdjax.config.fields import VARIANTS, default_config
 from asdjax.fleet import checkpoints
-from asdjax.fleet.fleet_model import initial_model
+from asdjax.fleet.fleet_model import init_model
 from asdjax.perf.bench_record import BenchRecord
 from asdjax.perf.bench_step import make_bench_spec
 from asdjax.runtime import hardware
@@ -40,7 +40,7 @@ def bench(repeats: int | None, width: float = 1.0) -> dict[str, Any]:
     record = BenchRecord()
     log("initialising six models")
     mesh = hardware.make_meshes(len(jax.devices()))[0]
-    states = stack_states([init_state(spec, initial_model(spec.model, 0, "bench"))])
+    states = stack_states([init_state(spec, init_model(spec.model, 0, "bench"))])
     on_device = hardware.replicate(states, mesh)
     log("saving them")
     waits = [_time(lambda: select_run(jax.device_get(on_device), 0)) for _ in range(repeats or 3)]
@@ -51,7 +51,7 @@ def bench(repeats: int | None, width: float = 1.0) -> dict[str, Any]:
             AT_END: _measure_save(Path(folder) / "end", _list_trees(state, at_end=True), repeats),
         }
         line, shapes = Path(folder) / "end" / LINE, {"model": get_model(state)}
-        newest = checkpoints.steps(line)[-1]
+        newest = checkpoints.list_steps(line)[-1]
         restored = [_time(lambda: checkpoints.restore(line, newest, shapes)) for _ in range(repeats or 3)]
     figures[RESTORED] = {"seconds": median(restored)}
     for name, at_end in ((DURING, False), (AT_END, True)):
@@ -80,7 +80,7 @@ def _measure_save(folder: Path, trees: checkpoints.Trees, repeats: int | None) -
     line = folder / LINE
     steps = range(1, 2 + (repeats or 3))
     seconds = [_time(lambda step=step: checkpoints.save(line, step, trees, KEEP)) for step in steps]
-    newest = checkpoints.steps(line)[-1]
+    newest = checkpoints.list_steps(line)[-1]
     files = [line / f"{newest}.json", *(path for path in (line / str(newest)).rglob("*") if path.is_file())]
     return {"seconds": median(seconds[1:]), "bytes": sum(file.stat().st_size for file in files), "files": len(files)}
 
@@ -111,7 +111,7 @@ def _is_of_save(line: str, folder: str) -> bool:
 def save_twice(folder: str, width: float, at_end: bool) -> None:
     """Save two steps, the second between two marks for strace."""
     spec = make_bench_spec(VARIANTS, 48, width)
-    state = init_state(spec, jax.device_get(initial_model(spec.model, 0, "bench")))
+    state = init_state(spec, jax.device_get(init_model(spec.model, 0, "bench")))
     trees = _list_trees(jax.device_get(state), at_end=at_end)
     checkpoints.save(Path(folder) / LINE, 1, trees, KEEP)
     os.path.exists(_BEGIN)

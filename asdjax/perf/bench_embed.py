@@ -4,7 +4,7 @@ from typing import Any
 
 from asdjax.config.fields import default_config
 from asdjax.fleet import fleet_model
-from asdjax.fleet.embed import embed_clips, piece_starts
+from asdjax.fleet.embed import embed_clips, list_piece_starts
 from asdjax.fleet.fleet_model import ModelSpec
 from asdjax.perf.bench_step import CLIP_SAMPLES, make_clips
 from asdjax.perf.measure import RepeatTiming, compute_ratio, time_calls, time_in_turns
@@ -23,9 +23,9 @@ def measure_embedding(spec: ModelSpec, peer: TorchPeer | None, repeats: int | No
     With a peer, also the rate of its fastest way and the lowest ratio to any of its ways.
     """
     settings = default_config().evaluate
-    model = fleet_model.initial_model(spec, 0, "bench")
+    model = fleet_model.init_model(spec, 0, "bench")
     samples = make_clips()[: CLIPS_ON_ACCELERATOR if hardware.on_accelerator() else CLIPS_ON_CPU]
-    pieces = len(samples) * len(piece_starts(CLIP_SAMPLES, spec.spectrogram, settings.stride_frames))
+    pieces = len(samples) * len(list_piece_starts(CLIP_SAMPLES, spec.spectrogram, settings.stride_frames))
 
     def run() -> None:
         how = {"stride_frames": settings.stride_frames, "batch_size": settings.batch_size}

@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from asdjax.config.fields import Config, default_config
-from asdjax.fleet.fleet_model import declare, initial_model
+from asdjax.fleet.fleet_model import declare, init_model
 from asdjax.models.variants import PARAMETER_GROUPS
 from asdjax.perf import hlo, step_costs, traffic
 from asdjax.runtime import hardware
@@ -109,7 +109,7 @@ class BenchStep:
         hardware.get_cpu()  # needed to count FLOPs: fails here rather than after minutes of compiling
         self.spec, self.runs, self._inputs = spec, runs, make_inputs(spec, runs)
         self._steps_done, self._rate = 0, default_config().optimizer.learning_rate
-        state = stack_states([init_state(spec, initial_model(spec.model, 0, "bench"))] * runs)
+        state = stack_states([init_state(spec, init_model(spec.model, 0, "bench"))] * runs)
         self._state = hardware.replicate(state, self._inputs.mesh)
         begun = perf_counter()
         arguments = (self._state, *self._inputs[1:], self._make_dispatch(1))

@@ -10,8 +10,8 @@ from asdjax.perf.planned_step import StepCost, find_cost
 from asdjax.perf.targets import Target, parse_target
 from asdjax.perf.workload import Work, make_work
 from asdjax.runtime import hardware
-from asdjax.training.audio_feed import audio_bytes
-from asdjax.training.grouping import fleets_per_program
+from asdjax.training.audio_feed import count_audio_bytes
+from asdjax.training.grouping import choose_fleets_per_program
 
 
 def plan(config: Config, devices: str) -> dict[str, Any]:
@@ -28,8 +28,8 @@ def plan_work(config: Config, target: Target, work: Work) -> dict[str, Any]:
     device_groups = config.parallel.device_groups
     group_devices = len(target.devices) // device_groups
     with hardware.compiling_for(target.platform, target.memory_bytes):
-        audio = audio_bytes(work.lengths)
-        sizes = [fleets_per_program(config, len(fleets), max(1, group_devices), audio) for fleets in work.kinds]
+        audio = count_audio_bytes(work.lengths)
+        sizes = [choose_fleets_per_program(config, len(fleets), max(1, group_devices), audio) for fleets in work.kinds]
         config.parallel.fleets_per_program = max(sizes)
         cost, precision = find_cost(config, work, target), fleet_model.choose_precision(config)
     steps = work.consecutive_steps(sizes, device_groups)

@@ -91,7 +91,7 @@ def count_saves(config: Config, classes: int, phase_s: Iterable[float]) -> Saves
     A save during a phase has parameters, statistics and velocity, the last one of a phase no velocity. A configured
     `train.checkpoint_every_steps` is not counted.
     """
-    model = fleet_model.abstract_model(fleet_model.make_spec(config, classes))
+    model = fleet_model.describe_model(fleet_model.make_spec(config, classes))
     sizes = [sum(4 * math.prod(a.shape) for arrays in part.values() for a in arrays.values()) for part in model]
     last = sum(sizes)
     during = last + sizes[0]

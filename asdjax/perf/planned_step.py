@@ -206,7 +206,7 @@ def _shape_audio(config: Config, spec: TrainSpec, padded: PaddedSizes, target: T
         pages = jax.ShapeDtypeStruct((padded.pages, audio_feed.PAGE_SAMPLES), jnp.int16)
         per_clip = jax.ShapeDtypeStruct((padded.program_clips,), jnp.int32)
         return _replicate_shapes(features.Waves(pages, per_clip, per_clip), mesh)  # pyright: ignore[reportArgumentType]
-    shape = audio_feed.crops_shape(audio_feed.limit_steps(spec, runs), runs)
+    shape = audio_feed.find_crops_shape(audio_feed.limit_steps(spec, runs), runs)
     split = NamedSharding(mesh, hardware.CROPS_SPLIT)
     return features.Crops(jax.ShapeDtypeStruct(shape, jnp.int16, sharding=split))  # pyright: ignore[reportArgumentType]
 

@@ -140,7 +140,7 @@ def _load_samples(workdir: Path, config: Config, digests: Mapping[Clip, str]) ->
 def _cut_pairs(comparison: Comparison, spectrogram: Spectrogram, stride_frames: int) -> list[PiecePair]:
     """Cut the highest-scoring pieces, and the pieces at the same time of the neighbour, repeated if it is shorter."""
     own, normal = comparison.samples, comparison.neighbour_samples
-    starts, others = (embed.piece_starts(len(samples), spectrogram, stride_frames) for samples in (own, normal))
+    starts, others = (embed.list_piece_starts(len(samples), spectrogram, stride_frames) for samples in (own, normal))
     length = spectrogram.piece_samples
     return [
         PiecePair(

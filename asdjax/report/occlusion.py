@@ -49,7 +49,7 @@ def embed_occluded(spec: ModelSpec, model: Model, pairs: Sequence[PiecePair], ba
     """
     masks = make_masks(spec.spectrogram)
     jobs = [(pair, mask) for pair in pairs for mask in masks]
-    stft, run = embed.compiled_stft(spec.spectrogram), embed.compiled_embed(spec, batch_size)
+    stft, run = embed.jit_stft(spec.spectrogram), embed.jit_embed(spec, batch_size)
     embedded: dict[str, list[np.ndarray]] = {variant: [] for variant in spec.variants}
     for begin in range(0, len(jobs), batch_size):
         part = jobs[begin : begin + batch_size]

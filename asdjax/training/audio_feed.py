@@ -63,10 +63,10 @@ def is_resident(config: Config, samples: Sequence[np.ndarray]) -> bool:
     """Return whether all audio of some clips goes to the device."""
     if config.data.resident != "auto":
         return config.data.resident == "device"
-    return audio_bytes(map(len, samples)) <= DEVICE_SHARE * _device_bytes()
+    return count_audio_bytes(map(len, samples)) <= DEVICE_SHARE * _device_bytes()
 
 
-def audio_bytes(lengths: Iterable[int]) -> int:
+def count_audio_bytes(lengths: Iterable[int]) -> int:
     """Return the approximate bytes on the device of clips with these lengths in samples."""
     return 2 * sum(length + PAGE_SAMPLES // 2 for length in lengths)
 
@@ -96,7 +96,7 @@ def _device_bytes() -> float:
     return hardware.memory_limit() or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def crops_shape(spec: TrainSpec, runs: int) -> tuple[int, ...]:
+def find_crops_shape(spec: TrainSpec, runs: int) -> tuple[int, ...]:
     """Return the shape of a dispatch's crops: (steps, m, v, 2, b, s)."""
     samples = spec.model.spectrogram.piece_samples
     return (spec.steps_per_dispatch, runs, len(spec.variants), 2, spec.batch_size, samples)
@@ -104,7 +104,7 @@ def crops_shape(spec: TrainSpec, runs: int) -> tuple[int, ...]:
 
 def limit_steps(spec: TrainSpec, runs: int) -> TrainSpec:
     """Return the spec with as many steps per dispatch as the memory for crops allows."""
-    _, *step_shape = crops_shape(spec, runs)
+    _, *step_shape = find_crops_shape(spec, runs)
     step_bytes = 2 * int(np.prod(step_shape))
     return replace(spec, steps_per_dispatch=max(1, min(spec.steps_per_dispatch, CROPS_BYTES // step_bytes)))
 
@@ -149,7 +149,7 @@ class HostFeed:
         self, spec: TrainSpec, draws: HostDraws, cutters: ThreadPoolExecutor, dispatch: Dispatch
     ) -> features.Crops:
         runs, v = len(dispatch.first), len(spec.variants)
-        out = np.zeros(crops_shape(spec, runs), np.int16)
+        out = np.zeros(find_crops_shape(spec, runs), np.int16)
         jobs = []
         for i in range(dispatch.steps):
             batch = draws([first + i for first in dispatch.first])

@@ -46,11 +46,11 @@ def group_runs(
     alike: dict[tuple, list[Run]] = {}
     for run in runs:
         stored_size = training_set.read_group_size(run)
-        alike.setdefault((stored_size, _is_trained(config, run), *group_key(config, run.task)), []).append(run)
+        alike.setdefault((stored_size, _is_trained(config, run), *make_group_key(config, run.task)), []).append(run)
     programs = []
     for (stored_size, *_), group in alike.items():
         largest = max(audio_bytes[run.task.name] for run in group)
-        size = fleets_per_program(config, len(group), devices, largest, stored_size or 0)
+        size = choose_fleets_per_program(config, len(group), devices, largest, stored_size or 0)
         programs += [
             ProgramRuns(
                 runs=group[i : i + size],
@@ -61,7 +61,7 @@ def group_runs(
     return programs
 
 
-def group_key(config: Config, task: Task) -> tuple:
+def make_group_key(config: Config, task: Task) -> tuple:
     """Return the section index of each class and the names of the checkpoint lines.
 
     Tasks for which both are equal can share a program.
@@ -71,10 +71,10 @@ def group_key(config: Config, task: Task) -> tuple:
 
 def _is_trained(config: Config, run: Run) -> bool:
     """Return whether the last step of each phase exists. Training verifies its content."""
-    return all(last in checkpoints.steps(run.folder / line) for line, last in list_lines(config, run.task).items())
+    return all(last in checkpoints.list_steps(run.folder / line) for line, last in list_lines(config, run.task).items())
 
 
-def fleets_per_program(
+def choose_fleets_per_program(
     config: Config, fleets: int, devices: int, audio_bytes: float, variants_per_group: int = 0
 ) -> int:
     """Return how many of some alike fleets train in one program, as evenly as possible.

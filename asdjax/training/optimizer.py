@@ -81,7 +81,7 @@ def select_decayed(parameters: Arrays) -> dict[str, bool]:
     return {path: DECAYS[path.rsplit("/", 1)[-1]] for path in parameters}
 
 
-def learning_rates(settings: OptimizerFields, peak: float, steps: int) -> np.ndarray:
+def compute_learning_rates(settings: OptimizerFields, peak: float, steps: int) -> np.ndarray:
     """Return the learning rate of each step of a phase, (steps,) float32; `settings` is config.optimizer.
 
     The rate climbs to `peak` in equal parts over the first `warmup_steps`, none of them 0. Then it stays, falls along

@@ -55,8 +55,8 @@ def load_states(spec: TrainSpec, phase_runs: Sequence[PhaseRun]) -> tuple[tuple[
 def _start(spec: TrainSpec, run: PhaseRun) -> TrainState:
     after = run.phase.after
     if after is None:
-        return state.init_state(spec, fleet_model.initial_model(spec.model, run.run.seed, run.run.task.name))
-    shapes = {"model": fleet_model.abstract_model(spec.model)}
+        return state.init_state(spec, fleet_model.init_model(spec.model, run.run.seed, run.run.task.name))
+    shapes = {"model": fleet_model.describe_model(spec.model)}
     return state.init_state(spec, checkpoints.restore(run.run.folder / after.name, after.steps, shapes)["model"])
 
 
@@ -80,7 +80,7 @@ def is_finished(run: PhaseRun) -> bool:
     Raises InputError if it began from another phase 1 than the present one.
     """
     line, last = run.run.folder / run.phase.name, run.phase.steps
-    if last not in checkpoints.steps(line) or checkpoints.newest_whole(line) != last:
+    if last not in checkpoints.list_steps(line) or checkpoints.find_newest_whole(line) != last:
         return False
     checkpoints.require_same_start(line, last)
     return not lacks_holdout(run, last)

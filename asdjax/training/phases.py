@@ -42,7 +42,7 @@ def make_phases(config: Config, task: Task, table: SamplingTable) -> list[Phase]
     """
     lines = list_lines(config, task)
     steps = lines.pop(PHASE1)
-    rates = optimizer.learning_rates(config.optimizer, config.optimizer.learning_rate, steps)
+    rates = optimizer.compute_learning_rates(config.optimizer, config.optimizer.learning_rate, steps)
     phase1 = Phase(name=PHASE1, steps=steps, trainable=PARAMETER_GROUPS, rates=rates, table=table, after=None)
     trained, _ = hold_out(task, config.train.holdout_fraction)
     target_table = sampler.make_target_table(table, list_target_sections(trained))
@@ -55,7 +55,7 @@ def make_phases(config: Config, task: Task, table: SamplingTable) -> list[Phase]
                 name=line,
                 steps=steps,
                 trainable=optimizer.TRAINABLE[strategy],
-                rates=optimizer.learning_rates(config.optimizer, peak, steps),
+                rates=optimizer.compute_learning_rates(config.optimizer, peak, steps),
                 table=target_table,
                 after=phase1,
             )

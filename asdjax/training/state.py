@@ -96,7 +96,7 @@ def init_state(spec: TrainSpec, model: Model) -> TrainState:
 
 def abstract_state(spec: TrainSpec) -> TrainState:
     """Return a state's shapes and dtypes."""
-    return jax.eval_shape(functools.partial(init_state, spec), fleet_model.abstract_model(spec.model))
+    return jax.eval_shape(functools.partial(init_state, spec), fleet_model.describe_model(spec.model))
 
 
 def get_model(state: TrainState) -> Model:

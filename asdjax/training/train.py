@@ -23,7 +23,14 @@ from asdjax.fleet.runs import Run
 from asdjax.runtime import hardware, interrupts
 from asdjax.runtime.files import locked_folder
 from asdjax.runtime.progress import log
-from asdjax.training.audio_feed import DeviceFeed, HostFeed, PaddedSizes, audio_bytes, find_padded_sizes, is_resident
+from asdjax.training.audio_feed import (
+    DeviceFeed,
+    HostFeed,
+    PaddedSizes,
+    count_audio_bytes,
+    find_padded_sizes,
+    is_resident,
+)
 from asdjax.training.failures import Failures
 from asdjax.training.grouping import ProgramRuns, group_runs
 from asdjax.training.loop import train_phase
@@ -60,7 +67,7 @@ def train(config: Config, workdir: Path, choice: RunChoice = EVERY_RUN) -> None:
             failures.raise_worst()
         # 3. Group runs into programs; write the configuration and each run's training-set manifest.
         clips = prepared.clips
-        sizes = {name: audio_bytes(map(len, trained.samples)) for name, (trained, _) in clips.items()}
+        sizes = {name: count_audio_bytes(map(len, trained.samples)) for name, (trained, _) in clips.items()}
         programs = group_runs(config, prepared.runs, meshes[0].size, sizes)
         _record_start(config, workdir, listed, locks)
         failures.record()

@@ -76,7 +76,7 @@ def test_a_section_of_target_clips_only_is_a_class_and_no_part_of_an_epoch() -> 
         ([clip("fan", "00"), clip("fan", "00")], "auto", "got 1"),
         ([clip("fan", "00"), clip("fan", "01", "target")], "auto", r"got 1 \(fan 00\)"),
         ([clip("fan", "00", "target"), clip("fan", "01", "target")], "auto", r"got 0 \(none\)"),
-        ([*TWO_MACHINES, clip("valve", "00")], "section", r"task valve .*got 1 \(valve 00\)"),
+        ([*TWO_MACHINES, clip("valve", "00")], "section", r"to train valve, got 1 \(valve 00\)"),
     ],
     ids=["one section", "one with source clips", "none with source clips", "classes by section"],
 )

@@ -18,9 +18,9 @@ from asdjax.evaluation.metrics import (
     FLOOR,
     Cell,
     Figures,
+    compute_machine_means,
     compute_metrics,
-    machine_means,
-    overall_means,
+    compute_overall_means,
 )
 from asdjax.evaluation.submission import read
 from asdjax.inference.scored_clip import ScoredClip
@@ -71,7 +71,7 @@ def test_2021_equals_the_published_result(shared_data: Path) -> None:
     folder = shared_data / "official/2021/dev_scores"
     metrics = compute_metrics(2021, read(folder, 2021))
     cells = {(c.machine, c.section, c.domain): c for c in metrics.cells}
-    means = {**machine_means(metrics), "": overall_means(metrics)}
+    means = {**compute_machine_means(metrics), "": compute_overall_means(metrics)}
     compared = 0
     for machine, names, published in published_rows(folder / "result.csv"):
         if names[0] in ("00", "01", "02"):
@@ -93,7 +93,7 @@ def test_2020_equals_the_published_result(shared_data: Path) -> None:
     assert [names[0] for _, names, _ in rows] == ["00", "02", "04", "06", "Average"]
     fan = {c.section: c for c in metrics.cells if c.machine == "fan"}
     for _, (name,), published in rows:
-        ours = machine_means(metrics)["fan"].arithmetic if name == "Average" else fan[name]
+        ours = compute_machine_means(metrics)["fan"].arithmetic if name == "Average" else fan[name]
         assert figures(ours)[:2] == pytest.approx(published, abs=EXACT)
     every = [value for c in metrics.cells for value in (c.auc, c.pauc)]
     assert metrics.official == pytest.approx(np.mean(np.array(every, float)), abs=EXACT)
@@ -181,7 +181,7 @@ def test_means_take_a_joint_pauc_once_per_section() -> None:
     assert first == second != third
     assert first is not None
     assert third is not None
-    assert overall_means(metrics).arithmetic.pauc == pytest.approx((first + third) / 2)
+    assert compute_overall_means(metrics).arithmetic.pauc == pytest.approx((first + third) / 2)
 
 
 def test_the_floor_is_the_float_epsilon() -> None:
@@ -191,7 +191,7 @@ def test_the_floor_is_the_float_epsilon() -> None:
     assert (cell.auc, cell.precision, cell.recall, cell.f1) == (0.0, 0.0, 0.0, 0.0)
     assert cell.pauc is not None
     assert metrics.official == pytest.approx(2 / (1 / FLOOR + 1 / cell.pauc), rel=1e-12)
-    assert machine_means(metrics)["fan"].harmonic.recall == FLOOR == np.finfo(float).eps
+    assert compute_machine_means(metrics)["fan"].harmonic.recall == FLOOR == np.finfo(float).eps
 
 
 @pytest.mark.parametrize("year", [2020, 2021, 2022])
@@ -202,7 +202,7 @@ def test_one_class_is_undefined_counted_and_in_no_mean(year: int) -> None:
     assert figures(metrics.cells[-1]) == [None] * 5
     assert metrics.undefined == 1
     assert metrics.official == compute_metrics(year, whole).official
-    assert overall_means(metrics) == overall_means(compute_metrics(year, whole))
+    assert compute_overall_means(metrics) == compute_overall_means(compute_metrics(year, whole))
 
 
 @pytest.mark.parametrize("year", [2020, 2021, 2022])

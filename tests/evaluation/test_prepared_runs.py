@@ -69,9 +69,9 @@ def test_what_is_missing_or_was_made_otherwise_is_scored_again(
     assert evaluate(run, "--only", "fan@0,pump@1,valve@0") == 0
     (run / "evaluation" / "dev" / "prepared" / "pump@1" / "key.json").write_text("{}")
     record = run / "valve@0" / "phase2_full"
-    (last,) = checkpoints.steps(record)
+    (last,) = checkpoints.list_steps(record)
     shutil.copytree(run / "valve@1" / "phase2_full", record, dirs_exist_ok=True)  # other models at the same step
-    assert checkpoints.steps(record) == [last]
+    assert checkpoints.list_steps(record) == [last]
     scored, score_run = [], evaluation.score_run
     monkeypatch.setattr(
         evaluation, "score_run", lambda config, run, *rest: scored.append(run.name) or score_run(config, run, *rest)

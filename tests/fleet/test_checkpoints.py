@@ -61,7 +61,7 @@ def test_a_round_trip_keeps_every_bit(tmp_path: Path):
 
 def test_the_newest_are_kept(tmp_path: Path):
     save(tmp_path, 2, 4, 10, keep=2)
-    assert checkpoints.steps(tmp_path) == [4, 10]
+    assert checkpoints.list_steps(tmp_path) == [4, 10]
     assert names(tmp_path) == {"4", "4.json", "10", "10.json"}
 
 
@@ -103,11 +103,11 @@ def test_a_tree_is_written_in_one_transaction(tmp_path: Path):
 
 
 def test_a_folder_without_its_json_does_not_exist(tmp_path: Path):
-    assert checkpoints.steps(tmp_path / "nowhere") == []
+    assert checkpoints.list_steps(tmp_path / "nowhere") == []
     assert checkpoints.restore_newest(tmp_path / "nowhere", lambda _: SHAPES) is None
     save(tmp_path, 2, 4)
     (tmp_path / "4.json").unlink()
-    assert checkpoints.steps(tmp_path) == [2]
+    assert checkpoints.list_steps(tmp_path) == [2]
     found = checkpoints.restore_newest(tmp_path, lambda _: SHAPES)
     assert found is not None
     assert found[0] == 2
@@ -131,7 +131,7 @@ def test_a_flipped_byte_is_noticed_and_an_older_step_used(tmp_path: Path, capsys
     found = checkpoints.restore_newest(tmp_path, lambda _: SHAPES)
     assert found is not None
     assert found[0] == 2
-    assert checkpoints.steps(tmp_path) == [2]
+    assert checkpoints.list_steps(tmp_path) == [2]
     assert {"4.damaged", "4.json.damaged"} <= names(tmp_path)
     (line,) = capsys.readouterr().err.splitlines()
     assert "set aside" in line
@@ -230,7 +230,7 @@ def test_a_full_disk_is_told_in_one_line(
     monkeypatch.setattr(ocp.Checkpointer, "save", full)
     with pytest.raises(error, match=message):
         save(tmp_path, 4)
-    assert checkpoints.steps(tmp_path) == []
+    assert checkpoints.list_steps(tmp_path) == []
 
 
 def test_a_record_without_its_digest_is_told_of_as_such(tmp_path: Path):

@@ -10,7 +10,7 @@ from conftest import SHALLOW, shallow_networks
 
 from asdjax.config.fields import default_config
 from asdjax.fleet import fleet_model
-from asdjax.fleet.embed import Embeddings, embed_clips, piece_starts
+from asdjax.fleet.embed import Embeddings, embed_clips, list_piece_starts
 from asdjax.fleet.fleet_model import Model, ModelSpec
 from asdjax.models import variants
 
@@ -36,7 +36,7 @@ def spec(_shallow: None) -> ModelSpec:
 
 @pytest.fixture(scope="module")
 def model(spec: ModelSpec) -> Model:
-    return fleet_model.initial_model(spec, 0, "fan")
+    return fleet_model.init_model(spec, 0, "fan")
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +52,9 @@ def embedded(spec: ModelSpec, model: Model, clips: list[np.ndarray]) -> Embeddin
 
 
 def test_a_clip_of_ten_seconds_has_nine_pieces(spec: ModelSpec, embedded: Embeddings):
-    assert list(piece_starts(160_000, spec.spectrogram, 32)) == [0, 32, 64, 96, 128, 160, 192, 224, 256]
-    assert list(piece_starts(160_000, spec.spectrogram, 100)) == [0, 100, 200]
-    assert list(piece_starts(100, spec.spectrogram, 32)) == [0]
+    assert list(list_piece_starts(160_000, spec.spectrogram, 32)) == [0, 32, 64, 96, 128, 160, 192, 224, 256]
+    assert list(list_piece_starts(160_000, spec.spectrogram, 100)) == [0, 100, 200]
+    assert list(list_piece_starts(100, spec.spectrogram, 32)) == [0]
     np.testing.assert_array_equal(embedded.clip, [0] * 9 + [1] + [2])
     assert {variant: rows.shape for variant, rows in embedded.vectors.items()} == dict.fromkeys(NAMES, (11, 128))
 

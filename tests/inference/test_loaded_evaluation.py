@@ -92,7 +92,7 @@ def test_its_checkpoints_are_loaded_for_the_models_asked_for_or_named_where_they
     assert spec.variants == (VARIANT,)
     assert all(np.isfinite(leaf).all() for leaf in model.parameters[VARIANT].values())
     shutil.rmtree(trained / "fan" / "phase2_full" / "3")
-    with pytest.raises(InputError, match="run asdjax evaluate again"):
+    with pytest.raises(InputError, match="run asdjax train again, and then asdjax evaluate again"):
         checkpoint.load()
 
 
@@ -132,7 +132,7 @@ def test_it_is_scored_reported_and_exported_in_its_own_precision(
     accelerated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     used: list[str] = []
-    for function in ("compiled_embed", "embed_magnitudes"):
+    for function in ("jit_embed", "embed_magnitudes"):
         embed_with = getattr(embed, function)
         monkeypatch.setattr(
             embed, function, lambda spec, *args, to=embed_with: used.append(spec.precision) or to(spec, *args)

@@ -77,7 +77,7 @@ def count_parameter_bytes(corpus: Path) -> int:
     config = default_config()
     config.variants, config.width, config.data.root = ("resnet50_512",), DEEP, (str(corpus),)
     spec = fleet_model.make_spec(config, len(make_work(config).task.classes))
-    return sum(4 * math.prod(a.shape) for a in fleet_model.abstract_model(spec).parameters["resnet50_512"].values())
+    return sum(4 * math.prod(a.shape) for a in fleet_model.describe_model(spec).parameters["resnet50_512"].values())
 
 
 SHEET = Datasheet(flops_per_s=1e12, bytes_per_s=1e11, memory_bytes=1e9, interconnect_bytes_per_s=1e10, cycles_per_s=1e9)

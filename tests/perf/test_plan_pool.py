@@ -73,7 +73,7 @@ def test_a_pool_by_hand(corpus: Path):
     assert pool["part_s"] == pytest.approx(part_s)
     assert (pool["limit"], pool["hours"]) == ("devices", pytest.approx(5 * part_s / 3600))
     # phases of 1200 and 600 s: two and one saves in ten minutes, and the last one of each phase
-    shapes = fleet_model.abstract_model(fleet_model.make_spec(config, found["work"]["classes"]))
+    shapes = fleet_model.describe_model(fleet_model.make_spec(config, found["work"]["classes"]))
     parameters, statistics = (sum(4 * np.prod(a.shape) for a in part["mobilefacenet_512"].values()) for part in shapes)
     written = 3 * (2 * parameters + statistics) + 2 * (parameters + statistics)
     assert pool["saves"] == {

@@ -57,7 +57,7 @@ from asdjax.perf.bench_step import make_bench_spec
 from asdjax.fleet import embed
 trace = embed.embed_magnitudes
 embed.embed_magnitudes = lambda *of: print("traced") or trace(*of)
-embed.compiled_embed(make_bench_spec(("resnet50_512",), 4, 0.1).model, 2)
+embed.jit_embed(make_bench_spec(("resnet50_512",), 4, 0.1).model, 2)
 """
 
 

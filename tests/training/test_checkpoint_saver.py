@@ -40,7 +40,7 @@ def test_saves_by_time_change_no_bit(corpus: Path, trained_once: Path, tmp_path:
     assert saved == [1, 2, 3, 4, 5, 6, 1, 2, 3, 1, 2, 3]
     assert figures(tmp_path / "run") == figures(trained_once)
     for line in LINES:
-        last = checkpoints.steps(trained_once / "fan" / line)[-1]
+        last = checkpoints.list_steps(trained_once / "fan" / line)[-1]
         by_time, by_steps = (
             checkpoints.read_digest(workdir / "fan" / line, last) for workdir in (tmp_path / "run", trained_once)
         )
@@ -49,12 +49,12 @@ def test_saves_by_time_change_no_bit(corpus: Path, trained_once: Path, tmp_path:
 
 def test_without_an_interval_in_steps_only_time_and_the_end_of_a_phase_save(corpus: Path, tmp_path: Path):
     assert train_tiny(corpus, tmp_path / "run", train__checkpoint_every_steps="0") == 0
-    assert [checkpoints.steps(tmp_path / "run" / "fan" / line) for line in LINES] == [[6], [3], [3]]
+    assert [checkpoints.list_steps(tmp_path / "run" / "fan" / line) for line in LINES] == [[6], [3], [3]]
 
 
 def test_the_end_of_a_phase_has_no_velocity(trained_once: Path):
     phase1 = trained_once / "fan" / "phase1"
-    before, last = checkpoints.steps(phase1)
+    before, last = checkpoints.list_steps(phase1)
     assert sorted(path.name for path in (phase1 / str(before)).iterdir()) == ["model", "optimizer"]
     assert [path.name for path in (phase1 / str(last)).iterdir()] == ["model"]
 

@@ -15,7 +15,7 @@ from asdjax.fleet.runs import Run, list_lines
 from asdjax.runtime import hardware
 from asdjax.training import grouping
 from asdjax.training.audio_feed import DEVICE_SHARE
-from asdjax.training.grouping import MOST_FLEETS, ProgramRuns, fleets_per_program, group_runs
+from asdjax.training.grouping import MOST_FLEETS, ProgramRuns, choose_fleets_per_program, group_runs
 
 H200, SMALL = 100e9, 18.5e9
 
@@ -31,13 +31,13 @@ def config_with(fleets_per_program: int = 0, **fields: object) -> Config:
 
 @pytest.mark.parametrize(("configured", "fleets", "size"), [(1, 7, 1), (3, 7, 3), (3, 4, 2), (9, 7, 7)])
 def test_the_configured_number_is_split_evenly(configured: int, fleets: int, size: int):
-    assert fleets_per_program(config_with(configured), fleets, 1, 1) == size
+    assert choose_fleets_per_program(config_with(configured), fleets, 1, 1) == size
 
 
 @pytest.mark.parametrize(("platform", "memory_bytes"), [("cpu", H200), ("tpu", H200), ("gpu", None)])
 def test_other_devices_have_one_fleet_per_program(platform: str, memory_bytes: float | None):
     with hardware.compiling_for(platform, memory_bytes):
-        assert fleets_per_program(config_with(), 7, 1, 1) == 1
+        assert choose_fleets_per_program(config_with(), 7, 1, 1) == 1
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_a_gpu_gets_as_many_as_its_memory_holds(
 ):
     assert max(7, fleets) - 1 <= MOST_FLEETS
     with hardware.compiling_for("gpu", memory_bytes):
-        assert fleets_per_program(config_with(**changed), fleets, devices, 1) == size
+        assert choose_fleets_per_program(config_with(**changed), fleets, devices, 1) == size
 
 
 @pytest.mark.parametrize(("resident", "share", "size"), [("auto", 0.35, 2), ("auto", 1.1, 7), ("host", 0.35, 7)])
@@ -68,13 +68,13 @@ def test_a_program_leaves_its_audio_on_the_gpu(resident: str, share: float, size
     """If the audio of one fleet does not fit, it is streamed, and does not count."""
     config = config_with(data__resident=resident)
     with hardware.compiling_for("gpu", H200):
-        assert fleets_per_program(config, 4 if size == 2 else 7, 1, share * DEVICE_SHARE * H200) == size
+        assert choose_fleets_per_program(config, 4 if size == 2 else 7, 1, share * DEVICE_SHARE * H200) == size
 
 
 def test_every_group_of_devices_gets_its_part():
     config = config_with(parallel__device_groups=4)
     with hardware.compiling_for("gpu", H200):
-        assert fleets_per_program(config, 7, 1, 1) == 2
+        assert choose_fleets_per_program(config, 7, 1, 1) == 2
 
 
 def run(name: str, sections: int, folder: Path) -> Run:
@@ -131,5 +131,5 @@ def test_a_run_keeps_the_group_size_of_its_first_checkpoint(tmp_path: Path):
 def test_fleets_of_larger_groups_are_counted_at_their_memory(stored: int, configured: int):
     """7 x 48 pieces of 375 MB are more than 40 % of an H200."""
     with hardware.compiling_for("gpu", H200):
-        assert fleets_per_program(config_with(), 7, 1, 1) == 7
-        assert fleets_per_program(config_with(train__variants_per_group=configured), 7, 1, 1, stored) == 2
+        assert choose_fleets_per_program(config_with(), 7, 1, 1) == 7
+        assert choose_fleets_per_program(config_with(train__variants_per_group=configured), 7, 1, 1, stored) == 2

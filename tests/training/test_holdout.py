@@ -28,7 +28,7 @@ def test_loss_and_accuracy_over_all_pieces(loss: str):
     config.variants, config.width, config.train.batch_size = (VARIANT,), SHALLOW, 4
     config.loss, config.arcface.subcentres = loss, 2
     spec = make_train_spec(config, 2, optimizer.TRAINABLE["last_block"], 1)
-    model = fleet_model.initial_model(spec.model, 0, "fan")
+    model = fleet_model.init_model(spec.model, 0, "fan")
     clips = [Clip(Path(f"{i}.wav"), "fan", f"0{i % 2}", "train", "source", "normal", ()) for i in range(3)]
     (task,) = make_tasks(Corpus("manifest", tuple(clips)), "section")
     rng = np.random.default_rng(0)

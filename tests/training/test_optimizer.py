@@ -9,7 +9,15 @@ import pytest
 from asdjax.config.fields import default_config
 from asdjax.models import variants
 from asdjax.models.variants import VARIANTS, Arrays
-from asdjax.training.optimizer import TRAINABLE, Sgd, learning_rates, make_optimizer, partition, select_decayed, update
+from asdjax.training.optimizer import (
+    TRAINABLE,
+    Sgd,
+    compute_learning_rates,
+    make_optimizer,
+    partition,
+    select_decayed,
+    update,
+)
 
 CENTRES = {"arcface/weights": jnp.zeros((6, 128))}
 
@@ -118,7 +126,7 @@ def test_sgd_by_hand(momentum: float, weight_decay: float, clip_norm: float) -> 
 def rates(schedule: str, warmup_steps: int = 0, steps: int = 20) -> np.ndarray:
     settings = default_config().optimizer
     settings.schedule, settings.warmup_steps = schedule, warmup_steps
-    return learning_rates(settings, 0.05, steps)
+    return compute_learning_rates(settings, 0.05, steps)
 
 
 def test_a_rate_for_every_step() -> None:

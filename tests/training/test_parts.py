@@ -67,7 +67,7 @@ def standing_still(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
 
 def trained_in(workdir: Path) -> list[str]:
-    return sorted(line.parent.name for line in workdir.glob("*/phase2_full") if checkpoints.steps(line) == [1])
+    return sorted(line.parent.name for line in workdir.glob("*/phase2_full") if checkpoints.list_steps(line) == [1])
 
 
 @pytest.mark.parametrize("number", range(1, 15))
@@ -184,7 +184,7 @@ def test_an_error_of_one_run_costs_no_other_run_of_its_program(three: Path, tmp_
     words["phase2__strategies"] = "()"
     code = train_tiny(three, tmp_path / "run", **words)
     assert code == 2
-    lines = {name: checkpoints.steps(tmp_path / "run" / name / "phase1") for name in ("fan", "valve")}
+    lines = {name: checkpoints.list_steps(tmp_path / "run" / name / "phase1") for name in ("fan", "valve")}
     assert lines == {"fan": [2], "valve": [2]}
 
 
@@ -409,7 +409,7 @@ def test_two_parts_at_once_give_the_bits_of_one_process(three: Path, tmp_path: P
     for machine in MACHINES:
         for line in ("phase1", "phase2_full", "phase2_last_block"):
             folders = [tmp_path / name / machine / line for name in ("one", "two")]
-            last = {checkpoints.steps(folder)[-1] for folder in folders}
+            last = {checkpoints.list_steps(folder)[-1] for folder in folders}
             assert len(last) == 1
             assert len({checkpoints.read_digest(folder, *last) for folder in folders}) == 1
 

@@ -93,7 +93,7 @@ class Fleet:
         self.rate = config.optimizer.learning_rate
         mesh = hardware.make_meshes()[0]
         clips, table = made_up_corpus()
-        states = [init_state(self.spec, fleet_model.initial_model(self.spec.model, 0, task)) for task in tasks]
+        states = [init_state(self.spec, fleet_model.init_model(self.spec.model, 0, task)) for task in tasks]
         keys = jnp.stack([sampler.make_keys(0, task, self.spec.variants, phase) for task in tasks])
         self.state: TrainState = hardware.replicate(stack_states(states), mesh)
         tables = sampler.stack_tables([table] * len(tasks))
@@ -391,11 +391,11 @@ def test_bfloat16_computes_and_keeps_float32_parameters():
 def test_parameters_are_a_function_of_seed_task_and_variant():
     spec = fleet_model.make_spec(tiny(TWO), 2)
     alone = fleet_model.make_spec(tiny(ONE), 2)
-    same = fleet_model.initial_model(alone, 0, "fan").parameters[ONE[0]]
-    for path, leaf in fleet_model.initial_model(spec, 0, "fan").parameters[ONE[0]].items():
+    same = fleet_model.init_model(alone, 0, "fan").parameters[ONE[0]]
+    for path, leaf in fleet_model.init_model(spec, 0, "fan").parameters[ONE[0]].items():
         np.testing.assert_array_equal(same[path], leaf)
     kernel = next(path for path in same if path.endswith("kernel"))
-    for other in (fleet_model.initial_model(alone, 1, "fan"), fleet_model.initial_model(alone, 0, "pump")):
+    for other in (fleet_model.init_model(alone, 1, "fan"), fleet_model.init_model(alone, 0, "pump")):
         assert not np.array_equal(other.parameters[ONE[0]][kernel], same[kernel])
 
 

@@ -73,7 +73,7 @@ def figures(workdir: Path, run: str = "fan") -> list[tuple]:
 def assert_same_bits(workdir: Path, uninterrupted: Path) -> None:
     assert figures(workdir) == figures(uninterrupted)
     for line in LINES:
-        last = checkpoints.steps(uninterrupted / "fan" / line)[-1]
+        last = checkpoints.list_steps(uninterrupted / "fan" / line)[-1]
         records = [
             json.loads((of / "fan" / line / f"{last}.json").read_text())["trees"] for of in (workdir, uninterrupted)
         ]
@@ -97,13 +97,13 @@ def cut_short(corpus: Path, trained_once: Path, tmp_path_factory: pytest.TempPat
 
     def stop_then_kill() -> None:
         assert interrupted(corpus, a, "phase1", 3, signal.SIGTERM) == 75
-        assert checkpoints.steps(a / "fan" / "phase1") == [2, 3]
+        assert checkpoints.list_steps(a / "fan" / "phase1") == [2, 3]
         assert interrupted(corpus, a, "phase2_full", 2, signal.SIGKILL) == -signal.SIGKILL
-        assert checkpoints.steps(a / "fan" / "phase2_full") == []
+        assert checkpoints.list_steps(a / "fan" / "phase2_full") == []
 
     def kill() -> None:
         assert interrupted(corpus, b, "phase1", 5, signal.SIGKILL) == -signal.SIGKILL
-        assert checkpoints.steps(b / "fan" / "phase1") == [2, 4]
+        assert checkpoints.list_steps(b / "fan" / "phase1") == [2, 4]
 
     assert trained_once.is_dir()  # its compiled programs are there for the others
     with shallow_networks(), ThreadPoolExecutor() as pool:
@@ -285,7 +285,7 @@ def test_two_tasks_at_once_each_on_half_of_the_devices_stop_and_go_on_with_the_s
     run("whole", "whole", 0)
     run("stopped", "stopped", 75)
     for machine in ("fan", "pump"):
-        assert checkpoints.steps(tmp_path / "stopped" / machine / "phase1")[-1] in (3, 4)
+        assert checkpoints.list_steps(tmp_path / "stopped" / machine / "phase1")[-1] in (3, 4)
     run("stopped", "whole", 0)
     for machine in ("fan", "pump"):
         whole, stopped = (
@@ -378,7 +378,7 @@ def test_seeds_are_added_to_several_and_those_there_are_not_trained_again(
     told = capsys.readouterr().err
     assert "fan@1: already trained" in told
     assert "fan@2: already trained" in told
-    assert checkpoints.steps(tmp_path / "run" / "fan@3" / "phase1") == [2]
+    assert checkpoints.list_steps(tmp_path / "run" / "fan@3" / "phase1") == [2]
     assert figures(tmp_path / "run", "fan@2") == before
     assert loading.read(tmp_path / "run").seed == (1, 2, 3)
     assert train_tiny(corpus, tmp_path / "run", seed="1", **short) == 2
@@ -400,13 +400,13 @@ def test_rows_of_metrics(trained_once: Path):
 
 def test_every_strategy_is_a_line_of_its_own_from_the_end_of_phase_1(trained_once: Path):
     folder = trained_once / "fan"
-    assert {line: checkpoints.steps(folder / line) for line in LINES} == {
+    assert {line: checkpoints.list_steps(folder / line) for line in LINES} == {
         "phase1": [4, 6],
         "phase2_full": [2, 3],
         "phase2_last_block": [2, 3],
     }
     digests = {
-        line: json.loads((folder / line / f"{checkpoints.steps(folder / line)[-1]}.json").read_text())["trees"]
+        line: json.loads((folder / line / f"{checkpoints.list_steps(folder / line)[-1]}.json").read_text())["trees"]
         for line in LINES
     }
     for line, frozen in (("phase2_full", set()), ("phase2_last_block", {"early"})):
@@ -416,7 +416,7 @@ def test_every_strategy_is_a_line_of_its_own_from_the_end_of_phase_1(trained_onc
         moved = {path.split("'")[-2].split("/")[0] for path in end if end[path] != start[path]}
         assert same == frozen
         assert moved == {"early", "late", "embedding", "arcface"} - frozen
-        before = json.loads((folder / line / f"{checkpoints.steps(folder / line)[0]}.json").read_text())["trees"]
+        before = json.loads((folder / line / f"{checkpoints.list_steps(folder / line)[0]}.json").read_text())["trees"]
         assert not any("'early/" in path for path in before["optimizer"]) or not frozen
 
 
@@ -435,7 +435,7 @@ def test_without_target_clips_phase_2_is_left_out(
     assert train_tiny(tmp_path / "corpus", tmp_path / "run") == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if "phase 2 is left out" in line]
     assert len(lines) == 1
-    assert checkpoints.steps(tmp_path / "run" / "fan" / "phase1") == [4, 6]
+    assert checkpoints.list_steps(tmp_path / "run" / "fan" / "phase1") == [4, 6]
     assert not list((tmp_path / "run" / "fan").glob("phase2*"))
 
 
@@ -458,7 +458,7 @@ def test_a_stop_between_two_checkpoints_leaves_no_trace_in_what_held_out_clips_s
     with monkeypatch.context() as patch:
         patch.setattr(MetricLog, "metrics", stopping)
         assert train_tiny(corpus, tmp_path / "run", **changes) == 75
-    assert checkpoints.steps(tmp_path / "run" / "fan" / "phase1") == [2, 3]
+    assert checkpoints.list_steps(tmp_path / "run" / "fan" / "phase1") == [2, 3]
     assert train_tiny(corpus, tmp_path / "run", **changes) == 0
     told = [row["step"] for row in rows(tmp_path / "run") if "holdout_loss" in row]
     assert told == [2, 4, 6]
@@ -499,7 +499,7 @@ def test_what_is_not_finite_ends_the_run_and_leaves_the_checkpoints(
     assert [len(pair) for pair in event["clips"]] == [2] * 4
     assert f"mixed {event['clips'][0][0]} with {event['clips'][0][1]} and 3 more pairs" in message
     assert all(Path(clip).is_file() for pair in event["clips"] for clip in pair)
-    assert checkpoints.steps(line) == []
+    assert checkpoints.list_steps(line) == []
     assert sorted(path.name for path in (trained / "fan" / "phase1").iterdir()) == phase1
     with pytest.raises(Diverged):
         train(loading.read(trained), trained)
@@ -612,7 +612,7 @@ def test_phase_2_never_starts_from_an_earlier_step_than_phase_1s_last(
     assert train_tiny(corpus, trained) == 0
     assert "is not what was saved; step 6 set aside, going on from step 4" in capsys.readouterr().err
     for line in ("phase1", "phase2_full"):
-        last = checkpoints.steps(trained_once / "fan" / line)[-1]
+        last = checkpoints.list_steps(trained_once / "fan" / line)[-1]
         records = [
             json.loads((of / "fan" / line / f"{last}.json").read_text())["trees"] for of in (trained, trained_once)
         ]
@@ -648,11 +648,13 @@ def test_a_phase_2_that_stands_on_another_phase_1_is_refused_until_it_is_removed
 
 def test_a_phase_1_that_was_trained_again_to_the_same_bits_keeps_its_phase_2(trained: Path, corpus: Path):
     lines = {line: trained / "fan" / line for line in LINES}
-    digests = {line: checkpoints.read_digest(folder, checkpoints.steps(folder)[-1]) for line, folder in lines.items()}
+    digests = {
+        line: checkpoints.read_digest(folder, checkpoints.list_steps(folder)[-1]) for line, folder in lines.items()
+    }
     record = (lines["phase2_full"] / "3.json").read_bytes()
     shutil.rmtree(lines["phase1"])
     assert train_tiny(corpus, trained) == 0
-    assert digests == {line: checkpoints.read_digest(at, checkpoints.steps(at)[-1]) for line, at in lines.items()}
+    assert digests == {line: checkpoints.read_digest(at, checkpoints.list_steps(at)[-1]) for line, at in lines.items()}
     assert (lines["phase2_full"] / "3.json").read_bytes() == record
 
 
@@ -660,12 +662,12 @@ def test_a_phase_1_that_is_trained_again_to_other_numbers_is_noticed_when_phase_
     trained: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     """As on another device, whose sums are rounded otherwise."""
-    first = fleet_model.initial_model
-    monkeypatch.setattr(fleet_model, "initial_model", lambda spec, seed, task: first(spec, seed + 1, task))
+    first = fleet_model.init_model
+    monkeypatch.setattr(fleet_model, "init_model", lambda spec, seed, task: first(spec, seed + 1, task))
     shutil.rmtree(trained / "fan" / "phase1")
     assert train_tiny(corpus, trained) == 2
     assert "phase1 was trained again since" in capsys.readouterr().err
-    assert checkpoints.steps(trained / "fan" / "phase1")[-1] == 6
+    assert checkpoints.list_steps(trained / "fan" / "phase1")[-1] == 6
 
 
 @pytest.mark.parametrize("left", ["config.json edited", "config.json lost"])
