@@ -221,8 +221,8 @@ class Detector:
         """Return a clip's score, decision, pieces and anomalous seconds.
 
         `clip` is a recording's path, or samples (s,) or (s, channels): int16, or float with full scale 1, at
-        `sample_rate_hz` (None: the models' rate). A rest at its end that is shorter than a piece is not scored. Raises
-        InputError for a recording that cannot be read, or that is shorter than a piece.
+        `sample_rate_hz` (None: the models' rate). A remainder at its end that is shorter than a piece is not scored.
+        Raises InputError for a recording that cannot be read, or that is shorter than a piece.
         """
         return self._detector.score_clip(self._samples(clip, sample_rate_hz))
 

@@ -77,14 +77,20 @@ def test_the_container_copies_what_is_there_and_takes_extras_that_there_are():
     assert set(allowed) == set(extras)
 
 
-TPU_VALUES = {"ZONE": "z", "TYPE": "v5litepod-8", "VERSION": "v2", "MOUNT": "mount a b", "PACKAGE": "/shared/a.whl"}
+TPU_VALUES = {
+    "ZONE": "z",
+    "TYPE": "v5litepod-8",
+    "VERSION": "v2",
+    "MOUNT": "mount a b",
+    "PACKAGE": "/shared/a-1-py3-none-any.whl",
+}
 GCLOUD = """#!/usr/bin/env bash
-printf '%s\n' "$*" >>"$CALLS"
-for word; do
-  case $word in
-    startup-script=*) n=$(wc -l <"$CALLS"); cp "${word#*=}" "$CALLS.$n" ;;
-  esac
-done
+printf '%s\\n' "$*" >>"$CALLS"
+case $4 in
+  describe) printf '%s\\n' "${STATE:-}" ;;
+  create) for word; do case $word in startup-script=*) cp "${word#*=}" "$CALLS.$5" ;; esac; done ;;
+esac
+[ "$4 $5" != "create ${REFUSED:-}" ]
 """
 
 
@@ -92,33 +98,95 @@ done
 def fake_gcloud(tmp_path: Path) -> dict[str, str]:
     """Return an environment in which `gcloud` writes its arguments to a file, and copies each startup script."""
     (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "gcloud").write_text(GCLOUD)
-    (tmp_path / "bin" / "gcloud").chmod(0o755)
+    write_program(tmp_path / "bin" / "gcloud", GCLOUD)
     return {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "CALLS": str(tmp_path / "calls"), **TPU_VALUES}
+
+
+def write_program(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
 
 
 def run_tpu(environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([LAUNCH / "tpu", *words], env=environment, capture_output=True, text=True, check=False)
 
 
+def read_calls(environment: dict[str, str], verb: str) -> list[str]:
+    calls = Path(environment["CALLS"]).read_text().splitlines()
+    return [call for call in calls if call.split()[3] == verb]
+
+
 def test_each_part_has_a_slice_of_its_own(fake_gcloud: dict[str, str]):
     words = ("2", "dcase2021", "/shared/my run", "--config.data.root=/shared/a b")
     ran = run_tpu(fake_gcloud | {"SPOT": "1"}, *words)
     assert ran.returncode == 0, ran.stderr
-    calls = Path(fake_gcloud["CALLS"]).read_text().splitlines()
-    assert [call.split()[3:7] for call in calls] == [
-        ["create", name, "--node-id", name] for name in ("my-run-0", "my-run-1")
-    ]
+    calls = read_calls(fake_gcloud, "create")
+    names = ("asdjax-my-run-0", "asdjax-my-run-1")
+    assert [call.split()[4:7] for call in calls] == [[name, "--node-id", name] for name in names]
     assert all("--accelerator-type v5litepod-8" in call and call.endswith("--spot") for call in calls)
-    for i in range(2):
-        script = Path(f"{fake_gcloud['CALLS']}.{i + 1}")
-        subprocess.run(["bash", "-n", script], check=True)
-        text = script.read_text()
+    for i, name in enumerate(names):
+        text = Path(f"{fake_gcloud['CALLS']}.{name}").read_text()
         assert r"--workdir /shared/my\ run --part " + f"{i}/2" in text
-        assert r"--config dcase2021" in text
+        assert "--config dcase2021" in text
         assert r"--config.data.root=/shared/a\ b" in text
-        assert f"{interrupts.STOPPED}) ;;" in text
-        assert f"0 | {console.BAD_INPUT} | {console.DIVERGED}) break" in text
+
+
+@pytest.mark.parametrize(("state", "verbs"), [("ACTIVE", []), ("SUSPENDED", ["delete", "create"]), ("", ["create"])])
+def test_a_slice_that_is_there_is_left_and_a_lost_one_replaced(
+    state: str, verbs: list[str], fake_gcloud: dict[str, str]
+):
+    assert run_tpu(fake_gcloud | {"STATE": state}, "1", "dcase2021", "/shared/run").returncode == 0
+    calls = [call.split()[3] for call in Path(fake_gcloud["CALLS"]).read_text().splitlines()]
+    assert calls == ["describe", *verbs]
+
+
+def test_a_slice_that_is_refused_does_not_stop_the_others(fake_gcloud: dict[str, str]):
+    ran = run_tpu(fake_gcloud | {"REFUSED": "asdjax-run-0"}, "3", "dcase2021", "/shared/run")
+    assert ran.returncode == 1
+    assert len(read_calls(fake_gcloud, "create")) == 3
+
+
+@pytest.mark.parametrize(
+    ("codes", "calls", "last"),
+    [
+        ([0, 0], 2, 0),  # train, evaluate
+        ([console.BAD_INPUT], 1, console.BAD_INPUT),
+        ([console.DIVERGED], 1, console.DIVERGED),
+        ([interrupts.STOPPED, 0, interrupts.STOPPED, 0, 0], 5, 0),
+        ([1, 1, 1], 3, 1),
+    ],
+)
+def test_a_slice_runs_its_part_and_deletes_itself(
+    codes: list[int], calls: int, last: int, fake_gcloud: dict[str, str], tmp_path: Path
+):
+    script, environment = make_startup(fake_gcloud, tmp_path)
+    asdjax = f"#!/usr/bin/env bash\necho x >>{tmp_path}/runs\nset -- {' '.join(map(str, codes))}\n"
+    asdjax += f"shift $(($(wc -l <{tmp_path}/runs) - 1))\nexit $1\n"
+    write_program(tmp_path / "opt" / "bin" / "asdjax", asdjax)
+    subprocess.run(["bash", script], env=environment, check=True)
+    assert len((tmp_path / "runs").read_text().split()) == calls
+    assert (tmp_path / "shared" / "run" / "tpu" / "part-0.code").read_text() == f"{last}\n"
+    assert [call.split()[4] for call in read_calls(environment, "delete")] == ["asdjax-run-0"]
+
+
+def test_a_slice_without_the_shared_disk_deletes_itself(fake_gcloud: dict[str, str], tmp_path: Path):
+    script, environment = make_startup(fake_gcloud | {"MOUNT": "false"}, tmp_path)
+    assert subprocess.run(["bash", script], env=environment, check=False).returncode == 1
+    assert len(read_calls(environment, "delete")) == 1
+    assert not (tmp_path / "opt").exists()
+
+
+def make_startup(environment: dict[str, str], tmp_path: Path) -> tuple[Path, dict[str, str]]:
+    """Return the startup script of a part, with folders under `tmp_path`, and an environment of stand-ins for it."""
+    environment = {"MOUNT": "true", **{name: value for name, value in environment.items() if value != "mount a b"}}
+    assert run_tpu(environment, "1", "dcase2021", "/shared/run").returncode == 0
+    script = Path(f"{environment['CALLS']}.asdjax-run-0")
+    text = script.read_text().replace("/opt/asdjax", f"{tmp_path}/opt").replace("/shared", f"{tmp_path}/shared")
+    script.write_text(text)
+    for name in ("python3", "sleep"):
+        write_program(tmp_path / "bin" / name, "#!/usr/bin/env bash\n")
+    return script, environment
 
 
 @pytest.mark.parametrize("missing", TPU_VALUES)
@@ -129,11 +197,20 @@ def test_a_missing_value_is_refused(missing: str, fake_gcloud: dict[str, str]):
     assert not Path(fake_gcloud["CALLS"]).exists()
 
 
-@pytest.mark.parametrize("words", [[], ["2", "dcase2021"], ["0", "dcase2021", "/shared/run"]])
-def test_wrong_arguments_are_refused(words: list[str], fake_gcloud: dict[str, str]):
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ([], "PARTS"),
+        (["2", "dcase2021"], "PARTS"),
+        (["0", "dcase2021", "/shared/run"], "PARTS=0"),
+        (["2", "dcase2021", "run"], "run: expected a folder in /shared"),
+        (["2", "my.py", "/shared/run"], "my.py: expected a file in /shared"),
+    ],
+)
+def test_wrong_arguments_are_refused(words: list[str], named: str, fake_gcloud: dict[str, str]):
     ran = run_tpu(fake_gcloud, *words)
     assert ran.returncode == 2
-    assert "PARTS" in ran.stderr
+    assert named in ran.stderr
     assert not Path(fake_gcloud["CALLS"]).exists()
 
 

@@ -16,7 +16,7 @@ def add_score(commands: Any) -> None:
     )
     parser.epilog = (
         "For other sampling rates, several channels, MP3 or Ogg: --config.data.on_mismatch=convert. A clip is scored "
-        "in whole pieces of about one second; a shorter rest at its end is not scored."
+        "in whole pieces of about one second; a shorter remainder at its end is not scored."
     )
     parser.set_defaults(configurable=True)
     parser.add_argument(

@@ -33,7 +33,10 @@ def add_plan(commands: Any) -> None:
         help="plan for a pool: N fleets in parts, a device for each part; h200:512 is a pool also without this",
     )
     parser.add_argument(
-        "--step-ms", type=_parse_ms, metavar="MS", help="measured time of a step in a pool (asdjax bench train)"
+        "--step-ms",
+        type=_parse_ms,
+        metavar="MS",
+        help="measured time of one fleet's step, for a pool (bench train)",
     )
     parser.add_argument("--json", type=console.parse_path, metavar="F", help="also write the result as JSON")
 

@@ -163,10 +163,10 @@ def _require_known_flags(parser: argparse.ArgumentParser, words: Sequence[str]) 
 
 
 def _require_known_command(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    """End with an error that names the nearest commands if the first word that is no flag is like one of them."""
+    """End with an error that names the nearest commands if the first word behind the general flags is like them."""
     subparsers = parser._subparsers
     commands = {name for action in subparsers._group_actions for name in action.choices or ()} if subparsers else set()
-    word = next((word for word in words if not word.startswith("-")), "")
+    word = next((word for word in words if word not in parser._option_string_actions), "")
     near = difflib.get_close_matches(word, commands, n=2)
     if word not in commands and near:
         parser.error(f"{word}: no such command; {name_nearest(near)}")

@@ -58,7 +58,7 @@ def _find(path: str) -> tuple[Path, str | None]:
             if candidate.suffix == ".py" and candidate.is_file():
                 return candidate, found_argument
     names = sorted({file.stem for folder in shipped if folder.is_dir() for file in folder.glob("*.py")})
-    got = "a file of another kind" if Path(path).is_file() else "none"
+    got = "another kind of file" if resolve_path(path).exists() else "none"
     raise InputError(
         f"config {path}: expected a .py file, got {got}; give the path of one, or one of the names {', '.join(names)}"
     )

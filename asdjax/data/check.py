@@ -204,6 +204,7 @@ def _check_test_cells(found: Scan) -> Iterator[Finding]:
 
 def _find_duplicates(found: Scan, reports: Sequence[_FileReport]) -> Iterator[Finding]:
     """Yield a finding for each clip with the contents of an earlier one, unless they are twins, which is an error."""
+    twins = frozenset(found.twins)
     by_digest = defaultdict(list)
     for clip, report in zip(found.clips, reports, strict=True):
         if report.digest is not None:
@@ -212,7 +213,7 @@ def _find_duplicates(found: Scan, reports: Sequence[_FileReport]) -> Iterator[Fi
         seen: dict[tuple[str, str, Split], Clip] = {}
         for clip in same:
             first = seen.setdefault((clip.machine, clip.section, clip.split), clip)
-            if len(seen) > 1 or (first is not clip and (first, clip) not in found.twins):
+            if len(seen) > 1 or (first is not clip and (first, clip) not in twins):
                 yield _make_duplicate_finding(clip, [other for other in seen.values() if other is not clip])
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from asdjax.config.fields import Config, list_evaluated_lines
@@ -136,13 +135,7 @@ def _select_step(run: Run, line: str, planned: int, step: int | None) -> int:
     try:
         checkpoints.verify(run.folder / line, selected)
     except checkpoints.Damaged as damage:
-        raise InputError(f"{damage}; {_find_remedy(run.folder / line, saved, selected)}") from None
+        is_newest = selected == saved[-1]
+        remedy = checkpoints.name_repair(run.folder / line) if is_newest else "give another step"
+        raise InputError(f"{damage}; {remedy}") from None
     return selected
-
-
-def _find_remedy(line: Path, saved: Sequence[int], damaged: int) -> str:
-    """Return the remedy for a damaged step: training continues from the newest undamaged one."""
-    if damaged != saved[-1]:
-        return "give another step"
-    first = "" if len(saved) > 1 else f"remove {line} and "
-    return f"{first}run asdjax train again"

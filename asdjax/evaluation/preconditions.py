@@ -9,7 +9,7 @@ from asdjax.data.clips import Clip, Corpus
 from asdjax.errors import InputError
 from asdjax.features import make_spectrogram
 from asdjax.fleet import embed
-from asdjax.inference.bank import describe_bank_groups, find_bank_group, group_clips
+from asdjax.inference.bank import choose_grouping, group_clips, make_bank_key
 from asdjax.runtime.progress import log
 
 
@@ -35,7 +35,7 @@ def require_density(config: Config, corpus: Corpus) -> None:
         return
     most: dict[tuple[str | None, ...], int] = {}
     for (machine, section, domain), clips in group_clips(
-        corpus.select(split="train"), describe_bank_groups(config.evaluate.bank)
+        corpus.select(split="train"), choose_grouping(config.evaluate.bank)
     ).items():
         key = (machine, section, None if config.evaluate.bank == "either_domain" else domain)
         most[key] = max(most.get(key, 0), len(clips))
@@ -71,7 +71,7 @@ def select_scorable(config: Config, corpus: Corpus, clips: Sequence[Clip], split
     submission needs every row.
     """
     banks = group_clips(corpus.select(split="train"), config.evaluate.bank).keys()
-    known = {clip for clip in clips if find_bank_group(clip, config.evaluate.bank) in banks}
+    known = {clip for clip in clips if make_bank_key(clip, config.evaluate.bank) in banks}
     left_out = Counter(f"{clip.machine} {clip.section}" for clip in clips if clip not in known)
     counts = ", ".join(f"{number} of {section}" for section, number in sorted(left_out.items()))
     if left_out and (split == "eval" or not known):
@@ -94,7 +94,7 @@ def log_small_banks(config: Config, recorded: Iterable[RecordedClips]) -> None:
         pieces = [
             len(embed.list_piece_starts(len(one.samples), spectrogram, settings.stride_frames)) for one in recordings
         ]
-        for key, members in group_clips(clips, describe_bank_groups(settings.bank)).items():
+        for key, members in group_clips(clips, choose_grouping(settings.bank)).items():
             bank_pieces = [pieces[clip] for clip in members]
             if (number := sum(bank_pieces) - max(bank_pieces)) < settings.k:
                 few[" ".join(filter(None, key))] = number

@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -152,10 +153,18 @@ def _restore_verified(line: Path, step: int, shapes: Trees, record: Mapping[str,
     wanted = {name: _flatten(tree) for name, tree in shapes.items()}
     for name, arrays in wanted.items():
         _require_shapes(saved.get(name, {}), arrays, line / str(step) / name)
-    restored = orbax_trees.restore(folder, wanted)
+    try:
+        restored = orbax_trees.restore(folder, wanted)
+    except FileNotFoundError as error:  # training removed the step since its files were verified
+        raise Damaged(f"{line / str(step)} is missing") from error
     for name, arrays in restored.items():
         _require_content(saved[name], arrays, line / str(step) / name)
     return {name: _unflatten(shapes[name], arrays) for name, arrays in restored.items()}
+
+
+def name_repair(line: Path) -> str:
+    """Return the remedy for a damaged newest step: training goes on from the newest undamaged one, if there is one."""
+    return f"{f'remove {line} and ' if len(list_steps(line)) == 1 else ''}run asdjax train again"
 
 
 def verify(line: Path, step: int) -> None:
@@ -252,8 +261,11 @@ def _describe(arrays: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _hash_files(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of every file under a folder, by relative path."""
-    paths = [Path(parent, name) for parent, _, names in os.walk(folder) for name in names]
-    return {str(path.relative_to(folder)): compute_sha256(path) for path in sorted(paths)}
+    digests = {}
+    for path in sorted(Path(parent, name) for parent, _, names in os.walk(folder) for name in names):
+        with suppress(FileNotFoundError):  # training removes old steps, maybe now
+            digests[str(path.relative_to(folder))] = compute_sha256(path)
+    return digests
 
 
 def _hash_array(array: Any) -> str:

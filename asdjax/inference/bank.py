@@ -74,20 +74,20 @@ def make_bank(clips: Sequence[Clip], members: Sequence[int], embedded: Embedding
     return Bank(np.asarray(embedded.vectors[variant][rows]), np.stack([clip, clip], axis=1), is_target[clip])
 
 
-def find_bank_group(clip: Clip, bank: str) -> BankGroup:
+def make_bank_key(clip: Clip, bank: str) -> BankGroup:
     """Return the key of the bank for a clip. It holds the domain only if `bank` is "same_domain"."""
     return (clip.machine, clip.section, clip.domain if bank == "same_domain" else None)
 
 
 def group_clips(clips: Sequence[Clip], bank: str) -> dict[BankGroup, list[int]]:
-    """Group the numbers of clips by `find_bank_group`."""
+    """Group the numbers of clips by `make_bank_key`."""
     groups: dict[BankGroup, list[int]] = {}
     for number, clip in enumerate(clips):
-        groups.setdefault(find_bank_group(clip, bank), []).append(number)
+        groups.setdefault(make_bank_key(clip, bank), []).append(number)
     return groups
 
 
-def describe_bank_groups(bank: str) -> str:
+def choose_grouping(bank: str) -> str:
     """Return the `bank` for `group_clips` by which the domains of an "either_domain" bank are groups of their own."""
     return "same_domain" if bank == "either_domain" else bank
 

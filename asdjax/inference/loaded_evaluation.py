@@ -23,7 +23,7 @@ from asdjax.fleet import checkpoints, fleet_model
 from asdjax.fleet.fleet_model import Model, ModelSpec
 from asdjax.inference import stored_embeddings, stored_results
 from asdjax.inference.backends import Scorer, make_scorer
-from asdjax.inference.bank import Scoring, find_bank_group, group_clips, make_bank
+from asdjax.inference.bank import Scoring, group_clips, make_bank, make_bank_key
 from asdjax.inference.ensembles import SCALES, Scale
 from asdjax.inference.stored_embeddings import Checkpointed
 
@@ -88,7 +88,7 @@ class Checkpoint:
     def bank_for(self, clip: Clip) -> list[int]:
         """Return the numbers of the training clips in the bank for a clip; empty without a bank."""
         how = self.config.evaluate.bank
-        return group_clips(self.kept.bank.clips, how).get(find_bank_group(clip, how), [])
+        return group_clips(self.kept.bank.clips, how).get(make_bank_key(clip, how), [])
 
     def members(self, clip: Clip, scale: str) -> list[Member]:
         """Return the models with their scorers for a clip that has a bank; `scale` is a key of SCALES."""
@@ -170,9 +170,9 @@ def restore_model(spec: ModelSpec, line: Path, step: int, digest: str) -> Model:
     except checkpoints.Replaced:
         raise _replaced_error(line, step) from None
     except checkpoints.Damaged as damage:  # training that continues deletes old steps
-        replaced = any(newer > step for newer in checkpoints.list_steps(line))
-        train_first = "" if replaced else "asdjax train again, and then "
-        raise InputError(f"{damage}; run {train_first}asdjax evaluate again") from None
+        if any(newer > step for newer in checkpoints.list_steps(line)):
+            raise InputError(f"{damage}; run asdjax evaluate again") from None
+        raise InputError(f"{damage}; {checkpoints.name_repair(line)}, and then asdjax evaluate") from None
     return jax.device_put(trees["model"])
 
 

@@ -37,8 +37,8 @@ def plan_pool(config: Config, devices: str, fleets: int | None, step_s: float | 
     """Return the plan for one device of a pool as JSON, as `plan`, with the pool's own under "pool".
 
     `devices` names the pool, such as h200:512 or v5e:16x16. Each device trains one part at a time. All fleets, by
-    default the configured ones, are taken to be as large as the largest. `step_s` is the measured time of a program's
-    step; the default is the compiler's estimate or else the roofline, a lower bound.
+    default the configured ones, are taken to be as large as the largest. `step_s` is the measured time of one fleet's
+    step. By default the program's step takes the compiler's estimate or else the roofline, a lower bound.
 
     Raises InputError as `plan`, and if the time of a step is unknown.
     """
@@ -46,8 +46,8 @@ def plan_pool(config: Config, devices: str, fleets: int | None, step_s: float | 
     target = parse_target(name)
     if step_s is None and target.sheet is None:
         raise InputError(
-            f"--step-ms: expected the time of a step, as {target.kind} has no data sheet; measure it by "
-            "asdjax bench train"
+            f"step-ms: expected the time of a step, got none, and {target.kind} has no data sheet; give what "
+            "asdjax bench train measures"
         )
     config = copy.deepcopy(config)
     config.parallel.device_groups = 1
@@ -56,12 +56,10 @@ def plan_pool(config: Config, devices: str, fleets: int | None, step_s: float | 
     parts = propose_parts(fleets, number)
     runs = math.ceil(fleets / parts)
     found = plan_work(config, target, work._replace(kinds=((work.longest,) * runs,)))
-    times = [step_s, *(found[key] and found[key]["step_s"] for key in ("estimate", "roofline"))]
-    step_s, source = next((float(time), source) for time, source in zip(times, _SOURCES, strict=True) if time)
+    step_s, source = _choose_step_time(found, step_s)
     programs = math.ceil(runs / found["fleet"]["fleets_per_program"])
     part_s = START_S + programs * step_s * sum(work.longest)
     saves = count_saves(config, len(work.task.classes), [step_s * steps for steps in work.longest])
-    busy = min(number, parts)
     found["pool"] = {
         "devices": number,
         "fleets": fleets,
@@ -70,26 +68,38 @@ def plan_pool(config: Config, devices: str, fleets: int | None, step_s: float | 
         "step_s": step_s,
         "step_source": source,
         "part_s": part_s,
-        "rounds": math.ceil(parts / number),
-        "idle_devices": number - busy,
-        "bytes_per_s": busy * runs * saves.bytes_written / part_s,
-        "operations_per_s": busy * runs * saves.operations / part_s,
-        "checkpoint_bytes": fleets * saves.bytes_kept,
         "store_bytes": math.ceil(fleets / len(config.seed)) * 2 * sum(work.lengths),
-        "saves": asdict(saves),
+        **_describe_traffic(fleets, min(number, parts) * runs / part_s, saves),
         **_find_limit(number, parts, part_s, fleets, saves),
     }
     return found
 
 
-_SOURCES = ("measured", "the compiler's estimate", "roofline, a lower bound")
+def _describe_traffic(fleets: int, fleets_per_s: float, saves: Saves) -> dict[str, Any]:
+    """Return what checkpoints write and keep, and what the shared disk is assumed to manage."""
+    return {
+        "saves": asdict(saves),
+        "bytes_per_s": fleets_per_s * saves.bytes_written,
+        "operations_per_s": fleets_per_s * saves.operations,
+        "checkpoint_bytes": fleets * saves.bytes_kept,
+        "storage": {"bytes_per_s": STORAGE_BYTES_PER_S, "operations_per_s": STORAGE_OPERATIONS_PER_S},
+    }
+
+
+def _choose_step_time(found: dict[str, Any], fleet_step_s: float | None) -> tuple[float, str]:
+    """Return the seconds of a program's step, and their source."""
+    if fleet_step_s is not None:
+        return fleet_step_s * found["fleet"]["fleets_per_program"], "measured"
+    if found["estimate"]:
+        return found["estimate"]["step_s"], "the compiler's estimate"
+    return found["roofline"]["step_s"], "roofline, a lower bound"
 
 
 def count_saves(config: Config, classes: int, phase_s: Iterable[float]) -> Saves:
     """Return the checkpoints of one fleet whose phases take `phase_s` seconds each.
 
-    A save during a phase has parameters, statistics and velocity, the last one of a phase no velocity. A configured
-    `train.checkpoint_every_steps` is not counted.
+    A save during a phase has parameters, statistics and velocity, the last one of a phase no velocity. A strategy that
+    freezes parameters has less velocity, and `train.checkpoint_every_steps` more saves; neither is counted.
     """
     model = fleet_model.describe_model(fleet_model.make_spec(config, classes))
     sizes = [sum(4 * math.prod(a.shape) for arrays in part.values() for a in arrays.values()) for part in model]
@@ -112,4 +122,5 @@ def _find_limit(number: int, parts: int, part_s: float, fleets: int, saves: Save
         "file operations": fleets * saves.operations / STORAGE_OPERATIONS_PER_S / 3600,
     }
     limit = max(hours, key=hours.__getitem__)
-    return {"hours": hours[limit], "limit": limit, "hours_by_limit": hours}
+    idle = max(0, number - parts)
+    return {"hours": hours[limit], "limit": limit, "hours_by_limit": hours, "rounds": rounds, "idle_devices": idle}

@@ -36,8 +36,9 @@ def _variants(names: list[str]) -> str:
 
 def _fleets(plan: dict[str, Any]) -> str:
     work, runs = plan["work"], plan["fleet"]["fleets_per_program"]
+    where = "in the largest part" if "pool" in plan else "in all"
     return (
-        f"{work['fleets']} in all, {runs} per program; {work['steps']:,} steps in all; the largest fleet has "
+        f"{work['fleets']} {where}, {runs} per program; {work['steps']:,} steps in all; the largest fleet has "
         f"{work['clips']:,} clips in {work['classes']} classes ({work['origin']})"
     )
 
@@ -84,10 +85,11 @@ def _estimate(estimate: dict[str, float]) -> str:
 
 
 def _pool(pool: dict[str, Any]) -> list[tuple[str, str]]:
-    saves, idle = pool["saves"], pool["idle_devices"]
-    rounds = f"{pool['rounds']} rounds" if pool["rounds"] > 1 else f"one round, {idle:,} devices idle"
+    saves, storage, idle = pool["saves"], pool["storage"], pool["idle_devices"]
+    rounds = f"{pool['rounds']} rounds" if pool["rounds"] > 1 else f"one round, {idle:,} idle"
     alone = ", ".join(f"{what} {hours:.3g} h" for what, hours in pool["hours_by_limit"].items())
     step = f"{_ms(pool['step_s'])} a step ({pool['step_source']})"
+    disk = f"{_bytes(storage['bytes_per_s'])}/s and {storage['operations_per_s']:,} file operations/s"
     return [
         (
             "pool",
@@ -97,7 +99,7 @@ def _pool(pool: dict[str, Any]) -> list[tuple[str, str]]:
         (
             "hours",
             f"{pool['hours']:.3g} h, limited by {pool['limit']}; by each limit alone {alone}; with {step}, "
-            "and a shared disk with 1 GB/s and 10,000 file operations/s",
+            f"and a shared disk with {disk}",
         ),
         (
             "saves",

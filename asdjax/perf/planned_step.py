@@ -31,7 +31,7 @@ from asdjax.training.audio_feed import PaddedSizes
 from asdjax.training.batches import Audio
 from asdjax.training.group_size import choose_group_size
 from asdjax.training.phases import make_phase1_table
-from asdjax.training.state import TrainSpec, abstract_state, make_train_spec
+from asdjax.training.state import TrainSpec, describe_state, make_train_spec
 from asdjax.training.step import DispatchArgs
 
 # The package that compiles for a platform.
@@ -184,7 +184,7 @@ def _shape_arguments(
     spec: TrainSpec, audio: Audio, padded: PaddedSizes, work: Work, runs: int, mesh: Mesh
 ) -> tuple[Any, Audio, sampler.SamplingTable, jax.Array, DispatchArgs]:
     """Return the step's arguments as shapes on the mesh: state, audio, sampling table, keys (m, v), dispatch."""
-    state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((runs, *leaf.shape), leaf.dtype), abstract_state(spec))
+    state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((runs, *leaf.shape), leaf.dtype), describe_state(spec))
     frames = [spec.model.spectrogram.frames(length) for length in work.lengths]
     tables = [make_phase1_table(work.task, frames)] * runs
     table = sampler.stack_tables(tables, padded.task_clips, padded.program_clips)

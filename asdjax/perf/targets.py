@@ -52,13 +52,17 @@ class Target:
 def split_pool(name: str) -> tuple[str, int]:
     """Return the name of one device of a pool, and their number: h200:512 -> h200:1 and 512.
 
-    Raises InputError for a name of another form.
+    Raises InputError for unknown names.
     """
     form = _FORM.fullmatch(name)
-    if form is None:
+    if form is None or not (_TPU.fullmatch(form["kind"]) or (_is_kind(form["kind"]) and "x" not in form["size"])):
         raise InputError(f"--devices: {_EXPECTED}, got {name!r}")
     sides = form["size"].split("x")
     return f"{form['kind']}:{'x'.join('1' for _ in sides)}", math.prod(map(int, sides))
+
+
+def _is_kind(kind: str) -> bool:
+    return kind in ("cpu", "gpu", *gpu_targets.GPUS)
 
 
 def is_pool(name: str) -> bool:
@@ -79,8 +83,7 @@ def parse_target(name: str) -> Target:
     if _TPU.fullmatch(kind):
         jax.config.update("jax_platforms", "cpu")
         return _make_target(name, "tpu", _describe_tpus(name))
-    known = kind in ("cpu", "gpu", *gpu_targets.GPUS)
-    if not known or "x" in size or (kind in gpu_targets.GPUS and int(size) > gpu_targets.MAX_PER_HOST):
+    if not _is_kind(kind) or "x" in size or (kind in gpu_targets.GPUS and int(size) > gpu_targets.MAX_PER_HOST):
         raise InputError(f"--devices: {_EXPECTED}, got {name!r}")
     if kind == "cpu":
         return _make_target(name, "cpu", _make_cpus(int(size)))

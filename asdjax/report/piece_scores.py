@@ -11,7 +11,7 @@ import numpy as np
 from asdjax.config.fields import Config
 from asdjax.data.clips import Clip
 from asdjax.evaluation.clip_table import ClipRow
-from asdjax.inference.bank import find_bank_group
+from asdjax.inference.bank import make_bank_key
 from asdjax.inference.ensembles import choose_scale
 from asdjax.inference.loaded_evaluation import Member
 from asdjax.inference.stored_embeddings import Checkpointed, Embedded
@@ -86,7 +86,7 @@ class Models:
         return np.asarray(part.pieces.vectors[variant][part.pieces.clip == number])
 
     def _members_for(self, clip: Clip) -> dict[ModelKey, Member]:
-        group = find_bank_group(clip, self.config.evaluate.bank)
+        group = make_bank_key(clip, self.config.evaluate.bank)
         if group not in self._members:
             ensemble = choose_scale(self.config, len(self.keys))
             self._members[group] = {

@@ -21,8 +21,8 @@ _REMEDY = "set XDG_CACHE_HOME to a folder of your own that can be written"
 def make_folder(name: str) -> Path | None:
     """Return the cache's folder `name`, made if missing, under XDG_CACHE_HOME (default ~/.cache) in asdjax/.
 
-    Returns None, and logs the reason once, if the folder cannot be made or written. Raises InputError if another user
-    owns it or can write to it.
+    Returns None, and logs the reason once, if the folder cannot be made, made private or written. Raises InputError if
+    there was one before that another user owns or can write to.
     """
     try:
         home = Path(os.environ.get("XDG_CACHE_HOME", ""))
@@ -32,8 +32,15 @@ def make_folder(name: str) -> Path | None:
     try:
         home.parent.mkdir(parents=True, exist_ok=True)
         for folder in (home, home / name):
+            is_new = not folder.exists()
             folder.mkdir(exist_ok=True, mode=0o700)
-            _require_private(folder)
+            try:
+                _require_private(folder)
+            except InputError as error:
+                if not is_new:
+                    raise
+                folder.rmdir()  # this disk sets owners or modes of its own
+                return _log_no_cache(str(error).partition(";")[0])
     except OSError as error:
         return _log_no_cache(f"{home}: {error.strerror}")
     return home / name if os.access(home / name, os.W_OK) else _log_no_cache(f"{home}: cannot be written")

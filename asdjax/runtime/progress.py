@@ -185,7 +185,7 @@ class Progress:
         for bar in reversed(self._bars_below):
             bar.close()
         self._bar.close()
-        if self._quiet and not self._has_logged:  # an end belongs to every count in a log
+        if self._quiet and not self._has_logged:  # a logged count also needs its last line
             return
         if self._on_terminal:
             for line in wrap(note, _count_columns()):

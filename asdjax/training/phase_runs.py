@@ -61,7 +61,7 @@ def _start(spec: TrainSpec, run: PhaseRun) -> TrainState:
 
 
 def _resume(spec: TrainSpec, run: PhaseRun) -> tuple[int, TrainState] | None:
-    like = state.abstract_state(spec)
+    like = state.describe_state(spec)
     model: checkpoints.Trees = {"model": state.get_model(like)}
     both: checkpoints.Trees = {**model, "optimizer": like.velocity}
     line = run.run.folder / run.phase.name

@@ -94,7 +94,7 @@ def init_state(spec: TrainSpec, model: Model) -> TrainState:
     return TrainState(trainable, frozen, model.statistics, velocity)
 
 
-def abstract_state(spec: TrainSpec) -> TrainState:
+def describe_state(spec: TrainSpec) -> TrainState:
     """Return a state's shapes and dtypes."""
     return jax.eval_shape(functools.partial(init_state, spec), fleet_model.describe_model(spec.model))
 

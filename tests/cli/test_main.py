@@ -213,6 +213,12 @@ def test_a_misspelt_word_is_named_with_the_nearest(words: list[str], message: st
     assert capsys.readouterr().err.startswith(message)
 
 
+def test_the_value_of_a_misplaced_flag_is_not_taken_for_a_command(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        main(["--workdir", "report-1", "train", "--config", "demo"])
+    assert capsys.readouterr().err.startswith("asdjax: --workdir: no such flag")
+
+
 def test_metrics_that_could_not_be_written_are_not_computed(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     words = ["--scores", str(tmp_path / "nowhere"), "--json", str(tmp_path / "nowhere" / "f.json")]
     assert main(["metrics", "--year", "2021", *words]) == 2

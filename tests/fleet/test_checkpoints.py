@@ -1,6 +1,7 @@
 """Saved steps: a restore returns exactly the saved arrays, or fails."""
 
 import json
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -100,6 +101,24 @@ def test_a_tree_is_written_in_one_transaction(tmp_path: Path):
     assert len([path for path in (tmp_path / "1").rglob("*") if path.is_file()]) <= 10
     restored = checkpoints.restore(tmp_path, 1, {"model": arrays})
     assert all(np.array_equal(restored["model"][name], arrays[name]) for name in arrays)
+
+
+@pytest.mark.parametrize("after", ["_require_files", "compute_sha256"])
+def test_a_step_that_is_removed_while_it_is_read_is_damaged(
+    after: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Training removes old steps while an evaluation of them may be at work."""
+    save(tmp_path, 3)
+    whole = getattr(checkpoints, after)
+
+    def then_removed(*arguments: Any) -> Any:
+        result = whole(*arguments)
+        shutil.rmtree(tmp_path / "3", ignore_errors=True)
+        return result
+
+    monkeypatch.setattr(checkpoints, after, then_removed)
+    with pytest.raises(Damaged, match="missing"):
+        checkpoints.restore(tmp_path, 3, SHAPES)
 
 
 def test_a_folder_without_its_json_does_not_exist(tmp_path: Path):

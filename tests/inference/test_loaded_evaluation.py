@@ -92,7 +92,7 @@ def test_its_checkpoints_are_loaded_for_the_models_asked_for_or_named_where_they
     assert spec.variants == (VARIANT,)
     assert all(np.isfinite(leaf).all() for leaf in model.parameters[VARIANT].values())
     shutil.rmtree(trained / "fan" / "phase2_full" / "3")
-    with pytest.raises(InputError, match="run asdjax train again, and then asdjax evaluate again"):
+    with pytest.raises(InputError, match="run asdjax train again, and then asdjax evaluate"):
         checkpoint.load()
 
 

@@ -407,4 +407,4 @@ def test_a_domain_is_asked_for_where_banks_go_by_it(trained: Path, corpus: Path,
 def test_a_checkpoint_that_is_gone_is_named(trained: Path, corpus: Path, capsys: pytest.CaptureFixture[str]):
     shutil.rmtree(trained / "fan" / "phase2_full")
     assert score(trained, str(next((corpus / "fan" / "source_test").iterdir()))) == 2
-    assert "run asdjax train again, and then asdjax evaluate again" in capsys.readouterr().err
+    assert "run asdjax train again, and then asdjax evaluate" in capsys.readouterr().err

@@ -7,15 +7,18 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import PROJECT, overrides
+from conftest import PROJECT, SHALLOW, overrides
 
 from asdjax.cli.main import main
 from asdjax.config.fields import Config, default_config
 from asdjax.fleet import fleet_model
 from asdjax.perf import plan, plan_pool
 from asdjax.perf.datasheets import Datasheet
+from asdjax.perf.plan_table import format_plan
 from asdjax.perf.planned_step import CycleEstimate, StepCost
 from asdjax.perf.targets import Target, is_pool, split_pool
+
+pytestmark = pytest.mark.usefixtures("shallow")
 
 CONFIG = str(PROJECT / "configs" / "dcase2021.py")
 SHEET = Datasheet(flops_per_s=1e12, bytes_per_s=1e11, memory_bytes=1e9, interconnect_bytes_per_s=1e10)
@@ -45,7 +48,7 @@ def never_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def small_config(corpus: Path) -> Config:
     config = default_config()
-    config.data.root, config.width, config.variants = (str(corpus),), 0.1, ("mobilefacenet_512",)
+    config.data.root, config.width, config.variants = (str(corpus),), SHALLOW, ("mobilefacenet_512",)
     config.phase1.steps, config.phase2.steps = 60_000, 30_000
     return config
 
@@ -87,6 +90,17 @@ def test_a_pool_by_hand(corpus: Path):
     assert config.parallel == default_config().parallel
 
 
+def test_the_measured_time_is_one_fleet_s_and_a_program_of_several_takes_as_much_longer(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(plan_pool, "parse_target", lambda _: replace(TARGET, platform="gpu", memory_bytes=100e9))
+    found = plan_pool.plan_pool(small_config(corpus), "h200:10", 100, 0.02)
+    assert found["fleet"]["fleets_per_program"] == found["pool"]["fleets_per_part"] == 2
+    assert found["pool"]["step_s"] == pytest.approx(0.04)
+    assert found["pool"]["part_s"] == pytest.approx(plan_pool.START_S + 2 * 0.02 * 90_000)
+    assert "fleets    2 in the largest part, 2 per program" in format_plan(found)
+
+
 def test_a_pool_larger_than_the_fleets_is_limited_by_one_of_them(corpus: Path):
     pool = plan_pool.plan_pool(small_config(corpus), "h200:512", None, None)["pool"]
     assert (pool["fleets"], pool["parts"], pool["idle_devices"], pool["limit"]) == (1, 1, 511, "length of a part")
@@ -96,7 +110,6 @@ def test_a_pool_larger_than_the_fleets_is_limited_by_one_of_them(corpus: Path):
 
 def test_a_shared_disk_limits_a_pool_that_is_large_enough(corpus: Path):
     config = small_config(corpus)
-    config.width = 1.0
     config.train.checkpoint_every_minutes = 0.1
     pool = plan_pool.plan_pool(config, "h200:10000", 10_000, 0.02)["pool"]
     assert pool["limit"] == "file operations"
@@ -121,6 +134,8 @@ def test_the_command_prints_the_pool_in_80_columns(corpus: Path, tmp_path: Path,
     [
         (["--devices", "h200:8", "--step-ms", "22"], "step-ms: expected a pool"),
         (["--devices", "h200x9", "--fleets", "2"], "--devices: expected a TPU's generation and shape"),
+        (["--devices", "b200:512", "--fleets", "2"], "got 'b200:512'"),
+        (["--devices", "h200:2x8", "--fleets", "2"], "got 'h200:2x8'"),
     ],
 )
 def test_a_wrong_request_is_refused(words: list[str], message: str, corpus: Path, capsys: pytest.CaptureFixture[str]):
@@ -145,4 +160,4 @@ def test_without_a_data_sheet_the_time_of_a_step_is_asked_for(
 ):
     monkeypatch.setattr(plan_pool, "parse_target", lambda _: replace(TARGET, sheet=None))
     assert main(["plan", "--config", CONFIG, "--devices", "cpu:4", "--fleets", "8", *overrides(corpus)]) == 2
-    assert "expected the time of a step, as a TPU has no data sheet" in capsys.readouterr().err
+    assert "expected the time of a step, got none, and a TPU has no data sheet" in capsys.readouterr().err

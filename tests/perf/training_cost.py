@@ -24,7 +24,7 @@ from asdjax.runtime import hardware
 from asdjax.training import loop, sampler
 from asdjax.training import step as step_module
 from asdjax.training.audio_feed import make_waves
-from asdjax.training.state import abstract_state, make_train_spec
+from asdjax.training.state import describe_state, make_train_spec
 from asdjax.training.step import DispatchArgs, StepMetrics
 
 DISPATCHES = 5_000
@@ -40,7 +40,7 @@ def compile_step(names: Sequence[str], batch: int, width: float = 1.0) -> tuple[
     waves = make_waves([np.zeros(160_000, np.int16)] * 12)
     keys = sampler.make_keys(0, "fan", spec.variants, "phase1")[None]
     dispatch = DispatchArgs(jnp.int32(1), jnp.zeros(1, jnp.int32), jnp.ones(1, jnp.int32), jnp.zeros((1, 1)))
-    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype), abstract_state(spec))
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype), describe_state(spec))
     step_module._compile_steps.cache_clear()
     begun = perf_counter()
     compiled = step_costs.lower_step(spec, hardware.make_meshes()[0], (shapes, waves, table, keys, dispatch)).compile()

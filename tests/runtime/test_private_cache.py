@@ -80,6 +80,23 @@ def test_a_cache_of_another_user_is_refused(name: str, cache_home: Path, monkeyp
         private_cache.make_folder("xla")
 
 
+def test_a_disk_that_sets_modes_of_its_own_has_no_cache(
+    cache_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    mkdir = Path.mkdir
+
+    def open_to_all(path: Path, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
+        mkdir(path, mode, parents, exist_ok)
+        path.chmod(0o777)
+
+    monkeypatch.setattr(Path, "mkdir", open_to_all)
+    for _ in range(2):
+        assert private_cache.make_folder("xla") is None
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("compiled programs are not kept (")
+    assert "got mode 777" in line
+
+
 def test_a_link_to_a_folder_of_ones_own_is_used(cache_home: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir(mode=0o700)
     cache_home.mkdir()

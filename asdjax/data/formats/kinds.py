@@ -190,7 +190,7 @@ def absent_error(path: Path) -> InputError:
         return InputError(f"{path}: expected a recording, got {DVC.name}; {DVC.remedy}")
     if os.path.isdir(path):
         return InputError(f"{path}: expected a recording, got a folder; give its files, such as {path}/*.wav")
-    got = "something that is no file" if os.path.exists(path) else "nothing there"
+    got = "a device, pipe or socket" if os.path.exists(path) else "nothing there"
     return InputError(f"{path}: expected a recording, got {got}; check the path")
 
 
