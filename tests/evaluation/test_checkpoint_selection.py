@@ -18,7 +18,7 @@ from asdjax.fleet.runs import Run
 def test_a_run_without_phase_2_is_judged_by_phase_1_which_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(checkpoints, "steps", lambda line: [10**6])
+    monkeypatch.setattr(checkpoints, "list_steps", lambda line: [10**6])
     monkeypatch.setattr(checkpoints, "verify", lambda line, step: None)
     monkeypatch.setattr(checkpoints, "read_digest", lambda line, step: f"{line.name} {step}")
     run = Run("fan", Task("fan", ("fan",), (), (), (), ()), 0, tmp_path / "fan")

@@ -223,7 +223,7 @@ def test_what_the_evaluation_has_settled_cannot_be_told(field: str, trained: Pat
 
 def test_a_judged_checkpoint_that_is_gone_is_named(trained: Path, capsys: pytest.CaptureFixture[str]):
     shutil.rmtree(trained / "fan" / "phase2_full" / "3")
-    assert "asdjax evaluate again, or asdjax report with --clips 0" in refusal(trained, capsys)
+    assert "and then asdjax evaluate, or asdjax report with --clips 0" in refusal(trained, capsys)
 
 
 def test_sound_that_is_gone_is_named(trained: Path, capsys: pytest.CaptureFixture[str]):

@@ -96,7 +96,7 @@ def test_only_fleets_of_equal_classes_share_a_program(tmp_path: Path):
 def test_finished_runs_share_no_program_with_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     config, runs = config_with(3), [run(name, 2, tmp_path) for name in ("fan", "pump", "valve")]
     there = {runs[1].folder / line: [1, last] for line, last in list_lines(config, runs[1].task).items()}
-    monkeypatch.setattr(grouping.checkpoints, "steps", lambda folder: there.get(folder, []))
+    monkeypatch.setattr(grouping.checkpoints, "list_steps", lambda folder: there.get(folder, []))
     assert names(group_runs(config, runs, 1, dict.fromkeys(("fan", "pump", "valve"), 1.0))) == [
         ["fan", "valve"],
         ["pump"],
