@@ -36,6 +36,7 @@ class _TransactionHandler(ocp.type_handlers.NumpyHandler):
         await self._transaction.commit_async()
 
     async def _open_and_write(self, value: np.ndarray, tspec: dict[str, Any], ts_context: tensorstore.Context) -> None:
+        # an array of a new tree is not on the disk yet: each look for it would read the database's manifest
         spec = tensorstore.Spec(tspec | {"recheck_cached_metadata": False, "recheck_cached_data": False})
         array = await tensorstore.open(spec, create=True, open=True, context=ts_context, transaction=self._transaction)
         await array.write(value, can_reference_source_data_indefinitely=True)

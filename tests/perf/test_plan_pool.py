@@ -3,47 +3,32 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from conftest import PROJECT, SHALLOW, overrides
+from test_plan import COST, TARGET
 
 from asdjax.cli.main import main
 from asdjax.config.fields import Config, default_config
 from asdjax.fleet import fleet_model
 from asdjax.perf import plan, plan_pool
-from asdjax.perf.datasheets import Datasheet
 from asdjax.perf.plan_table import format_plan
-from asdjax.perf.planned_step import CycleEstimate, StepCost
-from asdjax.perf.targets import Target, is_pool, split_pool
+from asdjax.perf.planned_step import CycleEstimate
+from asdjax.perf.targets import is_pool, split_pool
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
 CONFIG = str(PROJECT / "configs" / "dcase2021.py")
-SHEET = Datasheet(flops_per_s=1e12, bytes_per_s=1e11, memory_bytes=1e9, interconnect_bytes_per_s=1e10)
-COST = StepCost(
-    flops=2e9,
-    bytes_accessed=1e9,
-    operations=1234,
-    arguments_bytes=400_000_000,
-    temporaries_bytes=500_000_000,
-    code_bytes=1_000_000,
-    prefetched_bytes=10_000_000,
-    collectives={},
-    bytes_sent=0,
-    estimate=CycleEstimate(cycles=0, bytes_without=0),
-    compile_s=60,
-)
-DEVICE = SimpleNamespace(process_index=0)
-TARGET = Target(name="h200:1", platform="tpu", devices=[DEVICE], kind="a TPU", sheet=SHEET, memory_bytes=2e9)
+ONE = replace(TARGET, devices=TARGET.devices[:1], memory_bytes=2e9)
+CHEAP = replace(COST, collectives={}, bytes_sent=0, estimate=CycleEstimate(cycles=0, bytes_without=0))
 
 
 @pytest.fixture(autouse=True)
 def never_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give every step the same cost."""
-    monkeypatch.setattr(plan_pool, "parse_target", lambda _: TARGET)
-    monkeypatch.setattr(plan, "find_cost", lambda *_: COST)
+    monkeypatch.setattr(plan_pool, "parse_target", lambda _: ONE)
+    monkeypatch.setattr(plan, "find_cost", lambda *_: CHEAP)
 
 
 def small_config(corpus: Path) -> Config:
@@ -93,7 +78,7 @@ def test_a_pool_by_hand(corpus: Path):
 def test_the_measured_time_is_one_fleet_s_and_a_program_of_several_takes_as_much_longer(
     corpus: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(plan_pool, "parse_target", lambda _: replace(TARGET, platform="gpu", memory_bytes=100e9))
+    monkeypatch.setattr(plan_pool, "parse_target", lambda _: replace(ONE, platform="gpu", memory_bytes=100e9))
     found = plan_pool.plan_pool(small_config(corpus), "h200:10", 100, 0.02)
     assert found["fleet"]["fleets_per_program"] == found["pool"]["fleets_per_part"] == 2
     assert found["pool"]["step_s"] == pytest.approx(0.04)
@@ -158,6 +143,6 @@ def test_a_wrong_number_is_refused(flag: str, value: str, capsys: pytest.Capture
 def test_without_a_data_sheet_the_time_of_a_step_is_asked_for(
     corpus: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    monkeypatch.setattr(plan_pool, "parse_target", lambda _: replace(TARGET, sheet=None))
+    monkeypatch.setattr(plan_pool, "parse_target", lambda _: replace(ONE, sheet=None))
     assert main(["plan", "--config", CONFIG, "--devices", "cpu:4", "--fleets", "8", *overrides(corpus)]) == 2
     assert "expected the time of a step, got none, and a TPU has no data sheet" in capsys.readouterr().err
