@@ -42,9 +42,10 @@ class CheckpointSaver:
 
     def is_due(self) -> bool:
         """Return whether `train.checkpoint_every_minutes` have passed since the newest save or the first call."""
+        now_s = monotonic()
         if self._newest_s is None:
-            self._newest_s = monotonic()
-        return monotonic() - self._newest_s >= self._interval_s
+            self._newest_s = now_s
+        return now_s - self._newest_s >= self._interval_s
 
     def start(self, states: Mapping[int, TrainState], now: Sequence[int]) -> None:
         """Save the states of some runs, by their number, at their present steps; waits for an earlier save first.

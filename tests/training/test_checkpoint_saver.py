@@ -37,7 +37,7 @@ def test_saves_by_time_change_no_bit(corpus: Path, trained_once: Path, tmp_path:
     monkeypatch.setattr(phase_runs, "save", lambda run, step, *rest: saved.append(step) or save(run, step, *rest))
     words = {"train__checkpoint_every_minutes": "1e-9", "train__checkpoint_every_steps": "0"}
     assert train_tiny(corpus, tmp_path / "run", **words) == 0
-    assert saved == [1, 2, 3, 4, 5, 6, 1, 2, 3, 1, 2, 3]
+    assert saved == [2, 3, 4, 5, 6, 2, 3, 2, 3]  # the time runs from the end of the first step
     assert figures(tmp_path / "run") == figures(trained_once)
     for line in LINES:
         last = checkpoints.list_steps(trained_once / "fan" / line)[-1]
