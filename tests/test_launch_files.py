@@ -1,5 +1,6 @@
-"""Launch files that are checked without their engine: the Kubernetes Job by its schema, the scripts by shellcheck."""
+"""Launch files that are checked without their engine: Kubernetes' by their schemas, the scripts by shellcheck."""
 
+import copy
 import os
 import re
 import subprocess
@@ -10,21 +11,42 @@ import kubernetes_validate
 import pytest
 import yaml
 from conftest import PROJECT
+from kubeflow_trainer_api.models import JobsetV1alpha2FailurePolicyRule, JobsetV1alpha2JobSet
 
 from asdjax.cli import console
 from asdjax.runtime import interrupts
 
 LAUNCH = PROJECT / "launch"
-VALUES = {"NAME": "dcase", "QUEUE": "gpus", "IMAGE": "asdjax:1", "CLAIM": "shared", "PARTS": "12", "AT_ONCE": "4"}
+VALUES = {
+    "NAME": "dcase",
+    "QUEUE": "gpus",
+    "IMAGE": "asdjax:1",
+    "CLAIM": "shared",
+    "PARTS": "12",
+    "AT_ONCE": "4",
+    "PROCESSES": "4",
+    "CONFIG": "/shared/my_config.py",
+}
+
+
+def read_manifest(name: str) -> dict:
+    """Read a manifest with every value in capitals replaced, as its first lines say."""
+    text = (LAUNCH / "kubernetes" / name).read_text()
+    for value, replacement in VALUES.items():
+        text = re.sub(rf"\b{value}\b", replacement, text)
+    return yaml.safe_load(text)
 
 
 @pytest.fixture
 def job() -> dict:
-    """The Job with every value in capitals replaced, as its first lines say."""
-    text = (LAUNCH / "kubernetes" / "fleets.yaml").read_text()
-    for name, value in (VALUES | {"CONFIG": "/shared/my_config.py"}).items():
-        text = re.sub(rf"\b{name}\b", value, text)
-    return yaml.safe_load(text)
+    """The Job of parts."""
+    return read_manifest("fleets.yaml")
+
+
+@pytest.fixture
+def job_set() -> dict:
+    """The JobSet of one program."""
+    return read_manifest("pod.yaml")
 
 
 def test_the_job_is_valid(job: dict):
@@ -48,6 +70,47 @@ def test_the_job_s_policy_has_the_exit_codes_of_asdjax(job: dict):
     assert actions["FailIndex"]["values"] == [console.BAD_INPUT, console.DIVERGED]
     (container,) = job["spec"]["template"]["spec"]["containers"]
     assert {rule["onExitCodes"]["containerName"] for rule in rules} == {container["name"]}
+
+
+def test_the_job_set_is_valid(job_set: dict):
+    (workers,) = job_set["spec"]["replicatedJobs"]
+    # the Job is checked below, as the models of JobSet refuse its quantities, "2Gi"; they drop unknown names
+    around = copy.deepcopy(job_set)
+    around["spec"]["replicatedJobs"][0]["template"] = {"spec": {"template": {"spec": {"containers": [{"name": "a"}]}}}}
+    assert JobsetV1alpha2JobSet.model_validate(around).to_dict() == around
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "dcase-workers-0"}, **workers["template"]}
+    kubernetes_validate.validate(job, "1.37", strict=True)
+    assert (job["spec"]["completions"], job["spec"]["parallelism"]) == (4, 4)
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    (line,) = container["args"]
+    assert line.endswith(
+        '--processes 4 --process "$JOB_COMPLETION_INDEX" --coordinator dcase-workers-0-0.dcase:'
+        f"{container['ports'][0]['containerPort']}"
+    )
+
+
+def test_the_job_set_s_policies_have_the_exit_codes_of_asdjax(job_set: dict):
+    (workers,) = job_set["spec"]["replicatedJobs"]
+    rules = workers["template"]["spec"]["podFailurePolicy"]["rules"]
+    assert {rule["action"] for rule in rules} == {"FailJob"}  # a Job that fails so has the reason PodFailurePolicy
+    codes = [rule["onExitCodes"]["values"] for rule in rules if "onExitCodes" in rule]
+    assert codes == [[interrupts.STOPPED], [console.BAD_INPUT, console.DIVERGED]]
+    hopeless, again = job_set["spec"]["failurePolicy"]["rules"]
+    (pattern,) = hopeless["onJobFailureMessagePatterns"]
+    message = (
+        "Container train for pod default/dcase-workers-0-1-x failed with exit code {} matching FailJob rule at index 1"
+    )
+    matching = [code for code in range(256) if re.search(pattern, message.format(code))]
+    assert (hopeless["action"], matching) == ("FailJobSet", [console.BAD_INPUT, console.DIVERGED])
+    assert (again["action"], again.keys() & {"onJobFailureMessagePatterns"}) == (
+        "RestartJobSetAndIgnoreMaxRestarts",
+        set(),
+    )
+    assert hopeless["onJobFailureReasons"] == again["onJobFailureReasons"] == ["PodFailurePolicy"]
+    actions = re.findall(
+        r"\w+JobSet\w*|RestartJob\w*", JobsetV1alpha2FailurePolicyRule.model_fields["action"].description or ""
+    )
+    assert {hopeless["action"], again["action"]} <= set(actions)
 
 
 def test_ray_has_the_exit_codes_of_asdjax():

@@ -15,7 +15,7 @@ import pytest
 from conftest import PROJECT, overrides, train_tiny, with_these_networks
 
 from asdjax.data.synthetic.synthesis import Recipe, synthesize
-from asdjax.fleet import checkpoints
+from asdjax.fleet import checkpoints, metric_log
 
 DAEMONS = ("munged", "slurmctld", "slurmd")
 MISSING = [name for name in DAEMONS if not shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")]
@@ -129,10 +129,16 @@ def make_command(folder: Path, line: str) -> str:
     return f"{folder}:{os.environ['PATH']}"
 
 
-def submit(workdir: Path, path: str, *words: str, devices: str = "2") -> dict[str, list[str]]:
+def make_asdjax(folder: Path) -> str:
+    """Make a command `asdjax` with the networks of this test; return a PATH that finds it first."""
+    code = with_these_networks("from asdjax.__main__ import command; command()")
+    return make_command(folder, f'exec {shlex.join([sys.executable, "-c", code])} "$@"')
+
+
+def submit(workdir: Path, path: str, *words: str, **values: str) -> dict[str, list[str]]:
     """Return the numbers of the submitted jobs: those that train, score and gather."""
     config = str(PROJECT / "configs" / "dcase2021.py")
-    more = {"PATH": path, "DEVICES": devices, "WARM_UP_MINUTES": "0", "SBATCH": "--cpus-per-task=2"}
+    more = {"PATH": path, "WARM_UP_MINUTES": "0", "SBATCH": "--cpus-per-task=2", **values}
     printed = call(str(PROJECT / "launch" / "slurm"), config, str(workdir), *words, **more)
     found = re.fullmatch(r"parts: \d+; jobs: train ([\d ]+), score ([\d-]+), gather (\d+); logs: .*\n", printed)
     assert found, printed
@@ -143,9 +149,8 @@ def test_an_array_of_three_parts_one_stopped_and_requeued_gives_the_bits_of_one_
     recipe = Recipe(source_clips=3, target_clips=2, test_clips=1, sections=2, seconds=2.0)
     synthesize(tmp_path / "data", recipe, machines=MACHINES)
     assert train_tiny(tmp_path / "data", tmp_path / "one", **CHANGES) == 0
-    code = with_these_networks("import sys\nfrom asdjax.cli.main import main\nsys.exit(main(sys.argv[1:]))")
-    path = make_command(tmp_path / "bin", f'exec {shlex.join([sys.executable, "-c", code])} "$@"')
-    numbers = submit(tmp_path / "run", path, *overrides(tmp_path / "data", **CHANGES))["train"]
+    words = overrides(tmp_path / "data", **CHANGES)
+    numbers = submit(tmp_path / "run", make_asdjax(tmp_path / "bin"), *words, DEVICES="2")["train"]
     wait_for(lambda: any(checkpoints.list_steps(tmp_path / "run" / "fan" / "phase1")))
     call("scancel", "-s", "TERM", f"{numbers[0]}_0")
     wait_for(are_jobs_ended)
@@ -163,8 +168,25 @@ def test_an_array_of_three_parts_one_stopped_and_requeued_gives_the_bits_of_one_
 @pytest.mark.parametrize(("code", "restarts"), [(2, 0), (3, 0), (1, 3)])
 def test_what_would_fail_again_is_not_requeued_and_other_failures_three_times(code: int, restarts: int, tmp_path: Path):
     path = make_command(tmp_path / "bin", f"[ $1 != parts ] || {{ echo 1; exit; }}\nexit {code}")
-    numbers = submit(tmp_path / "run", path, devices="1")
+    numbers = submit(tmp_path / "run", path, DEVICES="1")
     wait_for(are_jobs_ended)
     (job,) = read_jobs(numbers["train"])
     assert (job["JobState"], job["ExitCode"], job["Restarts"]) == ("FAILED", f"{code}:0", str(restarts))
     assert {job["JobState"] for job in read_jobs(numbers["score"] + numbers["gather"])} == {"CANCELLED"}
+
+
+def test_one_program_over_two_nodes_is_stopped_and_requeued(corpus: Path, tmp_path: Path):
+    line = tmp_path / "run" / "fan" / "phase1"
+    changes = {**CHANGES, "phase1__steps": "60"}
+    (number,) = submit(tmp_path / "run", make_asdjax(tmp_path / "bin"), *overrides(corpus, **changes), NODES="2")[
+        "train"
+    ]
+    wait_for(lambda: any(checkpoints.list_steps(line)))
+    call("scancel", "-s", "TERM", number)
+    wait_for(are_jobs_ended)
+    (job,) = read_jobs([number])
+    assert (job["JobState"], job["NumNodes"], job["Restarts"]) == ("COMPLETED", "2", "1")
+    rows = metric_log.read(tmp_path / "run" / "fan" / metric_log.FILE)
+    begun = [(row["event"], row["phase"], row["processes"]) for row in rows if row.get("event")]
+    assert begun == [("started", "phase1", 2), ("resumed", "phase1", 2), ("started", "phase2_full", 2)]
+    assert (tmp_path / "run" / "evaluation" / "dev" / "results.json").exists()

@@ -59,13 +59,71 @@ def add_train(commands: Any) -> None:
     console.add_config(parser)
     console.add_workdir(parser)
     console.add_run_choice(parser)
+    several = parser.add_argument_group(
+        "one program over several processes", "every process gets the same command but for --process"
+    )
+    several.add_argument(
+        "--processes",
+        type=_parse_processes,
+        metavar="N",
+        help="number of processes, or auto where a batch system or a TPU pod starts them",
+    )
+    several.add_argument("--process", type=_parse_process, metavar="I", help="number of this process, from 0")
+    several.add_argument(
+        "--coordinator", type=_parse_address, metavar="HOST:PORT", help="address of process 0, with a free port"
+    )
+
+
+_AUTO = 0  # --processes auto
+
+
+def _parse_processes(text: str) -> int:
+    return _AUTO if text == "auto" else console.parse_count(text)
+
+
+def _parse_process(text: str) -> int:
+    if text.isdecimal():
+        return int(text)
+    raise argparse.ArgumentTypeError(f"expected a number from 0 on, got {text!r}")
+
+
+def _parse_address(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    if host and port.isdecimal() and 0 < int(port) < 65_536:
+        return text
+    raise argparse.ArgumentTypeError(f"expected HOST:PORT, got {text!r}")
+
+
+def _join_processes(options: argparse.Namespace) -> None:
+    """Join the other processes of the program, if the command names any; raise InputError if the flags do not fit."""
+    number, process, coordinator = options.processes, options.process, options.coordinator
+    if number is None and process is None and coordinator is None:
+        return
+    from asdjax.errors import InputError
+    from asdjax.runtime import processes
+
+    if number == _AUTO:
+        if process is not None or coordinator is not None:
+            raise InputError("--processes auto: expected neither --process nor --coordinator, got one; leave it out")
+        processes.start(None, None, None)
+    elif number is None or process is None or coordinator is None:
+        raise InputError("--processes, --process and --coordinator: expected all three, got one or two; give all")
+    elif process >= number:
+        raise InputError(f"--process: expected a number from 0 to {number - 1}, got {process}; give each its own")
+    else:
+        processes.start(number, process, coordinator)
 
 
 def _train(options: argparse.Namespace) -> int:
+    _join_processes(options)
+
     from asdjax.api import train
+    from asdjax.runtime import processes
 
     train(options.config, workdir=options.workdir, overrides=options.overrides, part=options.part, only=options.only)
     workdir = shlex.quote(str(options.workdir))
+    if not processes.is_first():
+        return DONE
     if options.only or options.part != (0, 1):
         console.write(f"this part is trained; asdjax status --workdir {workdir} shows all runs")
     else:

@@ -29,7 +29,7 @@ from asdjax.cli.console import BAD_INPUT, DIVERGED, FAILED
 from asdjax.errors import Diverged, InputError, Interrupted, InUse, name_nearest, summarize
 from asdjax.runtime.files import DISK_ERRORS, explain_refusal
 from asdjax.runtime.interrupts import AGAIN, STOPPED, handle_signals, stop_requested
-from asdjax.runtime.progress import log
+from asdjax.runtime.progress import log, report
 
 #: In the order of --help.
 _COMMANDS = (
@@ -60,10 +60,19 @@ def command() -> NoReturn:
             stream.reconfigure(errors="backslashreplace")  # file names may not be valid in the terminal's encoding
     with handle_signals():
         code = main()
+        _leave_program(code)
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError):
                 stream.flush()
         os._exit(code)
+
+
+def _leave_program(code: int) -> None:
+    """Leave the other processes of the program, if there are any: JAX takes one that only ends for a lost one."""
+    if "jax" in sys.modules:
+        from asdjax.runtime import processes
+
+        processes.leave(wait=code != FAILED)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -115,7 +124,7 @@ def _fail(options: argparse.Namespace, message: str, code: int) -> int:
     """Log one line and return the exit code. With --debug, raise the current exception instead."""
     if options.debug:
         raise
-    log(f"asdjax {options.command}: {_LINE_BREAK.sub(' ', message.strip())}")
+    report(f"asdjax {options.command}: {_LINE_BREAK.sub(' ', message.strip())}")
     return code
 
 
@@ -156,7 +165,7 @@ def _require_known_flags(parser: argparse.ArgumentParser, words: Sequence[str]) 
             return
         flag = word.partition("=")[0]
         if word.startswith("--") and flag not in flags:
-            near = difflib.get_close_matches(flag, flags, n=2) or sorted(set(flags) - {"-h"})
+            near = difflib.get_close_matches(flag, flags, n=2, cutoff=0.65) or sorted(set(flags) - {"-h"})
             parser.error(f"{flag}: no such flag; {name_nearest(near)}")
         for action in commands._group_actions if commands else ():
             parser = (action.choices or {}).get(word, parser) if isinstance(action.choices, dict) else parser

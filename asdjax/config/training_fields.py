@@ -144,6 +144,13 @@ class ParallelFields(FieldGroup):
         rule=between(0, 1000),
         free_on_resume=True,
     )
+    patience_minutes: float = field(
+        15.0,
+        "longest wait for a step, or 30 times the usual one if that is longer; then the process ends as stuck",
+        unit="minutes",
+        rule=positive(100_000),
+        free_on_resume=True,
+    )
 
 
 class Phase1Fields(FieldGroup):

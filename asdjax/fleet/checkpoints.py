@@ -207,12 +207,14 @@ def find_newest_whole(line: Path) -> int | None:
     return None
 
 
-def restore_newest(line: Path, shapes_at: Callable[[int], Trees]) -> tuple[int, dict[str, Any]] | None:
-    """Restore the newest undamaged step of a line, see `find_newest_whole`; return None if nothing was saved.
+def restore_newest(
+    line: Path, shapes_at: Callable[[int], Trees], find: Callable[[Path], int | None] = find_newest_whole
+) -> tuple[int, dict[str, Any]] | None:
+    """Restore the newest undamaged step of a line, which `find` returns; return None if nothing was saved.
 
     `shapes_at` returns the shapes of a step's arrays. Raises InputError also if the step holds others.
     """
-    step = find_newest_whole(line)
+    step = find(line)
     if step is None:
         return None
     try:

@@ -36,11 +36,12 @@ _TAIL_BYTES = 2**16
 class MetricLog:
     """Metric log of one run: metrics.jsonl, and tensorboard/ with a folder for each phase.
 
-    Call `begin` before the first row of a phase. Nothing is written before that.
+    Call `begin` before the first row of a phase. Nothing is written before that, and never without `writes`: of a
+    program of several processes one writes, and the others only read.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, *, writes: bool = True) -> None:
+        self._folder, self._writes = folder, writes
         self.path = folder / FILE
         self._file: TextIO | None = None
         self._tensorboard: SummaryWriter | None = None
@@ -63,6 +64,8 @@ class MetricLog:
 
         Drops the phase's later rows and damaged lines. Logs a "resumed" event if anything was there, else "started".
         """
+        if not self._writes:
+            return
         self._close()
         self._folder.mkdir(parents=True, exist_ok=True)
         rows = read(self.path)
@@ -94,17 +97,21 @@ class MetricLog:
 
     def flush(self) -> None:
         """Write TensorBoard's pending numbers to disk; metrics.jsonl is flushed after each row."""
-        assert self._tensorboard is not None, "call begin() first"
-        self._tensorboard.flush()
+        if self._writes:
+            assert self._tensorboard is not None, "call begin() first"
+            self._tensorboard.flush()
 
     def event(self, event: str, phase: str, step: int, **details: Any) -> None:
         """Write an event at a step."""
-        self._write({"event": event, "phase": phase, "step": step, "time": time(), **details})
+        if self._writes:
+            self._write({"event": event, "phase": phase, "step": step, "time": time(), **details})
 
     def _write_numbers(
         self, phase: str, step: int, values: Mapping[str, Mapping[str, float] | float], exact: Mapping[str, Any]
     ) -> None:
         """Write numbers to both logs; `exact` goes to metrics.jsonl only."""
+        if not self._writes:
+            return
         numbers = {name: _to_json(value) for name, value in values.items()}
         self._write({"phase": phase, "step": step, "time": time(), **numbers, **exact})
         assert self._tensorboard is not None, "call begin() first"
@@ -125,12 +132,16 @@ def _to_json(value: Mapping[str, float] | float) -> Any:
     return float(value) if math.isfinite(value) else None
 
 
-def _describe_place() -> dict[str, str]:
-    """Return the host, the kind of its first device, and the job of a batch system, as far as they are known."""
+def _describe_place() -> dict[str, Any]:
+    """Return the host, the kind of its first device, and the job of a batch system, as far as they are known.
+
+    In a program of several processes their number is added.
+    """
     import jax
 
     jobs = [os.environ[name] for name in _JOB_NAMES if os.environ.get(name)]
-    return {"host": socket.gethostname(), "device": jax.devices()[0].device_kind, "job": " ".join(jobs)}
+    number = {"processes": jax.process_count()} if jax.process_count() > 1 else {}
+    return {"host": socket.gethostname(), "device": jax.devices()[0].device_kind, "job": " ".join(jobs), **number}
 
 
 def append_failure(folder: Path, why: str, code: int) -> None:

@@ -52,18 +52,27 @@ def save(folder: Path, trees: Mapping[str, FlatTree]) -> None:
         if not tree:
             continue
         handlers = ocp.type_handlers.create_type_handler_registry((np.ndarray, _TransactionHandler()))
-        handler = ocp.PyTreeCheckpointHandler(use_ocdbt=True, type_handler_registry=handlers)
-        with _lock, ocp.Checkpointer(handler) as checkpointer:
+        alone = _act_alone()
+        handler = ocp.PyTreeCheckpointHandler(
+            use_ocdbt=True, type_handler_registry=handlers, multiprocessing_options=alone
+        )
+        with _lock, ocp.Checkpointer(handler, multiprocessing_options=alone) as checkpointer:
             checkpointer.save(folder / name, {path: np.asarray(array) for path, array in tree.items()})
 
 
 def restore(folder: Path, shapes: Mapping[str, FlatTree]) -> dict[str, dict[str, np.ndarray]]:
     """Read the trees named in `shapes` from their folders in `folder` to the host."""
-    with _lock, ocp.StandardCheckpointer() as checkpointer:
+    with _lock, ocp.StandardCheckpointer(multiprocessing_options=_act_alone()) as checkpointer:
         return {
             name: checkpointer.restore(folder / name, jax.tree.map(_host_array, tree)) if tree else {}
             for name, tree in shapes.items()
         }
+
+
+def _act_alone() -> ocp.options.MultiprocessingOptions:
+    """Return options by which Orbax waits for no other process of a program: arrays are whole in each of them."""
+    own = jax.process_index()
+    return ocp.options.MultiprocessingOptions(primary_host=own, active_processes={own})
 
 
 def _host_array(leaf: Any) -> np.ndarray:

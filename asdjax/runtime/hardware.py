@@ -1,13 +1,17 @@
 """Devices and meshes: the only module that knows about topology."""
 
+import functools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from asdjax.errors import InputError
+from asdjax.runtime import processes
 
 DATA_AXIS = "data"
 
@@ -63,9 +67,15 @@ def memory_limit() -> float | None:
 def make_meshes(groups: int = 1, devices: Sequence[Any] | None = None) -> list[Mesh]:
     """Split devices (default: all) into equal groups, and return a mesh of each, over which a batch is split.
 
-    Raises InputError that names the possible numbers of groups if the devices do not divide evenly.
+    Raises InputError that names the possible numbers of groups if the devices do not divide evenly, or if several
+    processes train one program.
     """
     devices = list(devices or jax.devices())
+    if groups > 1 and processes.count() > 1:
+        raise InputError(
+            f"config.parallel.device_groups: expected 1 in a program of several processes, got {groups}; train parts "
+            "(--part I/N) in processes of their own instead"
+        )
     if len(devices) % groups:
         divisors = [str(n) for n in range(1, len(devices) + 1) if len(devices) % n == 0]
         raise InputError(
@@ -89,8 +99,20 @@ def require_divisible(batch_size: int, mesh: Mesh) -> None:
 
 
 def replicate[Tree](tree: Tree, mesh: Mesh) -> Tree:
-    """Return the same arrays on every device of the mesh."""
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+    """Return the same arrays on every device of the mesh; all processes give the same."""
+    sharding = NamedSharding(mesh, PartitionSpec())
+    if processes.count() == 1:
+        return jax.device_put(tree, sharding)
+    return jax.tree.map(functools.partial(_put_share, sharding), tree)
+
+
+def _put_share(sharding: NamedSharding, array: Any) -> jax.Array:
+    """Put this process's part of an array on its devices."""
+    if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+        data = _put_share(sharding, jax.random.key_data(array))
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(array))
+    host = np.asarray(array)
+    return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 
 
 def split_batch[Tree](tree: Tree, mesh: Mesh) -> Tree:
@@ -99,8 +121,18 @@ def split_batch[Tree](tree: Tree, mesh: Mesh) -> Tree:
 
 
 def split_crops(crops: Any, mesh: Mesh) -> jax.Array:
-    """Put crops (steps, m, v, 2, b, s) from the host on the devices, with the batch split over the mesh."""
-    return jax.device_put(crops, NamedSharding(mesh, CROPS_SPLIT))
+    """Put crops (steps, m, v, 2, b, s) from the host on the devices, with the batch split over the mesh.
+
+    Only the rows of the batch that `own_rows` names need to be right.
+    """
+    sharding = NamedSharding(mesh, CROPS_SPLIT)
+    return jax.device_put(crops, sharding) if processes.count() == 1 else _put_share(sharding, crops)
+
+
+def own_rows(batch_size: int, mesh: Mesh) -> list[int]:
+    """Return the rows of a batch that are on devices of this process."""
+    split = NamedSharding(mesh, PartitionSpec(DATA_AXIS)).addressable_devices_indices_map((batch_size,))
+    return sorted(row for index in split.values() if index for row in range(batch_size)[index[0]])
 
 
 def get_cpu() -> Any:
@@ -109,7 +141,7 @@ def get_cpu() -> Any:
     Raises InputError if JAX_PLATFORMS leaves the CPU out.
     """
     try:
-        return jax.devices("cpu")[0]
+        return jax.local_devices(backend="cpu")[0]
     except RuntimeError as error:
         raise InputError(
             "JAX_PLATFORMS: expected cpu among them, as some of the work needs it, got none; set "

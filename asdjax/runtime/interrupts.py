@@ -47,8 +47,12 @@ _leaving = threading.Lock()
 class GracefulShutdown:
     """Block with work to save: from `begin` to the end of the `with` block a signal only sets `stop_requested`.
 
-    A block that ends after a signal raises Interrupted. A second signal ends the process at once.
+    A block that ends after a signal raises Interrupted, unless several processes have to agree on that first (not
+    `alone`). A second signal ends the process at once.
     """
+
+    def __init__(self, *, alone: bool = True) -> None:
+        self._alone = alone
 
     @property
     def stop_requested(self) -> bool:
@@ -65,7 +69,7 @@ class GracefulShutdown:
     @contextmanager
     def saved(self) -> Iterator[None]:
         """Mark that there is nothing to save within the block; raise Interrupted if a signal arrived before."""
-        if self._leave():
+        if self._alone and self._leave():
             raise Interrupted(ALL_IS_SAVED)
         yield
         self.begin()
@@ -73,7 +77,7 @@ class GracefulShutdown:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._leave() and kind is None:
+        if self._leave() and kind is None and self._alone:
             raise Interrupted(ALL_IS_SAVED)
 
     def _leave(self) -> bool:

@@ -19,9 +19,24 @@ _LINE_WITH_BAR, _LINE_WITHOUT_BAR = _LINE % " {bar}", _LINE % ""
 _MIN_BAR_COLUMNS = 4  # with the space before it
 _ECHO_COLUMNS = 2  # kept free behind a bar for the ^C that a terminal shows, which would wrap
 
+_silent, _prefix = False, ""
+
+
+def silence(prefix: str) -> None:
+    """Print nothing from now on but what `report` gets, with a prefix: another process prints the progress."""
+    global _silent, _prefix
+    _silent, _prefix = True, prefix
+
 
 def log(line: str) -> None:
+    """Print one line to standard error as `report`, unless this process is silent."""
+    if not _silent:
+        report(line)
+
+
+def report(line: str) -> None:
     """Print one line to standard error, above a progress bar if there is one; ignore a closed pipe."""
+    line = f"{_prefix}{line}"
     with suppress(BrokenPipeError):
         tqdm.write(escape_unencodable(line, sys.stderr), file=sys.stderr)
 
@@ -94,7 +109,7 @@ class Progress:
     """Progress of one countable task: bar and notes on a terminal, log lines elsewhere."""
 
     def __init__(self, what: str, total: int, unit: str, done: int, quiet: bool) -> None:
-        self._quiet, self._on_terminal = quiet, sys.stderr.isatty()
+        self._quiet, self._on_terminal = quiet, sys.stderr.isatty() and not _silent
         self._has_logged = False
         self.what, self.total, self.unit, self.done = what, total, unit, done
         self._start = self._last_line = monotonic()

@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 
 from asdjax import features
 from asdjax.config.fields import Config
-from asdjax.runtime import hardware
+from asdjax.runtime import hardware, processes
 from asdjax.runtime.progress import log
 from asdjax.runtime.threads import count_cores
 from asdjax.training import batches
@@ -93,7 +93,9 @@ def round_up(number: int) -> int:
 
 
 def _device_bytes() -> float:
-    return hardware.memory_limit() or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    """Return the memory of a device; of a program of several processes the smallest, as all must decide alike."""
+    own = hardware.memory_limit() or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min(processes.gather("memory", own))
 
 
 def find_crops_shape(spec: TrainSpec, runs: int) -> tuple[int, ...]:
@@ -150,12 +152,13 @@ class HostFeed:
     ) -> features.Crops:
         runs, v = len(dispatch.first), len(spec.variants)
         out = np.zeros(find_crops_shape(spec, runs), np.int16)
+        rows = hardware.own_rows(spec.batch_size, self._mesh)
         jobs = []
         for i in range(dispatch.steps):
             batch = draws([first + i for first in dispatch.first])
             for which in np.ndindex(runs, v):
                 of_variant = Batch(*(field[which] for field in batch))
-                jobs.append(cutters.submit(_cut_batch, self._samples, of_variant, spec, out[i][which]))
+                jobs.append(cutters.submit(_cut_batch, self._samples, of_variant, rows, spec, out[i][which]))
         for job in jobs:
             job.result()
         return features.Crops(hardware.split_crops(out, self._mesh))
@@ -173,12 +176,14 @@ def host_draws(spec: TrainSpec, table: SamplingTable, keys: jax.Array) -> HostDr
     return draw
 
 
-def _cut_batch(samples: Sequence[np.ndarray], batch: Batch, spec: TrainSpec, out: np.ndarray) -> None:
-    """Write the crops of one variant's batch (b,) to `out` (2, b, s)."""
+def _cut_batch(
+    samples: Sequence[np.ndarray], batch: Batch, rows: Sequence[int], spec: TrainSpec, out: np.ndarray
+) -> None:
+    """Write the crops of some rows of one variant's batch (b,) to `out` (2, b, s)."""
     starts = [features.first_sample(frame, spec.model.spectrogram) for frame in np.asarray(batch.frame).tolist()]
     for which, clips in enumerate((batch.clip_a, batch.clip_b)):
-        for row, (clip, start) in enumerate(zip(np.asarray(clips).tolist(), starts, strict=True)):
-            out[which, row] = features.crop(samples[clip], start, out.shape[-1])
+        for row in rows:
+            out[which, row] = features.crop(samples[int(clips[row])], starts[row], out.shape[-1])
 
 
 def make_waves(samples: Sequence[np.ndarray], padded: PaddedSizes = NO_PADDING) -> features.Waves:

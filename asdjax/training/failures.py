@@ -15,11 +15,11 @@ Failure = tuple[Sequence[str], InputError | Diverged]
 class Failures:
     """The runs of a work directory that failed, each with its error, of a number of runs.
 
-    Nothing is written before `record`.
+    Nothing is written before `record`, and never without `writes`.
     """
 
-    def __init__(self, workdir: Path, runs: int, failures: Sequence[Failure]) -> None:
-        self._workdir, self._runs = workdir, runs
+    def __init__(self, workdir: Path, runs: int, failures: Sequence[Failure], *, writes: bool = True) -> None:
+        self._workdir, self._runs, self._writes = workdir, runs, writes
         self._failures: list[Failure] = []
         self._recording = False
         for names, error in failures:
@@ -44,7 +44,7 @@ class Failures:
             self._write(names, error)
 
     def _write(self, names: Sequence[str], error: InputError | Diverged) -> None:
-        if not isinstance(error, InUse):  # else another process writes the log
+        if self._writes and not isinstance(error, InUse):  # else another process writes the log
             for name in names:
                 metric_log.append_failure(
                     self._workdir / name, str(error), code=3 if isinstance(error, Diverged) else 2

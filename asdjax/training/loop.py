@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 
 from asdjax.config.fields import Config
 from asdjax.errors import Interrupted
-from asdjax.runtime import hardware
+from asdjax.runtime import hardware, processes
 from asdjax.runtime.interrupts import GO_ON, GracefulShutdown
 from asdjax.runtime.progress import log, progress
 from asdjax.training import holdout, phase_runs
@@ -19,6 +19,8 @@ from asdjax.training.phase_runs import PhaseRun
 from asdjax.training.state import TrainSpec, TrainState, get_model, make_train_spec, select_run
 from asdjax.training.step import compile_steps
 from asdjax.training.timing import StepTimer
+from asdjax.training.votes import StopVotes, Wishes
+from asdjax.training.watchdog import Watchdog
 
 
 def train_phase(
@@ -36,26 +38,29 @@ def train_phase(
     # 1. Resume from the newest checkpoints, or start.
     spec = _make_spec(config, runs, variants_per_group, feed)
     first, loaded = _load(config, spec, runs, mesh)
-    state, (table, keys) = hardware.replicate((loaded, phase_runs.make_sampling(spec, runs, padded)), mesh)
-    run_steps = compile_steps(spec, mesh)
+    sampling = phase_runs.make_sampling(spec, runs, padded)
+    state, (table, keys) = hardware.replicate((loaded, sampling), mesh)
+    run_steps, votes = compile_steps(spec, mesh), StopVotes(mesh)
     last = [run.phase.steps for run in runs]
     dispatches = list(plan_dispatches(config, first, last, spec.steps_per_dispatch))
     name = f"{'+'.join(run.run.name for run in runs)} {runs[0].phase.name}"
     if any(first):
         log(f"{name}: resuming at step {sum(first)} of {sum(last)}")
     with (
-        closing(feed.audio(spec, table, keys, dispatches)) as audio,
+        closing(feed.audio(spec, *sampling, dispatches)) as audio,
         progress(name, sum(last), "step", sum(first)) as bar,
         StepTimer() as timer,
-        GracefulShutdown() as shutdown,
-        CheckpointSaver(config, runs) as saver,
+        Watchdog(name, 60 * config.parallel.patience_minutes) as watchdog,
+        GracefulShutdown(alone=processes.count() == 1) as shutdown,
+        CheckpointSaver(config, runs if processes.is_first() else ()) as saver,
     ):
-        monitor = MetricMonitor(spec, runs, table, keys, timer)
+        monitor = MetricMonitor(spec, runs, *sampling, timer)
         if dispatches:
             bar.set_status("first step, which may take minutes to compile")
         for dispatch in dispatches:
             # 2. Run the steps up to the next log or checkpoint in one dispatch.
-            monitor.wait()
+            if monitor.wait():
+                watchdog.beat()
             with timer.on("data"):
                 crops = next(audio)
             args = phase_runs.make_dispatch_args(runs, dispatch, spec.steps_per_dispatch)
@@ -68,26 +73,28 @@ def train_phase(
             moved = [i for i in range(len(runs)) if now[i] > dispatch.first[i]]
             note = _log_due(config, monitor, moved, now, last)
             bar.update(sum(now) - sum(dispatch.first), note.note, note.details)
-            stopping, due = shutdown.stop_requested, saver.is_due()
+            wishes = votes.cast(Wishes(shutdown.stop_requested, saver.is_due()), metrics.loss)
             regular = [i for i in moved if is_due(now[i], config.train.checkpoint_every_steps, last[i])]
-            saved = moved if stopping or due else regular
+            saved = moved if wishes.stop or wishes.save else regular
             if not saved:
                 continue
             monitor.require_finite()
             with timer.on("checkpoint"):
-                on_host = jax.device_get(state)
-                saver.start({i: select_run(on_host, i) for i in saved}, now)
+                on_host = jax.device_get(state) if processes.is_first() else None
+                saver.start({i: select_run(on_host, i) for i in saved} if on_host else {}, now)
             # 4. Stop after a signal once everything is saved; it may have arrived after `saved` was computed. A resumed
             # run logs the missing held-out loss.
-            if saved == moved and shutdown.stop_requested:
+            if wishes.stop or (saved == moved and shutdown.stop_requested and processes.count() == 1):
                 saver.wait()
+                processes.gather("the last save")
                 raise Interrupted(f"{name}: stopped at step {max(now)} of {max(last)}; all is saved; {GO_ON}")
-            if held_out := [i for i in regular if runs[i].held_out.samples]:
+            if on_host and (held_out := [i for i in regular if runs[i].held_out.samples]):
                 with timer.on("checkpoint"):
                     saver.wait()
                 with timer.on("holdout"), shutdown.saved() if saved == moved else nullcontext():
                     for i in held_out:
                         _log_held_out(spec, runs[i], now[i], select_run(on_host, i), mesh)
+            processes.gather("saving")  # the next step would not wait long for the process that saves
 
 
 def _make_spec(
@@ -107,7 +114,7 @@ def _load(config: Config, spec: TrainSpec, runs: Sequence[PhaseRun], mesh: Mesh)
         missing = regular and phase_runs.lacks_holdout(run, step)
         if step < run.phase.steps or missing:
             run.log.begin(run.phase.name, step)
-        if missing:
+        if missing and processes.is_first():
             _log_held_out(spec, run, step, select_run(loaded, i), mesh)
     return first, loaded
 

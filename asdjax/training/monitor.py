@@ -47,13 +47,15 @@ class MetricMonitor:
         self._pending: list[Pending] = []
         self._steps, self._run_steps = 0, 0
 
-    def wait(self) -> None:
-        """Wait until all dispatches but the newest are computed.
+    def wait(self) -> bool:
+        """Wait until all dispatches but the newest are computed; return whether there were any.
 
         The host runs at most one dispatch ahead of the device, as crops take the device's memory.
         """
-        if len(self._pending) > 1:
-            jax.block_until_ready(self._pending[-2].metrics)
+        if len(self._pending) < 2:
+            return False
+        jax.block_until_ready(self._pending[-2].metrics)
+        return True
 
     def add(self, dispatch: Dispatch, metrics: StepMetrics) -> None:
         """Add the metrics of a dispatch that was started."""

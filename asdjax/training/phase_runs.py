@@ -17,6 +17,7 @@ from asdjax.fleet import checkpoints, fleet_model, training_set
 from asdjax.fleet.checkpoints import Damaged, Origin, Start
 from asdjax.fleet.metric_log import MetricLog
 from asdjax.fleet.runs import Run
+from asdjax.runtime import processes
 from asdjax.training import sampler, state
 from asdjax.training.audio_feed import Dispatch, PaddedSizes
 from asdjax.training.phases import Phase
@@ -65,7 +66,11 @@ def _resume(spec: TrainSpec, run: PhaseRun) -> tuple[int, TrainState] | None:
     model: checkpoints.Trees = {"model": state.get_model(like)}
     both: checkpoints.Trees = {**model, "optimizer": like.velocity}
     line = run.run.folder / run.phase.name
-    found = checkpoints.restore_newest(line, lambda step: model if step == run.phase.steps else both)
+    found = checkpoints.restore_newest(
+        line,
+        lambda step: model if step == run.phase.steps else both,
+        lambda line: processes.decide("checkpoints", lambda: checkpoints.find_newest_whole(line)),
+    )
     if found is None:
         return None
     step, trees = found
@@ -127,5 +132,5 @@ def make_dispatch_args(phase_runs: Sequence[PhaseRun], dispatch: Dispatch, size:
         of_run = run.phase.rates[first : first + dispatch.steps]
         row[: len(of_run)] = of_run
     last = [run.phase.steps for run in phase_runs]
-    steps, first, ends = (jnp.asarray(numbers, jnp.int32) for numbers in (dispatch.steps, dispatch.first, last))
-    return DispatchArgs(steps, first, ends, jnp.asarray(rates))
+    steps, first, ends = (np.asarray(numbers, np.int32) for numbers in (dispatch.steps, dispatch.first, last))
+    return DispatchArgs(steps, first, ends, rates)

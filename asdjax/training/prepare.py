@@ -42,7 +42,7 @@ class PreparedRuns:
 
 
 def prepare(
-    config: Config, workdir: Path, listed: RunList, found: Scan, names: Sequence[str], locks: RunLocks
+    config: Config, workdir: Path, listed: RunList, found: Scan, locks: RunLocks, names: Sequence[str]
 ) -> PreparedRuns:
     """Lock the named runs, check the data in a scan and open the stores, which are built if they are missing.
 

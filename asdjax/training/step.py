@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
 
@@ -25,7 +26,7 @@ from asdjax.fleet.fleet_model import CENTRES, SCALE, Model
 from asdjax.models import heads, variants
 from asdjax.models.heads import Labels
 from asdjax.models.variants import Arrays
-from asdjax.runtime import hardware, jax_setup
+from asdjax.runtime import hardware, jax_setup, processes
 from asdjax.training import flatten_small, optimizer
 from asdjax.training.batches import Audio, draw_batches, make_pieces
 from asdjax.training.flatten_small import Layout
@@ -148,10 +149,10 @@ class DispatchArgs(NamedTuple):
     of each run's phase; a run that has reached it does not change. rates: (m, steps_per_dispatch) learning rates.
     """
 
-    steps: jax.Array
-    first: jax.Array
-    last: jax.Array
-    rates: jax.Array
+    steps: jax.Array | np.ndarray
+    first: jax.Array | np.ndarray
+    last: jax.Array | np.ndarray
+    rates: jax.Array | np.ndarray
 
 
 #: (state, audio, table, keys (m, v), args) -> (state, metrics (steps_per_dispatch, m, v)); the state is donated
@@ -192,7 +193,9 @@ def _compile_steps(spec: TrainSpec, mesh: Mesh, platform: str) -> RunSteps:
             state, metrics = jax.lax.fori_loop(0, args.steps, step, begun)
         return flatten_small.unflatten_state(layouts, state), metrics
 
-    return jax.jit(run, donate_argnums=0, compiler_options=jax_setup.compiler_options(platform))
+    return processes.compile_together(
+        jax.jit(run, donate_argnums=0, compiler_options=jax_setup.compiler_options(platform))
+    )
 
 
 def step_runs(
@@ -208,7 +211,7 @@ def step_runs(
     run needs neither: a dispatch ends with its run, and it compiles sooner without.
     """
     table, keys, args = inputs
-    at = StepAt(args.first + i, args.rates[:, i])
+    at = StepAt(jnp.asarray(args.first) + i, jnp.asarray(args.rates)[:, i])
     step = functools.partial(train_step, spec)
     if len(keys) == 1:
         state, table, keys, at = jax.tree.map(lambda leaf: leaf[0], (state, table, keys, at))

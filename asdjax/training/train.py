@@ -20,7 +20,7 @@ from asdjax.fleet import checkpoints, run_list, training_set
 from asdjax.fleet.metric_log import MetricLog
 from asdjax.fleet.run_list import EVERY_RUN, RunChoice, RunList
 from asdjax.fleet.runs import Run
-from asdjax.runtime import hardware, interrupts
+from asdjax.runtime import hardware, interrupts, processes
 from asdjax.runtime.files import locked_folder
 from asdjax.runtime.progress import log
 from asdjax.training.audio_feed import (
@@ -38,6 +38,7 @@ from asdjax.training.phase_runs import PhaseRun, TrainingClips, is_finished
 from asdjax.training.phases import Phase, make_phase1_table, make_phases
 from asdjax.training.prepare import Clips, prepare
 from asdjax.training.run_locks import RunLocks
+from asdjax.training.several_processes import agree_on_programs, prepare_in_turn
 
 
 def train(config: Config, workdir: Path, choice: RunChoice = EVERY_RUN) -> None:
@@ -59,28 +60,31 @@ def train(config: Config, workdir: Path, choice: RunChoice = EVERY_RUN) -> None:
         return
     machines = sorted({machine for name in names for machine in machines_of_run[name]})
     found = select_machines(found, machines) if found else scan_corpus(config, listed.layout, machines)
-    with RunLocks() as locks:
+    first = processes.is_first()
+    with RunLocks(locks=first) as locks:
         # 2. Check the data, decode all audio once, for training and evaluation. Nothing else is written before that.
-        prepared = prepare(config, workdir, listed, found, names, locks)
-        failures = Failures(workdir, len(names), prepared.failures)
+        prepared = prepare_in_turn(partial(prepare, config, workdir, listed, found, locks), names)
+        failures = Failures(workdir, len(names), prepared.failures, writes=first)
         if not prepared.runs and not (workdir / loading.FILE).exists():  # nothing on disk has changed yet
             failures.raise_worst()
         # 3. Group runs into programs; write the configuration and each run's training-set manifest.
         clips = prepared.clips
         sizes = {name: count_audio_bytes(map(len, trained.samples)) for name, (trained, _) in clips.items()}
-        programs = group_runs(config, prepared.runs, meshes[0].size, sizes)
-        _record_start(config, workdir, listed, locks)
+        programs = agree_on_programs(prepared.runs, lambda runs: group_runs(config, runs, meshes[0].size, sizes))
+        if first:
+            _record_start(config, workdir, listed, locks)
+            for program in programs:
+                for run in program.runs:
+                    training_set.save(config, run, prepared.recordings[run.task.name], program.variants_per_group)
         failures.record()
         locks.release(name for failed, _ in prepared.failures for name in failed)
-        for program in programs:
-            for run in program.runs:
-                training_set.save(config, run, prepared.recordings[run.task.name], program.variants_per_group)
         # 4. Train one program after the other, on each group of devices.
         padded = find_padded_sizes(
             config, [[clips[run.task.name][0].samples for run in program.runs] for program in programs]
         )
         work = _Work(config, clips, padded, failures, locks)
         run_on_each(meshes, [partial(_train_or_leave_out, work, program) for program in programs])
+        processes.gather("the last save")
     failures.raise_worst()
 
 
@@ -148,8 +152,7 @@ def _train_or_leave_out(work: _Work, program: ProgramRuns, mesh: Mesh) -> None:
 
     Raises Interrupted after a signal, also if a run failed.
     """
-    if interrupts.stop_requested():
-        raise Interrupted(interrupts.ALL_IS_SAVED)
+    _stop_together()
     again: list[list[Run]] = []
     try:
         _train_program(work, program, mesh)
@@ -159,6 +162,8 @@ def _train_or_leave_out(work: _Work, program: ProgramRuns, mesh: Mesh) -> None:
         work.failures.add([diverged.run], diverged)
         again = [[run for run in program.runs if run.name != diverged.run]]
     except InputError as error:
+        if processes.count() > 1:  # the other processes may know nothing of it
+            raise
         if len(program.runs) == 1:
             work.failures.add([program.name], error)
         else:  # the error may be of any of them
@@ -177,7 +182,7 @@ def _train_program(work: _Work, program: ProgramRuns, mesh: Mesh) -> None:
     with ExitStack() as stack:
         by_run = [_phase_runs(config, run, *clips[run.task.name], stack) for run in program.runs]
         phases = list(zip(*by_run, strict=True))
-        if all(is_finished(run) for phase in phases for run in phase):
+        if _are_finished([run for phase in phases for run in phase]):
             log(f"{program.name}: already trained")
             return
         # 5. Copy the audio to the device once, if it fits.
@@ -185,16 +190,27 @@ def _train_program(work: _Work, program: ProgramRuns, mesh: Mesh) -> None:
         with hardware.explaining_full_memory(program.name, _LESS_MEMORY):
             feed = DeviceFeed(samples, mesh, padded) if is_resident(config, samples) else HostFeed(samples, mesh)
             for phase in phases:
+                _stop_together()
                 # checked again here: a phase 1 that was just retrained makes its phase 2 unfinished
-                if not all(map(is_finished, phase)):
+                if not _are_finished(phase):
                     train_phase(config, phase, program.variants_per_group, feed, mesh, padded)
+
+
+def _stop_together() -> None:
+    """Raise Interrupted if any process of the program heard a signal while there was work to save."""
+    if any(processes.gather("a phase", interrupts.stop_requested())):
+        raise Interrupted(interrupts.ALL_IS_SAVED)
+
+
+def _are_finished(runs: Sequence[PhaseRun]) -> bool:
+    return processes.decide("checkpoints", lambda: all(map(is_finished, runs)))
 
 
 def _phase_runs(
     config: Config, run: Run, trained: TrainingClips, held_out: TrainingClips, stack: ExitStack
 ) -> list[PhaseRun]:
     """Return the phases of a run, with one metric log."""
-    metric_log = stack.enter_context(MetricLog(run.folder))
+    metric_log = stack.enter_context(MetricLog(run.folder, writes=processes.is_first()))
     return [
         PhaseRun(run=run, phase=phase, trained=trained, held_out=held_out, log=metric_log)
         for phase in _make_phases(config, run, trained)

@@ -213,6 +213,29 @@ def test_a_misspelt_word_is_named_with_the_nearest(words: list[str], message: st
     assert capsys.readouterr().err.startswith(message)
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--processes 2", "--processes, --process and --coordinator: expected all three, got one or two; give all"),
+        ("--process 0", "--processes, --process and --coordinator: expected all three, got one or two; give all"),
+        ("--processes 2 --process 2 --coordinator a:1", "--process: expected a number from 0 to 1, got 2"),
+        ("--processes auto --process 1", "--processes auto: expected neither --process nor --coordinator, got one"),
+        ("--processes auto", "--processes auto: expected that all processes find each other, got: "),
+        ("--processes 0", "argument --processes: expected a number from 1 on, got '0'"),
+        ("--processes 2 --process x", "argument --process: expected a number from 0 on, got 'x'"),
+        ("--processes 2 --process 1 --coordinator a", "argument --coordinator: expected HOST:PORT, got 'a'"),
+        ("--processes 2 --process 1 --coordinator a:0", "argument --coordinator: expected HOST:PORT, got 'a:0'"),
+    ],
+)
+def test_wrong_flags_for_several_processes_are_refused(flags: str, message: str, tmp_path: Path):
+    words = ["train", "--config", "demo", "--workdir", str(tmp_path / "w"), *flags.split()]
+    code = "import sys\nfrom asdjax.cli.main import main\nsys.exit(main(sys.argv[1:]))"
+    ran = python(code, *words)
+    assert (ran.returncode, ran.stderr.count("\n")) == (2, 1), ran.stderr
+    assert message in ran.stderr
+    assert not (tmp_path / "w").exists()
+
+
 def test_the_value_of_a_misplaced_flag_is_not_taken_for_a_command(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit):
         main(["--workdir", "report-1", "train", "--config", "demo"])
