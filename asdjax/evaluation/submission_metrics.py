@@ -6,6 +6,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from asdjax.data.official_files import find_rules
 from asdjax.evaluation import bootstrap
 from asdjax.evaluation.bootstrap import Interval
 from asdjax.evaluation.metrics import (
@@ -38,6 +39,7 @@ def score_folder(year: int, scores: Path, truth: Path | None = None) -> FolderMe
 
     Folders and errors as in `submission.read`, figures as in `metrics.compute_metrics`.
     """
+    find_rules(year)  # a wrong year before a wrong folder
     clips = list(read(scores, year, truth))
     metrics = compute_metrics(year, clips)
     interval = bootstrap.compute_interval(year, [clips])

@@ -18,6 +18,11 @@ def test_a_folder_is_read_and_judged(shared_data: Path) -> None:
         score_folder(2021, folder, shared_data / "official/2021/eval_truth")
 
 
+def test_a_wrong_year_is_named_before_a_wrong_folder(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="year: expected 2020 to 2026, got 2019"):
+        score_folder(2019, tmp_path / "nowhere")
+
+
 def test_the_table_shows_percent(shared_data: Path) -> None:
     table = format_table(score_folder(2021, shared_data / "official/2021/dev_scores"))
     rows = [line.split() for line in table.splitlines()]
