@@ -38,7 +38,7 @@ def add_score(commands: Any) -> None:
 
 def _score(options: argparse.Namespace) -> int:
     from asdjax.api import load
-    from asdjax.inference.score_clips import from_stdin, score_all
+    from asdjax.cli.score_output import from_stdin, score_all
 
     detector = load(
         options.workdir,

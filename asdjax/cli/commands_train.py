@@ -35,7 +35,7 @@ def _parts(options: argparse.Namespace) -> int:
     from asdjax.config import loading
     from asdjax.fleet.run_list import RunChoice, find_runs
     from asdjax.runtime.progress import log
-    from asdjax.training.grouping import propose_parts
+    from asdjax.training.programs import propose_parts
 
     config = loading.load(options.config, options.overrides)
     names = list(find_runs(config, None)[0].name_runs(config.seed))

@@ -140,7 +140,8 @@ class ParallelFields(FieldGroup):
     )
     fleets_per_program: int = field(
         0,
-        "fleets of equal class counts that train in one program; 0: as many as fit on a GPU, else 1",
+        "runs with equal classes per section and equal phases that train in one program; 0: as many as fit on a GPU, "
+        "else 1",
         rule=between(0, 1000),
         free_on_resume=True,
     )
@@ -187,7 +188,8 @@ class Phase2Fields(FieldGroup):
     )
     strategies: tuple[str, ...] = field(
         ("full",),
-        "strategies, each from the end of phase 1; empty: no phase 2",
+        "strategies, each from the end of phase 1: last_block trains from there on, backbone and arcface freeze what "
+        "they name; empty: no phase 2",
         source=OPEN,
         rule=any_of(STRATEGIES),
         distinct=True,

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from asdjax.data.official_files import find_rules
-from asdjax.evaluation.metrics import FLOOR, MAX_FALSE_POSITIVE_RATE, has_both_classes, split_parts
+from asdjax.evaluation.metrics import FLOOR, MAX_FALSE_POSITIVE_RATE, has_both_classes, split_cells
 from asdjax.inference.scored_clip import ScoredClip
 
 RESAMPLES = 1000
@@ -41,7 +41,7 @@ def compute_interval(year: int, per_seed: Sequence[Sequence[ScoredClip]]) -> Int
 
 def _resample_official(year: int, clips: Sequence[ScoredClip]) -> np.ndarray | None:
     """Return the official score of each resample, (r,), over the defined cells; None without any."""
-    parts = list(split_parts(year, clips))
+    parts = list(split_cells(year, clips))
     jointly = [part.jointly for part in parts]
     if find_rules(year) == 2022:  # the pAUC of a section counts once
         jointly = list({(clips[0].machine, clips[0].section): clips for clips in jointly}.values())

@@ -18,7 +18,7 @@ from asdjax.data.layouts import find_name_errors
 from asdjax.data.official_files import YEAR_OF_LAYOUT
 from asdjax.data.tasks import make_tasks
 from asdjax.errors import InputError
-from asdjax.evaluation import checkpoint_selection, prepared_runs, results, systems
+from asdjax.evaluation import checkpoint_selection, results, stored_parts, systems
 from asdjax.evaluation.baselines import score_baselines
 from asdjax.evaluation.checkpoint_selection import Select, Selection
 from asdjax.evaluation.preconditions import (
@@ -93,7 +93,7 @@ def evaluate(workdir: Path, request: EvaluationRequest, overrides: Mapping[str, 
         # 4. Write the files, results.json last.
         about = {"year": year, "split": request.split, **_describe(config, subject, names)}
         written = results.write(folder, year, fleet_systems, about, joint)
-        prepared_runs.remove(folder, prepared)
+        stored_parts.remove(folder, prepared)
     return written
 
 
@@ -122,8 +122,8 @@ def prepare_part(
         verify_clips(subject.stores, clips)
     for run in subject.runs:
         key = _make_key(config, subject, run)
-        if not prepared_runs.is_prepared(folder, run.name, key):
-            with prepared_runs.preparing(folder, run.name, key) as into:
+        if not stored_parts.is_prepared(folder, run.name, key):
+            with stored_parts.preparing(folder, run.name, key) as into:
                 score_run(config, run, subject.selection[run.name], subject.recorded[run.task.name], into)
     score_each_baseline(config, workdir, subject.recorded.values(), list_baselines(request))
     return [run.name for run in subject.runs]
@@ -159,7 +159,7 @@ def _find_subject(
 
 
 def _make_key(config: Config, subject: _Subject, run: Run) -> str:
-    return prepared_runs.make_key(config, subject.selection[run.name], subject.recorded[run.task.name])
+    return stored_parts.make_key(config, subject.selection[run.name], subject.recorded[run.task.name])
 
 
 def _score_runs(
@@ -171,9 +171,9 @@ def _score_runs(
     """
     into = folder / f"{stored_embeddings.FOLDER}.partial"
     keys = {run.name: _make_key(config, subject, run) for run in subject.runs}
-    prepared = {name: key for name, key in keys.items() if prepared_runs.take(folder, name, key, into / name)}
+    prepared = {name: key for name, key in keys.items() if stored_parts.take(folder, name, key, into / name)}
     others = [run for run in subject.runs if run.name not in prepared]
-    if others and any(prepared_runs.exists(folder, name) for name in keys):
+    if others and any(stored_parts.exists(folder, name) for name in keys):
         log(
             f"{len(prepared)} of {len(keys)} runs are prepared with the present settings, models, recordings and "
             "precision; the others are scored now"

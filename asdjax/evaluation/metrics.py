@@ -103,14 +103,14 @@ def compute_metrics(year: int, clips: Iterable[ScoredClip]) -> Metrics:
 
     Raises InputError for an unknown year and ValueError for a score that is not finite.
     """
-    cells = tuple(_make_cell(part) for part in split_parts(year, clips))
+    cells = tuple(_make_cell(part) for part in split_cells(year, clips))
     values = _defined(_column(cells, "auc", year) + _column(cells, "pauc", year))
     mean = arithmetic_mean if find_rules(year) == 2020 else harmonic_mean
     undefined = sum(cell.auc is None or cell.pauc is None for cell in cells)
     return Metrics(year, cells, mean(values), undefined)
 
 
-def split_parts(year: int, clips: Iterable[ScoredClip]) -> Iterator[CellClips]:
+def split_cells(year: int, clips: Iterable[ScoredClip]) -> Iterator[CellClips]:
     """Yield the clips of each cell by the year's rules, sorted by machine type, section and domain.
 
     Raises InputError for an unknown year.

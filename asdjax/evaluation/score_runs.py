@@ -63,7 +63,7 @@ def score_run(
                 for part, clips in recorded.items()
             }
         by_variant = {
-            variant: clip_scores.score_clips(
+            variant: clip_scores.score_by_banks(
                 recorded["bank"].clips, embedded["bank"], recorded["test"].clips, embedded["test"], variant, scoring
             )
             for variant in track(spec.variants, f"{name} score", len(spec.variants), "model")

@@ -189,7 +189,7 @@ def _build(
     training: dict[Clip, float] = {}
     unscored: dict[str, int] = {}
     for machine, names in definition.members.items():
-        scale = ensembles.choose_scale(config, len(names))
+        scale = ensembles.choose_normaliser(config, len(names))
         scores = ensembles.average([models[machine][name] for name in names], scale)
         limits |= thresholds.fit_all(scores.train, rule)
         training |= scores.train

@@ -14,7 +14,7 @@ PHASE1 = "phase1"
 
 
 class Run(NamedTuple):
-    """One fleet: a task with one seed, and its folder."""
+    """A fleet with a seed: its task, its seed and its folder."""
 
     name: str
     task: Task
@@ -53,7 +53,10 @@ def list_lines(config: Config, task: Task) -> dict[str, int]:
 
 
 def list_target_sections(task: Task) -> tuple[int, ...]:
-    """Return the sections that phase 2 draws from: those with target clips, and another class to mix them with."""
+    """Return the sections that phase 2 draws from: those with target clips, and another class to mix them with.
+
+    The rule is that of the sampler, which draws nothing from the others (asdjax/training/sampler.py).
+    """
     source, target = np.zeros((2, len(task.classes)), int)
     for clip, class_index in zip(task.clips, task.class_of_clip, strict=True):
         (target if clip.domain == "target" else source)[class_index] += 1

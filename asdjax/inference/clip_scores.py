@@ -38,7 +38,7 @@ class ClipScores(NamedTuple):
         )
 
 
-def score_clips(
+def score_by_banks(
     train_clips: Sequence[Clip],
     train: Embeddings,
     test_clips: Sequence[Clip],
@@ -66,11 +66,11 @@ def _pool_clips(
     """Yield each clip with its finite score, from piece scores (p,) and their ascending clip numbers (p,)."""
     unique, begins = np.unique(numbers, return_index=True)
     for number, pieces in zip(unique, np.split(distances, begins[1:]), strict=True):
-        score = pool(pieces, scoring)
+        score = pool_pieces(pieces, scoring)
         if np.isfinite(score):
             yield clips[number], score
 
 
-def pool(pieces: np.ndarray, scoring: Scoring) -> float:
+def pool_pieces(pieces: np.ndarray, scoring: Scoring) -> float:
     """Pool the scores of a clip's pieces (p,) to the clip's score."""
     return float(POOLINGS[scoring.pooling](pieces.astype(np.float64), scoring.top_pieces))

@@ -17,8 +17,7 @@ from asdjax.fleet.fleet_model import Model, ModelSpec
 from asdjax.inference import ensembles, stored_results
 from asdjax.inference.anomalous_seconds import Spans, TimedPieces, time_pieces
 from asdjax.inference.bank import Scoring
-from asdjax.inference.clip_scores import pool
-from asdjax.inference.ensembles import Scale
+from asdjax.inference.clip_scores import pool_pieces
 from asdjax.inference.loaded_evaluation import Checkpoint, Evaluation, Loaded, Member
 from asdjax.inference.thresholds import Threshold, Thresholds, find_threshold
 from asdjax.runtime.progress import log
@@ -27,7 +26,7 @@ from asdjax.runtime.progress import log
 PIECES_PER_BATCH = 3
 
 
-class DetectorPart(NamedTuple):
+class CheckpointModels(NamedTuple):
     """The models that a detector takes from one checkpoint, `name`."""
 
     name: str
@@ -57,7 +56,7 @@ class ClipResult(NamedTuple):
 class SectionDetector(NamedTuple):
     """A system for the clips of one machine type and section."""
 
-    parts: Sequence[DetectorPart]
+    parts: Sequence[CheckpointModels]
     scoring: Scoring
     threshold: Threshold
     spectrogram: features.Spectrogram
@@ -78,20 +77,21 @@ class SectionDetector(NamedTuple):
 
     def score_clip(self, samples: np.ndarray) -> ClipResult:
         """Score a clip int16 (s,) of at least one piece. Raises InputError if a score is not finite."""
-        distances = [member for part in self.parts for member in self._measure_distances(part, samples)]
-        clip = np.mean([float(scale(np.array([pool(pieces, self.scoring)]))[0]) for pieces, scale in distances])
-        scores = np.mean([scale(pieces.astype(np.float64)) for pieces, scale in distances], axis=0)
+        distances = [pair for part in self.parts for pair in self._measure_distances(part, samples)]
+        pooled = [(member, np.array([pool_pieces(pieces, self.scoring)])) for member, pieces in distances]
+        clip = np.mean([member.normalise(score)[0] for member, score in pooled])
+        scores = np.mean([member.normalise(pieces) for member, pieces in distances], axis=0)
         if not np.isfinite([clip, *scores]).all():
             raise InputError(f"expected a finite score, got {clip}; evaluate another checkpoint or with larger banks")
         pieces = time_pieces(len(samples), scores, self.spectrogram, self.stride_frames)
         return ClipResult(float(clip), self.threshold.value, pieces)
 
-    def _measure_distances(self, part: DetectorPart, samples: np.ndarray) -> list[tuple[np.ndarray, Scale]]:
-        """Return for each model the distances (p,) of the clip's pieces, and the scale for them."""
+    def _measure_distances(self, part: CheckpointModels, samples: np.ndarray) -> list[tuple[Member, np.ndarray]]:
+        """Return each model with the distances (p,) of the clip's pieces."""
         embedded = self._embed_part(part, samples)
-        return [(member.scorer(embedded.vectors[member.variant]), member.scale) for member in part.members]
+        return [(member, member.scorer(embedded.vectors[member.variant])) for member in part.members]
 
-    def _embed_part(self, part: DetectorPart, samples: np.ndarray) -> Embeddings:
+    def _embed_part(self, part: CheckpointModels, samples: np.ndarray) -> Embeddings:
         return embed.embed_clips(
             part.spec,
             part.model,
@@ -107,12 +107,12 @@ class SectionDetector(NamedTuple):
 class LoadedSystem:
     """A system for all sections of one machine type, with its models loaded.
 
-    `scale` is a key of `ensembles.SCALES`.
+    `scale` is a key of `ensembles.NORMALISERS`.
     """
 
     config: Config
     machine: str
-    scale: str
+    normaliser: str
     thresholds: Thresholds
     checkpoints: Sequence[tuple[Checkpoint, Loaded]]
 
@@ -160,11 +160,11 @@ class LoadedSystem:
             evaluate.stride_frames,
         )
 
-    def _make_part(self, checkpoint: Checkpoint, loaded: Loaded, clip: Clip) -> DetectorPart:
+    def _make_part(self, checkpoint: Checkpoint, loaded: Loaded, clip: Clip) -> CheckpointModels:
         if not checkpoint.bank_for(clip):
             sections = dict.fromkeys(section for section, _ in self.places)
             raise InputError(f"section {clip.section}: expected one of {', '.join(sections)} of {clip.machine}")
-        return DetectorPart(checkpoint.name, *loaded, checkpoint.members(clip, self.scale))
+        return CheckpointModels(checkpoint.name, *loaded, checkpoint.members(clip, self.normaliser))
 
 
 def open_detector(
@@ -199,7 +199,7 @@ def open_system(evaluation: Evaluation, system: str | None, machine: str) -> Loa
     return LoadedSystem(
         config=evaluation.config,
         machine=machine,
-        scale=ensembles.choose_scale(evaluation.config, len(models)),
+        normaliser=ensembles.choose_normaliser(evaluation.config, len(models)),
         thresholds=stored_results.decode_thresholds(entry),
         checkpoints=[(checkpoint, checkpoint.load()) for checkpoint in evaluation.checkpoints(machine, models)],
     )

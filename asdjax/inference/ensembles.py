@@ -22,29 +22,29 @@ ALL = "all_mean"
 ALL_SEEDS = "all_seeds_mean"
 
 #: Function from a model's scores (n,) to the values (n,) that an ensemble averages.
-Scale = Callable[[np.ndarray], np.ndarray]
+Normaliser = Callable[[np.ndarray], np.ndarray]
 
 
-def choose_scale(config: Config, models: int) -> str:
-    """Return the key of SCALES for an ensemble of `models` models. A single model keeps its scores."""
+def choose_normaliser(config: Config, models: int) -> str:
+    """Return the key of NORMALISERS for an ensemble of `models` models. A single model keeps its scores."""
     return config.evaluate.ensemble if models > 1 else "score"
 
 
-def average(models: Sequence[ClipScores], scale: str) -> ClipScores:
-    """Average the scaled scores of models, clip by clip, over the clips that all of them scored.
+def average(models: Sequence[ClipScores], normaliser: str) -> ClipScores:
+    """Average the normalised scores of models, clip by clip, over the clips that all of them scored.
 
-    `scale` is a key of SCALES. A training clip that any model lacks is `unscored`. All models must be of one machine
-    type, because ranks and z-scores refer to each model's training scores.
+    `normaliser` is a key of NORMALISERS. A training clip that any model lacks is `unscored`. All models must be of one
+    machine type, because ranks and z-scores refer to each model's training scores.
     """
-    scales = [SCALES[scale](model) for model in models]
-    train = _mean([_apply(model_scale, model.train) for model, model_scale in zip(models, scales, strict=True)])
-    test = _mean([_apply(model_scale, model.test) for model, model_scale in zip(models, scales, strict=True)])
+    normalisers = [NORMALISERS[normaliser](model) for model in models]
+    train = _mean([_apply(own, model.train) for model, own in zip(models, normalisers, strict=True)])
+    test = _mean([_apply(own, model.test) for model, own in zip(models, normalisers, strict=True)])
     known = dict.fromkeys(clip for model in models for clip in (*model.train, *model.unscored))
     return ClipScores(train, test, tuple(clip for clip in known if clip not in train))
 
 
-def _apply(scale: Scale, scores: Mapping[Clip, float]) -> dict[Clip, float]:
-    return dict(zip(scores, scale(np.array(list(scores.values()), np.float64)).tolist(), strict=True))
+def _apply(normaliser: Normaliser, scores: Mapping[Clip, float]) -> dict[Clip, float]:
+    return dict(zip(scores, normaliser(np.array(list(scores.values()), np.float64)).tolist(), strict=True))
 
 
 def _mean(scores: Sequence[Mapping[Clip, float]]) -> dict[Clip, float]:
@@ -53,22 +53,22 @@ def _mean(scores: Sequence[Mapping[Clip, float]]) -> dict[Clip, float]:
 
 
 class Linear(NamedTuple):
-    """A linear scale: (score - origin) / unit."""
+    """A linear normaliser: (score - origin) / unit."""
 
     origin: float
     unit: float
 
     def __call__(self, scores: Any) -> Any:
-        """Scale scores of any shape, arrays of numpy or JAX."""
+        """Normalise scores of any shape, arrays of numpy or JAX."""
         return (scores - self.origin) / self.unit
 
 
-def _make_identity(model: ClipScores) -> Scale:
+def _make_identity(model: ClipScores) -> Normaliser:
     return Linear(0.0, 1.0)
 
 
-def _make_ranks(model: ClipScores) -> Scale:
-    """Return the scale to mid-ranks among the training scores, as fractions.
+def _make_ranks(model: ClipScores) -> Normaliser:
+    """Return the normaliser to mid-ranks among the training scores, as fractions.
 
     The rank of a test clip does not depend on other test clips. Scores outside the range of the training scores
     continue linearly, in units of that range, so that they keep their order.
@@ -84,13 +84,13 @@ def _make_ranks(model: ClipScores) -> Scale:
     return rank
 
 
-def _make_z_scores(model: ClipScores) -> Scale:
-    """Return the scale to z-scores of the training scores. If these are all equal, the unit is 1."""
+def _make_z_scores(model: ClipScores) -> Normaliser:
+    """Return the normaliser to z-scores of the training scores. If these are all equal, the unit is 1."""
     training = np.array(list(model.train.values()) or [0.0])
     return Linear(float(training.mean()), float(training.std()) or 1.0)
 
 
-SCALES: dict[str, Callable[[ClipScores], Scale]] = {
+NORMALISERS: dict[str, Callable[[ClipScores], Normaliser]] = {
     "score": _make_identity,
     "rank": _make_ranks,
     "zscore": _make_z_scores,

@@ -32,7 +32,7 @@ from asdjax.fleet import embed, fleet_model
 from asdjax.fleet.fleet_model import Model
 from asdjax.inference.backends import Gaussian, Neighbours
 from asdjax.inference.clip_scores import POOLINGS
-from asdjax.inference.detector import DetectorPart, LoadedSystem, SectionDetector, open_system
+from asdjax.inference.detector import CheckpointModels, LoadedSystem, SectionDetector, open_system
 from asdjax.inference.ensembles import Linear
 from asdjax.inference.loaded_evaluation import open_evaluation
 from asdjax.inference.stored_results import require_unchanged
@@ -45,7 +45,7 @@ FUNCTION, WEIGHTS, EXAMPLE = "function.jaxexport", "weights.npz", "example.py"
 PARTIAL = "export.partial"
 
 #: Arguments of the function besides samples: weights and banks, by name.
-Arrays = dict[str, Any]
+ExportedArrays = dict[str, Any]
 
 
 def export(
@@ -143,7 +143,7 @@ def _name_files(section: str, domain: str | None) -> str:
 def _write(folder: Path, detectors: Mapping[str, SectionDetector], samples: int) -> Path:
     """Write the folder of a machine type, from its detectors by file name. Return the function's file."""
     detector = next(iter(detectors.values()))
-    if not all(isinstance(member.scale, Linear) for part in detector.parts for member in part.members):
+    if not all(isinstance(member.normaliser, Linear) for part in detector.parts for member in part.members):
         raise InputError(
             "config.evaluate.ensemble: expected score or zscore, got rank, which cannot be exported; evaluate again "
             "with one of them, or export a single model by its name (system)"
@@ -185,7 +185,7 @@ def _describe(detector: SectionDetector, samples: int) -> dict[str, Any]:
     }
 
 
-def score_with(detector: SectionDetector, arrays: Arrays, clips: jax.Array) -> dict[str, Any]:
+def score_with(detector: SectionDetector, arrays: ExportedArrays, clips: jax.Array) -> dict[str, Any]:
     """Score clips int16 (b, s) by a detector's settings and the given arrays: the exported function.
 
     Returns `score` (b,), `pieces` (b, p) and, by model, `embeddings` (b, p, d).
@@ -204,7 +204,7 @@ def score_with(detector: SectionDetector, arrays: Arrays, clips: jax.Array) -> d
             ]
             nearest = functools.reduce(jnp.fmin, distances).reshape(-1, len(starts))
             embeddings[name] = vectors.reshape(-1, len(starts), vectors.shape[-1])
-            scale = cast(Linear, member.scale)
+            scale = cast(Linear, member.normaliser)
             scores.append(scale(POOLINGS[detector.scoring.pooling](nearest, detector.scoring.top_pieces)))
             pieces.append(scale(nearest))
     return {"score": sum(scores) / len(scores), "pieces": sum(pieces) / len(pieces), "embeddings": embeddings}
@@ -218,7 +218,7 @@ def _cut_pieces(clips: jax.Array, starts: Sequence[int], spectrogram: Spectrogra
     return jnp.stack([padded[:, begin : begin + length] for begin in begins], axis=1).reshape(-1, length)
 
 
-def _list_weights(part: DetectorPart) -> Arrays:
+def _list_weights(part: CheckpointModels) -> ExportedArrays:
     """Return the arrays of a checkpoint that embedding needs, by name; `_make_model` is the inverse."""
     return {
         f"{part.name}/{kind}/{variant}/{path}": leaf
@@ -229,7 +229,7 @@ def _list_weights(part: DetectorPart) -> Arrays:
     }
 
 
-def _make_model(part: DetectorPart, arrays: Arrays) -> Model:
+def _make_model(part: CheckpointModels, arrays: ExportedArrays) -> Model:
     return Model(
         *(
             {
@@ -257,9 +257,9 @@ def _longest_bank(detector: SectionDetector) -> int:
     return max(len(one.vectors) if isinstance(one, Neighbours) else 0 for _, one in _list_distances(detector))
 
 
-def _list_banks(detector: SectionDetector, length: int) -> Arrays:
+def _list_banks(detector: SectionDetector, length: int) -> ExportedArrays:
     """Return the arrays of every distance by name. Banks of neighbours are padded to `length` pieces."""
-    arrays: Arrays = {}
+    arrays: ExportedArrays = {}
     for name, distance in _list_distances(detector):
         if isinstance(distance, Gaussian):
             arrays |= {f"{name}/mean": distance.mean, f"{name}/whitening": distance.whitening}
@@ -271,7 +271,7 @@ def _list_banks(detector: SectionDetector, length: int) -> Arrays:
     return {name: np.asarray(array, np.float32) for name, array in arrays.items()}
 
 
-def _measure(distance: Neighbours | Gaussian, arrays: Arrays, name: str, queries: jax.Array) -> jax.Array:
+def _measure(distance: Neighbours | Gaussian, arrays: ExportedArrays, name: str, queries: jax.Array) -> jax.Array:
     """Compute a distance in JAX from the function's arguments: (q, d) -> (q,)."""
     if isinstance(distance, Gaussian):
         centred = queries - arrays[f"{name}/mean"][None]

@@ -24,20 +24,20 @@ from asdjax.fleet.fleet_model import Model, ModelSpec
 from asdjax.inference import stored_embeddings, stored_results
 from asdjax.inference.backends import Scorer, make_scorer
 from asdjax.inference.bank import Scoring, group_clips, make_bank, make_bank_key
-from asdjax.inference.ensembles import SCALES, Scale
+from asdjax.inference.ensembles import NORMALISERS, Normaliser
 from asdjax.inference.stored_embeddings import Checkpointed
 
 
 class Member(NamedTuple):
-    """One model of a system: its variant, the scorer of its pieces and the scale of the system's average."""
+    """One model of a system: its variant, the scorer of its pieces and the normaliser of the system's average."""
 
     variant: str
     scorer: Scorer
-    scale: Scale
+    normaliser: Normaliser
 
-    def score(self, vectors: np.ndarray) -> np.ndarray:
-        """Return the scaled scores of pieces, from their unit embeddings: (q, d) -> (q,) float64."""
-        return self.scale(self.scorer(vectors).astype(np.float64))
+    def normalise(self, scores: np.ndarray) -> np.ndarray:
+        """Return the scores of pieces or clips (n,) as the system averages them, float64."""
+        return self.normaliser(scores.astype(np.float64))
 
 
 class Loaded(NamedTuple):
@@ -90,14 +90,14 @@ class Checkpoint:
         how = self.config.evaluate.bank
         return group_clips(self.kept.bank.clips, how).get(make_bank_key(clip, how), [])
 
-    def members(self, clip: Clip, scale: str) -> list[Member]:
-        """Return the models with their scorers for a clip that has a bank; `scale` is a key of SCALES."""
+    def members(self, clip: Clip, normaliser: str) -> list[Member]:
+        """Return the models with their scorers for a clip that has a bank; `normaliser` is a key of NORMALISERS."""
         scoring, bank, numbers = Scoring.from_config(self.config), self.kept.bank, self.bank_for(clip)
         return [
             Member(
                 variant,
                 make_scorer(make_bank(bank.clips, numbers, bank.pieces, variant), scoring),
-                SCALES[scale](self.kept.scores_of(variant, clip.machine)),
+                NORMALISERS[normaliser](self.kept.scores_of(variant, clip.machine)),
             )
             for variant in self.variants
         ]

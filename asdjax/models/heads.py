@@ -54,7 +54,7 @@ class Head(NamedTuple):
 class HeadLoss(NamedTuple):
     """Results of a head for one batch, all (): mean mixup loss, accuracy, and the scale that was used.
 
-    Accuracy is the share of rows whose nearest centre belongs to class a.
+    Accuracy is the share of pieces whose nearest centre belongs to class a.
     """
 
     loss: jax.Array

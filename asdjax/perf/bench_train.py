@@ -18,7 +18,7 @@ from asdjax.perf.workload import make_work
 from asdjax.runtime import hardware
 from asdjax.runtime.progress import log
 from asdjax.runtime.threads import count_cores
-from asdjax.training.grouping import split_evenly
+from asdjax.training.programs import split_evenly
 
 FLEET = "fleet"
 OURS = "asdjax"

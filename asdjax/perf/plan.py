@@ -11,7 +11,7 @@ from asdjax.perf.targets import Target, parse_target
 from asdjax.perf.workload import Work, make_work
 from asdjax.runtime import hardware
 from asdjax.training.audio_feed import count_audio_bytes
-from asdjax.training.grouping import choose_fleets_per_program
+from asdjax.training.programs import choose_fleets_per_program
 
 
 def plan(config: Config, devices: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from asdjax.fleet import fleet_model
 from asdjax.perf.plan import plan_work
 from asdjax.perf.targets import parse_target, split_pool
 from asdjax.perf.workload import make_work
-from asdjax.training.grouping import propose_parts
+from asdjax.training.programs import propose_parts
 
 #: Seconds before the first step of a part whose program is in the cache, on an H200 (tests/perf/README.md).
 START_S = 25

@@ -12,7 +12,7 @@ from asdjax.data.clips import Clip, Corpus, Domain
 from asdjax.data.synthetic.machines import MACHINES
 from asdjax.data.tasks import Task, hold_out, make_tasks
 from asdjax.fleet.runs import list_lines
-from asdjax.training.grouping import make_group_key
+from asdjax.training.programs import make_program_key
 
 # A machine type of 2021, development and additional training set together: training clips per section.
 _SECTIONS, _SECONDS = 6, 10
@@ -77,7 +77,7 @@ def make_work(config: Config) -> Work:
     kinds: dict[tuple, list[Steps]] = {}
     for task in tasks:
         seeds = len(config.seed) * [tuple(list_lines(config, task).values())]
-        kinds.setdefault(make_group_key(config, task), []).extend(seeds)
+        kinds.setdefault(make_program_key(config, task), []).extend(seeds)
     folders = ", ".join(config.data.root)
     origin = f"{folders} not found: assumes the number and length of 2021's clips" if assumed else folders
     return Work(origin=origin, task=trained, lengths=lengths, kinds=tuple(map(tuple, kinds.values())))

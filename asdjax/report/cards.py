@@ -33,7 +33,7 @@ class Card:
 
     name: str
     place: str
-    verdict: str
+    decision_text: str
     wrong: bool
     facts: list[tuple[str, str]]
     when: str
@@ -56,11 +56,11 @@ def _make_card(explanation: Explanation, spectrogram: Spectrogram, most_samples:
         for samples in (explanation.samples, explanation.neighbour_samples)
     )
     limits = spectrogram_picture.choose_limits(own, normal)
-    verdict, wrong = _describe_decision(explanation)
+    decision_text, wrong = _describe_decision(explanation)
     return Card(
         name=clip.name,
         place=" · ".join(filter(None, (clip.machine, f"section {clip.section}", clip.domain))),
-        verdict=verdict,
+        decision_text=decision_text,
         wrong=wrong,
         facts=_list_facts(explanation),
         when=_describe_seconds(explanation),

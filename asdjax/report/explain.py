@@ -23,7 +23,7 @@ from asdjax.report import occlusion
 from asdjax.report.clip_selection import ChosenClip
 from asdjax.report.occlusion import PiecePair
 from asdjax.report.piece_scores import Embeddings, ModelKey, Models
-from asdjax.report.report_inputs import ReportedFleet
+from asdjax.report.report_inputs import ReportedRun
 from asdjax.runtime.progress import progress
 
 # Bands are replaced in this number of a clip's highest-scoring pieces. Every piece costs one embedding per band.
@@ -80,7 +80,7 @@ class Explanation(Comparison):
     bands: Bands
 
 
-def explain(workdir: Path, config: Config, fleet: ReportedFleet, chosen: Sequence[ChosenClip]) -> list[Explanation]:
+def explain(workdir: Path, config: Config, fleet: ReportedRun, chosen: Sequence[ChosenClip]) -> list[Explanation]:
     """Explain clips of a fleet's machine types.
 
     Raises InputError if the sound of a clip, or an evaluated checkpoint, is no longer there.
@@ -151,7 +151,7 @@ def _cut_pairs(comparison: Comparison, spectrogram: Spectrogram, stride_frames: 
     ]
 
 
-def _embed_occluded(fleet: ReportedFleet, pairs: Sequence[PiecePair], batch_size: int) -> Embeddings:
+def _embed_occluded(fleet: ReportedRun, pairs: Sequence[PiecePair], batch_size: int) -> Embeddings:
     """Embed pairs with each band replaced, by every evaluated model: (q, n, d) each."""
     vectors: dict[ModelKey, np.ndarray] = {}
     with progress(f"{fleet.name} explain", len(fleet.checkpoints), "checkpoint") as shown:

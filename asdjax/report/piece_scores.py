@@ -12,10 +12,10 @@ from asdjax.config.fields import Config
 from asdjax.data.clips import Clip
 from asdjax.evaluation.clip_table import ClipRow
 from asdjax.inference.bank import make_bank_key
-from asdjax.inference.ensembles import choose_scale
+from asdjax.inference.ensembles import choose_normaliser
 from asdjax.inference.loaded_evaluation import Member
 from asdjax.inference.stored_embeddings import Checkpointed, Embedded
-from asdjax.report.report_inputs import ReportedFleet
+from asdjax.report.report_inputs import ReportedRun
 
 
 class ModelKey(NamedTuple):
@@ -32,7 +32,7 @@ Embeddings = Mapping[ModelKey, np.ndarray]
 class Models:
     """Models of one fleet, all of which the headline system averages."""
 
-    def __init__(self, fleet: ReportedFleet, config: Config) -> None:
+    def __init__(self, fleet: ReportedRun, config: Config) -> None:
         self.fleet, self.config = fleet, config
         self.keys = [
             ModelKey(line, variant) for line, checkpoint in fleet.checkpoints.items() for variant in checkpoint.variants
@@ -66,7 +66,9 @@ class Models:
         If clips are pooled by the mean, the mean over a clip's pieces is the clip's score.
         """
         members = self._members_for(clip)
-        return np.mean([members[key].score(vectors) for key, vectors in embeddings.items()], axis=0)
+        return np.mean(
+            [members[key].normalise(members[key].scorer(vectors)) for key, vectors in embeddings.items()], axis=0
+        )
 
     def find_nearest(self, number: int) -> tuple[int, float]:
         """Return the index in `bank_clips` of a test clip's nearest training clip, and their cosine.
@@ -88,7 +90,7 @@ class Models:
     def _members_for(self, clip: Clip) -> dict[ModelKey, Member]:
         group = make_bank_key(clip, self.config.evaluate.bank)
         if group not in self._members:
-            ensemble = choose_scale(self.config, len(self.keys))
+            ensemble = choose_normaliser(self.config, len(self.keys))
             self._members[group] = {
                 ModelKey(line, member.variant): member
                 for line, checkpoint in self.fleet.checkpoints.items()

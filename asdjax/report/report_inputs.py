@@ -18,7 +18,7 @@ from asdjax.runtime.progress import log
 HEADLINE = ALL
 
 
-class ReportedFleet(NamedTuple):
+class ReportedRun(NamedTuple):
     """An evaluated run: its name, its evaluated checkpoints by line, and the rows of its metrics.jsonl.
 
     There are no rows if an evaluated checkpoint is gone, since they may then belong to another training.
@@ -53,7 +53,7 @@ class ReportInputs:
     config: Config
     seeds: tuple[int, ...]
     rows: list[ClipRow]
-    fleets: list[ReportedFleet]
+    fleets: list[ReportedRun]
 
     @property
     def seed(self) -> int:
@@ -76,7 +76,7 @@ class ReportInputs:
         """Return the headline system's thresholds and members in results.json, for the seed of the report."""
         return select_seed(self.system, self.seed)
 
-    def find_fleet(self, machine: str) -> ReportedFleet:
+    def find_fleet(self, machine: str) -> ReportedRun:
         """Return the run of a machine type."""
         return next(fleet for fleet in self.fleets if machine in fleet.machines)
 
@@ -101,14 +101,14 @@ def read(workdir: Path, split: str | None, overrides: Mapping[str, str]) -> Repo
     )
 
 
-def _list_fleets(evaluation: Evaluation, members: Mapping[str, Sequence[str]]) -> list[ReportedFleet]:
+def _list_fleets(evaluation: Evaluation, members: Mapping[str, Sequence[str]]) -> list[ReportedRun]:
     """Return the runs of a system's models, given by machine type. Machine types of one run have the same models."""
-    fleets: dict[str, ReportedFleet] = {}
+    fleets: dict[str, ReportedRun] = {}
     for machine, models in members.items():
         run, _, _ = evaluation.results["models"][machine][models[0]]
         if run not in fleets:
             by_line = {checkpoint.line: checkpoint for checkpoint in evaluation.checkpoints(machine, models)}
-            fleets[run] = ReportedFleet(run, by_line, _read_metric_rows(evaluation.workdir / run, by_line.values()))
+            fleets[run] = ReportedRun(run, by_line, _read_metric_rows(evaluation.workdir / run, by_line.values()))
     return list(fleets.values())
 
 

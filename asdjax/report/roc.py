@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
-from asdjax.evaluation.metrics import MAX_FALSE_POSITIVE_RATE, has_both_classes, split_parts
+from asdjax.evaluation.metrics import MAX_FALSE_POSITIVE_RATE, has_both_classes, split_cells
 from asdjax.inference.scored_clip import ScoredClip
 from asdjax.report.figures import COLOURS, ORANGE, TRAINING, Picture, add_legend, make_label, make_picture
 
@@ -28,7 +28,7 @@ def compute_curves(year: int, clips: Sequence[ScoredClip]) -> list[RocCurve]:
     Sections and domains without both labels have no curve.
     """
     curves = []
-    for part in split_parts(year, clips):
+    for part in split_cells(year, clips):
         if has_both_classes(part.ranked):
             truth = [clip.label == "anomaly" for clip in part.ranked]
             false_alarms, found, _ = roc_curve(truth, [clip.score for clip in part.ranked])

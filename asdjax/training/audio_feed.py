@@ -23,6 +23,7 @@ from asdjax.runtime.progress import log
 from asdjax.runtime.threads import count_cores
 from asdjax.training import batches
 from asdjax.training.batches import Audio
+from asdjax.training.dispatches import Dispatch
 from asdjax.training.sampler import Batch, SamplingTable
 from asdjax.training.state import TrainSpec
 
@@ -50,13 +51,6 @@ class PaddedSizes(NamedTuple):
 NO_PADDING = PaddedSizes()
 
 HostDraws = Callable[[Sequence[int]], Batch]
-
-
-class Dispatch(NamedTuple):
-    """One call of the compiled program: each run's first step (m,), and its number of steps."""
-
-    first: tuple[int, ...]
-    steps: int
 
 
 def is_resident(config: Config, samples: Sequence[np.ndarray]) -> bool:

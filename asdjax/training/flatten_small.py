@@ -33,10 +33,10 @@ class Slot(NamedTuple):
 
 
 #: Flat arrays by path; a path ends as those of its arrays do, which decides weight decay.
-Layout = Mapping[str, tuple[Slot, ...]]
+FlatLayout = Mapping[str, tuple[Slot, ...]]
 
 
-def make_layout(arrays: Arrays, platform: str) -> Layout:
+def make_layout(arrays: Arrays, platform: str) -> FlatLayout:
     """Return the layout of a variant's arrays (m, ...); it is empty except on a GPU."""
     if platform != "gpu":
         return {}
@@ -59,7 +59,7 @@ def _make_slots(arrays: list[tuple[str, tuple[int, ...]]]) -> tuple[Slot, ...]:
     return tuple(slots)
 
 
-def flatten(layout: Layout, arrays: Arrays) -> Arrays:
+def flatten(layout: FlatLayout, arrays: Arrays) -> Arrays:
     """Return the arrays with those of each layout entry as one; a leading axis stays."""
     flattened = dict(arrays)
     for name, slots in layout.items():
@@ -69,7 +69,7 @@ def flatten(layout: Layout, arrays: Arrays) -> Arrays:
     return flattened
 
 
-def unflatten(layout: Layout, arrays: Arrays) -> Arrays:
+def unflatten(layout: FlatLayout, arrays: Arrays) -> Arrays:
     """Return the arrays by their own paths again."""
     unflattened = dict(arrays)
     for name, slots in layout.items():
@@ -80,18 +80,18 @@ def unflatten(layout: Layout, arrays: Arrays) -> Arrays:
     return unflattened
 
 
-def flatten_state(layouts: Mapping[str, Layout], state: TrainState) -> TrainState:
+def flatten_state(layouts: Mapping[str, FlatLayout], state: TrainState) -> TrainState:
     """Return a state with its trainable parameters and velocity flattened."""
     return _convert(flatten, layouts, state)
 
 
-def unflatten_state(layouts: Mapping[str, Layout], state: TrainState) -> TrainState:
+def unflatten_state(layouts: Mapping[str, FlatLayout], state: TrainState) -> TrainState:
     """Return a state with its trainable parameters and velocity by their own paths again."""
     return _convert(unflatten, layouts, state)
 
 
 def _convert(
-    convert: Callable[[Layout, Arrays], Arrays], layouts: Mapping[str, Layout], state: TrainState
+    convert: Callable[[FlatLayout, Arrays], Arrays], layouts: Mapping[str, FlatLayout], state: TrainState
 ) -> TrainState:
     def convert_all(arrays: dict[str, Any]) -> dict[str, Any]:
         is_arrays = lambda node: isinstance(node, dict)  # noqa: E731

@@ -31,13 +31,17 @@ def score_held_out(
             what=f"{task.name} held out",
             quiet=True,
         )
-    target = jnp.asarray(np.asarray(task.class_of_clip, np.int32)[embedded.clip])
-    head = heads.make_head(spec.model.head)
+    classes = jnp.asarray(np.asarray(task.class_of_clip, np.int32)[embedded.clip])
+    unmixed = heads.Labels(classes, classes, jnp.zeros(len(classes)))
     loss, accuracy = {}, {}
     for variant in spec.variants:
-        scale = get_scale(spec.model, model.statistics[variant])
-        centres = jnp.asarray(model.parameters[variant][CENTRES])
-        cosine = heads.cosines(jnp.asarray(embedded.vectors[variant]), centres, spec.model.head.subcentres)
-        loss[variant] = float(jnp.mean(head.loss(cosine, target, scale)))
-        accuracy[variant] = float(jnp.mean(jnp.argmax(heads.nearest(cosine), axis=-1) == target))
+        scored = heads.head_loss(
+            spec.model.head,
+            jnp.asarray(embedded.vectors[variant]),
+            jnp.asarray(model.parameters[variant][CENTRES]),
+            unmixed,
+            get_scale(spec.model, model.statistics[variant]),
+            frozen=True,
+        )
+        loss[variant], accuracy[variant] = float(scored.loss), float(scored.accuracy)
     return loss, accuracy

@@ -1,6 +1,6 @@
 """The training loop: one phase of the runs of a program, from their newest checkpoints to the end."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing, nullcontext
 
 import jax
@@ -12,8 +12,9 @@ from asdjax.runtime import hardware, processes
 from asdjax.runtime.interrupts import GO_ON, GracefulShutdown
 from asdjax.runtime.progress import log, progress
 from asdjax.training import holdout, phase_runs
-from asdjax.training.audio_feed import DeviceFeed, Dispatch, HostFeed, PaddedSizes, limit_steps
+from asdjax.training.audio_feed import DeviceFeed, HostFeed, PaddedSizes, limit_steps
 from asdjax.training.checkpoint_saver import CheckpointSaver
+from asdjax.training.dispatches import advance, is_due, plan_dispatches
 from asdjax.training.monitor import MetricMonitor, MonitorNote
 from asdjax.training.phase_runs import PhaseRun
 from asdjax.training.state import TrainSpec, TrainState, get_model, make_train_spec, select_run
@@ -31,7 +32,7 @@ def train_phase(
     mesh: Mesh,
     padded: PaddedSizes,
 ) -> None:
-    """Train one phase of m runs with equal numbers of classes, in one program.
+    """Train one phase of m runs, whose classes have the same layout of sections, in one program.
 
     Raises Interrupted after a signal, with everything saved, and Diverged if a loss or a gradient is not finite.
     """
@@ -69,7 +70,7 @@ def train_phase(
             monitor.add(dispatch, metrics)
             # 3. Log, then save, so that every checkpoint's steps are in the log. Every loss is checked first. The state
             # is copied to the host now, and written while the next steps are computed.
-            now = _advance(dispatch, last)
+            now = advance(dispatch, last)
             moved = [i for i in range(len(runs)) if now[i] > dispatch.first[i]]
             note = _log_due(config, monitor, moved, now, last)
             bar.update(sum(now) - sum(dispatch.first), note.note, note.details)
@@ -135,27 +136,3 @@ def _log_held_out(spec: TrainSpec, run: PhaseRun, step: int, state: TrainState, 
     if run.held_out.samples:
         scored = holdout.score_held_out(spec, get_model(state), *run.held_out, device=mesh.devices.flat[0])
         run.log.holdout(run.phase.name, step, *scored)
-
-
-def plan_dispatches(config: Config, first: Sequence[int], last: Sequence[int], most: int) -> Iterator[Dispatch]:
-    """Yield dispatches of at most `most` steps to the end of every run.
-
-    A dispatch ends at the next log, checkpoint or end of any run that still moves.
-    """
-    intervals = [every for every in (config.train.log_every_steps, config.train.checkpoint_every_steps) if every]
-    now = tuple(first)
-    while moving := [(step, end) for step, end in zip(now, last, strict=True) if step < end]:
-        due_in = [min(end - step, *(every - step % every for every in intervals)) for step, end in moving]
-        dispatch = Dispatch(now, min(most, *due_in))
-        yield dispatch
-        now = _advance(dispatch, last)
-
-
-def _advance(dispatch: Dispatch, last: Sequence[int]) -> tuple[int, ...]:
-    """Return each run's step after a dispatch; a finished run stays at its last."""
-    return tuple(min(first + dispatch.steps, end) for first, end in zip(dispatch.first, last, strict=True))
-
-
-def is_due(step: int, every: int, last: int) -> bool:
-    """Return whether an action is due after a step: at every multiple of `every`, unless it is 0, and at the last."""
-    return step == last or (every > 0 and step % every == 0)

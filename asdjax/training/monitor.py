@@ -10,7 +10,7 @@ import numpy as np
 from asdjax.errors import Diverged
 from asdjax.models.variants import piece_height
 from asdjax.training import batches
-from asdjax.training.audio_feed import Dispatch
+from asdjax.training.dispatches import Dispatch
 from asdjax.training.phase_runs import PhaseRun
 from asdjax.training.sampler import SamplingTable
 from asdjax.training.state import TrainSpec
@@ -96,7 +96,7 @@ class MetricMonitor:
     def log(self, due: Sequence[int], now: Sequence[int]) -> MonitorNote:
         """Log the newest step of some runs."""
         dispatch, metrics = self._pending[-1]
-        timing = self._timer.lap()
+        timing = self._timer.next_interval()
         rows = []
         for i in due:
             run, at = self._runs[i], now[i] - dispatch.first[i] - 1

@@ -10,8 +10,9 @@ import optax
 from asdjax.config.training_fields import OptimizerFields
 from asdjax.models.variants import PARAMETER_GROUPS, Arrays
 
-#: Parameter groups that each fine-tuning strategy trains (report 2.4). In `backbone` the embedding layer trains (OPEN:
-#: if it were frozen too, no score could change).
+#: Parameter groups that each fine-tuning strategy trains (report 2.4). `backbone` and `arcface` are named by what they
+#: freeze, `last_block` by where training begins. In `backbone` the embedding layer trains (OPEN: if it were frozen too,
+#: no score could change).
 TRAINABLE = {
     "full": ("early", "late", "embedding", "arcface"),
     "last_block": ("late", "embedding", "arcface"),

@@ -19,7 +19,8 @@ from asdjax.fleet.metric_log import MetricLog
 from asdjax.fleet.runs import Run
 from asdjax.runtime import processes
 from asdjax.training import sampler, state
-from asdjax.training.audio_feed import Dispatch, PaddedSizes
+from asdjax.training.audio_feed import PaddedSizes
+from asdjax.training.dispatches import Dispatch
 from asdjax.training.phases import Phase
 from asdjax.training.sampler import SamplingTable
 from asdjax.training.state import TrainSpec, TrainState

@@ -16,9 +16,10 @@ from asdjax.training.sampler import SamplingTable
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """One checkpoint line: its folder's name, steps, trainable parameter groups, learning rates and sampling table.
+    """Phase 1, or phase 2 by one strategy: the name of its checkpoint line, and what its steps depend on.
 
-    It starts from the end of the phase `after`, or for None from scratch.
+    `rates` (steps,) are learning rates, and batches are drawn from `table`. It starts from the end of the phase
+    `after`, or for None from scratch.
     """
 
     name: str

@@ -12,8 +12,8 @@ from asdjax.errors import InputError
 from asdjax.fleet.runs import Run
 from asdjax.runtime import processes
 from asdjax.training.failures import Failure
-from asdjax.training.grouping import ProgramRuns
 from asdjax.training.prepare import PreparedRuns
+from asdjax.training.programs import ProgramRuns
 
 _PREPARING = "checking and decoding the recordings"
 
@@ -54,15 +54,15 @@ def _follow(prepare: Callable[[Sequence[str]], PreparedRuns], outcome: Mapping[s
 
 
 def agree_on_programs(
-    runs: Sequence[Run], group: Callable[[Sequence[Run]], Sequence[ProgramRuns]]
+    runs: Sequence[Run], make: Callable[[Sequence[Run]], Sequence[ProgramRuns]]
 ) -> Sequence[ProgramRuns]:
-    """Return the programs into which the first process groups the runs."""
+    """Return the programs that the first process makes of the runs."""
     by_name = {run.name: run for run in runs}
 
-    def group_first() -> list[tuple[list[str], int]]:
-        return [([run.name for run in program.runs], program.variants_per_group) for program in group(runs)]
+    def make_first() -> list[tuple[list[str], int]]:
+        return [([run.name for run in program.runs], program.variants_per_group) for program in make(runs)]
 
     return [
         ProgramRuns(runs=[by_name[name] for name in names], variants_per_group=size)
-        for names, size in processes.decide("grouping the runs", group_first)
+        for names, size in processes.decide("programs", make_first)
     ]

@@ -1,8 +1,9 @@
 """The training step of a fleet: draw batches, make pieces, run the backbones, one ArcFace loss, gradients, SGD.
 
-This file explains how the models of a fleet learn at once. Read `train_step` first, then `group_loss`. Three helpers
-are optimisations that a reader may skip: flatten_small.py lays small arrays end to end for GPUs, audio_feed.py cuts
-crops on the host when the audio does not fit on the device, and group_size.py chooses the size of a group.
+This file explains how the models of a fleet learn at once. Read `train_step` first, then `group_loss`. state.py has
+the settings and arrays, batches.py and sampler.py the batches, models/heads.py the loss. Three helpers are
+optimisations that a reader may skip: flatten_small.py lays small arrays end to end for GPUs, audio_feed.py cuts crops
+on the host when the audio does not fit on the device, and group_size.py chooses the size of a group.
 
 A fleet has a model of every variant (a backbone and a height of pieces) for one task. A run is a fleet with one seed.
 
@@ -29,7 +30,7 @@ from asdjax.models.variants import Arrays
 from asdjax.runtime import hardware, jax_setup, processes
 from asdjax.training import flatten_small, optimizer
 from asdjax.training.batches import Audio, draw_batches, make_pieces
-from asdjax.training.flatten_small import Layout
+from asdjax.training.flatten_small import FlatLayout
 from asdjax.training.sampler import Batch, SamplingTable
 from asdjax.training.state import TrainSpec, TrainState
 
@@ -40,7 +41,7 @@ FEATURES, HEAD, UPDATE = "features", "head", "update"
 class StepMetrics(NamedTuple):
     """Metrics of a step, (v,) float32 each; those of a dispatch are (steps, m, v).
 
-    loss: mixup loss. accuracy: share of rows whose nearest centre is the heavier clip's class. gradient_norm: norm of
+    loss: mixup loss. accuracy: share of pieces whose nearest centre is the heavier clip's class. gradient_norm: norm of
     a variant's gradient before clipping.
     """
 
@@ -70,7 +71,7 @@ class StepSpec:
 
     train: TrainSpec
     mesh: Mesh
-    layouts: Mapping[str, Layout]
+    layouts: Mapping[str, FlatLayout]
 
 
 def train_step(
@@ -80,7 +81,8 @@ def train_step(
 
     Each variant draws its own batch from its own key, `keys` (v,). Variants share no parameter, so the gradient of a
     group's summed loss gives each variant exactly its own. Groups run one after another, so only one group's
-    activations are in memory. `jit` over a mesh splits the batch over the devices: it is what `pmap` has become.
+    activations are in memory. By default a group is all variants of a single fleet on a GPU that has the memory, else
+    one variant. `jit` over a mesh splits the batch over the devices: it is what `pmap` has become.
     """
     with jax.named_scope(FEATURES):
         batch = hardware.split_batch(draw_batches(spec.train, table, keys, at.step), spec.mesh)
@@ -121,12 +123,12 @@ def group_loss(
         with jax.named_scope(v):
             embeddings[v], statistics[v] = variants.forward(backbone, pieces[v])
     with jax.named_scope(HEAD):
-        rows = jnp.array([spec.variants.index(v) for v in group])
+        indices = jnp.array([spec.variants.index(v) for v in group])
         head_loss = functools.partial(heads.head_loss, spec.model.head, frozen="arcface" in spec.frozen)
         loss, accuracy, scale = jax.vmap(head_loss)(
             jnp.stack([embeddings[v] for v in group]),
             jnp.stack([model.parameters[v][CENTRES] for v in group]),
-            make_labels(spec, jax.tree.map(lambda field: field[rows], batch)),
+            make_labels(spec, jax.tree.map(lambda field: field[indices], batch)),
             jnp.stack([fleet_model.get_scale(spec.model, state.statistics[v]) for v in group]),
         )
     for v, of_variant in zip(group, scale, strict=True):

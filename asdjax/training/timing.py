@@ -34,7 +34,7 @@ class StepTimer:
     def __enter__(self) -> Self:
         self._thread = threading.get_ident()
         self._spent: dict[str, float] = defaultdict(float)
-        self._lap_began = perf_counter()
+        self._interval_began = perf_counter()
         jax.monitoring.register_event_duration_secs_listener(self._add_event)
         return self
 
@@ -56,10 +56,10 @@ class StepTimer:
         finally:
             self._spent[kind] += perf_counter() - begun - (self._spent["compile"] - compiling)
 
-    def lap(self) -> Timing:
+    def next_interval(self) -> Timing:
         """Return the timing since the previous lap, or since the block began."""
         now = perf_counter()
-        seconds = max(now - self._lap_began, 1e-9)
+        seconds = max(now - self._interval_began, 1e-9)
         timing = Timing(seconds, {kind: self._spent[kind] / seconds for kind in self.KINDS})
-        self._lap_began, self._spent = now, defaultdict(float)
+        self._interval_began, self._spent = now, defaultdict(float)
         return timing

@@ -32,11 +32,11 @@ from asdjax.training.audio_feed import (
     is_resident,
 )
 from asdjax.training.failures import Failures
-from asdjax.training.grouping import ProgramRuns, group_runs
 from asdjax.training.loop import train_phase
 from asdjax.training.phase_runs import PhaseRun, TrainingClips, is_finished
 from asdjax.training.phases import Phase, make_phase1_table, make_phases
 from asdjax.training.prepare import Clips, prepare
+from asdjax.training.programs import ProgramRuns, make_programs
 from asdjax.training.run_locks import RunLocks
 from asdjax.training.several_processes import agree_on_programs, prepare_in_turn
 
@@ -70,7 +70,7 @@ def train(config: Config, workdir: Path, choice: RunChoice = EVERY_RUN) -> None:
         # 3. Group runs into programs; write the configuration and each run's training-set manifest.
         clips = prepared.clips
         sizes = {name: count_audio_bytes(map(len, trained.samples)) for name, (trained, _) in clips.items()}
-        programs = agree_on_programs(prepared.runs, lambda runs: group_runs(config, runs, meshes[0].size, sizes))
+        programs = agree_on_programs(prepared.runs, lambda runs: make_programs(config, runs, meshes[0].size, sizes))
         if first:
             _record_start(config, workdir, listed, locks)
             for program in programs:

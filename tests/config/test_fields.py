@@ -18,7 +18,7 @@ from asdjax.data.clips import Layout
 from asdjax.data.tasks import CLASSES
 from asdjax.errors import InputError
 from asdjax.features import POOLS, VALUES
-from asdjax.inference.ensembles import SCALES
+from asdjax.inference.ensembles import NORMALISERS
 from asdjax.models import variants
 from asdjax.training.optimizer import TRAINABLE
 
@@ -78,7 +78,7 @@ def test_configurations_do_not_import_jax() -> None:
         ("data.classes", False, ("auto", *CLASSES)),
         ("data.layout", False, ("auto", *get_args(Layout))),
         ("data.on_mismatch", False, get_args(OnMismatch)),
-        ("evaluate.ensemble", False, SCALES),
+        ("evaluate.ensemble", False, NORMALISERS),
     ],
 )
 def test_a_choice_offers_what_the_code_knows(field: str, several: bool, known: Iterable[str]) -> None:

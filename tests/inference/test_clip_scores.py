@@ -9,7 +9,7 @@ import pytest
 from asdjax.data.clips import Clip
 from asdjax.fleet.embed import Embeddings
 from asdjax.inference.bank import Scoring
-from asdjax.inference.clip_scores import ClipScores, score_clips
+from asdjax.inference.clip_scores import ClipScores, score_by_banks
 
 K = 3
 
@@ -46,7 +46,7 @@ TRAIN_EMBEDDINGS, TEST_EMBEDDINGS = embedded(TRAIN, 0), embedded(TEST, 1)
 
 
 def scored(variant: str = "a", **settings: Any) -> ClipScores:
-    return score_clips(TRAIN, TRAIN_EMBEDDINGS, TEST, TEST_EMBEDDINGS, variant, Scoring(k=K, **settings))
+    return score_by_banks(TRAIN, TRAIN_EMBEDDINGS, TEST, TEST_EMBEDDINGS, variant, Scoring(k=K, **settings))
 
 
 def by_hand(queries: np.ndarray, bank: np.ndarray, pooling: str = "mean") -> float:

@@ -16,7 +16,7 @@ from asdjax.data.clips import Clip
 from asdjax.errors import InputError
 from asdjax.fleet import checkpoints, embed
 from asdjax.inference import stored_embeddings
-from asdjax.inference.detector import DetectorPart, open_detector
+from asdjax.inference.detector import CheckpointModels, open_detector
 from asdjax.inference.export import export
 from asdjax.inference.loaded_evaluation import Evaluation, open_evaluation
 from asdjax.runtime import hardware
@@ -37,7 +37,7 @@ def test_its_members_give_every_test_clip_the_score_that_was_kept(trained_once: 
     test = checkpoint.kept.test
     for number, clip in enumerate(test.clips):
         (member,) = checkpoint.members(clip, "score")
-        pieces = member.score(test.pieces.vectors[VARIANT][test.pieces.clip == number])
+        pieces = member.normalise(member.scorer(test.pieces.vectors[VARIANT][test.pieces.clip == number]))
         assert pieces.mean() == pytest.approx(test.scores[VARIANT][number], abs=1e-6)
         banked = [checkpoint.kept.bank.clips[i] for i in checkpoint.bank_for(clip)]
         assert banked == [other for other in checkpoint.kept.bank.clips if other.section == clip.section]
@@ -117,7 +117,7 @@ def test_models_compute_in_the_precision_that_their_thresholds_were_fitted_in(ac
     stored = checkpoint.kept.test.pieces.vectors[VARIANT][:1]
     samples, _ = soundfile.read(checkpoint.kept.test.clips[0].path, dtype="int16")
 
-    def deviation(part: DetectorPart) -> float:
+    def deviation(part: CheckpointModels) -> float:
         embedded = embed.embed_clips(part.spec, part.model, [samples], stride_frames=32, batch_size=16, what="embed")
         return float(np.abs(embedded.vectors[VARIANT] - stored).max())
 

@@ -16,7 +16,6 @@ from asdjax.runtime import hardware
 from asdjax.training import audio_feed, batches, sampler
 from asdjax.training.audio_feed import (
     DeviceFeed,
-    Dispatch,
     HostFeed,
     PaddedSizes,
     find_padded_sizes,
@@ -25,6 +24,7 @@ from asdjax.training.audio_feed import (
     make_waves,
     round_up,
 )
+from asdjax.training.dispatches import Dispatch
 from asdjax.training.sampler import SamplingTable
 from asdjax.training.state import TrainSpec, make_train_spec
 

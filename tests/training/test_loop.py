@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from asdjax.config.fields import default_config
-from asdjax.training.audio_feed import Dispatch
-from asdjax.training.loop import is_due, plan_dispatches
+from asdjax.training.dispatches import Dispatch, is_due, plan_dispatches
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from asdjax.training.audio_feed import Dispatch
+from asdjax.training.dispatches import Dispatch
 from asdjax.training.monitor import MetricMonitor
 from asdjax.training.step import StepMetrics
 from asdjax.training.timing import Timing
@@ -19,7 +19,7 @@ def make_monitor(steps: Sequence[int], timing: Timing, logged: dict[str, Any]) -
     phases = [SimpleNamespace(name="phase1", steps=n, rates=[0.1 * (i + 1) for i in range(n)]) for n in steps]
     runs: Any = [SimpleNamespace(phase=phase, log=log) for phase in phases]
     spec: Any = SimpleNamespace(variants=("resnet50_512",), batch_size=4)
-    timer: Any = SimpleNamespace(lap=lambda: timing)
+    timer: Any = SimpleNamespace(next_interval=lambda: timing)
     return MetricMonitor(spec, runs, None, None, timer)  # pyright: ignore[reportArgumentType]
 
 

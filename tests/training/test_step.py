@@ -22,7 +22,8 @@ from asdjax.models.variants import PARAMETER_GROUPS
 from asdjax.runtime import hardware
 from asdjax.training import batches, optimizer, sampler
 from asdjax.training import step as step_module
-from asdjax.training.audio_feed import NO_PADDING, Dispatch, HostFeed, find_padded_sizes, make_waves
+from asdjax.training.audio_feed import NO_PADDING, HostFeed, find_padded_sizes, make_waves
+from asdjax.training.dispatches import Dispatch
 from asdjax.training.group_size import choose_group_size
 from asdjax.training.sampler import SamplingTable
 from asdjax.training.state import TrainSpec, TrainState, get_model, init_state, make_train_spec, stack_states

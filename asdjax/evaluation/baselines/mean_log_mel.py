@@ -31,7 +31,7 @@ def score_clips(
     The covariance is shrunk as by Ledoit and Wolf (2004). Training clips are scored by cross-fitting, so no clip is
     scored by a fit that included it.
     """
-    return clip_scores.score_clips(train_clips, _wrap(train), test_clips, _wrap(test), NAME, SCORING)
+    return clip_scores.score_by_banks(train_clips, _wrap(train), test_clips, _wrap(test), NAME, SCORING)
 
 
 def _wrap(means: np.ndarray) -> Embeddings:

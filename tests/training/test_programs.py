@@ -13,9 +13,9 @@ from asdjax.data.tasks import Task
 from asdjax.fleet import training_set
 from asdjax.fleet.runs import Run, list_lines
 from asdjax.runtime import hardware
-from asdjax.training import grouping
+from asdjax.training import programs
 from asdjax.training.audio_feed import DEVICE_SHARE
-from asdjax.training.grouping import MOST_FLEETS, ProgramRuns, choose_fleets_per_program, group_runs
+from asdjax.training.programs import MOST_FLEETS, ProgramRuns, choose_fleets_per_program, make_programs
 
 H200, SMALL = 100e9, 18.5e9
 
@@ -89,15 +89,15 @@ def names(programs: Sequence[ProgramRuns]) -> list[list[str]]:
 
 def test_only_fleets_of_equal_classes_share_a_program(tmp_path: Path):
     runs = [run(*each, tmp_path) for each in (("fan", 2), ("pump", 1), ("valve", 2), ("slider", 2))]
-    found = group_runs(config_with(2), runs, 1, dict.fromkeys(("fan", "pump", "valve", "slider"), 1.0))
+    found = make_programs(config_with(2), runs, 1, dict.fromkeys(("fan", "pump", "valve", "slider"), 1.0))
     assert names(found) == [["fan", "valve"], ["slider"], ["pump"]]
 
 
 def test_finished_runs_share_no_program_with_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     config, runs = config_with(3), [run(name, 2, tmp_path) for name in ("fan", "pump", "valve")]
     there = {runs[1].folder / line: [1, last] for line, last in list_lines(config, runs[1].task).items()}
-    monkeypatch.setattr(grouping.checkpoints, "list_steps", lambda folder: there.get(folder, []))
-    assert names(group_runs(config, runs, 1, dict.fromkeys(("fan", "pump", "valve"), 1.0))) == [
+    monkeypatch.setattr(programs.checkpoints, "list_steps", lambda folder: there.get(folder, []))
+    assert names(make_programs(config, runs, 1, dict.fromkeys(("fan", "pump", "valve"), 1.0))) == [
         ["fan", "valve"],
         ["pump"],
     ]
@@ -107,8 +107,8 @@ def test_runs_share_a_program_by_the_memory_of_each_device(tmp_path: Path):
     runs = [run(name, 2, tmp_path) for name in ("fan", "pump", "valve", "slider", "gearbox")]
     audio = dict.fromkeys((run.name for run in runs), 1.0)
     with hardware.compiling_for("gpu", SMALL):
-        assert [len(program.runs) for program in group_runs(config_with(), runs, 1, audio)] == [2, 2, 1]
-        assert [len(program.runs) for program in group_runs(config_with(), runs, 2, audio)] == [5]
+        assert [len(program.runs) for program in make_programs(config_with(), runs, 1, audio)] == [2, 2, 1]
+        assert [len(program.runs) for program in make_programs(config_with(), runs, 2, audio)] == [5]
 
 
 def save_manifest(of: Run, group_size: int, checkpoints: int) -> None:
@@ -123,7 +123,7 @@ def test_a_run_keeps_the_group_size_of_its_first_checkpoint(tmp_path: Path):
     save_manifest(begun, 6, checkpoints=1)
     save_manifest(without_checkpoint, 6, checkpoints=0)
     audio = {"fan": 1.0, "pump": 1.0, "valve": 1.0}
-    programs = group_runs(config_with(2), [begun, fresh, without_checkpoint], 1, audio)
+    programs = make_programs(config_with(2), [begun, fresh, without_checkpoint], 1, audio)
     assert [(program.name, program.variants_per_group) for program in programs] == [("fan", 6), ("pump+valve", 1)]
 
 

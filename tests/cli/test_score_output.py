@@ -17,6 +17,7 @@ from conftest import train_tiny
 
 from asdjax.api import Detector
 from asdjax.cli.main import main
+from asdjax.cli.score_output import score_all
 from asdjax.config import loading
 from asdjax.config.fields import Config, default_config
 from asdjax.data import audio
@@ -26,7 +27,6 @@ from asdjax.inference.anomalous_seconds import time_pieces
 from asdjax.inference.clip_reader import ClipReader
 from asdjax.inference.detector import ClipResult, LoadedSystem, SectionDetector, open_detector
 from asdjax.inference.loaded_evaluation import open_evaluation
-from asdjax.inference.score_clips import score_all
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
@@ -156,11 +156,11 @@ def test_silence_has_a_score(trained_once: Path, tmp_path: Path, capsys: pytest.
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_score_that_is_not_finite_is_no_verdict(
+def test_a_score_that_is_not_finite_is_no_decision(
     value: float, detector: SectionDetector, trained_once: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
 ):
     (part,) = detector.parts
-    members = [member._replace(scale=lambda scores: np.full_like(scores, value)) for member in part.members]
+    members = [member._replace(normaliser=lambda scores: np.full_like(scores, value)) for member in part.members]
     spoilt = detector._replace(parts=[part._replace(members=members)])
     clip, shown = str(next(corpus.rglob("*.wav"))), []
     assert score_all(scorer(loading.read(trained_once), spoilt), [clip], True, lambda line: not shown.append(line)) == 1
@@ -370,7 +370,7 @@ def test_a_section_of_one_domain_has_one_detector_and_is_exported_once(evaluate:
     checkpoint: Any = SimpleNamespace(kept=SimpleNamespace(bank=SimpleNamespace(clips=clips)))
     loaded: Any = None
     system = LoadedSystem(
-        config=config, machine="fan", scale="score", thresholds={}, checkpoints=[(checkpoint, loaded)]
+        config=config, machine="fan", normaliser="score", thresholds={}, checkpoints=[(checkpoint, loaded)]
     )
     domains = [("00", "source"), ("00", "target")]
     expected = {

@@ -10,7 +10,7 @@ from conftest import SHALLOW, shallow_networks, untrained
 from asdjax.cli.main import main
 from asdjax.data.synthetic.synthesis import Recipe, synthesize
 from asdjax.evaluation import evaluate as evaluation
-from asdjax.evaluation import prepared_runs
+from asdjax.evaluation import stored_parts
 from asdjax.fleet import checkpoints
 from asdjax.runtime.files import locked_folder
 
@@ -86,16 +86,16 @@ def test_what_is_missing_or_was_made_otherwise_is_scored_again(
 
 def test_what_is_prepared_otherwise_meanwhile_is_not_taken(run: Path, monkeypatch: pytest.MonkeyPatch):
     assert evaluate(run, "--only", "fan@0") == 0
-    take, reference = prepared_runs.take, Path(shutil.copytree(run, run.with_name("reference")))
+    take, reference = stored_parts.take, Path(shutil.copytree(run, run.with_name("reference")))
     assert evaluate(reference) == 0
 
     def take_later(evaluation_folder: Path, name: str, key: str, into: Path) -> bool:
         if name == "fan@0":
-            with prepared_runs.preparing(evaluation_folder, name, "other settings"):
+            with stored_parts.preparing(evaluation_folder, name, "other settings"):
                 pass
         return take(evaluation_folder, name, key, into)
 
-    monkeypatch.setattr(prepared_runs, "take", take_later)
+    monkeypatch.setattr(stored_parts, "take", take_later)
     assert evaluate(run) == 0
     assert read_results(run) == read_results(reference)
     assert (run / "evaluation" / "dev" / "prepared" / "fan@0" / "key.json").exists()
@@ -128,7 +128,7 @@ def test_a_part_without_test_clips_of_the_split_is_prepared(run: Path, tmp_path:
 
 
 def test_a_part_that_another_process_prepares_ends_with_again(run: Path):
-    with locked_folder(run / "evaluation" / "dev" / prepared_runs.FOLDER / "fan@0"):
+    with locked_folder(run / "evaluation" / "dev" / stored_parts.FOLDER / "fan@0"):
         assert evaluate(run, "--only", "fan@0") == 75
     assert evaluate(run, "--only", "fan@0") == 0
     assert evaluate(run, "--only", "fan@2") == 2

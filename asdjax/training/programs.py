@@ -1,4 +1,4 @@
-"""The grouping of runs that train in one program. Skip it on a first reading.
+"""The programs of a training: which runs train in one. Skip it on a first reading.
 
 On a GPU several alike fleets in one program keep the device busier than one. On a CPU or TPU each run has a program of
 its own. Measurements: tests/perf/README.md.
@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from asdjax.config.fields import Config
 from asdjax.data.tasks import Task
 from asdjax.fleet import checkpoints, training_set
-from asdjax.fleet.runs import Run
+from asdjax.fleet.runs import Run, list_lines
 from asdjax.runtime import hardware
 from asdjax.training.audio_feed import DEVICE_SHARE
 from asdjax.training.group_size import choose_group_size, count_fitting_fleets
-from asdjax.training.phases import list_lines
 
 #: Fleets in one program on a GPU, at most, unless the configuration gives a number.
 MOST_FLEETS = 7
@@ -34,7 +33,7 @@ class ProgramRuns:
         return "+".join(run.name for run in self.runs)
 
 
-def group_runs(
+def make_programs(
     config: Config, runs: Sequence[Run], devices: int, audio_bytes: Mapping[str, float]
 ) -> list[ProgramRuns]:
     """Return the programs that train all runs, each on a number of devices.
@@ -46,7 +45,7 @@ def group_runs(
     alike: dict[tuple, list[Run]] = {}
     for run in runs:
         stored_size = training_set.read_group_size(run)
-        alike.setdefault((stored_size, _is_trained(config, run), *make_group_key(config, run.task)), []).append(run)
+        alike.setdefault((stored_size, _is_trained(config, run), *make_program_key(config, run.task)), []).append(run)
     programs = []
     for (stored_size, *_), group in alike.items():
         largest = max(audio_bytes[run.task.name] for run in group)
@@ -61,7 +60,7 @@ def group_runs(
     return programs
 
 
-def make_group_key(config: Config, task: Task) -> tuple:
+def make_program_key(config: Config, task: Task) -> tuple:
     """Return the section index of each class and the names of the checkpoint lines.
 
     Tasks for which both are equal can share a program.
