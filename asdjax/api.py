@@ -67,7 +67,8 @@ def train(
     Diverged : a loss is not finite
     Interrupted : another process is at work on a run; call again later
 
-    An error of one run is raised when the other runs are trained.
+    An error of one run is raised when the other runs are trained. After `jax.distributed.initialize` all processes
+    train one program. A step that does not end ends the process, see `parallel.patience_minutes`.
     """
     resolved = loading.load(fspath(config) if isinstance(config, PathLike) else config, as_texts(overrides))
 

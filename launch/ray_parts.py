@@ -71,6 +71,8 @@ def main() -> int:
     parser.add_argument("config")
     parser.add_argument("workdir")
     options, overrides = parser.parse_known_args()
+    if options.parts < 1:
+        parser.error(f"--parts: expected a number from 1 on, got {options.parts}")
     ray.init(address=options.address, log_to_driver=True)
     workdir = ["--workdir", os.path.abspath(options.workdir)]
     train, evaluate = ["train", "--config", options.config, *workdir, *overrides], ["evaluate", *workdir]

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from asdjax.data.synthetic.synthesis import Recipe, synthesize
@@ -39,7 +40,7 @@ SAMPLE_S = 5.0
 
 
 def main() -> int:
-    """Run the soak and print what came out as JSON."""
+    """Run the soak and print its result as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--seed", type=int, default=0, help="of the moments (default: %(default)s)")
@@ -54,7 +55,7 @@ def main() -> int:
     kills = disturb(out, 60 * options.minutes, random.Random(options.seed))
     report = {"minutes": options.minutes, "kills": kills, "runs": {name: compare(out, name) for name in MACHINES}}
     print(json.dumps(report, indent=1))
-    return int(not all(run["equal"] for run in report["runs"].values()))
+    return int(not all(run["equal"] and run["resumed"] for run in report["runs"].values()))
 
 
 def make_words(out: Path, steps: int) -> list[str]:
@@ -77,23 +78,47 @@ def disturb(out: Path, seconds: float, moments: random.Random) -> int:
     end, kills = time.monotonic() + seconds, 0
     with (out / "ray.log").open("w") as log, subprocess.Popen(command, env=environment, stdout=log, stderr=log) as ray:
         while time.monotonic() < end and ray.poll() is None:
-            for worker in find_workers():
+            if find_workers(ray.pid):
                 time.sleep(moments.uniform(*LIFE_S))
-                try:
-                    os.kill(worker, signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
-                kills += 1
+            for worker in find_workers(ray.pid):
+                kills += kill(worker)
             time.sleep(0.2)
+        if ray.poll() is not None:
+            sys.exit(f"Ray ended with {ray.returncode}, see {log.name}")
         ray.send_signal(signal.SIGINT)
-        for worker in find_workers():
-            os.kill(worker, signal.SIGKILL)
+        for worker in find_workers(ray.pid):
+            kill(worker)
     return kills
 
 
-def find_workers() -> list[int]:
-    """Return the processes of Ray that run a part; their child processes end with them."""
-    found = subprocess.run(["pgrep", "-f", "^ray::run_part"], capture_output=True, text=True, check=False)
+def find_workers(ray: int) -> list[int]:
+    """Return the processes of this Ray that run a part."""
+    return [pid for pid in find_processes("-f", "^ray::run_part") if is_below(pid, ray)]
+
+
+def is_below(pid: int, ancestor: int) -> bool:
+    """Return whether a process descends from another."""
+    while pid > 1 and pid != ancestor:
+        try:
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            return False
+    return pid == ancestor
+
+
+def kill(worker: int) -> int:
+    """Kill a worker and the asdjax that it runs, which Ray would send SIGTERM; return the number of asdjax killed."""
+    killed, children = 0, find_processes("-P", str(worker))
+    for process in (worker, *children):
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+            killed += process in children
+    return killed
+
+
+def find_processes(*words: str) -> list[int]:
+    """Return the processes that pgrep finds."""
+    found = subprocess.run(["pgrep", *words], capture_output=True, text=True, check=False)
     return [int(line) for line in found.stdout.split()]
 
 
@@ -108,7 +133,7 @@ def compare(out: Path, name: str) -> dict:
     """Train a run undisturbed to the newest step that the disturbed one has saved, and compare models and losses."""
     step = checkpoints.find_newest_whole(out / "run" / name / LINE)
     if not step:
-        return {"equal": False, "step": step}
+        return {"equal": False, "resumed": 0, "step": step}
     workdir = out / f"undisturbed-{name}"
     samples = list(sample_while(train(out, workdir, name, step), workdir / name))
     digests = [checkpoints.read_digest(folder / name / LINE, step) for folder in (out / "run", workdir)]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import PROJECT, overrides, train_tiny, with_these_networks
+from soak import find_workers
 
 from asdjax.data.synthetic.synthesis import Recipe, synthesize
 from asdjax.fleet import checkpoints
@@ -22,12 +23,6 @@ RAY_PYTHON = os.environ.get("RAY_PYTHON")
 
 MACHINES = ("bearing", "fan", "gearbox", "pump", "slider", "ToyCar", "ToyTrain", "valve")
 CHANGES = {"phase1__steps": "30", "phase2__steps": "6", "phase2__strategies": "full", "seed": "0,1"}
-
-
-def find_workers() -> list[int]:
-    """Return the processes of Ray that run a part."""
-    found = subprocess.run(["pgrep", "-f", "^ray::run_part"], capture_output=True, text=True, check=False)
-    return [int(line) for line in found.stdout.split()]
 
 
 @pytest.mark.slow
@@ -52,7 +47,7 @@ def test_parts_on_ray_with_two_workers_killed_give_the_bits_of_one_process(tmp_p
     with subprocess.Popen(script, env=environment, cwd=PROJECT) as process:
         while process.poll() is None:
             begun = len(list((tmp_path / "run").glob("*/phase1/*.json")))
-            if len(killed) < 2 and begun > 3 * len(killed) and (workers := find_workers()):
+            if len(killed) < 2 and begun > 3 * len(killed) and (workers := find_workers(process.pid)):
                 os.kill(workers[0], signal.SIGKILL)
                 killed.append(workers[0])
             time.sleep(0.2)

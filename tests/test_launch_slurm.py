@@ -175,6 +175,18 @@ def test_what_would_fail_again_is_not_requeued_and_other_failures_three_times(co
     assert {job["JobState"] for job in read_jobs(numbers["score"] + numbers["gather"])} == {"CANCELLED"}
 
 
+@pytest.mark.parametrize(("code", "restarts"), [(2, 0), (3, 0), (1, 3)])
+def test_the_code_of_one_process_counts_though_the_others_are_stopped(code: int, restarts: int, tmp_path: Path):
+    # the second process is stopped by Slurm as soon as the first has ended, and says that all is saved
+    other = "trap 'exit 75' TERM; for i in {1..600}; do sleep 0.1; done"
+    path = make_command(tmp_path / "bin", f"[ $SLURM_PROCID = 1 ] || exit {code}\n{other}")
+    numbers = submit(tmp_path / "run", path, NODES="2")
+    wait_for(are_jobs_ended)
+    (job,) = read_jobs(numbers["train"])
+    assert (job["JobState"], job["ExitCode"], job["Restarts"]) == ("FAILED", f"{code}:0", str(restarts))
+    assert {job["JobState"] for job in read_jobs(numbers["gather"])} == {"CANCELLED"}
+
+
 def test_one_program_over_two_nodes_is_stopped_and_requeued(corpus: Path, tmp_path: Path):
     line = tmp_path / "run" / "fan" / "phase1"
     changes = {**CHANGES, "phase1__steps": "60"}

@@ -66,7 +66,7 @@ def add_train(commands: Any) -> None:
         "--processes",
         type=_parse_processes,
         metavar="N",
-        help="number of processes, or auto where a batch system or a TPU pod starts them",
+        help="number of processes, or auto on a TPU pod",
     )
     several.add_argument("--process", type=_parse_process, metavar="I", help="number of this process, from 0")
     several.add_argument(

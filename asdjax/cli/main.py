@@ -25,10 +25,10 @@ from asdjax.cli import (
     commands_train,
     console,
 )
-from asdjax.cli.console import BAD_INPUT, DIVERGED, FAILED
+from asdjax.cli.console import BAD_INPUT, DIVERGED, DONE, FAILED
 from asdjax.errors import Diverged, InputError, Interrupted, InUse, name_nearest, summarize
 from asdjax.runtime.files import DISK_ERRORS, explain_refusal
-from asdjax.runtime.interrupts import AGAIN, STOPPED, handle_signals, stop_requested
+from asdjax.runtime.interrupts import AGAIN, STOPPED, handle_signals, ignore_signals, stop_requested
 from asdjax.runtime.progress import log, report
 
 #: In the order of --help.
@@ -49,6 +49,9 @@ _COMMANDS = (
     commands_bench.add_bench,
 )
 
+# patience for the other processes of a program at its end, in which they save, and after an error
+_END_S, _FAILED_END_S = 30.0, 5.0
+
 _OVERRIDE = "--config."
 _LINE_BREAK = re.compile(r"\s*\n\s*")
 
@@ -59,8 +62,11 @@ def command() -> NoReturn:
         if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")  # file names may not be valid in the terminal's encoding
     with handle_signals():
-        code = main()
-        _leave_program(code)
+        code = FAILED
+        try:
+            code = main()
+        finally:  # with --debug an error is raised
+            _leave_program(code)
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError):
                 stream.flush()
@@ -72,7 +78,9 @@ def _leave_program(code: int) -> None:
     if "jax" in sys.modules:
         from asdjax.runtime import processes
 
-        processes.leave(wait=code != FAILED)
+        if processes.count() > 1:
+            ignore_signals()  # the exit code is settled
+            processes.leave(wait_s=_END_S if code in (DONE, STOPPED) else _FAILED_END_S)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

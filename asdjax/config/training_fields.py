@@ -147,7 +147,7 @@ class ParallelFields(FieldGroup):
     )
     patience_minutes: float = field(
         15.0,
-        "longest wait for a step, or 30 times the usual one if that is longer; then the process ends as stuck",
+        "longest wait for a dispatch, or 30 times the median if that is longer; then the process ends as stuck",
         unit="minutes",
         rule=positive(100_000),
         free_on_resume=True,

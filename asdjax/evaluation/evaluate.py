@@ -43,6 +43,7 @@ from asdjax.fleet import checkpoints, fleet_model, metric_log, run_list, trainin
 from asdjax.fleet.run_list import RunChoice
 from asdjax.fleet.runs import Run, list_runs
 from asdjax.inference import stored_embeddings, stored_results
+from asdjax.runtime import processes
 from asdjax.runtime.files import locked_folder
 from asdjax.runtime.progress import log
 
@@ -66,6 +67,7 @@ def evaluate(workdir: Path, request: EvaluationRequest, overrides: Mapping[str, 
     something is missing; an earlier evaluation then remains.
     """
     # 1. Read the configuration and the corpus; select the test clips and the checkpoints; open the recordings.
+    processes.require_alone("evaluate")
     config = _read_config(workdir, request, overrides)
     folder = workdir / "evaluation" / request.split
     corpus = open_corpus(config)
@@ -105,6 +107,7 @@ def prepare_part(
     Parts may be prepared at the same time, by several processes. Raises InputError as `evaluate`, and InUse if another
     process prepares one of the runs.
     """
+    processes.require_alone("evaluate")
     config = _read_config(workdir, request, overrides)
     listed, _ = run_list.find_runs(config, workdir)
     machines_of_run = listed.name_runs(config.seed)

@@ -3,8 +3,8 @@
 A row of metrics: {"phase", "step", "time", "loss": {variant: x}, "loss_hex": {variant: "0x1.8p+1"}, "accuracy": {...},
 "gradient_norm": {...}, "learning_rate", "step_seconds", "share": {"data", "compile", "checkpoint", "holdout"}}.
 A row of held-out clips: {"phase", "step", "time", "holdout_loss": {...}, "holdout_accuracy": {...}}.
-An event: {"event", "phase", "step", "time"}; a started or resumed one has host, device and job, a failed one why and
-code.
+An event: {"event", "phase", "step", "time"}; a started or resumed one has host, device and job, and processes if there
+are several, a failed one why and code.
 "phase" is the name of the checkpoint line's folder, "time" is in seconds since 1970.
 """
 

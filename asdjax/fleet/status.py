@@ -1,5 +1,6 @@
 """The status of every run of a work directory, from its files alone."""
 
+import socket
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -63,8 +64,10 @@ def _read_run(folder: Path, log_every_steps: int) -> RunStatus:
     interval_s = (step_seconds or 0.0) * log_every_steps
     saved = {line: (checkpoints.list_steps(folder / line) or [0])[-1] for line in steps}
     recent = last.get("event") != "failed" and time() - last.get("time", 0.0) < _INTERVALS * interval_s
-    running = recent or is_locked(folder)
-    state = _find_state(running, last, complete=bool(steps) and saved == steps, started=bool(steps))
+    locked, host = is_locked(folder), _find_newest(rows, "host")
+    # locks may not be seen from other hosts
+    running = locked or (recent and (locked is None or host != socket.gethostname()))
+    state = _find_state(bool(running), last, complete=bool(steps) and saved == steps, started=bool(steps))
     if not steps or state == "waiting":
         return _describe(folder.name, state, why=last.get("why", "") if state == "failed" else "")
     trained = dict(saved)
@@ -78,7 +81,7 @@ def _read_run(folder: Path, log_every_steps: int) -> RunStatus:
         steps=done,
         of=of,
         seconds_left=(of - done) * step_seconds if state == "running" and step_seconds is not None else None,
-        where=" ".join(filter(None, (_find_newest(rows, "host"), _find_newest(rows, "job")))),
+        where=" ".join(filter(None, (host, _find_newest(rows, "job")))),
         why=last.get("why", "") if state == "failed" else "",
     )
 

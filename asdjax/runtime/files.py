@@ -179,12 +179,13 @@ def _removed_on_error(new: Iterable[Path]) -> Iterator[None]:
         raise
 
 
-def is_locked(folder: Path) -> bool:
-    """Return True if a process works in a folder within `locked_folder`; False on a disk that cannot lock."""
-    return any(map(_is_held, (folder, folder / LOCK)))
+def is_locked(folder: Path) -> bool | None:
+    """Return whether a process works in a folder within `locked_folder`; None on a disk that cannot lock."""
+    held = [_is_held(path) for path in (folder, folder / LOCK)]
+    return True if True in held else None if None in held else False
 
 
-def _is_held(path: Path) -> bool:
+def _is_held(path: Path) -> bool | None:
     try:
         handle = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
@@ -196,6 +197,7 @@ def _is_held(path: Path) -> bool:
     except OSError as error:
         if error.errno not in _CANNOT_LOCK:
             raise
+        return None
     finally:
         os.close(handle)
     return False

@@ -129,6 +129,11 @@ def split_crops(crops: Any, mesh: Mesh) -> jax.Array:
     return jax.device_put(crops, sharding) if processes.count() == 1 else _put_share(sharding, crops)
 
 
+def get_own_device(mesh: Mesh) -> Any:
+    """Return a device of the mesh that belongs to this process."""
+    return next(device for device in mesh.devices.flat if device.process_index == processes.index())
+
+
 def own_rows(batch_size: int, mesh: Mesh) -> list[int]:
     """Return the rows of a batch that are on devices of this process."""
     split = NamedSharding(mesh, PartitionSpec(DATA_AXIS)).addressable_devices_indices_map((batch_size,))

@@ -136,6 +136,12 @@ def handle_signals() -> Iterator[None]:
         reset()
 
 
+def ignore_signals() -> None:
+    """Ignore signals from now on, because the process ends by itself at once."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def reset() -> None:
     """Clear the request to stop."""
     global _stop_requested, _handled_by_main

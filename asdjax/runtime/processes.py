@@ -1,4 +1,6 @@
-"""The processes of one program: how they start, agree and end. Skip it unless you train on several hosts at once.
+"""The processes of one program: their start, their agreement and their end.
+
+Skip it unless you train on several hosts at once.
 
 The first process writes all files; the others compute their share of every batch. They agree through the coordination
 service of JAX, which the first process runs: it waits as long as the others live, while a collective operation on
@@ -9,8 +11,9 @@ All processes must ask the same questions in the same order, from their main thr
 
 import itertools
 import json
-from collections.abc import Callable
-from contextlib import suppress
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Any
 
@@ -23,22 +26,30 @@ from asdjax.runtime import progress
 #: Seconds without a sign of life after which the other processes end.
 HEARTBEAT_S = 60
 
-# patience for the start of all processes, and for the end of the others
-_START_S, _END_S = 300, 30
+# patience for the start of all processes
+_START_S = 300
 
 _SECONDS_BETWEEN_LINES = 20.0
+_SECONDS_BETWEEN_LOOKS = 1.0  # for the error of another process
+
+_ERROR = "asdjax/error"
 
 _questions = itertools.count()
 
 
 def start(processes: int | None, process: int | None, coordinator: str | None) -> None:
-    """Join the program; without arguments a batch system or a TPU pod tells JAX who the others are.
+    """Join the program; without arguments JAX finds out who the others are, as on a TPU pod.
 
-    `coordinator` is the first process's host:port. Raises InputError if the processes do not find each other.
+    `coordinator` is the first process's host:port. Raises InputError if its port is in use, or if nothing says who the
+    others are. JAX ends the process with 134 if the others do not come.
     """
-    jax.config.update("jax_enable_preemption_service", False)  # it would hear SIGTERM in our place
+    if process:
+        progress.silence(f"process {process}: ")
     if coordinator:
+        if process == 0:
+            _require_free_port(coordinator)
         progress.log(f"waiting up to {_START_S} s for all {processes} processes at {coordinator}")
+    jax.config.update("jax_enable_preemption_service", False)  # it would get SIGTERM in our place
     try:
         jax.distributed.initialize(
             coordinator,
@@ -50,61 +61,102 @@ def start(processes: int | None, process: int | None, coordinator: str | None) -
         )
     except (RuntimeError, ValueError) as error:
         raise InputError(
-            f"--processes {processes or 'auto'}: expected that all processes find each other, got: "
-            f"{errors.summarize(error)}; give --processes, --process and --coordinator to each"
+            f"--processes auto: expected that JAX finds the other processes, got: {errors.summarize(error)}; give "
+            "--processes, --process and --coordinator to each"
         ) from error
-    own = _state().process_id  # jax.process_index() would begin the devices, which are set up later
-    if own:
-        progress.silence(f"process {own}: ")
+    if not is_first():
+        progress.silence(f"process {index()}: ")
+
+
+def _require_free_port(coordinator: str) -> None:
+    port = int(coordinator.rpartition(":")[2])
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError as error:
+            raise InputError(
+                f"--coordinator {coordinator}: expected a free port, got one that cannot be used ({error.strerror}); "
+                "choose another for all processes"
+            ) from error
 
 
 def count() -> int:
     """Return the number of processes of the program."""
-    return jax.process_count()
+    return _state().num_processes or 1
+
+
+def index() -> int:
+    """Return the number of this process, from 0."""
+    return _state().process_id or 0
 
 
 def is_first() -> bool:
     """Return whether this process writes the files of the program."""
-    return jax.process_index() == 0
+    return index() == 0
+
+
+def require_alone(command: str) -> None:
+    """Raise InputError if this is one of several processes of a program."""
+    if count() > 1:
+        raise InputError(f"{command}: expected one process, got {count()} of one program; run it in one of its own")
 
 
 def gather(what: str, value: Any = None) -> list[Any]:
-    """Return the JSON values of all processes, in their order; `what` names what is waited for."""
+    """Return the JSON values of all processes, in their order; `what` names what is waited for.
+
+    Raises the error of a process that failed, see `sharing_errors`.
+    """
     if count() == 1:
         return [value]
     key = f"asdjax/{next(_questions)}"
-    _publish(f"{key}/{jax.process_index()}", value)
+    _publish(f"{key}/{index()}", value)
     return [_await(f"{key}/{i}", i, what) for i in range(count())]
 
 
 def decide[Value](what: str, compute: Callable[[], Value]) -> Value:
-    """Return the JSON value that the first process computes. An asdjax error of it is raised in all processes."""
+    """Return the JSON value that the first process computes; raises as `gather`."""
     if count() == 1:
         return compute()
     key = f"asdjax/{next(_questions)}"
     if not is_first():
-        outcome = _await(key, 0, what)
-        if "error" in outcome:
-            raise getattr(errors, outcome["error"])(outcome["message"])
-        return outcome["value"]
-    try:
-        value = compute()
-    except (errors.InputError, errors.Interrupted, errors.Diverged) as error:
-        _publish(key, {"error": type(error).__name__, "message": str(error)})
-        raise
-    _publish(key, {"value": value})
+        return _await(key, 0, what)
+    value = compute()
+    _publish(key, value)
     return value
 
 
-def leave(*, wait: bool) -> None:
-    """Leave the program before the process ends: the others would take a process that is gone for a lost one.
+@contextmanager
+def sharing_errors() -> Iterator[None]:
+    """Raise an error of the block also in the other processes, when they wait for this one."""
+    try:
+        yield
+    except _Received as received:
+        raise received.error from None
+    except Exception as error:
+        if count() > 1:
+            with suppress(Exception):  # the first error counts, and the coordinator may be lost
+                _publish(_ERROR, {"process": index(), "kind": type(error).__name__, "message": str(error)})
+        raise
 
-    With `wait` it waits for the others to leave too, which they do if the program has ended.
+
+class _Received(Exception):
+    """An error of another process."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def leave(*, wait_s: float) -> None:
+    """Leave the program before the process ends, as JAX takes a process that is gone for a lost one.
+
+    It waits for the others to leave too, which they do if the program has ended for all.
     """
-    if not jax.distributed.is_initialized() or count() == 1:
+    if count() == 1:
         return
-    with suppress(Exception):  # the others may be lost; the exit code tells what became of this process
-        _state().client.wait_at_barrier("asdjax/end", 1000 * (_END_S if wait else 1))
+    with suppress(Exception):  # the others may be lost; the exit code is settled
+        _state().client.wait_at_barrier("asdjax/end", int(1000 * wait_s))
         jax.distributed.shutdown()
 
 
@@ -140,12 +192,23 @@ def _publish(key: str, value: Any) -> None:
 
 
 def _await(key: str, process: int, what: str) -> Any:
-    """Return the value of a key as soon as a process has published it. Lost processes end this one."""
-    begun = monotonic()
+    """Return the value of a key as soon as a process has published it. JAX ends this process if another one is lost."""
+    begun = logged = monotonic()
     while True:
         try:
-            return json.loads(_state().client.blocking_key_value_get(key, int(1000 * _SECONDS_BETWEEN_LINES)))
+            return json.loads(_state().client.blocking_key_value_get(key, int(1000 * _SECONDS_BETWEEN_LOOKS)))
         except jax.errors.JaxRuntimeError as error:
             if "DEADLINE_EXCEEDED" not in str(error):
                 raise
-        progress.report(f"waiting for process {process} ({what}) since {monotonic() - begun:.0f} s")
+        _raise_received()
+        if monotonic() - logged >= _SECONDS_BETWEEN_LINES:
+            logged = monotonic()
+            progress.log(f"waiting for process {process} ({what}) for {logged - begun:.0f} s")
+
+
+def _raise_received() -> None:
+    """Raise the error that another process has published, if there is one."""
+    with suppress(jax.errors.JaxRuntimeError):
+        other = json.loads(_state().client.key_value_try_get(_ERROR))
+        kind = getattr(errors, other["kind"], RuntimeError)
+        raise _Received(kind(f"process {other['process']}: {other['message']}"))

@@ -92,10 +92,15 @@ def train_phase(
             if on_host and (held_out := [i for i in regular if runs[i].held_out.samples]):
                 with timer.on("checkpoint"):
                     saver.wait()
-                with timer.on("holdout"), shutdown.saved() if saved == moved else nullcontext():
+                with (
+                    timer.on("holdout"),
+                    watchdog.suspended(),
+                    shutdown.saved() if saved == moved else nullcontext(),
+                ):
                     for i in held_out:
                         _log_held_out(spec, runs[i], now[i], select_run(on_host, i), mesh)
-            processes.gather("saving")  # the next step would not wait long for the process that saves
+            with watchdog.suspended():
+                processes.gather("saving")  # the next step would not wait long for the process that saves
 
 
 def _make_spec(
@@ -112,10 +117,10 @@ def _load(config: Config, spec: TrainSpec, runs: Sequence[PhaseRun], mesh: Mesh)
     for i, (run, step) in enumerate(zip(runs, first, strict=True)):
         # no held-out loss at a step that only a signal saved: a run without the signal has none there either
         regular = is_due(step, config.train.checkpoint_every_steps, run.phase.steps)
-        missing = regular and phase_runs.lacks_holdout(run, step)
+        missing = processes.is_first() and regular and phase_runs.lacks_holdout(run, step)
         if step < run.phase.steps or missing:
             run.log.begin(run.phase.name, step)
-        if missing and processes.is_first():
+        if missing:
             _log_held_out(spec, run, step, select_run(loaded, i), mesh)
     return first, loaded
 
@@ -134,5 +139,5 @@ def _log_due(
 def _log_held_out(spec: TrainSpec, run: PhaseRun, step: int, state: TrainState, mesh: Mesh) -> None:
     """Log the loss and accuracy of the held-out clips, if a run has any."""
     if run.held_out.samples:
-        scored = holdout.score_held_out(spec, get_model(state), *run.held_out, device=mesh.devices.flat[0])
+        scored = holdout.score_held_out(spec, get_model(state), *run.held_out, device=hardware.get_own_device(mesh))
         run.log.holdout(run.phase.name, step, *scored)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from asdjax.config import loading
 from asdjax.config.fields import Config
 from asdjax.data.access import (
     Recording,
@@ -46,9 +45,8 @@ def prepare(
 ) -> PreparedRuns:
     """Lock the named runs, check the data in a scan and open the stores, which are built if they are missing.
 
-    Raises InputError for what concerns all runs.
+    Raises InputError for what concerns all runs. `loading.require_same_run` comes first.
     """
-    loading.require_same_run(config, workdir)
     machines_of_run = listed.name_runs(config.seed)
     run_errors = locks.take(workdir, names)
     corpus, tasks, errors = _divide(listed, found, {machine for name in names for machine in machines_of_run[name]})

@@ -3,25 +3,49 @@
 Skip it unless you train on several hosts at once.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from asdjax import errors
+from asdjax import __version__, errors
+from asdjax.config.fields import Config, flatten_fields
 from asdjax.errors import InputError
+from asdjax.fleet.run_list import RunChoice
 from asdjax.fleet.runs import Run
 from asdjax.runtime import processes
 from asdjax.training.failures import Failure
 from asdjax.training.prepare import PreparedRuns
 from asdjax.training.programs import ProgramRuns
 
-_PREPARING = "checking and decoding the recordings"
+# fields of which each host may have its own
+_OWN_FIELDS = ("data.root", "data.store")
+
+
+def require_same_command(config: Config, choice: RunChoice, names: Sequence[str]) -> None:
+    """Raise InputError in all processes if one has other settings or runs to train, or another version of asdjax."""
+    if processes.count() == 1:
+        return
+    values = {f"config.{name}": repr(value) for name, value in flatten_fields(config).items()}
+    values = {name: value for name, value in values.items() if name.removeprefix("config.") not in _OWN_FIELDS}
+    _require_same({**values, "--part, --only": repr(tuple(choice)), "runs": repr(names), "asdjax": __version__})
+
+
+def _require_same(own: Mapping[str, str]) -> None:
+    first, *others = processes.gather("the settings", own)
+    for process, other in enumerate(others, start=1):
+        for name, value in first.items():
+            if other.get(name) != value:
+                raise InputError(
+                    f"process {process}: {name}: expected {value} as in process 0, got {other.get(name)}; give all "
+                    "processes the same command and recordings"
+                )
 
 
 def prepare_in_turn(prepare: Callable[[Sequence[str]], PreparedRuns], names: Sequence[str]) -> PreparedRuns:
-    """Prepare the named runs in the first process, which locks them and builds stores, and then in all others.
+    """Prepare the named runs: in the first process, which locks them and builds stores, and then in all others.
 
-    Raises InputError in all processes if one of the others cannot read what the first one can.
+    Raises InputError in all processes if one of the others cannot read what the first one can, or reads something else.
     """
     own: list[PreparedRuns] = []
 
@@ -30,16 +54,17 @@ def prepare_in_turn(prepare: Callable[[Sequence[str]], PreparedRuns], names: Seq
         failures = [[list(failed), type(error).__name__, str(error)] for failed, error in own[0].failures]
         return {"runs": [run.name for run in own[0].runs], "failures": failures}
 
-    outcome, problem = processes.decide(_PREPARING, prepare_first), ""
+    outcome = processes.decide("checking and decoding the recordings", prepare_first)
     if not own:
-        try:
-            own.append(_follow(prepare, outcome))
-        except InputError as error:
-            problem = str(error)
-    for process, other in enumerate(processes.gather(_PREPARING, problem)):
-        if other:
-            raise InputError(f"process {process}: {other}")
+        own.append(_follow(prepare, outcome))
+    if processes.count() > 1:
+        recordings = own[0].recordings.items()
+        _require_same({f"recordings of {name}": _digest([one.sha256 for one in clips]) for name, clips in recordings})
     return own[0]
+
+
+def _digest(texts: Sequence[str]) -> str:
+    return hashlib.sha256("".join(texts).encode()).hexdigest()
 
 
 def _follow(prepare: Callable[[Sequence[str]], PreparedRuns], outcome: Mapping[str, Any]) -> PreparedRuns:

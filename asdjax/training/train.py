@@ -38,7 +38,7 @@ from asdjax.training.phases import Phase, make_phase1_table, make_phases
 from asdjax.training.prepare import Clips, prepare
 from asdjax.training.programs import ProgramRuns, make_programs
 from asdjax.training.run_locks import RunLocks
-from asdjax.training.several_processes import agree_on_programs, prepare_in_turn
+from asdjax.training.several_processes import agree_on_programs, prepare_in_turn, require_same_command
 
 
 def train(config: Config, workdir: Path, choice: RunChoice = EVERY_RUN) -> None:
@@ -47,14 +47,17 @@ def train(config: Config, workdir: Path, choice: RunChoice = EVERY_RUN) -> None:
     A run that fails costs no other run. Raises InputError for wrong input, Diverged if a loss is not finite, and
     Interrupted after a signal with everything saved, or if another process is at work on a run.
     """
+    with processes.sharing_errors():
+        _train(config, workdir, choice)
+
+
+def _train(config: Config, workdir: Path, choice: RunChoice) -> None:
     # 1. Check the devices and the configuration, and find the runs of this process.
-    checkpoints.require_savable(workdir)
-    loading.make_absolute(config)
-    meshes = hardware.make_meshes(config.parallel.device_groups)
-    hardware.require_divisible(config.train.batch_size, meshes[0])
+    meshes = _make_meshes(config, workdir)
     listed, found = run_list.find_runs(config, workdir if choice != EVERY_RUN else None)
     machines_of_run = listed.name_runs(config.seed)
     names = choice.choose(list(machines_of_run))
+    require_same_command(config, choice, names)
     if not names:
         log(f"no run to train: part {choice.part[0]} of {choice.part[1]} has none of the {len(machines_of_run)} runs")
         return
@@ -63,6 +66,7 @@ def train(config: Config, workdir: Path, choice: RunChoice = EVERY_RUN) -> None:
     first = processes.is_first()
     with RunLocks(locks=first) as locks:
         # 2. Check the data, decode all audio once, for training and evaluation. Nothing else is written before that.
+        processes.decide("the configuration", lambda: loading.require_same_run(config, workdir))
         prepared = prepare_in_turn(partial(prepare, config, workdir, listed, found, locks), names)
         failures = Failures(workdir, len(names), prepared.failures, writes=first)
         if not prepared.runs and not (workdir / loading.FILE).exists():  # nothing on disk has changed yet
@@ -73,9 +77,8 @@ def train(config: Config, workdir: Path, choice: RunChoice = EVERY_RUN) -> None:
         programs = agree_on_programs(prepared.runs, lambda runs: make_programs(config, runs, meshes[0].size, sizes))
         if first:
             _record_start(config, workdir, listed, locks)
-            for program in programs:
-                for run in program.runs:
-                    training_set.save(config, run, prepared.recordings[run.task.name], program.variants_per_group)
+            for run, size in [(run, program.variants_per_group) for program in programs for run in program.runs]:
+                training_set.save(config, run, prepared.recordings[run.task.name], size)
         failures.record()
         locks.release(name for failed, _ in prepared.failures for name in failed)
         # 4. Train one program after the other, on each group of devices.
@@ -86,6 +89,15 @@ def train(config: Config, workdir: Path, choice: RunChoice = EVERY_RUN) -> None:
         run_on_each(meshes, [partial(_train_or_leave_out, work, program) for program in programs])
         processes.gather("the last save")
     failures.raise_worst()
+
+
+def _make_meshes(config: Config, workdir: Path) -> list[Mesh]:
+    """Return the meshes of devices; raise InputError if they or the work directory do not fit the training."""
+    checkpoints.require_savable(workdir)
+    loading.make_absolute(config)
+    meshes = hardware.make_meshes(config.parallel.device_groups)
+    hardware.require_divisible(config.train.batch_size, meshes[0])
+    return meshes
 
 
 def _record_start(config: Config, workdir: Path, listed: RunList, locks: RunLocks) -> None:

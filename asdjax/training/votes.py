@@ -15,14 +15,14 @@ from asdjax.runtime.hardware import DATA_AXIS
 
 
 class Wishes(NamedTuple):
-    """Whether to stop after a signal, and whether a save is due by the clock."""
+    """The wishes of a process after a dispatch: to stop after a signal, and to save, as a save is due by the clock."""
 
     stop: bool
     save: bool
 
 
 class StopVotes:
-    """What any process wants after a dispatch, known to all of them one dispatch later.
+    """Votes after each dispatch: all processes know one dispatch later what any of them wished.
 
     A vote is an all-reduce that the devices run behind the dispatch, so that nothing waits for it.
     """
@@ -33,11 +33,15 @@ class StopVotes:
         self._size = mesh.size
         self._count = processes.compile_together(jax.jit(_count, out_shardings=NamedSharding(mesh, PartitionSpec())))
         self._before: jax.Array | None = None
+        self._wished_save = False
 
     def cast(self, own: Wishes, behind: jax.Array) -> Wishes:
         """Vote, and return what any process wished one dispatch ago; `behind` is an array that a dispatch returned."""
         if processes.count() == 1:
             return own
+        # the clock is reset one dispatch later, when the save begins
+        self._wished_save = own.save and not self._wished_save
+        own = own._replace(save=self._wished_save)
         rows = np.full((self._rows, len(own)), own, np.int32)
         votes = jax.make_array_from_process_local_data(self._split, rows, (self._size, len(own)))
         before, self._before = self._before, self._count(votes, behind)

@@ -1,15 +1,14 @@
-"""Watchdog: ends a process whose dispatches do not end any more, as no error tells of a stuck device or disk."""
+"""Watchdog: ends a process whose dispatches do not end any more, as a stuck device or disk raises no error."""
 
 import faulthandler
 import os
 import statistics
-import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from time import monotonic
 from types import TracebackType
 from typing import Self
-
-from asdjax.runtime import progress
 
 # dispatches of usual length that a process waits for one
 _DISPATCHES = 30
@@ -47,6 +46,13 @@ class Watchdog:
             self._durations_s = [*self._durations_s[1 - _MOST_REMEMBERED :], now_s - self._newest_s]
         self._newest_s, self._silent_s = now_s, 0.0
 
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Count no time within the block, which may take as long as it likes."""
+        self._newest_s = None
+        yield
+        self._newest_s, self._silent_s = monotonic(), 0.0
+
     def _limit_s(self) -> float:
         usual_s = statistics.median(self._durations_s) if self._durations_s else 0.0
         return max(self._patience_s, _DISPATCHES * usual_s)
@@ -61,9 +67,12 @@ class Watchdog:
                 self._end()
 
     def _end(self) -> None:
-        progress.report(
+        line = (
             f"{self._what}: no step has ended for {self._silent_s:.0f} s (config.parallel.patience_minutes); ending, "
             "as a device, a disk or another process seems stuck; the threads were at:"
         )
-        faulthandler.dump_traceback(sys.__stderr__ or 2, all_threads=True)
-        os._exit(1)
+        try:  # without the locks of a progress bar, which a stuck thread may hold; the terminal may be closed
+            os.write(2, f"\n{line}\n".encode(errors="backslashreplace"))
+            faulthandler.dump_traceback(2, all_threads=True)
+        finally:
+            os._exit(1)

@@ -10,7 +10,7 @@ import pytest
 from conftest import train_tiny
 
 from asdjax.config.fields import default_config
-from asdjax.errors import NoSpace
+from asdjax.errors import InputError, NoSpace
 from asdjax.fleet import checkpoints
 from asdjax.training import checkpoint_saver, loop, phase_runs
 from asdjax.training.checkpoint_saver import CheckpointSaver
@@ -28,7 +28,7 @@ def figures(workdir: Path) -> list[tuple]:
 @pytest.fixture
 def saver(monkeypatch: pytest.MonkeyPatch) -> CheckpointSaver:
     monkeypatch.setattr(phase_runs, "make_origin", lambda run: None)
-    run: Any = SimpleNamespace(log=SimpleNamespace(flush=lambda: None))
+    run: Any = SimpleNamespace(log=SimpleNamespace(flush=lambda: None, path=Path(__file__)))
     return CheckpointSaver(default_config(), [run])
 
 
@@ -104,6 +104,14 @@ def test_an_error_of_the_training_comes_before_that_of_its_save(
     with pytest.raises(ZeroDivisionError):
         train()
     assert "the newest checkpoint was not saved: the disk is full" in capsys.readouterr().err
+
+
+def test_a_removed_work_directory_is_noticed(saver: CheckpointSaver, tmp_path: Path):
+    run: Any = SimpleNamespace(log=SimpleNamespace(path=tmp_path / "gone"), run=SimpleNamespace(folder=tmp_path))
+    saver._runs = [run]
+    state: Any = None
+    with saver, pytest.raises(InputError, match="expected the files of this training, got none any more"):
+        saver.start({0: state}, [5])
 
 
 def test_a_save_is_due_by_the_clock(saver: CheckpointSaver, monkeypatch: pytest.MonkeyPatch):

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -31,17 +31,21 @@ def start(corpus: Path, tmp_path: Path) -> Iterator[Start]:
     """Start some processes of one program (one: a process alone) in a work directory; they are killed at the end."""
     started: list[subprocess.Popen[str]] = []
 
-    def run(number: int, workdir: Path, devices: int = 1, **changes: str) -> list[subprocess.Popen[str]]:
+    def run(
+        number: int, workdir: Path, devices: int = 1, each: Sequence[dict[str, str]] = (), **changes: str
+    ) -> list[subprocess.Popen[str]]:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         config = str(PROJECT / "configs" / "dcase2021.py")
-        words = ["train", "--config", config, "--workdir", str(workdir), *overrides(corpus, **changes)]
+        words = ["train", "--config", config, "--workdir", str(workdir)]
         environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
         processes = []
         for i in range(number):
             others = ["--processes", f"{number}", "--process", f"{i}", "--coordinator", f"127.0.0.1:{port}"]
-            command = [sys.executable, "-c", with_these_networks(_ASDJAX), *words, *(others if number > 1 else [])]
+            fields = overrides(corpus, **changes, **(each[i] if each else {}))
+            command = [sys.executable, "-c", with_these_networks(_ASDJAX), *words, *fields]
+            command += others if number > 1 else []
             with (tmp_path / f"errors{len(started)}").open("w") as errors:
                 process = subprocess.Popen(
                     command, cwd=PROJECT, env=environment, stdout=subprocess.DEVNULL, stderr=errors, text=True
@@ -120,6 +124,36 @@ def test_the_others_end_within_the_patience_if_one_is_stuck(start: Start, tmp_pa
     processes[1].send_signal(signal.SIGSTOP)
     assert processes[0].wait(30) == 1
     assert "no step has ended for" in (tmp_path / "errors0").read_text()
+
+
+def start_unlike(start: Start, workdir: Path, field: str, first: str, second: str) -> list[subprocess.Popen[str]]:
+    """Start two processes that differ in one field."""
+    return start(2, workdir, **SHORT, each=[{field: first}, {field: second}])
+
+
+@pytest.mark.parametrize(
+    ("field", "values", "message"),
+    [
+        ("optimizer__learning_rate", ("0.01", "0.5"), "process 1: config.optimizer.learning_rate: expected 0.01 as in"),
+        ("data__root", ("", "/nowhere"), "/nowhere"),
+    ],
+)
+def test_what_differs_in_one_process_ends_all_with_its_name(
+    start: Start, corpus: Path, tmp_path: Path, field: str, values: tuple[str, str], message: str
+):
+    first, second = (value or str(corpus) for value in values)
+    begun = time.monotonic()
+    assert _codes(start_unlike(start, tmp_path / "run", field, first, second), 60) == [2, 2]
+    assert time.monotonic() - begun < 45
+    for i in range(2):
+        assert message in (tmp_path / f"errors{i}").read_text().splitlines()[-1]
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_start_without_a_checkpoint_can_be_changed(start: Start, tmp_path: Path):
+    assert _codes(start(1, tmp_path / "run", **SHORT, optimizer__learning_rate="1e30")) == [3]
+    assert not list((tmp_path / "run").glob("fan/phase1/*.json"))
+    assert _codes(start(2, tmp_path / "run", **SHORT)) == [0, 0]
 
 
 def test_all_end_alike_by_an_error_and_each_says_why(start: Start, tmp_path: Path):

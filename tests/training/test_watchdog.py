@@ -34,7 +34,7 @@ def test_a_stuck_process_ends_with_the_stacks_of_its_threads():
     process = _start(60)
     output, errors = process.communicate(timeout=30)
     assert (process.returncode, output) == (1, "begun\n")
-    line, *stacks = errors.splitlines()
+    _, line, *stacks = errors.splitlines()
     assert "fan phase1: no step has ended for" in line
     assert "config.parallel.patience_minutes" in line
     assert any('File "<string>"' in stack for stack in stacks)  # where the main thread was
