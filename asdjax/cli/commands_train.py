@@ -91,7 +91,7 @@ def _parse_address(text: str) -> str:
     host, _, port = text.rpartition(":")
     if host and port.isdecimal() and 0 < int(port) < 65_536:
         return text
-    raise argparse.ArgumentTypeError(f"expected HOST:PORT, got {text!r}")
+    raise argparse.ArgumentTypeError(f"expected HOST:PORT with a port from 1 to 65535, got {text!r}")
 
 
 def _join_processes(options: argparse.Namespace) -> None:

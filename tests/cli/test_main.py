@@ -223,8 +223,14 @@ def test_a_misspelt_word_is_named_with_the_nearest(words: list[str], message: st
         ("--processes auto", "--processes auto: expected that JAX finds the other processes, got: "),
         ("--processes 0", "argument --processes: expected a number from 1 on, got '0'"),
         ("--processes 2 --process x", "argument --process: expected a number from 0 on, got 'x'"),
-        ("--processes 2 --process 1 --coordinator a", "argument --coordinator: expected HOST:PORT, got 'a'"),
-        ("--processes 2 --process 1 --coordinator a:0", "argument --coordinator: expected HOST:PORT, got 'a:0'"),
+        (
+            "--processes 2 --process 1 --coordinator a",
+            "argument --coordinator: expected HOST:PORT with a port from 1 to 65535, got 'a'",
+        ),
+        (
+            "--processes 2 --process 1 --coordinator a:0",
+            "argument --coordinator: expected HOST:PORT with a port from 1 to 65535, got 'a:0'",
+        ),
     ],
 )
 def test_wrong_flags_for_several_processes_are_refused(flags: str, message: str, tmp_path: Path):
