@@ -108,6 +108,30 @@ def test_other_recordings_than_were_trained_on_are_refused_and_no_store_is_touch
     assert "1 changed" in capsys.readouterr().err
 
 
+def list_files(folder: Path) -> dict[Path, tuple[int, int]]:
+    return {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in folder.rglob("*")}
+
+
+def test_linked_checkpoints_that_may_only_be_read_are_judged_without_their_store(
+    trained_once: Path, trained: Path, tmp_path: Path
+):
+    shutil.rmtree(trained / "store")
+    shutil.rmtree(trained / "evaluation")
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    for path in trained.iterdir():
+        (mine / path.name).symlink_to(path)
+    before = list_files(trained)
+    for path in trained.rglob("*"):
+        path.chmod(path.stat().st_mode & 0o555)  # root may write all the same: so the files are compared too
+    assert main(["evaluate", "--workdir", str(mine)]) == 0
+    for path in trained.rglob("*"):
+        path.chmod(path.stat().st_mode | 0o200)
+    assert list_files(trained) == before
+    results = (folder / "evaluation" / "dev" / "results.json" for folder in (mine, trained_once))
+    assert len({path.read_bytes() for path in results}) == 1
+
+
 def test_the_report_of_an_earlier_evaluation_is_said_to_be_gone(trained: Path, capsys: pytest.CaptureFixture[str]):
     (trained / "evaluation" / "dev" / "report.html").write_text("")
     capsys.readouterr()
