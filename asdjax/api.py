@@ -70,16 +70,19 @@ def train(
     An error of one run is raised when the other runs are trained. After `jax.distributed.initialize` all processes
     train one program. A step that does not end ends the process, see `parallel.patience_minutes`.
     """
-    resolved = loading.load(fspath(config) if isinstance(config, PathLike) else config, as_texts(overrides))
+    from asdjax.runtime import jax_setup, processes
 
-    from asdjax.fleet.run_list import RunChoice
-    from asdjax.runtime import jax_setup
-    from asdjax.training import train as training
+    with processes.sharing_errors():
+        resolved = loading.load(fspath(config) if isinstance(config, PathLike) else config, as_texts(overrides))
 
-    jax_setup.prepare()
-    folder = _as_path(workdir)
-    training.train(resolved, folder, RunChoice(part, (only,) if isinstance(only, str) else tuple(only)))
-    return folder
+        from asdjax.fleet.run_list import RunChoice
+        from asdjax.training import train as training
+
+        jax_setup.prepare()
+        training.train(
+            resolved, folder := _as_path(workdir), RunChoice(part, (only,) if isinstance(only, str) else tuple(only))
+        )
+        return folder
 
 
 @dataclass(frozen=True, kw_only=True)

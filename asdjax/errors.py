@@ -19,6 +19,10 @@ class NoSpace(InputError):
     """Full disk or full quota."""
 
 
+class Removed(InputError):
+    """Folder that was removed while a process works in it."""
+
+
 class Interrupted(Exception):
     """Work left to do: a signal stopped it with everything saved, or another process is at work on it. Exit code 75.
 

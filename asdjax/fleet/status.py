@@ -20,7 +20,7 @@ STATES: tuple[State, ...] = ("running", "failed", "stopped", "waiting", "done")
 #: Runs that the text lists of each state, at most. The JSON has all.
 MOST_LISTED = 20
 
-# on a disk that cannot lock, a run is taken to be running until its newest row is older than this number of intervals
+# where locks cannot be seen, a run is taken to be running until its newest row is older than this number of intervals
 # between two rows
 _INTERVALS = 3
 
@@ -65,6 +65,8 @@ def _read_run(folder: Path, log_every_steps: int) -> RunStatus:
     saved = {line: (checkpoints.list_steps(folder / line) or [0])[-1] for line in steps}
     recent = last.get("event") != "failed" and time() - last.get("time", 0.0) < _INTERVALS * interval_s
     locked, host = is_locked(folder), _find_newest(rows, "host")
+    if recent and not host:  # written where the phase was started or resumed, maybe long before
+        host = _find_newest(metric_log.read(folder / metric_log.FILE), "host")
     # locks may not be seen from other hosts
     running = locked or (recent and (locked is None or host != socket.gethostname()))
     state = _find_state(bool(running), last, complete=bool(steps) and saved == steps, started=bool(steps))

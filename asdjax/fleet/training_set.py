@@ -116,6 +116,11 @@ def digest_manifest(folder: Path) -> str:
     return _digest(manifest.classes, manifest.clips)
 
 
+def digest_clips(task: Task, digests: Mapping[Path, str]) -> str:
+    """Return the digest of a task's classes and clips, whose samples have these digests by path."""
+    return _digest(task.classes, _describe_clips(task, digests))
+
+
 def _digest(classes: Sequence[Sequence[str]], clips: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps([classes, sorted(clips.items())]).encode()).hexdigest()
 
@@ -128,7 +133,7 @@ def list_saved_lines(run: Run) -> list[Path]:
 def _require_checkpoints_of(run: Run, digests: Mapping[Path, str]) -> None:
     """Raise InputError if a run's newest checkpoints were trained on other clips or classes than it has now."""
     for line in list_saved_lines(run):
-        now = _digest(run.task.classes, _describe_clips(run.task, digests))
+        now = digest_clips(run.task, digests)
         with contextlib.suppress(checkpoints.Damaged):  # reported when it is loaded
             origin = checkpoints.read_origin(line, checkpoints.list_steps(line)[-1])
             if origin and origin.clips != now:

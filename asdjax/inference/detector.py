@@ -107,7 +107,7 @@ class SectionDetector(NamedTuple):
 class LoadedSystem:
     """A system for all sections of one machine type, with its models loaded.
 
-    `scale` is a key of `ensembles.NORMALISERS`.
+    `normaliser` is a key of `ensembles.NORMALISERS`.
     """
 
     config: Config

@@ -131,7 +131,7 @@ def split_crops(crops: Any, mesh: Mesh) -> jax.Array:
 
 def get_own_device(mesh: Mesh) -> Any:
     """Return a device of the mesh that belongs to this process."""
-    return next(device for device in mesh.devices.flat if device.process_index == processes.index())
+    return mesh.local_devices[0]
 
 
 def own_rows(batch_size: int, mesh: Mesh) -> list[int]:

@@ -22,6 +22,7 @@ import jax
 from asdjax import errors
 from asdjax.errors import InputError
 from asdjax.runtime import progress
+from asdjax.runtime.files import DISK_ERRORS, explain_refusal
 
 #: Seconds without a sign of life after which the other processes end.
 HEARTBEAT_S = 60
@@ -32,9 +33,8 @@ _START_S = 300
 _SECONDS_BETWEEN_LINES = 20.0
 _SECONDS_BETWEEN_LOOKS = 1.0  # for the error of another process
 
-_ERROR = "asdjax/error"
-
-_questions = itertools.count()
+_questions, _blocks = itertools.count(), itertools.count()
+_error_key = ""  # of the error that ends the present block of `sharing_errors`
 
 
 def start(processes: int | None, process: int | None, coordinator: str | None) -> None:
@@ -129,14 +129,22 @@ def decide[Value](what: str, compute: Callable[[], Value]) -> Value:
 @contextmanager
 def sharing_errors() -> Iterator[None]:
     """Raise an error of the block also in the other processes, when they wait for this one."""
+    global _error_key
+    _error_key = f"asdjax/error/{next(_blocks)}"
     try:
         yield
     except _Received as received:
         raise received.error from None
     except Exception as error:
-        if count() > 1:
-            with suppress(Exception):  # the first error counts, and the coordinator may be lost
-                _publish(_ERROR, {"process": index(), "kind": type(error).__name__, "message": str(error)})
+        if count() == 1:
+            raise
+        expected = isinstance(error, errors.InputError | errors.Interrupted | errors.Diverged)
+        if not expected and (cause := _read_error()):  # the loss of the other process followed from its error
+            raise cause from None
+        if isinstance(error, OSError):
+            error = explain_refusal(error, "the disk", DISK_ERRORS) or error
+        with suppress(Exception):  # the first error counts, and the coordinator may be lost
+            _publish(_error_key, {"process": index(), "kind": type(error).__name__, "message": str(error)})
         raise
 
 
@@ -200,15 +208,18 @@ def _await(key: str, process: int, what: str) -> Any:
         except jax.errors.JaxRuntimeError as error:
             if "DEADLINE_EXCEEDED" not in str(error):
                 raise
-        _raise_received()
+        if error := _read_error():
+            raise _Received(error)
         if monotonic() - logged >= _SECONDS_BETWEEN_LINES:
             logged = monotonic()
             progress.log(f"waiting for process {process} ({what}) for {logged - begun:.0f} s")
 
 
-def _raise_received() -> None:
-    """Raise the error that another process has published, if there is one."""
-    with suppress(jax.errors.JaxRuntimeError):
-        other = json.loads(_state().client.key_value_try_get(_ERROR))
-        kind = getattr(errors, other["kind"], RuntimeError)
-        raise _Received(kind(f"process {other['process']}: {other['message']}"))
+def _read_error() -> Exception | None:
+    """Return the error that another process has published, if there is one."""
+    try:
+        other = json.loads(_state().client.key_value_try_get(_error_key))
+    except jax.errors.JaxRuntimeError:
+        return None
+    kind = getattr(errors, other["kind"], RuntimeError)
+    return kind(f"process {other['process']}: {other['message']}")

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from asdjax.config.fields import Config
-from asdjax.errors import InputError
+from asdjax.errors import Removed
 from asdjax.runtime.progress import log
 from asdjax.training import phase_runs
 from asdjax.training.phase_runs import PhaseRun
@@ -56,7 +56,7 @@ class CheckpointSaver:
         self.wait()
         for i in states:
             if not self._runs[i].log.path.exists():
-                raise InputError(
+                raise Removed(
                     f"{self._runs[i].run.folder}: expected the files of this training, got none any more; restore it"
                 )
             self._runs[i].log.flush()

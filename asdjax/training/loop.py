@@ -74,7 +74,7 @@ def train_phase(
             moved = [i for i in range(len(runs)) if now[i] > dispatch.first[i]]
             note = _log_due(config, monitor, moved, now, last)
             bar.update(sum(now) - sum(dispatch.first), note.note, note.details)
-            wishes = votes.cast(Wishes(shutdown.stop_requested, saver.is_due()), metrics.loss)
+            wishes = votes.cast(Wishes(shutdown.stop_requested, processes.is_first() and saver.is_due()), metrics.loss)
             regular = [i for i in moved if is_due(now[i], config.train.checkpoint_every_steps, last[i])]
             saved = moved if wishes.stop or wishes.save else regular
             if not saved:

@@ -3,14 +3,16 @@
 Skip it unless you train on several hosts at once.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from asdjax import __version__, errors
 from asdjax.config.fields import Config, flatten_fields
+from asdjax.data.access import Recording
+from asdjax.data.tasks import Task
 from asdjax.errors import InputError
+from asdjax.fleet import training_set
 from asdjax.fleet.run_list import RunChoice
 from asdjax.fleet.runs import Run
 from asdjax.runtime import processes
@@ -58,13 +60,13 @@ def prepare_in_turn(prepare: Callable[[Sequence[str]], PreparedRuns], names: Seq
     if not own:
         own.append(_follow(prepare, outcome))
     if processes.count() > 1:
-        recordings = own[0].recordings.items()
-        _require_same({f"recordings of {name}": _digest([one.sha256 for one in clips]) for name, clips in recordings})
+        _require_same({f"clips of {run.name}": _digest(run.task, own[0].recordings) for run in own[0].runs})
     return own[0]
 
 
-def _digest(texts: Sequence[str]) -> str:
-    return hashlib.sha256("".join(texts).encode()).hexdigest()
+def _digest(task: Task, recordings: Mapping[str, Sequence[Recording]]) -> str:
+    samples = zip(task.clips, recordings[task.name], strict=True)
+    return training_set.digest_clips(task, {clip.path: recording.sha256 for clip, recording in samples})
 
 
 def _follow(prepare: Callable[[Sequence[str]], PreparedRuns], outcome: Mapping[str, Any]) -> PreparedRuns:

@@ -15,7 +15,7 @@ _COMPILE_EVENTS = "/jax/core/compile/"
 
 
 class Timing(NamedTuple):
-    """Seconds since the previous lap, and the share of each kind of wait."""
+    """Seconds since the previous interval began, and the share of each kind of wait."""
 
     seconds: float
     shares: dict[str, float]
@@ -57,7 +57,7 @@ class StepTimer:
             self._spent[kind] += perf_counter() - begun - (self._spent["compile"] - compiling)
 
     def next_interval(self) -> Timing:
-        """Return the timing since the previous lap, or since the block began."""
+        """Return the timing since the previous call, or since the block began."""
         now = perf_counter()
         seconds = max(now - self._interval_began, 1e-9)
         timing = Timing(seconds, {kind: self._spent[kind] / seconds for kind in self.KINDS})

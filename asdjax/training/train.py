@@ -15,7 +15,7 @@ from asdjax.config import loading
 from asdjax.config.fields import Config
 from asdjax.data.access import scan_corpus
 from asdjax.data.layouts import select_machines
-from asdjax.errors import Diverged, InputError, Interrupted, NoSpace
+from asdjax.errors import Diverged, InputError, Interrupted, NoSpace, Removed
 from asdjax.fleet import checkpoints, run_list, training_set
 from asdjax.fleet.metric_log import MetricLog
 from asdjax.fleet.run_list import EVERY_RUN, RunChoice, RunList
@@ -47,11 +47,6 @@ def train(config: Config, workdir: Path, choice: RunChoice = EVERY_RUN) -> None:
     A run that fails costs no other run. Raises InputError for wrong input, Diverged if a loss is not finite, and
     Interrupted after a signal with everything saved, or if another process is at work on a run.
     """
-    with processes.sharing_errors():
-        _train(config, workdir, choice)
-
-
-def _train(config: Config, workdir: Path, choice: RunChoice) -> None:
     # 1. Check the devices and the configuration, and find the runs of this process.
     meshes = _make_meshes(config, workdir)
     listed, found = run_list.find_runs(config, workdir if choice != EVERY_RUN else None)
@@ -168,7 +163,7 @@ def _train_or_leave_out(work: _Work, program: ProgramRuns, mesh: Mesh) -> None:
     again: list[list[Run]] = []
     try:
         _train_program(work, program, mesh)
-    except NoSpace:
+    except (NoSpace, Removed):
         raise
     except Diverged as diverged:
         work.failures.add([diverged.run], diverged)
@@ -209,7 +204,7 @@ def _train_program(work: _Work, program: ProgramRuns, mesh: Mesh) -> None:
 
 
 def _stop_together() -> None:
-    """Raise Interrupted if any process of the program heard a signal while there was work to save."""
+    """Raise Interrupted if any process of the program got a signal while there was work to save."""
     if any(processes.gather("a phase", interrupts.stop_requested())):
         raise Interrupted(interrupts.ALL_IS_SAVED)
 

@@ -63,7 +63,9 @@ class Watchdog:
             now_s = monotonic()
             self._silent_s += min(now_s - before_s, 2 * interval_s)  # more: the process was stopped
             before_s = now_s
-            if self._newest_s is not None and self._silent_s > self._limit_s():
+            if self._newest_s is None:
+                self._silent_s = 0.0
+            elif self._silent_s > self._limit_s():
                 self._end()
 
     def _end(self) -> None:
