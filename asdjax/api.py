@@ -67,21 +67,19 @@ def train(
     Diverged : a loss is not finite
     Interrupted : another process is at work on a run; call again later
 
-    An error of one run is raised when the other runs are trained. After `jax.distributed.initialize` all processes
-    train one program. A step that does not end ends the process, see `parallel.patience_minutes`.
+    An error of one run is raised when the others are trained. After `jax.distributed.initialize` all processes train one
+    program. A step that does not end ends the process, see `parallel.patience_minutes`.
     """
     from asdjax.runtime import jax_setup, processes
 
     with processes.sharing_errors():
         resolved = loading.load(fspath(config) if isinstance(config, PathLike) else config, as_texts(overrides))
 
-        from asdjax.fleet.run_list import RunChoice
+        from asdjax.fleet.run_list import make_choice
         from asdjax.training import train as training
 
         jax_setup.prepare()
-        training.train(
-            resolved, folder := _as_path(workdir), RunChoice(part, (only,) if isinstance(only, str) else tuple(only))
-        )
+        training.train(resolved, folder := _as_path(workdir), make_choice(part, only))
         return folder
 
 
@@ -169,14 +167,13 @@ def prepare_evaluation(
     """
     from asdjax.evaluation import checkpoint_selection
     from asdjax.evaluation import evaluate as evaluation
-    from asdjax.fleet.run_list import RunChoice
+    from asdjax.fleet.run_list import make_choice
     from asdjax.runtime import jax_setup
 
     jax_setup.prepare()
     select = partial(checkpoint_selection.select_trained, step=step)
     request = evaluation.EvaluationRequest(split, select, baselines)
-    choice = RunChoice(part, (only,) if isinstance(only, str) else tuple(only))
-    return evaluation.prepare_part(_as_path(workdir), request, choice, as_texts(overrides))
+    return evaluation.prepare_part(_as_path(workdir), request, make_choice(part, only), as_texts(overrides))
 
 
 def watch(

@@ -64,6 +64,11 @@ class RunChoice(NamedTuple):
         return [name for name in names[first::step] if not self.only or name in self.only]
 
 
+def make_choice(part: tuple[int, int], only: str | Sequence[str]) -> RunChoice:
+    """Return the choice of a part and of runs by name; a single name may be a str."""
+    return RunChoice(part, (only,) if isinstance(only, str) else tuple(only))
+
+
 EVERY_RUN = RunChoice()
 
 
