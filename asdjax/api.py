@@ -67,8 +67,8 @@ def train(
     Diverged : a loss is not finite
     Interrupted : another process is at work on a run; call again later
 
-    An error of one run is raised when the others are trained. After `jax.distributed.initialize` all processes train one
-    program. A step that does not end ends the process, see `parallel.patience_minutes`.
+    An error of one run is raised when the others are trained. After `jax.distributed.initialize` all processes train
+    one program. A step that does not end ends the process, see `parallel.patience_minutes`.
     """
     from asdjax.runtime import jax_setup, processes
 
