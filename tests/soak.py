@@ -131,7 +131,7 @@ def train(out: Path, workdir: Path, name: str, steps: int) -> subprocess.Popen:
 
 def compare(out: Path, name: str) -> dict:
     """Train a run undisturbed to the newest step that the disturbed one has saved, and compare models and losses."""
-    step = checkpoints.find_newest_whole(out / "run" / name / LINE)
+    step = checkpoints.set_aside_damaged(out / "run" / name / LINE)
     if not step:
         return {"equal": False, "resumed": 0, "step": step}
     workdir = out / f"undisturbed-{name}"

@@ -8,11 +8,12 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from asdjax.data.clips import Domain, Label, Layout, Split
+from asdjax.runtime import text_table
+from asdjax.runtime.text_table import WIDTH
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
-WIDTH = 80
 #: Number of places that the text names for findings that are alike. The JSON has all.
 EXAMPLES = 3
 
@@ -84,30 +85,21 @@ def format_table(result: CheckResult, width: int = WIDTH) -> str:
     of findings at most `width`. Only a long path may exceed that.
     """
     clips = sum(count.clips for count in result.counts)
-    lines = [f"{result.layout}, {clips} clip{'' if clips == 1 else 's'}", "", *_format_counts(result.counts), ""]
+    lines = [f"{result.layout}, {clips} clip{'' if clips == 1 else 's'}", "", _format_counts(result.counts), ""]
     return "\n".join([*lines, *_format_findings(result.findings, min(width, WIDTH)), _format_summary(result.findings)])
 
 
-def _format_counts(counts: Sequence[Count]) -> Iterator[str]:
+def _format_counts(counts: Sequence[Count]) -> str:
     rows: dict[tuple[str, ...], dict[str | None, int]] = defaultdict(dict)
     for count in counts:
         rows[count.machine, count.section, count.split, count.domain or "-"][count.label] = count.clips
-    machine, section, *others = (max(map(len, cells)) for cells in zip(_COLUMNS, *rows, strict=True))
+    machine, section = (max(len(texts[i]) for texts in (_COLUMNS, *rows)) for i in (0, 1))
     machine = min(machine, max(_NAMES_WIDTH - section, _NAMES_WIDTH // 2))
-    widths = [machine, min(section, _NAMES_WIDTH - machine), *others]
-    yield _format_row(_COLUMNS, widths, [name for _, name in _LABELS])
-    for texts, numbers in rows.items():
-        yield _format_row(texts, widths, [str(numbers.get(label, 0)) for label, _ in _LABELS])
-
-
-def _format_row(texts: Sequence[str], widths: Sequence[int], numbers: Sequence[str]) -> str:
-    left = [_cut(text, width).ljust(width) for text, width in zip(texts, widths, strict=True)]
-    right = [text.rjust(len(name)) for text, (_, name) in zip(numbers, _LABELS, strict=True)]
-    return "  ".join([*left, *right])
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else f"{text[: width - 1]}…"
+    table: list[tuple[str, ...]] = [(*_COLUMNS, *(name for _, name in _LABELS))]
+    for (machine_type, section_name, *others), numbers in rows.items():
+        names = text_table.cut(machine_type, machine), text_table.cut(section_name, _NAMES_WIDTH - machine)
+        table.append((*names, *others, *(str(numbers.get(label, 0)) for label, _ in _LABELS)))
+    return text_table.format_table(table, WIDTH, left=len(_COLUMNS))
 
 
 def _format_findings(findings: Sequence[Finding], width: int) -> Iterator[str]:

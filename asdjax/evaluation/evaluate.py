@@ -254,7 +254,7 @@ def _describe(config: Config, subject: _Subject, baselines: Sequence[str]) -> di
     evaluated = {f"{run.name}/{one.line}": (run, one) for run in runs for one in selection[run.name]}
     return {
         "checkpoints": {name: one.step for name, (_, one) in evaluated.items()},
-        "judged": {
+        "evaluated": {
             name: {"digest": one.digest, "classes": len(run.task.classes)} for name, (run, one) in evaluated.items()
         },
         "config": config.to_dict(),

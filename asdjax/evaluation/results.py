@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 from asdjax.evaluation import bootstrap, clip_table, submission
 from asdjax.evaluation.bootstrap import Interval
-from asdjax.evaluation.metrics import FIGURES, SHARES, Cell, mean_share
-from asdjax.evaluation.results_table import SystemRow, as_markdown
+from asdjax.evaluation.metrics import FIGURES, SHARES, Cell
+from asdjax.evaluation.results_table import SystemRow, as_markdown, list_rows
 from asdjax.evaluation.systems import System, compute_machine_figures
 from asdjax.inference import stored_embeddings, stored_results
 from asdjax.runtime.files import add_checksum, compute_sha256, write_to_disk
@@ -55,8 +55,6 @@ def write(
     systems = {name: [one[name] for one in by_seed.values()] for name in next(iter(by_seed.values()))}
     systems |= {name: [system] for name, system in joint.items()}
     intervals = _compute_intervals(year, systems)
-    split = about.get("split", "dev")
-    rows = [_make_row(name, per_seed, intervals[name], split) for name, per_seed in systems.items()]
     entries = {
         name: _make_entry(per_seed, list(by_seed) if name not in joint else [], intervals[name])
         for name, per_seed in systems.items()
@@ -69,6 +67,7 @@ def write(
     with _swept_after_an_error(folder):
         clips = _write_files(folder, year, files, about["config"]["evaluate"]["threshold_per"])
         content = add_checksum({**about, "clips": clips, "systems": entries})
+        rows = list_rows(content)
         write_to_disk(folder / "table.md.partial", as_markdown(rows))
         write_to_disk(folder / f"{stored_results.FILE}.partial", json.dumps(content, indent=1) + "\n")
         old = Path(tempfile.mkdtemp(prefix=_EARLIER, dir=folder))
@@ -205,20 +204,3 @@ def _average_machines(per_seed: Sequence[System]) -> dict[str, dict[str, float |
         machine: {"auc": _mean([f[machine][0] for f in figures]), "pauc": _mean([f[machine][1] for f in figures])}
         for machine in figures[0]
     }
-
-
-def _make_row(name: str, per_seed: Sequence[System], interval: Interval | None, split: str) -> SystemRow:
-    officials = [system.metrics.official for system in per_seed]
-    cells = _average_cells([system.metrics.cells for system in per_seed])
-    return SystemRow(
-        system=name,
-        figures={machine: (mean["auc"], mean["pauc"]) for machine, mean in _average_machines(per_seed).items()},
-        official=_mean(officials),
-        interval=interval,
-        selection=per_seed[0].selection,
-        undefined=per_seed[0].metrics.undefined,
-        split=split,
-        spread=_spread(officials) if len(per_seed) > 1 else None,
-        found=mean_share(cells, "found"),
-        false_alarms=mean_share(cells, "false_alarms"),
-    )

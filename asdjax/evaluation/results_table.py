@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from asdjax.evaluation.metrics import Cell, mean_share
 from asdjax.inference.stored_results import HELD_OUT, LABELLED_TEST
 from asdjax.runtime import text_table
 
@@ -43,6 +45,27 @@ class SystemRow:
     spread: float | None = None
     found: float | None = None
     false_alarms: float | None = None
+
+
+def list_rows(results: Mapping[str, Any]) -> list[SystemRow]:
+    """Return the rows of the systems in the content of a results.json."""
+    return [_make_row(name, system, results["split"]) for name, system in results["systems"].items()]
+
+
+def _make_row(name: str, system: Mapping[str, Any], split: str) -> SystemRow:
+    cells = [Cell(**cell) for cell in system["cells"]]
+    return SystemRow(
+        system=name,
+        figures={machine: (figures["auc"], figures["pauc"]) for machine, figures in system["machines"].items()},
+        official=system["official"],
+        interval=None if system["interval"] is None else tuple(system["interval"]),
+        selection=system["selection"],
+        undefined=system["undefined_cells"],
+        split=split,
+        spread=system.get("spread"),
+        found=mean_share(cells, "found"),
+        false_alarms=mean_share(cells, "false_alarms"),
+    )
 
 
 def as_markdown(rows: Sequence[SystemRow]) -> str:

@@ -32,7 +32,7 @@ def watch(
 
     It ends after the last checkpoints of a training, or when no process trains a run any more. Phase 1 is
     evaluated until phase 2 has saved a checkpoint; tasks without a checkpoint are left out. Each evaluation replaces
-    the one before and appends a line to W/evaluation/<split>/history.jsonl: {"time", "checkpoints", "judged":
+    the one before and appends a line to W/evaluation/<split>/history.jsonl: {"time", "checkpoints", "evaluated":
     {checkpoint: digest of its model}, "official": {system: x}}. Lines with equal digests belong to the same training.
     Raises InputError as `evaluate` does.
     """
@@ -95,7 +95,7 @@ def _append_history(results: Results) -> None:
     row = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "checkpoints": content["checkpoints"],
-        "judged": {name: entry["digest"] for name, entry in content["judged"].items()},
+        "evaluated": {name: entry["digest"] for name, entry in content["evaluated"].items()},
         "official": {row.system: row.official for row in results.rows},
     }
     with (results.folder / HISTORY).open("a") as file:

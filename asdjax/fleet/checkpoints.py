@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -144,11 +144,15 @@ def restore(line: Path, step: int, shapes: Trees, digest: str | None = None) -> 
     if digest is not None and _model_digest(record) != digest:
         raise Replaced(f"{line}: step {step} holds another model")
     _require_files(line, step, record)
-    return _restore_verified(line, step, shapes, record)
+    return _restore(line, step, shapes, record)
 
 
-def _restore_verified(line: Path, step: int, shapes: Trees, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Restore a step whose files were already compared with its record."""
+def restore_verified(line: Path, step: int, shapes: Trees) -> dict[str, Any]:
+    """Restore a step as `restore` does, but for its files, which `set_aside_damaged` has compared with the record."""
+    return _restore(line, step, shapes, _read_record(line, step))
+
+
+def _restore(line: Path, step: int, shapes: Trees, record: Mapping[str, Any]) -> dict[str, Any]:
     saved, folder = record["trees"], line.absolute() / str(step)
     wanted = {name: _flatten(tree) for name, tree in shapes.items()}
     for name, arrays in wanted.items():
@@ -181,11 +185,10 @@ def _require_files(line: Path, step: int, record: Mapping[str, Any]) -> None:
                 raise Damaged(f"{folder / file} is {'not what was saved' if file in found else 'missing'}")
 
 
-def find_newest_whole(line: Path) -> int | None:
-    """Return the newest undamaged step of a line, or None if nothing was saved.
+def set_aside_damaged(line: Path) -> int | None:
+    """Rename damaged steps to STEP.damaged until the newest is undamaged, and return that; None if nothing was saved.
 
-    Renames newer, damaged steps to STEP.damaged and logs that. Raises InputError if every step is damaged, and then
-    renames none.
+    Logs each that is renamed. Raises InputError if every step is damaged, and then renames none.
     """
     saved = list_steps(line)
     damages: dict[int, Damaged] = {}
@@ -205,22 +208,6 @@ def find_newest_whole(line: Path) -> int | None:
             "folder to begin this phase again"
         )
     return None
-
-
-def restore_newest(
-    line: Path, shapes_at: Callable[[int], Trees], find: Callable[[Path], int | None] = find_newest_whole
-) -> tuple[int, dict[str, Any]] | None:
-    """Restore the newest undamaged step of a line, which `find` returns; return None if nothing was saved.
-
-    `shapes_at` returns the shapes of a step's arrays. Raises InputError also if the step holds others.
-    """
-    step = find(line)
-    if step is None:
-        return None
-    try:
-        return step, _restore_verified(line, step, shapes_at(step), _read_record(line, step))
-    except Damaged as damage:
-        raise InputError(f"{damage}; train in another work directory") from None
 
 
 def _read_record(line: Path, step: int) -> dict[str, Any]:

@@ -123,7 +123,7 @@ class Evaluation(NamedTuple):
 
     def _load_checkpoint(self, run: str, line: str, variants: tuple[str, ...]) -> Checkpoint:
         name = f"{run}/{line}"
-        entry = self.results["judged"][name]
+        entry = self.results["evaluated"][name]
         return Checkpoint(
             workdir=self.workdir,
             run=run,

@@ -33,10 +33,10 @@ GROUPS: dict[str, Callable[[Clip | ScoredClip], Group]] = {
 class ThresholdRule:
     """Settings for fitting thresholds: the fields of `config.evaluate` with these names after `threshold_`."""
 
-    per: str = "machine"
-    percentile: float = 90.0
-    few_clips: int = 20
-    few: str = "scaled"
+    per: str
+    percentile: float
+    few_clips: int
+    few: str
 
     @classmethod
     def from_config(cls, config: Config) -> Self:

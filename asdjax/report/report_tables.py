@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from asdjax.evaluation.clip_table import ClipRow
-from asdjax.evaluation.metrics import Cell, mean_share
-from asdjax.evaluation.results_table import MARKS, SystemRow, as_range, notes, percent, with_spread
+from asdjax.evaluation.metrics import Cell
+from asdjax.evaluation.results_table import MARKS, as_range, list_rows, notes, percent, with_spread
 from asdjax.inference import thresholds
 from asdjax.inference.ensembles import ALL, ALL_SEEDS, TOP, TOP_HELD_OUT
 from asdjax.report.report_inputs import HEADLINE, ReportInputs
@@ -65,7 +65,7 @@ def count_decisions(rows: Sequence[ClipRow]) -> DecisionCounts:
 
 def make_systems_table(inputs: ReportInputs) -> ReportTable:
     """Return the table of all systems, with AUC and pAUC by machine type."""
-    rows = _list_system_rows(inputs.results)
+    rows = list_rows(inputs.results)
     machines = list(rows[0].figures)
     head = ["System", "Kind", "Official", "95 % interval", "Found", "False alarms", *machines]
     table_rows = [
@@ -87,24 +87,6 @@ def make_systems_table(inputs: ReportInputs) -> ReportTable:
     if len(inputs.seeds) > 1:
         below.append(f"Means over the seeds {', '.join(map(str, inputs.seeds))}.")
     return ReportTable(head, table_rows, below)
-
-
-def _list_system_rows(results: Mapping[str, Any]) -> list[SystemRow]:
-    return [
-        SystemRow(
-            system=name,
-            figures={machine: (figures["auc"], figures["pauc"]) for machine, figures in system["machines"].items()},
-            official=system["official"],
-            interval=None if system["interval"] is None else tuple(system["interval"]),
-            selection=system["selection"],
-            undefined=system["undefined_cells"],
-            split=results["split"],
-            spread=system.get("spread"),
-            found=mean_share(_list_cells(system), "found"),
-            false_alarms=mean_share(_list_cells(system), "false_alarms"),
-        )
-        for name, system in results["systems"].items()
-    ]
 
 
 def _list_cells(system: Mapping[str, Any]) -> list[Cell]:

@@ -50,8 +50,12 @@ def _split_columns(sizes: Sequence[int], width: int, together: int) -> list[list
 
 
 def _pad(text: str, width: int, is_left: bool) -> str:
-    text = text if len(text) <= width else f"{text[: width - 1]}…"
-    return text.ljust(width) if is_left else text.rjust(width)
+    return cut(text, width).ljust(width) if is_left else cut(text, width).rjust(width)
+
+
+def cut(text: str, width: int) -> str:
+    """Return a text with its end replaced by … if it is longer than `width` characters."""
+    return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
 def format_fields(fields: Sequence[tuple[str, str]], width: int = WIDTH) -> str:

@@ -67,14 +67,13 @@ def _resume(spec: TrainSpec, run: PhaseRun) -> tuple[int, TrainState] | None:
     model: checkpoints.Trees = {"model": state.get_model(like)}
     both: checkpoints.Trees = {**model, "optimizer": like.velocity}
     line = run.run.folder / run.phase.name
-    found = checkpoints.restore_newest(
-        line,
-        lambda step: model if step == run.phase.steps else both,
-        lambda line: processes.decide("checkpoints", lambda: checkpoints.find_newest_whole(line)),
-    )
-    if found is None:
+    step = processes.decide("checkpoints", lambda: checkpoints.set_aside_damaged(line))
+    if step is None:
         return None
-    step, trees = found
+    try:
+        trees = checkpoints.restore_verified(line, step, model if step == run.phase.steps else both)
+    except Damaged as damage:
+        raise InputError(f"{damage}; train in another work directory") from None
     checkpoints.require_same_start(line, step)
     resumed = state.init_state(spec, trees["model"])
     return step, resumed._replace(velocity=trees["optimizer"]) if "optimizer" in trees else resumed
@@ -86,7 +85,7 @@ def is_finished(run: PhaseRun) -> bool:
     Raises InputError if it began from another phase 1 than the present one.
     """
     line, last = run.run.folder / run.phase.name, run.phase.steps
-    if last not in checkpoints.list_steps(line) or checkpoints.find_newest_whole(line) != last:
+    if last not in checkpoints.list_steps(line) or checkpoints.set_aside_damaged(line) != last:
         return False
     checkpoints.require_same_start(line, last)
     return not lacks_holdout(run, last)

@@ -22,7 +22,13 @@ from asdjax.runtime.files import add_checksum
 
 BY_MACHINE = ("machines", "thresholds", "unscored_training_clips", "members")
 CELL = {"machine", "section", "domain", "auc", "pauc", "precision", "recall", "f1", "false_alarms", "found"}
-ABOUT = {"config": {"evaluate": {"threshold_per": "machine"}}, "judged": {}, "clip_seconds": {}}
+ABOUT = {
+    "year": 2021,
+    "split": "dev",
+    "config": {"evaluate": {"threshold_per": "machine"}},
+    "evaluated": {},
+    "clip_seconds": {},
+}
 MACHINES = ("ToyCar", "ToyTrain", "fan", "gearbox", "pump", "slider", "valve")
 
 
@@ -63,7 +69,7 @@ def written(folder: Path) -> dict:
 
 def test_results_json_of_one_seed(tmp_path: Path):
     systems = {"a": system(0), "best_single": system(1, "labelled test")}
-    about = {"year": 2021, "split": "dev", "checkpoints": {"fan/phase1": 6}, **ABOUT}
+    about = {"checkpoints": {"fan/phase1": 6}, **ABOUT}
     results.write(tmp_path, 2021, {0: systems}, about)
     content = written(tmp_path)
     assert set(content) == {
@@ -71,7 +77,7 @@ def test_results_json_of_one_seed(tmp_path: Path):
         "split",
         "checkpoints",
         "config",
-        "judged",
+        "evaluated",
         "clip_seconds",
         "clips",
         "systems",

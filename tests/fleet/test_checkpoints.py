@@ -123,13 +123,11 @@ def test_a_step_that_is_removed_while_it_is_read_is_damaged(
 
 def test_a_folder_without_its_json_does_not_exist(tmp_path: Path):
     assert checkpoints.list_steps(tmp_path / "nowhere") == []
-    assert checkpoints.restore_newest(tmp_path / "nowhere", lambda _: SHAPES) is None
+    assert checkpoints.set_aside_damaged(tmp_path / "nowhere") is None
     save(tmp_path, 2, 4)
     (tmp_path / "4.json").unlink()
     assert checkpoints.list_steps(tmp_path) == [2]
-    found = checkpoints.restore_newest(tmp_path, lambda _: SHAPES)
-    assert found is not None
-    assert found[0] == 2
+    assert checkpoints.set_aside_damaged(tmp_path) == 2
 
 
 def test_what_a_killed_save_left_is_overwritten(tmp_path: Path):
@@ -147,9 +145,7 @@ def test_a_flipped_byte_is_noticed_and_an_older_step_used(tmp_path: Path, capsys
     flip_a_byte(tmp_path, 4)
     with pytest.raises(Damaged, match="4"):
         checkpoints.restore(tmp_path, 4, SHAPES)
-    found = checkpoints.restore_newest(tmp_path, lambda _: SHAPES)
-    assert found is not None
-    assert found[0] == 2
+    assert checkpoints.set_aside_damaged(tmp_path) == 2
     assert checkpoints.list_steps(tmp_path) == [2]
     assert {"4.damaged", "4.json.damaged"} <= names(tmp_path)
     (line,) = capsys.readouterr().err.splitlines()
@@ -171,9 +167,7 @@ def test_a_hurt_file_of_data_is_noticed_and_an_older_step_used(tmp_path: Path, h
     save(tmp_path, 2, 4)
     for path in (tmp_path / "4" / "model").rglob("d/*"):
         hurt(path)
-    found = checkpoints.restore_newest(tmp_path, lambda _: SHAPES)
-    assert found is not None
-    assert found[0] == 2
+    assert checkpoints.set_aside_damaged(tmp_path) == 2
 
 
 def test_what_several_devices_saved_one_restores(tmp_path: Path):
@@ -227,9 +221,7 @@ def a_folder(file: Path) -> None:
 def test_a_hurt_record_is_noticed_and_an_older_step_used(tmp_path: Path, hurt: Callable[[Path], Any]):
     save(tmp_path, 2, 4)
     hurt(tmp_path / "4.json")
-    found = checkpoints.restore_newest(tmp_path, lambda _: SHAPES)
-    assert found is not None
-    assert found[0] == 2
+    assert checkpoints.set_aside_damaged(tmp_path) == 2
 
 
 @pytest.mark.parametrize(
@@ -289,7 +281,8 @@ def test_the_newest_step_is_read_for_its_digests_once(tmp_path: Path, monkeypatc
     save(tmp_path, 4)
     read, hash_files = [], checkpoints._hash_files
     monkeypatch.setattr(checkpoints, "_hash_files", lambda folder: read.append(folder.name) or hash_files(folder))
-    assert checkpoints.restore_newest(tmp_path, lambda _: SHAPES) is not None
+    assert checkpoints.set_aside_damaged(tmp_path) == 4
+    checkpoints.restore_verified(tmp_path, 4, SHAPES)
     assert sorted(read) == sorted(TREES)
 
 
@@ -299,4 +292,4 @@ def test_where_every_step_is_damaged_it_is_an_input_error(tmp_path: Path):
         flip_a_byte(tmp_path, step)
     for _ in range(2):  # the damaged steps stay, and no new phase begins
         with pytest.raises(InputError, match="damage in every saved step"):
-            checkpoints.restore_newest(tmp_path, lambda _: SHAPES)
+            checkpoints.set_aside_damaged(tmp_path)

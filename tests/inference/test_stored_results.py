@@ -27,9 +27,9 @@ def test_a_system_of_one_seed_is_its_own_entry():
     assert stored_results.select_seed({"by_seed": {"3": entry}}, 3) is entry
 
 
-@pytest.mark.parametrize("missing", ["clips", "config", "judged"])
+@pytest.mark.parametrize("missing", ["clips", "config", "evaluated"])
 def test_an_evaluation_of_an_earlier_version_is_refused(missing: str, tmp_path: Path):
-    content = {key: {} for key in ("clips", "config", "judged", "systems") if key != missing}
+    content = {key: {} for key in ("clips", "config", "evaluated", "systems") if key != missing}
     (tmp_path / stored_results.FILE).write_text(json.dumps(add_checksum(content)))
     with pytest.raises(InputError, match="of an earlier version of asdjax; run asdjax evaluate again"):
         stored_results.read_results(tmp_path)

@@ -62,6 +62,10 @@ def test_the_share_of_training_clips_above_a_threshold_is_told():
     assert 0.05 < threshold.false_alarms < 0.15
 
 
+def make_rule(per: str, few: str = "scaled") -> ThresholdRule:
+    return ThresholdRule(per=per, percentile=90.0, few_clips=20, few=few)
+
+
 def training() -> dict[Clip, float]:
     rng = np.random.default_rng(3)
     return {
@@ -75,7 +79,7 @@ def training() -> dict[Clip, float]:
 @pytest.mark.parametrize(("per", "fields"), [("machine", 0), ("section", 1), ("section_domain", 2)])
 def test_each_group_has_a_threshold_of_its_own(per: str, fields: int):
     scores = training()
-    limits = fit_all(scores, ThresholdRule(per=per))
+    limits = fit_all(scores, make_rule(per))
     assert len(limits) == (2**fields if fields < 2 else 4 + 2)  # each section also has one for clips of unknown domain
     for clip in scores:
         alike = [
@@ -89,7 +93,7 @@ def test_each_group_has_a_threshold_of_its_own(per: str, fields: int):
 def test_a_group_without_training_scores_is_named():
     stranger = Clip(Path("new.wav"), "fan", "07", "test", "target", None)
     with pytest.raises(InputError, match=r"fan 07: expected training clips with a score.*threshold_per=machine"):
-        find_threshold(stranger, fit_all(training(), ThresholdRule(per="section")), "section")
+        find_threshold(stranger, fit_all(training(), make_rule("section")), "section")
 
 
 def few_target(clips: int, others: int = 60, seed: int = 5) -> dict[Clip, float]:
@@ -107,7 +111,7 @@ def scores_of(training: dict[Clip, float], domain: str) -> list[float]:
 
 
 TARGET = ("fan", "00", "target")
-BY_DOMAIN = ThresholdRule(per="section_domain")
+BY_DOMAIN = make_rule("section_domain")
 
 
 def test_a_domain_of_few_clips_has_the_shape_of_the_other_and_a_scale_of_its_own():
@@ -128,7 +132,7 @@ def test_fewer_than_twenty_clips_are_few(clips: int, few: bool):
 
 def test_the_section_s_threshold_is_that_of_few_clips_on_request_and_where_both_domains_have_few():
     for training, rule in (
-        (few_target(3), ThresholdRule(per="section_domain", few="section")),
+        (few_target(3), make_rule("section_domain", "section")),
         (few_target(3, 8), BY_DOMAIN),
     ):
         limits = fit_all(training, rule)
