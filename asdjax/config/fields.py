@@ -39,6 +39,9 @@ VARIANTS = (
     "efficientnet_b0_512",
 )
 
+#: Name of phase 1's checkpoint line.
+PHASE1 = "phase1"
+
 
 class Config(FieldGroup):
     """Configuration of training and evaluation; at run time an `ml_collections.ConfigDict`."""
@@ -96,6 +99,11 @@ def flatten_fields(config: Config | ConfigDict, prefix: str = "") -> dict[str, A
     return values
 
 
+def name_phase2(strategy: str) -> str:
+    """Return the name of the checkpoint line of a strategy of phase 2."""
+    return f"phase2_{strategy}"
+
+
 def count_phase1_steps(config: Config, source_clips: int) -> int:
     """Return the steps of phase 1: `phase1.steps` if set, else those of its epochs.
 
@@ -131,4 +139,4 @@ def list_evaluated_lines(config: Config) -> tuple[str, ...]:
     """Return the checkpoint lines that make the models, in the order of `evaluate.lines`."""
     if config.evaluate.lines:
         return tuple(config.evaluate.lines)
-    return (f"phase2_{config.phase2.strategies[0]}",) if config.phase2.strategies else ("phase1",)
+    return (name_phase2(config.phase2.strategies[0]),) if config.phase2.strategies else (PHASE1,)

@@ -2,7 +2,7 @@
 
 import difflib
 
-from asdjax.config.fields import FIELDS, Config, flatten_fields
+from asdjax.config.fields import FIELDS, PHASE1, Config, flatten_fields, name_phase2
 from asdjax.errors import InputError, name_nearest
 
 
@@ -48,7 +48,7 @@ def _require_heights(config: Config) -> None:
 
 def _require_lines(config: Config) -> None:
     """Require that the evaluated checkpoint lines are ones that training makes."""
-    lines = {"phase1", *(f"phase2_{strategy}" for strategy in config.phase2.strategies)}
+    lines = {PHASE1, *map(name_phase2, config.phase2.strategies)}
     for line in config.evaluate.lines:
         if line not in lines:
             raise InputError(f"config.evaluate.lines: expected any of {', '.join(sorted(lines))}, got {line!r}")

@@ -4,10 +4,10 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from asdjax.config.fields import Config, list_evaluated_lines
+from asdjax.config.fields import PHASE1, Config, list_evaluated_lines
 from asdjax.errors import InputError
 from asdjax.fleet import checkpoints
-from asdjax.fleet.runs import PHASE1, Run, list_lines
+from asdjax.fleet.runs import Run, list_lines
 from asdjax.fleet.training_set import list_saved_lines
 from asdjax.runtime.progress import log
 

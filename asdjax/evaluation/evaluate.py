@@ -41,7 +41,7 @@ from asdjax.evaluation.score_runs import (
 from asdjax.evaluation.systems import Losses, ModelScores
 from asdjax.fleet import checkpoints, fleet_model, metric_log, run_list, training_set
 from asdjax.fleet.run_list import RunChoice
-from asdjax.fleet.runs import Run, list_runs
+from asdjax.fleet.runs import Run, add_seed, list_runs
 from asdjax.inference import stored_embeddings, stored_results
 from asdjax.runtime import processes
 from asdjax.runtime.files import locked_folder
@@ -279,9 +279,8 @@ def _list_models(config: Config, runs: Sequence[Run], selection: Selection) -> d
     """Return run, line and variant, the model's place in embeddings/, by machine type and model."""
     models: dict[str, dict[str, tuple[str, ...]]] = {}
     for run in runs:
-        seed_suffix = f"@{run.seed}" if len(config.seed) > 1 else ""
         run_models = {
-            f"{variant}{checkpoint.suffix}{seed_suffix}": (run.name, checkpoint.line, variant)
+            add_seed(f"{variant}{checkpoint.suffix}", run.seed, config.seed): (run.name, checkpoint.line, variant)
             for checkpoint in selection[run.name]
             for variant in config.variants
         }

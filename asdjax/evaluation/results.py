@@ -16,6 +16,7 @@ from asdjax.evaluation.bootstrap import Interval
 from asdjax.evaluation.metrics import FIGURES, SHARES, Cell
 from asdjax.evaluation.results_table import SystemRow, as_markdown, list_rows
 from asdjax.evaluation.systems import System, compute_machine_figures
+from asdjax.fleet.runs import add_seed
 from asdjax.inference import stored_embeddings, stored_results
 from asdjax.runtime.files import add_checksum, compute_sha256, write_to_disk
 from asdjax.runtime.progress import log, track
@@ -60,7 +61,7 @@ def write(
         for name, per_seed in systems.items()
     }
     files = {
-        name if len(by_seed) == 1 else f"{name}@{seed}": system
+        add_seed(name, seed, by_seed): system
         for seed, seed_systems in by_seed.items()
         for name, system in seed_systems.items()
     } | dict(joint)
@@ -160,22 +161,24 @@ def _make_entry(per_seed: Sequence[System], seeds: Sequence[int], interval: Inte
         "cells": [asdict(cell) for cell in _average_cells([system.metrics.cells for system in per_seed])],
     }
     if len(seeds) <= 1:
-        return entry | _make_detector_entry(first, "")
+        return entry | _make_detector_entry(first, None, ())
     return entry | {
         "seeds": list(seeds),
         "spread": _spread([system.metrics.official for system in per_seed]),
         "by_seed": {
-            seed: _make_detector_entry(system, f"@{seed}") for seed, system in zip(seeds, per_seed, strict=True)
+            seed: _make_detector_entry(system, seed, seeds) for seed, system in zip(seeds, per_seed, strict=True)
         },
     }
 
 
-def _make_detector_entry(system: System, suffix: str) -> dict[str, Any]:
-    """Return the part of the entry that each seed has of its own; `suffix` ends the names of its models."""
+def _make_detector_entry(system: System, seed: int | None, seeds: Sequence[int]) -> dict[str, Any]:
+    """Return the part of the entry that each of several seeds has of its own."""
     return {
         "thresholds": stored_results.encode_thresholds(system.thresholds),
         "unscored_training_clips": system.unscored,
-        "members": {machine: [f"{name}{suffix}" for name in names] for machine, names in system.members.items()},
+        "members": {
+            machine: [add_seed(name, seed, seeds) for name in names] for machine, names in system.members.items()
+        },
     }
 
 

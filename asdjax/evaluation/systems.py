@@ -9,6 +9,7 @@ from asdjax.config.fields import Config
 from asdjax.data.clips import Clip
 from asdjax.errors import InputError
 from asdjax.evaluation.metrics import Metrics, compute_machine_means, compute_metrics
+from asdjax.fleet.runs import add_seed
 from asdjax.inference import ensembles, stored_results, thresholds
 from asdjax.inference.clip_scores import ClipScores
 from asdjax.inference.scored_clip import ScoredClip
@@ -117,7 +118,9 @@ def build_joint_systems(
     models: ModelScores = {}
     for seed, by_machine in by_seed.items():
         for machine, by_model in by_machine.items():
-            models.setdefault(machine, {}).update({f"{name}@{seed}": scores for name, scores in by_model.items()})
+            models.setdefault(machine, {}).update(
+                {add_seed(name, seed, by_seed): scores for name, scores in by_model.items()}
+            )
     _require_scores(models, test_clips)
     _log_missing_scores(models)
     members: Members = {machine: tuple(names) for machine, names in models.items()}

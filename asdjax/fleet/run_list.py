@@ -17,7 +17,7 @@ from asdjax.data.clip_lists import MANIFEST
 from asdjax.data.layouts import Scan, find_name_errors
 from asdjax.data.tasks import TOGETHER, choose_classes
 from asdjax.errors import InputError
-from asdjax.fleet.runs import name_run
+from asdjax.fleet.runs import add_seed
 from asdjax.runtime.files import add_checksum, replace_text, verify_checksum
 
 FILE = "runs.json"
@@ -39,7 +39,7 @@ class RunList(NamedTuple):
         tasks = {machine: (machine,) for machine in self.machines}
         if self.classes != "section":
             tasks = {TOGETHER: self.machines}
-        named = {name_run(task, seed, seeds): machines for task, machines in tasks.items() for seed in seeds}
+        named = {add_seed(task, seed, seeds): machines for task, machines in tasks.items() for seed in seeds}
         return dict(sorted(named.items()))
 
 

@@ -1,16 +1,14 @@
 """Run: a fleet with a seed; the runs of a configuration, their folders and their checkpoint lines."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from asdjax.config.fields import Config, count_phase1_steps, count_phase2_steps
+from asdjax.config.fields import PHASE1, Config, count_phase1_steps, count_phase2_steps, name_phase2
 from asdjax.data.tasks import Task, hold_out
 from asdjax.runtime.files import is_locked
-
-PHASE1 = "phase1"
 
 
 class Run(NamedTuple):
@@ -27,14 +25,14 @@ def list_runs(config: Config, workdir: Path, tasks: Sequence[Task]) -> list[Run]
     runs = []
     for task in tasks:
         for seed in config.seed:
-            name = name_run(task.name, seed, config.seed)
+            name = add_seed(task.name, seed, config.seed)
             runs.append(Run(name, task, seed, workdir / name))
     return runs
 
 
-def name_run(task: str, seed: int, seeds: Sequence[int]) -> str:
-    """Return the name of a task's run with one of the configured seeds."""
-    return f"{task}@{seed}" if len(seeds) > 1 else task
+def add_seed(name: str, seed: int | str | None, seeds: Sized) -> str:
+    """Return the name of one seed's run, model or system: `<name>@<seed>` if there are several seeds, else `name`."""
+    return f"{name}@{seed}" if len(seeds) > 1 else name
 
 
 def is_training(workdir: Path) -> bool:
@@ -48,7 +46,7 @@ def list_lines(config: Config, task: Task) -> dict[str, int]:
     lines = {PHASE1: count_phase1_steps(config, trained.source_clips)}
     if list_target_sections(trained):
         steps = count_phase2_steps(config, trained.source_clips)
-        lines |= {f"phase2_{strategy}": steps for strategy in config.phase2.strategies}
+        lines |= dict.fromkeys(map(name_phase2, config.phase2.strategies), steps)
     return lines
 
 

@@ -14,6 +14,7 @@ from asdjax.errors import InputError
 from asdjax.fleet import embed
 from asdjax.fleet.embed import Embeddings
 from asdjax.fleet.fleet_model import Model, ModelSpec
+from asdjax.fleet.runs import add_seed
 from asdjax.inference import ensembles, stored_results
 from asdjax.inference.anomalous_seconds import Spans, TimedPieces, time_pieces
 from asdjax.inference.bank import Scoring
@@ -209,13 +210,15 @@ def _select_system(systems: Mapping[str, Any], models: Mapping[str, Mapping[str,
     """Return the entry of a system with thresholds and members. Baselines are excluded: their models are not stored."""
     usable: dict[str, Mapping[str, Any]] = {}
     for name, entry in systems.items():
-        for seed in entry.get("by_seed", [None]):
+        seeds = entry.get("by_seed", [None])
+        for seed in seeds:
             selected = stored_results.select_seed(entry, seed)
             if all(set(names) <= models.get(machine, {}).keys() for machine, names in selected["members"].items()):
-                usable[f"{name}@{seed}" if seed else name] = selected
+                usable[add_seed(name, seed, seeds)] = selected
     name = system or (ensembles.ALL_SEEDS if ensembles.ALL_SEEDS in usable else ensembles.ALL)
     if name not in usable and name in systems and "by_seed" in systems[name]:
-        first, *others = (f"{name}@{seed}" for seed in systems[name]["by_seed"])
+        seeds = systems[name]["by_seed"]
+        first, *others = (add_seed(name, seed, seeds) for seed in seeds)
         log(f"system {name}: using {first}; also available: {', '.join(others)}")
         name = first
     if name not in usable:

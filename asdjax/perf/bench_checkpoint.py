@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from asdjax.config.fields import VARIANTS, default_config
+from asdjax.config.fields import PHASE1, VARIANTS, default_config
 from asdjax.fleet import checkpoints
 from asdjax.fleet.fleet_model import init_model
 from asdjax.perf.bench_record import BenchRecord
@@ -24,7 +24,7 @@ from asdjax.runtime.progress import log
 from asdjax.training.state import TrainState, get_model, init_state, select_run, stack_states
 
 DURING, AT_END, RESTORED = "save during a phase", "save at its end", "restore a model"
-LINE, KEEP = "phase1", 2
+KEEP = 2
 
 _CALLS = "%file,fsync,fdatasync,getdents64"
 _BEGIN, _END = "asdjax-begin", "asdjax-end"
@@ -50,7 +50,7 @@ def bench(repeats: int | None, width: float = 1.0) -> dict[str, Any]:
             DURING: _measure_save(Path(folder) / "during", _list_trees(state, at_end=False), repeats),
             AT_END: _measure_save(Path(folder) / "end", _list_trees(state, at_end=True), repeats),
         }
-        line, shapes = Path(folder) / "end" / LINE, {"model": get_model(state)}
+        line, shapes = Path(folder) / "end" / PHASE1, {"model": get_model(state)}
         newest = checkpoints.list_steps(line)[-1]
         restored = [_time(lambda: checkpoints.restore(line, newest, shapes)) for _ in range(repeats or 3)]
     figures[RESTORED] = {"seconds": median(restored)}
@@ -77,7 +77,7 @@ def _time(action: Any) -> float:
 
 def _measure_save(folder: Path, trees: checkpoints.Trees, repeats: int | None) -> dict[str, Any]:
     """Return the median seconds of a save, without the first, and the bytes and files of a step with its record."""
-    line = folder / LINE
+    line = folder / PHASE1
     steps = range(1, 2 + (repeats or 3))
     seconds = [_time(lambda step=step: checkpoints.save(line, step, trees, KEEP)) for step in steps]
     newest = checkpoints.list_steps(line)[-1]
@@ -113,7 +113,7 @@ def save_twice(folder: str, width: float, at_end: bool) -> None:
     spec = make_bench_spec(VARIANTS, 48, width)
     state = init_state(spec, jax.device_get(init_model(spec.model, 0, "bench")))
     trees = _list_trees(jax.device_get(state), at_end=at_end)
-    checkpoints.save(Path(folder) / LINE, 1, trees, KEEP)
+    checkpoints.save(Path(folder) / PHASE1, 1, trees, KEEP)
     os.path.exists(_BEGIN)
-    checkpoints.save(Path(folder) / LINE, 2, trees, KEEP)
+    checkpoints.save(Path(folder) / PHASE1, 2, trees, KEEP)
     os.path.exists(_END)

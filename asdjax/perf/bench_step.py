@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from asdjax.config.fields import Config, default_config
+from asdjax.config.fields import PHASE1, Config, default_config
 from asdjax.fleet.fleet_model import declare, init_model
 from asdjax.models.variants import PARAMETER_GROUPS
 from asdjax.perf import hlo, step_costs, traffic
@@ -64,7 +64,7 @@ def make_inputs(spec: TrainSpec, runs: int = 1) -> StepInputs:
     frames = spec.model.spectrogram.frames(CLIP_SAMPLES)
     class_of_clip = np.repeat(np.arange(CLASSES), CLIPS // CLASSES)
     table = sampler.make_table(class_of_clip.tolist(), [False] * CLIPS, [frames] * CLIPS, list(range(CLASSES)))
-    keys = jnp.stack([sampler.make_keys(0, f"bench {i}", spec.variants, "phase1") for i in range(runs)])
+    keys = jnp.stack([sampler.make_keys(0, f"bench {i}", spec.variants, PHASE1) for i in range(runs)])
     waves = make_waves(make_clips() * runs)
     return StepInputs(mesh, *hardware.replicate((waves, sampler.stack_tables([table] * runs), keys), mesh))
 

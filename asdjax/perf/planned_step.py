@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from asdjax import features
-from asdjax.config.fields import Config
+from asdjax.config.fields import PHASE1, Config
 from asdjax.errors import InputError
 from asdjax.models.variants import PARAMETER_GROUPS
 from asdjax.perf import hlo, step_costs, traffic
@@ -188,7 +188,7 @@ def _shape_arguments(
     frames = [spec.model.spectrogram.frames(length) for length in work.lengths]
     tables = [make_phase1_table(work.task, frames)] * runs
     table = sampler.stack_tables(tables, padded.task_clips, padded.program_clips)
-    keys = jnp.stack([sampler.make_keys(0, "plan", spec.variants, "phase1")] * runs)
+    keys = jnp.stack([sampler.make_keys(0, "plan", spec.variants, PHASE1)] * runs)
     each = jnp.zeros(runs, jnp.int32)
     dispatch = DispatchArgs(jnp.int32(0), each, each, jnp.zeros((runs, spec.steps_per_dispatch), jnp.float32))
     state, table, keys, dispatch = _replicate_shapes((state, table, keys, dispatch), mesh)

@@ -9,6 +9,7 @@ from asdjax.config.fields import Config
 from asdjax.evaluation import clip_table
 from asdjax.evaluation.clip_table import ClipRow
 from asdjax.fleet import metric_log
+from asdjax.fleet.runs import add_seed
 from asdjax.inference.ensembles import ALL
 from asdjax.inference.loaded_evaluation import Checkpoint, Evaluation, open_evaluation
 from asdjax.inference.stored_results import select_seed
@@ -89,7 +90,7 @@ def read(workdir: Path, split: str | None, overrides: Mapping[str, str]) -> Repo
     evaluation = open_evaluation(workdir, split, overrides, ("data.store",))
     system = evaluation.results["systems"][HEADLINE]
     seeds = tuple(system.get("seeds", evaluation.config.seed))
-    name = HEADLINE if len(seeds) == 1 else f"{HEADLINE}@{seeds[0]}"
+    name = add_seed(HEADLINE, seeds[0], seeds)
     rows = clip_table.read(evaluation.folder / "clips" / f"{name}.csv", evaluation.results["clips"][name])
     return ReportInputs(
         folder=evaluation.folder,

@@ -6,9 +6,9 @@ from typing import Self
 
 import numpy as np
 
-from asdjax.config.fields import Config
+from asdjax.config.fields import PHASE1, Config, name_phase2
 from asdjax.data.tasks import Task, hold_out
-from asdjax.fleet.runs import PHASE1, list_lines, list_target_sections
+from asdjax.fleet.runs import list_lines, list_target_sections
 from asdjax.models.variants import PARAMETER_GROUPS
 from asdjax.training import optimizer, sampler
 from asdjax.training.sampler import SamplingTable
@@ -48,15 +48,15 @@ def make_phases(config: Config, task: Task, table: SamplingTable) -> list[Phase]
     trained, _ = hold_out(task, config.train.holdout_fraction)
     target_table = sampler.make_target_table(table, list_target_sections(trained))
     phases = [phase1]
-    for line, steps in lines.items():
-        strategy = line.removeprefix("phase2_")
+    for strategy in config.phase2.strategies if lines else ():
+        line = name_phase2(strategy)
         peak = config.phase2.learning_rate[strategy] or config.optimizer.learning_rate
         phases.append(
             Phase(
                 name=line,
-                steps=steps,
+                steps=lines[line],
                 trainable=optimizer.TRAINABLE[strategy],
-                rates=optimizer.compute_learning_rates(config.optimizer, peak, steps),
+                rates=optimizer.compute_learning_rates(config.optimizer, peak, lines[line]),
                 table=target_table,
                 after=phase1,
             )
