@@ -27,6 +27,7 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a Slurm whose user is root"),
 ]
 
+ONE_PART = "[ $1 != parts ] || { echo 1; exit; }"
 MACHINES = ("fan", "pump", "valve")
 CHANGES = {"phase1__steps": "300", "phase2__steps": "10", "phase2__strategies": "full"}
 
@@ -141,6 +142,47 @@ def submit(workdir: Path, path: str, *words: str, **values: str) -> dict[str, li
     return {name: numbers.split() for name, numbers in zip(("train", "score", "gather"), found.groups(), strict=True)}
 
 
+def refuse(workdir: Path, path: str, **values: str) -> str:
+    """Return what a launch prints that submits no job."""
+    config, environment = str(PROJECT / "configs" / "dcase2021.py"), {**os.environ, "PATH": path, **values}
+    words = [str(PROJECT / "launch" / "slurm"), config, str(workdir)]
+    ran = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (ran.returncode != 0, ran.stdout) == (True, "")
+    return ran.stderr
+
+
+def test_jobs_before_one_that_slurm_refuses_are_cancelled(tmp_path: Path):
+    path = make_command(tmp_path / "bin", "[ $1 != parts ] || { echo 3; exit; }\nsleep 60")
+    workdir, begun = tmp_path / "run 50 %A", call("squeue", "-h")
+    assert "WARM_UP_MINUTES=x: expected" in refuse(workdir, path, DEVICES="2", WARM_UP_MINUTES="x")
+    printed = refuse(workdir, path, DEVICES="2", SBATCH="--hold --reservation=none")
+    assert "sbatch: error" in printed
+    # Slurm takes the first, and refuses the array after it, which asks for a delay that is no number
+    script = PROJECT / "launch" / "slurm"
+    broken = tmp_path / "slurm"
+    broken.write_text(script.read_text().replace("warm=after:$trained", "warm=after:$trained+x"))
+    broken.chmod(0o755)
+    environment = {**os.environ, "PATH": path, "DEVICES": "2"}
+    words = [str(broken), "dcase2021", str(workdir)]
+    ran = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert ran.returncode == 1
+    assert "cancelled" in ran.stderr
+    wait_for(are_jobs_ended)
+    assert begun == call("squeue", "-h")
+
+
+def test_a_second_launch_in_the_same_work_directory_waits_its_turn(tmp_path: Path):
+    path = make_command(tmp_path / "bin", f"{ONE_PART}\nsleep 60")
+    numbers = submit(tmp_path / "run", path, DEVICES="1")
+    printed = refuse(tmp_path / "run", path, DEVICES="1")
+    assert f"jobs {numbers['train'][0]} {numbers['gather'][0]} are at work there" in printed
+    call("scancel", *numbers["train"], *numbers["gather"])
+    wait_for(are_jobs_ended)
+    submit(tmp_path / "run", path, DEVICES="1")
+    call("scancel", "--user=root")
+    wait_for(are_jobs_ended)
+
+
 def test_an_array_of_three_parts_one_stopped_and_requeued_gives_the_bits_of_one_process(tmp_path: Path):
     recipe = Recipe(source_clips=3, target_clips=2, test_clips=1, sections=2, seconds=2.0)
     synthesize(tmp_path / "data", recipe, machines=MACHINES)
@@ -163,7 +205,7 @@ def test_an_array_of_three_parts_one_stopped_and_requeued_gives_the_bits_of_one_
 
 @pytest.mark.parametrize(("code", "restarts"), [(2, 0), (3, 0), (1, 3)])
 def test_what_would_fail_again_is_not_requeued_and_other_failures_three_times(code: int, restarts: int, tmp_path: Path):
-    path = make_command(tmp_path / "bin", f"[ $1 != parts ] || {{ echo 1; exit; }}\nexit {code}")
+    path = make_command(tmp_path / "bin", f"{ONE_PART}\nexit {code}")
     numbers = submit(tmp_path / "run", path, DEVICES="1")
     wait_for(are_jobs_ended)
     (job,) = read_jobs(numbers["train"])
@@ -181,7 +223,7 @@ def test_the_code_of_one_process_counts_though_the_others_are_stopped(
     ready = f"{tmp_path}/ready-${{SLURM_RESTART_COUNT:-0}}"
     first = f"until [ -e {ready} ]; do sleep 0.1; done; exit {code}"
     other = f"trap 'exit {stopped}' TERM; touch {ready}; for i in {{1..600}}; do sleep 0.1; done"
-    path = make_command(tmp_path / "bin", f"[ $SLURM_PROCID = 1 ] || {{ {first}; }}\n{other}")
+    path = make_command(tmp_path / "bin", f"{ONE_PART}\n[ $SLURM_PROCID = 1 ] || {{ {first}; }}\n{other}")
     numbers = submit(tmp_path / "run", path, NODES="2")
     wait_for(are_jobs_ended)
     (job,) = read_jobs(numbers["train"])

@@ -27,7 +27,7 @@ from asdjax.runtime.progress import log
 FILE = "metrics.jsonl"
 
 # names in the environment that hold the number or name of a batch job
-_JOB_NAMES = ("SLURM_JOB_ID", "SLURM_ARRAY_TASK_ID", "JOB_NAME", "JOB_COMPLETION_INDEX", "SKYPILOT_TASK_ID")
+_JOB_NAMES = ("SLURM_JOB_ID", "JOB_NAME", "JOB_COMPLETION_INDEX", "SKYPILOT_TASK_ID")
 
 # a row of six variants has about 2 kB
 _TAIL_BYTES = 2**16
@@ -139,9 +139,15 @@ def _describe_place() -> dict[str, Any]:
     """
     import jax
 
-    jobs = [os.environ[name] for name in _JOB_NAMES if os.environ.get(name)]
     number = {"processes": jax.process_count()} if jax.process_count() > 1 else {}
-    return {"host": socket.gethostname(), "device": jax.devices()[0].device_kind, "job": " ".join(jobs), **number}
+    return {"host": socket.gethostname(), "device": jax.devices()[0].device_kind, "job": _name_job(), **number}
+
+
+def _name_job() -> str:
+    """Return the batch job's name, as `squeue` shows it for a task of an array; "" outside of one."""
+    if task := os.environ.get("SLURM_ARRAY_TASK_ID"):
+        return f"{os.environ.get('SLURM_ARRAY_JOB_ID', '')}_{task}"
+    return " ".join(os.environ[name] for name in _JOB_NAMES if os.environ.get(name))
 
 
 def append_failure(folder: Path, why: str, code: int) -> None:
