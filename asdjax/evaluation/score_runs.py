@@ -7,7 +7,7 @@ from asdjax.config.fields import Config
 from asdjax.data.access import RecordedClips, Stores, read_recordings, verify_recordings
 from asdjax.data.clips import Corpus
 from asdjax.data.tasks import Task
-from asdjax.evaluation.baselines import mean_frames, score_baselines, stored_autoencoders
+from asdjax.evaluation.baselines import score_baselines, stored_autoencoders, stored_statistics
 from asdjax.evaluation.checkpoint_selection import SelectedCheckpoint
 from asdjax.evaluation.systems import ModelScores
 from asdjax.fleet import embed, fleet_model
@@ -108,7 +108,7 @@ def are_baselines_stored(config: Config, workdir: Path, clips: TaskClips, names:
         return False
     rate = config.signal.sample_rate_hz
     return all(
-        mean_frames.are_stored(_locate_baselines(workdir, machine), part.of_machine(machine).recordings, rate)
+        stored_statistics.are_stored(_locate_baselines(workdir, machine), part.of_machine(machine).recordings, rate)
         for part in clips.values()
         for machine in {clip.machine for clip in part.clips}
     )

@@ -85,7 +85,9 @@ def build_systems(
         definitions |= _define_best_held_out(models, held_out)
     everything: Members = {machine: tuple(names) for machine, names in models.items()}
     definitions[ensembles.ALL] = _Definition(stored_results.NO_SELECTION, everything)
-    systems = {name: _build(config, year, models, test_clips, one) for name, one in definitions.items()}
+    systems = {
+        name: _build(config, year, _average(config, models, one), test_clips, one) for name, one in definitions.items()
+    }
     if config.evaluate.ensemble == "score":  # z-scores and ranks never follow a gamma distribution
         _log_empirical(systems[ensembles.ALL].thresholds)
     return systems
@@ -103,7 +105,7 @@ def build_baselines(config: Config, year: int, baselines: ModelScores, test_clip
         definition = _Definition(stored_results.NO_SELECTION, dict.fromkeys(alone, (name,)))
         try:
             _require_scores(alone, test_clips)
-            systems[name] = _build(config, year, alone, test_clips, definition)
+            systems[name] = _build(config, year, _average(config, alone, definition), test_clips, definition)
         except InputError as error:
             log(f"{name}: left out, {error}")
     return systems
@@ -125,7 +127,27 @@ def build_joint_systems(
     _log_missing_scores(models)
     members: Members = {machine: tuple(names) for machine, names in models.items()}
     definition = _Definition(stored_results.NO_SELECTION, members)
-    return {ensembles.ALL_SEEDS: _build(config, year, models, test_clips, definition)}
+    scores = _average(config, models, definition)
+    return {ensembles.ALL_SEEDS: _build(config, year, scores, test_clips, definition)}
+
+
+def build_combined(
+    config: Config, year: int, models: ModelScores, baselines: ModelScores, test_clips: Sequence[Clip]
+) -> dict[str, System]:
+    """Build the system of all models of a seed together with the given baselines: see `ensembles.combine`.
+
+    It is left out, and this is logged, if a baseline cannot score a clip, or has no training score for a threshold.
+    """
+    members: Members = {machine: (*models[machine], *baselines[machine]) for machine in models}
+    fleet = _average(config, models, _Definition(stored_results.NO_SELECTION, {m: tuple(models[m]) for m in models}))
+    scores = {machine: ensembles.combine([fleet[machine], *baselines[machine].values()]) for machine in models}
+    try:
+        _require_scores({machine: {ensembles.COMBINED: one} for machine, one in scores.items()}, test_clips)
+        system = _build(config, year, scores, test_clips, _Definition(stored_results.NO_SELECTION, members))
+    except InputError as error:
+        log(f"{ensembles.COMBINED}: left out, {error}")
+        return {}
+    return {ensembles.COMBINED: system}
 
 
 def compute_machine_figures(metrics: Metrics) -> dict[str, tuple[float | None, float | None]]:
@@ -183,17 +205,29 @@ def _rank_by_metrics(year: int, models: Mapping[str, ClipScores]) -> list[str]:
     return sorted(official, key=lambda name: -official[name])
 
 
+def _average(config: Config, models: ModelScores, definition: _Definition) -> dict[str, ClipScores]:
+    """Return the averaged scores of a system's models by machine type."""
+    return {
+        machine: ensembles.average(
+            [models[machine][name] for name in names], ensembles.choose_normaliser(config, len(names))
+        )
+        for machine, names in definition.members.items()
+    }
+
+
 def _build(
-    config: Config, year: int, models: ModelScores, test_clips: Sequence[Clip], definition: _Definition
+    config: Config,
+    year: int,
+    by_machine: Mapping[str, ClipScores],
+    test_clips: Sequence[Clip],
+    definition: _Definition,
 ) -> System:
     rule = ThresholdRule.from_config(config)
     clips: list[ScoredClip] = []
     limits: dict[thresholds.Group, Threshold] = {}
     training: dict[Clip, float] = {}
     unscored: dict[str, int] = {}
-    for machine, names in definition.members.items():
-        scale = ensembles.choose_normaliser(config, len(names))
-        scores = ensembles.average([models[machine][name] for name in names], scale)
+    for machine, scores in by_machine.items():
         limits |= thresholds.fit_all(scores.train, rule)
         training |= scores.train
         unscored[machine] = len(scores.unscored)

@@ -21,6 +21,9 @@ ALL = "all_mean"
 #: All models of all seeds.
 ALL_SEEDS = "all_seeds_mean"
 
+#: All models together with the log-mel statistics, each on the scale of its own training scores.
+COMBINED = "combined"
+
 #: Function from a model's scores (n,) to the values (n,) that an ensemble averages.
 Normaliser = Callable[[np.ndarray], np.ndarray]
 
@@ -41,6 +44,34 @@ def average(models: Sequence[ClipScores], normaliser: str) -> ClipScores:
     test = _mean([_apply(own, model.test) for model, own in zip(models, normalisers, strict=True)])
     known = dict.fromkeys(clip for model in models for clip in (*model.train, *model.unscored))
     return ClipScores(train, test, tuple(clip for clip in known if clip not in train))
+
+
+def combine(detectors: Sequence[ClipScores]) -> ClipScores:
+    """Average detectors of different kinds, clip by clip, over the clips that all of them scored.
+
+    A detector's scores are first put on the scale of its training scores in the section: the distance from their median
+    in units of the distance between their quartiles. The training clips were scored without their own pieces, so no
+    test clip is needed for this, and a score does not depend on other test clips.
+    """
+    return average([_scale_by_section(detector) for detector in detectors], "score")
+
+
+def _scale_by_section(scores: ClipScores) -> ClipScores:
+    training: dict[str, list[float]] = {}
+    for clip, score in scores.train.items():
+        training.setdefault(clip.section, []).append(score)
+    scales = {section: _find_scale(values) for section, values in training.items()}
+    train, test = (
+        {clip: float(scales[clip.section](score)) for clip, score in known.items() if clip.section in scales}
+        for known in (scores.train, scores.test)
+    )
+    return ClipScores(train, test, scores.unscored)
+
+
+def _find_scale(scores: Sequence[float]) -> "Linear":
+    """Return the scale whose origin is the median, and whose unit is the distance between the quartiles."""
+    low, median, high = np.percentile(scores, [25, 50, 75])
+    return Linear(float(median), float(high - low) or float(np.std(scores)) or 1.0)
 
 
 def _apply(normaliser: Normaliser, scores: Mapping[Clip, float]) -> dict[Clip, float]:

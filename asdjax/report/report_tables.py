@@ -8,7 +8,7 @@ from asdjax.evaluation.clip_table import ClipRow
 from asdjax.evaluation.metrics import Cell
 from asdjax.evaluation.results_table import MARKS, as_range, list_rows, notes, percent, with_spread
 from asdjax.inference import thresholds
-from asdjax.inference.ensembles import ALL, ALL_SEEDS, TOP, TOP_HELD_OUT
+from asdjax.inference.ensembles import ALL, ALL_SEEDS, COMBINED, TOP, TOP_HELD_OUT
 from asdjax.report.report_inputs import HEADLINE, ReportInputs
 
 _RULES = {
@@ -17,7 +17,7 @@ _RULES = {
     thresholds.SCALED: "gamma distribution with the shape of the section's other domain",
 }
 _AVERAGED = {"score": "scores", "rank": "ranks among training scores", "zscore": "z-scores by training scores"}
-_ENSEMBLES = {ALL, ALL_SEEDS, *TOP, *TOP_HELD_OUT}
+_ENSEMBLES = {ALL, ALL_SEEDS, COMBINED, *TOP, *TOP_HELD_OUT}
 
 
 class TableRow(NamedTuple):

@@ -13,8 +13,8 @@ from asdjax.cli.main import main
 pytestmark = pytest.mark.usefixtures("shallow")
 
 VARIANTS = ["resnet50_512"]
-ENSEMBLES = ["best_single", "top3_mean", "top5_mean", "all_mean"]
-SIMPLE = ["mean_log_mel"]
+ENSEMBLES = ["best_single", "top3_mean", "top5_mean", "all_mean", "combined"]
+SIMPLE = ["mean_log_mel", "mean_std_log_mel"]
 
 
 def evaluate(workdir: Path, *words: str) -> int:

@@ -10,8 +10,16 @@ from asdjax.data.clips import Clip
 from asdjax.errors import InputError
 from asdjax.evaluation import systems
 from asdjax.evaluation.metrics import compute_metrics
-from asdjax.evaluation.systems import ModelScores, System, build_baselines, build_joint_systems, build_systems
+from asdjax.evaluation.systems import (
+    ModelScores,
+    System,
+    build_baselines,
+    build_combined,
+    build_joint_systems,
+    build_systems,
+)
 from asdjax.inference.clip_scores import ClipScores
+from asdjax.inference.ensembles import average, combine
 
 NAMES = ("a", "b", "c", "d", "e", "f")
 
@@ -293,3 +301,22 @@ def test_all_seeds_are_one_ensemble_more():
     expected = np.mean([of[clip.machine][name].test[clip] for of in (MODELS, other) for name in NAMES])
     assert got["all_seeds_mean"].clips[0].score == pytest.approx(expected)
     assert build_joint_systems(default_config(), 2021, {3: MODELS}, TEST_CLIPS) == {}
+
+
+def test_the_combined_system_averages_all_models_and_the_baselines_in_scales_of_their_training_scores():
+    baselines: ModelScores = {machine: {"simple": scores(machine, 3, 99)} for machine in SKILLS}
+    got = build_combined(default_config(), 2021, MODELS, baselines, TEST_CLIPS)["combined"]
+    assert got.selection == "none"
+    assert got.members == dict.fromkeys(SKILLS, (*NAMES, "simple"))
+    expected = {
+        machine: combine([average([*MODELS[machine].values()], "score"), baselines[machine]["simple"]])
+        for machine in SKILLS
+    }
+    assert [clip.score for clip in got.clips] == [expected[clip.machine].test[clip] for clip in TEST_CLIPS]
+
+
+def test_without_a_baseline_s_score_of_a_clip_there_is_no_combined_system(capsys: pytest.CaptureFixture[str]):
+    baselines: ModelScores = {machine: {"simple": scores(machine, 3, 99)} for machine in SKILLS}
+    del baselines["fan"]["simple"].test[TEST_CLIPS[0]]
+    assert build_combined(default_config(), 2021, MODELS, baselines, TEST_CLIPS) == {}
+    assert "combined: left out" in capsys.readouterr().err

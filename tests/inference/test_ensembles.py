@@ -7,7 +7,7 @@ import pytest
 
 from asdjax.data.clips import Clip
 from asdjax.inference.clip_scores import ClipScores
-from asdjax.inference.ensembles import average
+from asdjax.inference.ensembles import average, combine
 
 TRAIN = [Clip(Path(f"train_{i}.wav"), "fan", "00", "train", "source", "normal") for i in range(5)]
 TEST = [Clip(Path(f"test_{i}.wav"), "fan", "00", "test", "source", None) for i in range(4)]
@@ -94,3 +94,43 @@ def test_training_clips_that_different_models_lack_are_all_counted():
 
 def test_a_model_without_any_training_score_leaves_none_in_common():
     assert average([MODELS[0], ClipScores({}, MODELS[1].test)], "zscore").train == {}
+
+
+def standardise(scores: np.ndarray, training: np.ndarray) -> np.ndarray:
+    low, median, high = np.quantile(training, [0.25, 0.5, 0.75])
+    return (scores - median) / (high - low)
+
+
+def test_detectors_are_combined_in_quartiles_of_their_own_training_scores():
+    train = np.mean([standardise(scores, scores) for scores in TRAIN_SCORES], axis=0)
+    pairs = zip(TEST_SCORES, TRAIN_SCORES, strict=True)
+    assert_is(combine(MODELS), train, np.mean([standardise(test, training) for test, training in pairs], axis=0))
+
+
+def test_each_section_has_a_scale_of_its_own_and_one_without_training_scores_none():
+    sections = ("00", "01", "02")
+    train = [Clip(Path(f"{s}_{i}.wav"), "fan", s, "train", "source", "normal") for s in sections[:2] for i in range(8)]
+    test = [Clip(Path(f"{s}_test.wav"), "fan", s, "test", "source", None) for s in sections]
+    of_train = np.concatenate([RNG.uniform(0, 1, 8), RNG.uniform(50, 90, 8)])
+    of_test = np.array([2.0, 60.0, 3.0])
+    got = combine(
+        [ClipScores(*(dict(zip(c, v.tolist(), strict=True)) for c, v in ((train, of_train), (test, of_test))))]
+    )
+    assert got.test == pytest.approx(
+        {
+            test[0]: standardise(of_test[0], of_train[:8]),
+            test[1]: standardise(of_test[1], of_train[8:]),
+        }
+    )
+
+
+@pytest.mark.parametrize("training", [[3.0], [3.0, 3.0], [3.0, 3.0, 3.0, 3.0, 3.0, 9.0]])
+def test_training_scores_without_a_distance_between_quartiles_give_finite_scores_in_their_order(training: list[float]):
+    clips = [Clip(Path(f"{i}.wav"), "fan", "00", "train", "source", "normal") for i in range(len(training))]
+    got = combine(
+        [ClipScores(dict(zip(clips, training, strict=True)), dict(zip(TEST, (1.0, 3.0, 4.0, 8.0), strict=True)))]
+    )
+    values = [got.test[clip] for clip in TEST]
+    assert np.isfinite(values).all()
+    assert values == sorted(values)
+    assert values[1] == 0

@@ -21,7 +21,7 @@ from asdjax.data.layouts import read_corpus
 from asdjax.data.synthetic.components import SAMPLE_RATE_HZ
 from asdjax.data.synthetic.machines import MACHINES
 from asdjax.data.synthetic.synthesis import Recipe, synthesize
-from asdjax.evaluation.baselines import autoencoder, mean_log_mel
+from asdjax.evaluation.baselines import autoencoder, log_mel_statistics
 from asdjax.evaluation.baselines.autoencoder import AutoencoderTraining
 from asdjax.evaluation.baselines.log_mel import compute_log_mels
 from asdjax.evaluation.metrics import ScoredClip, compute_metrics
@@ -37,7 +37,9 @@ def official_scores(machine: str, recipe: Recipe, epochs: int) -> dict[str, floa
         train, test = ({clip: _samples(clip) for clip in corpus.select(split=split)} for split in ("train", "test"))
     levels = {clip: _level_db(samples) for clip, samples in test.items()}
     scored = {"level": levels, "level distance": _level_distances(train, levels)}
-    scored["mean_log_mel"] = mean_log_mel.score_clips([*train], _mean_frames(train), [*test], _mean_frames(test)).test
+    for name in log_mel_statistics.NAMES:
+        scores = log_mel_statistics.score_clips(name, [*train], _statistics(train), [*test], _statistics(test))
+        scored[name] = scores.test
     if epochs:
         train_frames, test_frames = (
             compute_log_mels([*of.values()], SAMPLE_RATE_HZ, "log-mels") for of in (train, test)
@@ -65,8 +67,8 @@ def _level_distances(train: Recordings, levels: Mapping[Clip, float]) -> dict[Cl
     return {clip: abs(level - float(np.median(by_section[clip.section]))) for clip, level in levels.items()}
 
 
-def _mean_frames(recordings: Recordings) -> np.ndarray:
-    return np.array([mean_log_mel.mean_frame(samples, SAMPLE_RATE_HZ) for samples in recordings.values()])
+def _statistics(recordings: Recordings) -> np.ndarray:
+    return np.array([log_mel_statistics.compute_statistics(one, SAMPLE_RATE_HZ) for one in recordings.values()])
 
 
 def _official(scores: Mapping[Clip, float]) -> float:

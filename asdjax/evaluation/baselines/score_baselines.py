@@ -1,23 +1,23 @@
 """Baseline detectors, which need no trained fleet, for the clips of one machine type."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from asdjax.config.fields import Config
 from asdjax.data.access import RecordedClips
-from asdjax.evaluation.baselines import autoencoder, mean_log_mel, stored_autoencoders
+from asdjax.evaluation.baselines import autoencoder, log_mel_statistics, stored_autoencoders
 from asdjax.evaluation.baselines.autoencoder import AutoencoderTraining
 from asdjax.evaluation.baselines.log_mel import compute_log_mels
-from asdjax.evaluation.baselines.mean_frames import load_mean_frames
+from asdjax.evaluation.baselines.stored_statistics import load_statistics
 from asdjax.inference.clip_scores import ClipScores
 
 #: Baselines that take seconds, and those that train for minutes.
-ALWAYS, ON_REQUEST = (mean_log_mel.NAME,), (autoencoder.NAME,)
+ALWAYS, ON_REQUEST = log_mel_statistics.NAMES, (autoencoder.NAME,)
 
 #: Origin of the training scores to which the thresholds of each baseline are fitted.
 TRAINING_SCORES = {
-    mean_log_mel.NAME: "cross-fitted, by fits without the clip",
+    **dict.fromkeys(log_mel_statistics.NAMES, "cross-fitted, by fits without the clip"),
     autoencoder.NAME: "by the model that was trained on these clips, as in the official baseline",
 }
 
@@ -26,18 +26,23 @@ def score_machine(
     config: Config, machine: str, train: RecordedClips, test: RecordedClips, folder: Path, names: Sequence[str]
 ) -> dict[str, ClipScores]:
     """Score a machine type's clips by each of the named baselines, and store what they computed in a folder."""
-    score = {mean_log_mel.NAME: _score_mean_log_mel, autoencoder.NAME: _score_autoencoder}
-    return {name: score[name](config, machine, train, test, folder) for name in names}
+    rate, number = config.signal.sample_rate_hz, len(train.recordings)
+    statistics = load_statistics(folder, [*train.recordings, *test.recordings], rate, f"{machine} log-mel statistics")
+    scores = {
+        name: log_mel_statistics.score_clips(name, train.clips, statistics[:number], test.clips, statistics[number:])
+        for name in ALWAYS
+    }
+    if autoencoder.NAME in names:
+        scores[autoencoder.NAME] = _score_autoencoder(config, machine, train, test, folder)
+    return scores
 
 
-def _score_mean_log_mel(
-    config: Config, machine: str, train: RecordedClips, test: RecordedClips, folder: Path
-) -> ClipScores:
-    means = load_mean_frames(
-        folder, [*train.recordings, *test.recordings], config.signal.sample_rate_hz, f"{machine} {mean_log_mel.NAME}"
-    )
-    number = len(train.recordings)
-    return mean_log_mel.score_clips(train.clips, means[:number], test.clips, means[number:])
+def select_always(scores: Mapping[str, Mapping[str, ClipScores]]) -> dict[str, dict[str, ClipScores]]:
+    """Return the scores of the baselines that take seconds, by machine type.
+
+    Only these score their training clips by fits without them, as a combination with the fleet needs.
+    """
+    return {machine: {name: by_name[name] for name in ALWAYS} for machine, by_name in scores.items()}
 
 
 def _score_autoencoder(

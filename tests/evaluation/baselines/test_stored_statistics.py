@@ -1,4 +1,4 @@
-"""Stored mean log-mel frames: computed once per clip, and again if the file is damaged."""
+"""Stored log-mel statistics: computed once per clip, and again if the file is damaged."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from asdjax.data.access import Recording
-from asdjax.evaluation.baselines import mean_frames as stored
-from asdjax.evaluation.baselines.mean_log_mel import mean_frame
+from asdjax.evaluation.baselines import stored_statistics as stored
+from asdjax.evaluation.baselines.log_mel_statistics import compute_statistics
 
 RATE = 16_000
 
@@ -23,31 +23,33 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return a list that collects the lengths of the clips computed during a test."""
     done: list[int] = []
     monkeypatch.setattr(
-        stored, "mean_frame", lambda samples, rate: done.append(len(samples)) or mean_frame(samples, rate)
+        stored,
+        "compute_statistics",
+        lambda samples, rate: done.append(len(samples)) or compute_statistics(samples, rate),
     )
     return done
 
 
 def frames(folder: Path, *seeds: int, rate: int = RATE) -> np.ndarray:
-    return stored.load_mean_frames(folder, [recording(seed) for seed in seeds], rate, "fan")
+    return stored.load_statistics(folder, [recording(seed) for seed in seeds], rate, "fan")
 
 
 def test_each_clip_is_computed_once_whatever_others_there_are(tmp_path: Path, computed: list[int]):
     first = frames(tmp_path, 1, 2, 1)
     assert len(computed) == 2
-    assert np.array_equal(first[0], mean_frame(recording(1).samples, RATE))
+    assert np.array_equal(first[0], compute_statistics(recording(1).samples, RATE))
     assert np.array_equal(frames(tmp_path, 3, 2, 1)[1:], first[[1, 0]])
     assert len(computed) == 3
     assert [path.name for path in tmp_path.iterdir()] == [stored.FILE]
 
 
 def test_none_of_no_clips(tmp_path: Path):
-    assert frames(tmp_path).shape == (0, 128)
+    assert frames(tmp_path).shape == (0, 2, 128)
 
 
 def test_another_sample_rate_has_frames_of_its_own(tmp_path: Path, computed: list[int]):
     frames(tmp_path, 1)
-    assert np.array_equal(frames(tmp_path, 1, rate=8000)[0], mean_frame(recording(1).samples, 8000))
+    assert np.array_equal(frames(tmp_path, 1, rate=8000)[0], compute_statistics(recording(1).samples, 8000))
     assert len(computed) == 2
 
 

@@ -1,7 +1,7 @@
-"""Mean log-mel frames stored on disk, and thus computed once for all evaluations of a work directory.
+"""Log-mel statistics of clips stored on disk, and thus computed once for all evaluations of a work directory.
 
-`W/evaluation/baselines/<machine type>/mean_log_mel.npz` serves both splits. It holds `digests` (n,), the SHA-256 of
-each clip's samples, and `means` (n, m) float32, the mean frames at `sample_rate_hz`.
+`W/evaluation/baselines/<machine type>/log_mel_statistics.npz` serves both splits. It holds `digests` (n,), the SHA-256
+of each clip's samples, and `statistics` (n, 2, m) float32, mean and standard deviation at `sample_rate_hz`.
 """
 
 import io
@@ -14,16 +14,16 @@ import numpy as np
 
 from asdjax.data.access import Recording
 from asdjax.evaluation.baselines.log_mel import BANDS
-from asdjax.evaluation.baselines.mean_log_mel import NAME, mean_frame
+from asdjax.evaluation.baselines.log_mel_statistics import compute_statistics
 from asdjax.runtime.files import locked_folder
 from asdjax.runtime.progress import log, track
 from asdjax.runtime.threads import map_in_threads
 
-FILE = f"{NAME}.npz"
+FILE = "log_mel_statistics.npz"
 
 
-def load_mean_frames(folder: Path, recordings: Sequence[Recording], sample_rate_hz: int, what: str) -> np.ndarray:
-    """Return the mean log-mel frame of each clip, (n, m). Those missing from the folder are computed and stored there.
+def load_statistics(folder: Path, recordings: Sequence[Recording], sample_rate_hz: int, what: str) -> np.ndarray:
+    """Return the log-mel statistics of each clip, (n, 2, m). Those missing from the folder are computed and stored.
 
     `what` names the progress bar. Raises InputError if the folder cannot be written.
     """
@@ -31,30 +31,32 @@ def load_mean_frames(folder: Path, recordings: Sequence[Recording], sample_rate_
         known = _read(folder / FILE, sample_rate_hz)
         missing = {recording.sha256: recording.samples for recording in recordings if recording.sha256 not in known}
         if missing:
-            computed = map_in_threads(partial(mean_frame, samples, sample_rate_hz) for samples in missing.values())
+            computed = map_in_threads(
+                partial(compute_statistics, samples, sample_rate_hz) for samples in missing.values()
+            )
             shown = track(computed, what, len(missing), "clip", quiet=True)
             known |= dict(zip(missing, shown, strict=True))
             _write(folder / FILE, known, sample_rate_hz)
-    return np.array([known[recording.sha256] for recording in recordings], np.float32).reshape(-1, BANDS)
+    return np.array([known[recording.sha256] for recording in recordings], np.float32).reshape(-1, 2, BANDS)
 
 
 def are_stored(folder: Path, recordings: Sequence[Recording], sample_rate_hz: int) -> bool:
-    """Return whether `load_mean_frames` has nothing to compute for these recordings."""
+    """Return whether `load_statistics` has nothing to compute for these recordings."""
     return {recording.sha256 for recording in recordings} <= _read(folder / FILE, sample_rate_hz).keys()
 
 
 def _read(file: Path, sample_rate_hz: int) -> dict[str, np.ndarray]:
-    """Return mean frames by digest; none if the file is missing, of another sample rate or (logged) damaged."""
+    """Return statistics by digest; none if the file is missing, of another sample rate or (logged) damaged."""
     if not file.exists():
         return {}
     try:
         with np.load(io.BytesIO(file.read_bytes())) as arrays:
             if arrays["sample_rate_hz"] != sample_rate_hz:
                 return {}
-            means = np.asarray(arrays["means"], np.float32).reshape(-1, BANDS)
-            return dict(zip(arrays["digests"].tolist(), means, strict=True))
+            statistics = np.asarray(arrays["statistics"], np.float32).reshape(-1, 2, BANDS)
+            return dict(zip(arrays["digests"].tolist(), statistics, strict=True))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        log(f"{file}: damaged ({error}); computing its mean frames again")
+        log(f"{file}: damaged ({error}); computing its statistics again")
         return {}
 
 
@@ -66,7 +68,7 @@ def _write(file: Path, known: dict[str, np.ndarray], sample_rate_hz: int) -> Non
             allow_pickle=False,
             sample_rate_hz=np.int64(sample_rate_hz),
             digests=np.array(list(known)),
-            means=np.array(list(known.values())),
+            statistics=np.array(list(known.values())),
         )
         partial_file.replace(file)
     finally:
