@@ -85,14 +85,15 @@ def evaluate(workdir: Path, request: EvaluationRequest, overrides: Mapping[str, 
         # 3. Make the systems: single models, ensembles and baselines, with thresholds and metrics.
         year = YEAR_OF_LAYOUT[subject.corpus.layout]
         test_clips = [clip for clip in test_clips if clip.machine in subject.stores]
-        baselines = score_each_baseline(config, workdir, subject.recorded.values(), names)
-        simple = score_baselines.select_always(baselines)
         fleet_systems = {
             seed: systems.build_systems(config, year, scores, test_clips, _read_losses(subject, seed))
-            | systems.build_combined(config, year, scores, simple, test_clips)
             for seed, scores in by_seed.items()
         }
         joint = systems.build_joint_systems(config, year, by_seed, test_clips)
+        baselines = score_each_baseline(config, workdir, subject.recorded.values(), names)
+        simple = score_baselines.select_always(baselines)
+        for seed, scores in by_seed.items():
+            fleet_systems[seed] |= systems.build_combined(config, year, scores, simple, test_clips)
         joint |= systems.build_baselines(config, year, baselines, test_clips)
         # 4. Write the files, results.json last.
         about = {"year": year, "split": request.split, **_describe(config, subject, names)}

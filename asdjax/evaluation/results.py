@@ -179,6 +179,7 @@ def _make_detector_entry(system: System, seed: int | None, seeds: Sequence[int])
         "members": {
             machine: [add_seed(name, seed, seeds) for name in names] for machine, names in system.members.items()
         },
+        **({"baselines": list(system.baselines)} if system.baselines else {}),
     }
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from asdjax.config.fields import Config
@@ -32,7 +32,8 @@ class System:
 
     `selection` is "none", "held-out normals" or "labelled test": the data that selected its models. For "labelled test"
     these are the labelled test clips of the development set: the evaluated clips of the split `dev`, but not of `eval`.
-    `unscored` counts by machine type the training clips without a score, which thresholds ignore.
+    `unscored` counts by machine type the training clips without a score, which thresholds ignore. `members` are the
+    averaged models, or the one baseline; `baselines` those that are averaged with models.
     """
 
     selection: str
@@ -42,6 +43,7 @@ class System:
     training: dict[Clip, float]
     unscored: dict[str, int]
     members: Members
+    baselines: tuple[str, ...] = ()
 
 
 class _Definition(NamedTuple):
@@ -94,7 +96,7 @@ def build_systems(
 
 
 def build_baselines(config: Config, year: int, baselines: ModelScores, test_clips: Sequence[Clip]) -> dict[str, System]:
-    """Build a system for each baseline. Baselines enter no ensemble.
+    """Build a system for each baseline.
 
     A baseline that cannot score a clip, or has no training score for a threshold, is left out and logged. The results
     of the fleet do not depend on it.
@@ -136,18 +138,18 @@ def build_combined(
 ) -> dict[str, System]:
     """Build the system of all models of a seed together with the given baselines: see `ensembles.combine`.
 
-    It is left out, and this is logged, if a baseline cannot score a clip, or has no training score for a threshold.
+    It is left out, and this is logged, if a baseline cannot score a clip, or if a section has too few training scores.
     """
-    members: Members = {machine: (*models[machine], *baselines[machine]) for machine in models}
-    fleet = _average(config, models, _Definition(stored_results.NO_SELECTION, {m: tuple(models[m]) for m in models}))
-    scores = {machine: ensembles.combine([fleet[machine], *baselines[machine].values()]) for machine in models}
+    definition = _Definition(stored_results.NO_SELECTION, {machine: tuple(models[machine]) for machine in models})
+    fleet = _average(config, models, definition)
     try:
-        _require_scores({machine: {ensembles.COMBINED: one} for machine, one in scores.items()}, test_clips)
-        system = _build(config, year, scores, test_clips, _Definition(stored_results.NO_SELECTION, members))
+        _require_scores(baselines, test_clips)
+        scores = {machine: ensembles.combine([fleet[machine], *baselines[machine].values()]) for machine in models}
+        system = _build(config, year, scores, test_clips, definition)
     except InputError as error:
         log(f"{ensembles.COMBINED}: left out, {error}")
         return {}
-    return {ensembles.COMBINED: system}
+    return {ensembles.COMBINED: replace(system, baselines=tuple(_list_common_models(baselines)))}
 
 
 def compute_machine_figures(metrics: Metrics) -> dict[str, tuple[float | None, float | None]]:
@@ -216,18 +218,14 @@ def _average(config: Config, models: ModelScores, definition: _Definition) -> di
 
 
 def _build(
-    config: Config,
-    year: int,
-    by_machine: Mapping[str, ClipScores],
-    test_clips: Sequence[Clip],
-    definition: _Definition,
+    config: Config, year: int, scored: Mapping[str, ClipScores], test_clips: Sequence[Clip], definition: _Definition
 ) -> System:
     rule = ThresholdRule.from_config(config)
     clips: list[ScoredClip] = []
     limits: dict[thresholds.Group, Threshold] = {}
     training: dict[Clip, float] = {}
     unscored: dict[str, int] = {}
-    for machine, scores in by_machine.items():
+    for machine, scores in scored.items():
         limits |= thresholds.fit_all(scores.train, rule)
         training |= scores.train
         unscored[machine] = len(scores.unscored)

@@ -207,18 +207,19 @@ def open_system(evaluation: Evaluation, system: str | None, machine: str) -> Loa
 
 
 def _select_system(systems: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]], system: str | None) -> Mapping:
-    """Return the entry of a system with thresholds and members. Baselines are excluded: their models are not stored."""
+    """Return the entry of a system with thresholds and members, without baselines: their models are not stored."""
     usable: dict[str, Mapping[str, Any]] = {}
     for name, entry in systems.items():
         seeds = entry.get("by_seed", [None])
         for seed in seeds:
             selected = stored_results.select_seed(entry, seed)
-            if all(set(names) <= models.get(machine, {}).keys() for machine, names in selected["members"].items()):
+            stored = all(set(names) <= models.get(machine, {}).keys() for machine, names in selected["members"].items())
+            if stored and "baselines" not in selected:
                 usable[add_seed(name, seed, seeds)] = selected
     name = system or (ensembles.ALL_SEEDS if ensembles.ALL_SEEDS in usable else ensembles.ALL)
-    if name not in usable and name in systems and "by_seed" in systems[name]:
-        seeds = systems[name]["by_seed"]
-        first, *others = (add_seed(name, seed, seeds) for seed in seeds)
+    by_seed = systems[name].get("by_seed", ()) if name in systems else ()
+    if any(add_seed(name, seed, by_seed) in usable for seed in by_seed):
+        first, *others = (add_seed(name, seed, by_seed) for seed in by_seed)
         log(f"system {name}: using {first}; also available: {', '.join(others)}")
         name = first
     if name not in usable:

@@ -314,6 +314,7 @@ def test_a_clip_with_many_spans_keeps_its_columns_and_lists_all_of_them_as_json(
         (["--machine", "pump"], "machine pump: expected one of fan"),
         (["--section", "07"], "section 07: expected one of 00, 01 of fan"),
         (["--system", "best"], "system best: expected one of resnet50_512, best_single"),
+        (["--system", "combined"], "system combined: expected one of resnet50_512, best_single"),
         (["--split", "eval"], "expected an evaluation, got none; run asdjax evaluate"),
         (["--config.evaluate.k=3"], "config.evaluate.k: expected a field that may change here"),
     ],

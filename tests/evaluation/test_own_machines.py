@@ -219,3 +219,16 @@ def test_a_system_of_the_table_scores_with_its_first_seed_and_says_so(
     captured = capsys.readouterr()
     assert [json.loads(line)["score"] for line in captured.out.splitlines()] == first
     assert "using resnet50_512@3; also available: resnet50_512@1" in captured.err
+
+
+def test_the_system_that_needs_baselines_is_not_among_those_that_score(
+    two_seeds: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
+):
+    results = json.loads((two_seeds / "evaluation" / "dev" / "results.json").read_text())
+    combined = results["systems"]["combined"]["by_seed"]
+    assert combined["3"]["members"] == {"fan": ["resnet50_512@3"]}
+    assert combined["3"]["baselines"] == ["mean_log_mel", "mean_std_log_mel"]
+    clip = next((corpus / "fan" / "source_test").glob("section_00_*normal*"))
+    words = ["score", "--workdir", str(two_seeds), "--machine", "fan", "--section", "weights", str(clip)]
+    assert main([*words, "--system", "combined"]) == 2
+    assert "system combined: expected one of resnet50_512@3" in capsys.readouterr().err

@@ -307,7 +307,8 @@ def test_the_combined_system_averages_all_models_and_the_baselines_in_scales_of_
     baselines: ModelScores = {machine: {"simple": scores(machine, 3, 99)} for machine in SKILLS}
     got = build_combined(default_config(), 2021, MODELS, baselines, TEST_CLIPS)["combined"]
     assert got.selection == "none"
-    assert got.members == dict.fromkeys(SKILLS, (*NAMES, "simple"))
+    assert got.members == dict.fromkeys(SKILLS, NAMES)
+    assert got.baselines == ("simple",)
     expected = {
         machine: combine([average([*MODELS[machine].values()], "score"), baselines[machine]["simple"]])
         for machine in SKILLS

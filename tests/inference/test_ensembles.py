@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from asdjax.data.clips import Clip
+from asdjax.errors import InputError
 from asdjax.inference.clip_scores import ClipScores
 from asdjax.inference.ensembles import average, combine
 
@@ -107,30 +108,26 @@ def test_detectors_are_combined_in_quartiles_of_their_own_training_scores():
     assert_is(combine(MODELS), train, np.mean([standardise(test, training) for test, training in pairs], axis=0))
 
 
-def test_each_section_has_a_scale_of_its_own_and_one_without_training_scores_none():
-    sections = ("00", "01", "02")
-    train = [Clip(Path(f"{s}_{i}.wav"), "fan", s, "train", "source", "normal") for s in sections[:2] for i in range(8)]
-    test = [Clip(Path(f"{s}_test.wav"), "fan", s, "test", "source", None) for s in sections]
-    of_train = np.concatenate([RNG.uniform(0, 1, 8), RNG.uniform(50, 90, 8)])
-    of_test = np.array([2.0, 60.0, 3.0])
-    got = combine(
-        [ClipScores(*(dict(zip(c, v.tolist(), strict=True)) for c, v in ((train, of_train), (test, of_test))))]
-    )
-    assert got.test == pytest.approx(
-        {
-            test[0]: standardise(of_test[0], of_train[:8]),
-            test[1]: standardise(of_test[1], of_train[8:]),
-        }
-    )
+def make_section(section: str, train: list[float], test: float) -> ClipScores:
+    clips = [Clip(Path(f"{section}_{i}.wav"), "fan", section, "train", "source", "normal") for i in range(len(train))]
+    new = Clip(Path(f"{section}_test.wav"), "fan", section, "test", "source", None)
+    return ClipScores(dict(zip(clips, train, strict=True)), {new: test})
 
 
-@pytest.mark.parametrize("training", [[3.0], [3.0, 3.0], [3.0, 3.0, 3.0, 3.0, 3.0, 9.0]])
-def test_training_scores_without_a_distance_between_quartiles_give_finite_scores_in_their_order(training: list[float]):
-    clips = [Clip(Path(f"{i}.wav"), "fan", "00", "train", "source", "normal") for i in range(len(training))]
-    got = combine(
-        [ClipScores(dict(zip(clips, training, strict=True)), dict(zip(TEST, (1.0, 3.0, 4.0, 8.0), strict=True)))]
-    )
-    values = [got.test[clip] for clip in TEST]
-    assert np.isfinite(values).all()
-    assert values == sorted(values)
-    assert values[1] == 0
+def test_each_section_has_a_scale_of_its_own():
+    one, other = make_section("00", [1.0, 2.0, 3.0, 5.0], 4.0), make_section("01", [50.0, 60.0, 90.0, 70.0, 65.0], 80.0)
+    got = combine([ClipScores(one.train | other.train, one.test | other.test)])
+    expected = [standardise(np.array(*own.test.values()), np.array([*own.train.values()])) for own in (one, other)]
+    assert list(got.test.values()) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("train", [[], [3.0], [3.0, 4.0, 5.0]])
+def test_a_section_of_few_training_scores_has_no_scale(train: list[float]):
+    with pytest.raises(InputError, match=f"fan 00: expected 4 training clips with a score, got {len(train)}"):
+        combine([make_section("00", train, 4.0)])
+
+
+@pytest.mark.parametrize("other", [3.0, 3.0 + 1e-12])
+def test_equal_training_scores_have_a_unit_of_a_hundredth_of_them(other: float):
+    got = combine([make_section("00", [3.0, 3.0, other, other, 3.0, 9.0], 6.0)])
+    assert list(got.test.values()) == pytest.approx([100])

@@ -45,7 +45,8 @@ def measure(corpora: Sequence[Path], out: Path, seeds: Sequence[int], overrides:
                 workdir = out / f"{corpus.name}.{seed}"
                 asdjax.train("own_machines", workdir, overrides={**overrides, "data.root": str(corpus), "seed": seed})
                 for row in asdjax.evaluate(workdir, overrides=LINES).rows:
-                    scores[row.system, corpus.name, seed] = row.official or 0.0
+                    if row.official is not None:
+                        scores[row.system, corpus.name, seed] = row.official
                     writer.writerow([row.system, corpus.name, seed, row.official])
                 file.flush()
     return scores
@@ -57,8 +58,10 @@ def tabulate(scores: Scores) -> str:
     rows = [("official, %", *corpora, "mean")]
     for system in systems:
         by_corpus = [[100 * v for key, v in scores.items() if key[:2] == (system, corpus)] for corpus in corpora]
-        cells = [f"{mean(values):.1f} ± {(max(values) - min(values)) / 2:.1f}" for values in by_corpus]
-        rows.append((system, *cells, f"{mean(map(mean, by_corpus)):.1f}"))
+        cells = [
+            f"{mean(values):.1f} ± {(max(values) - min(values)) / 2:.1f}" if values else "-" for values in by_corpus
+        ]
+        rows.append((system, *cells, f"{mean(map(mean, by_corpus)):.1f}" if all(by_corpus) else "-"))
     return format_table(rows, 120)
 
 

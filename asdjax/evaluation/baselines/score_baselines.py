@@ -25,7 +25,7 @@ TRAINING_SCORES = {
 def score_machine(
     config: Config, machine: str, train: RecordedClips, test: RecordedClips, folder: Path, names: Sequence[str]
 ) -> dict[str, ClipScores]:
-    """Score a machine type's clips by each of the named baselines, and store what they computed in a folder."""
+    """Score a machine type's clips by the baselines ALWAYS and the others that are named; store what they computed."""
     rate, number = config.signal.sample_rate_hz, len(train.recordings)
     statistics = load_statistics(folder, [*train.recordings, *test.recordings], rate, f"{machine} log-mel statistics")
     scores = {
