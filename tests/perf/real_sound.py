@@ -43,7 +43,9 @@ def measure(corpora: Sequence[Path], out: Path, seeds: Sequence[int], overrides:
         for seed in seeds:
             for corpus in corpora:
                 workdir = out / f"{corpus.name}.{seed}"
-                asdjax.train("own_machines", workdir, overrides={**overrides, "data.root": str(corpus), "seed": seed})
+                asdjax.train(
+                    "own_machines", workdir=workdir, overrides={**overrides, "data.root": str(corpus), "seed": seed}
+                )
                 for row in asdjax.evaluate(workdir, overrides=LINES).rows:
                     if row.official is not None:
                         scores[row.system, corpus.name, seed] = row.official
