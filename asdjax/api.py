@@ -256,7 +256,7 @@ def load(
     workdir : folder that `evaluate` has filled
     machine, section : as in the training data
     domain : "source" or "target", where banks or thresholds depend on it
-    system : model or ensemble in the table of results, neither a baseline nor combined; None for the mean of all models
+    system : name in the table of results, except the auto-encoder; None for `config.evaluate.system`
     split : "dev" or "eval"; None for dev if it was evaluated, else eval
     overrides : values of `data.on_mismatch` and `data.channel`, which accept other recordings
 

@@ -24,4 +24,8 @@ def get_config() -> Config:
     config.data.layout = "manifest"
     # a threshold shared by both domains is below most normal clips of the target domain, whose scores are higher
     config.evaluate.threshold_per = "section_domain"
+    # on real recordings phase 2 ruins a model as often as it helps, and models alone can be worse than a mean spectrum
+    # (tests/perf/README.md, "Detection on real sound")
+    config.evaluate.lines = ("phase1", "phase2_full")
+    config.evaluate.system = "combined"
     return config

@@ -6,7 +6,7 @@ from typing import Any
 from asdjax.cli import console
 from asdjax.cli.console import BAD_INPUT, DONE
 
-_SYSTEM = "a model or ensemble of table.md, neither a baseline nor combined (default: all models)"
+_SYSTEM = "a system of table.md, except the auto-encoder (default: config.evaluate.system)"
 
 
 def add_score(commands: Any) -> None:

@@ -51,6 +51,11 @@ class EvaluateFields(FieldGroup):
     ensemble: Literal["score", "rank", "zscore"] = field(
         "score", "quantity that ensembles average; rank and zscore are taken among training scores"
     )
+    system: Literal["all_mean", "combined"] = field(
+        "all_mean",
+        "system of score, export and the report: the average of all models, or that together with mean_log_mel and "
+        "mean_std_log_mel",
+    )
     threshold_percentile: float = field(
         90.0,
         "threshold's percentile of the gamma distribution of training scores",

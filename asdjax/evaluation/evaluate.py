@@ -21,6 +21,7 @@ from asdjax.errors import InputError
 from asdjax.evaluation import checkpoint_selection, results, stored_parts, systems
 from asdjax.evaluation.baselines import score_baselines
 from asdjax.evaluation.checkpoint_selection import Select, Selection
+from asdjax.evaluation.model_scores import ModelScores
 from asdjax.evaluation.preconditions import (
     log_small_banks,
     require_allowed,
@@ -38,7 +39,7 @@ from asdjax.evaluation.score_runs import (
     score_run,
     verify_clips,
 )
-from asdjax.evaluation.systems import Losses, ModelScores
+from asdjax.evaluation.system_definitions import Losses
 from asdjax.fleet import checkpoints, fleet_model, metric_log, run_list, training_set
 from asdjax.fleet.run_list import RunChoice
 from asdjax.fleet.runs import Run, add_seed, list_runs
@@ -73,7 +74,7 @@ def evaluate(workdir: Path, request: EvaluationRequest, overrides: Mapping[str, 
     corpus = open_corpus(config)
     test_clips = select_scorable(config, corpus, select_test_clips(corpus, request.split), request.split)
     subject = _find_subject(config, workdir, request, corpus)
-    with _locked(folder) as embeddings_folder:
+    with _locked(folder) as (embeddings_folder, statistics_folder):
         log_small_banks(config, (clips["bank"] for clips in subject.recorded.values()))
         # 2. Embed and score every clip by every model, seed by seed; store embeddings and scores.
         names = list_baselines(request)
@@ -89,14 +90,15 @@ def evaluate(workdir: Path, request: EvaluationRequest, overrides: Mapping[str, 
             seed: systems.build_systems(config, year, scores, test_clips, _read_losses(subject, seed))
             for seed, scores in by_seed.items()
         }
-        joint = systems.build_joint_systems(config, year, by_seed, test_clips)
-        baselines = score_each_baseline(config, workdir, subject.recorded.values(), names)
+        baselines = score_each_baseline(config, workdir, subject.recorded.values(), names, statistics_folder)
         simple = score_baselines.select_always(baselines)
+        joint = systems.build_joint_systems(config, year, by_seed, simple, test_clips)
         for seed, scores in by_seed.items():
             fleet_systems[seed] |= systems.build_combined(config, year, scores, simple, test_clips)
         joint |= systems.build_baselines(config, year, baselines, test_clips)
         # 4. Write the files, results.json last.
         about = {"year": year, "split": request.split, **_describe(config, subject, names)}
+        about["default_system"] = systems.choose_default(config, {*joint, *fleet_systems[config.seed[0]]})
         written = results.write(folder, year, fleet_systems, about, joint)
         stored_parts.remove(folder, prepared)
     return written
@@ -216,14 +218,14 @@ def _read_config(workdir: Path, request: EvaluationRequest, overrides: Mapping[s
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[Path]:
-    """Lock an evaluation's folder. Yield the temporary folder of its embeddings, which is removed in the end."""
+def _locked(folder: Path) -> Iterator[list[Path]]:
+    """Lock an evaluation's folder. Yield the temporary folders of STORED, which are removed in the end."""
     with locked_folder(folder, wait=False):
-        results.make_partial(folder, stored_embeddings.FOLDER)
+        results.make_partial(folder, *stored_embeddings.STORED)
         try:
-            yield folder / f"{stored_embeddings.FOLDER}.partial"
+            yield [folder / f"{name}.partial" for name in stored_embeddings.STORED]
         finally:
-            results.remove_partial(folder, stored_embeddings.FOLDER)
+            results.remove_partial(folder, *stored_embeddings.STORED)
 
 
 def _require_own_phase_1(runs: Sequence[Run], selection: Selection) -> None:

@@ -29,7 +29,7 @@ _WRITTEN = ("scores", "clips")
 _TEXTS = ("table.md", stored_results.FILE)
 _EARLIER = "earlier."
 #: Folders that an evaluation replaces. Each is first written as `<name>.partial`.
-FOLDERS = (*_WRITTEN, stored_embeddings.FOLDER)
+FOLDERS = (*_WRITTEN, *stored_embeddings.STORED)
 
 
 class Results(NamedTuple):
@@ -179,7 +179,7 @@ def _make_detector_entry(system: System, seed: int | None, seeds: Sequence[int])
         "members": {
             machine: [add_seed(name, seed, seeds) for name in names] for machine, names in system.members.items()
         },
-        **({"baselines": list(system.baselines)} if system.baselines else {}),
+        "baselines": list(system.baselines),
     }
 
 

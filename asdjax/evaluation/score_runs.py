@@ -9,7 +9,7 @@ from asdjax.data.clips import Corpus
 from asdjax.data.tasks import Task
 from asdjax.evaluation.baselines import score_baselines, stored_autoencoders, stored_statistics
 from asdjax.evaluation.checkpoint_selection import SelectedCheckpoint
-from asdjax.evaluation.systems import ModelScores
+from asdjax.evaluation.model_scores import ModelScores
 from asdjax.fleet import embed, fleet_model
 from asdjax.fleet.runs import Run
 from asdjax.inference import clip_scores, stored_embeddings
@@ -85,17 +85,20 @@ def read_scores(
 
 
 def score_each_baseline(
-    config: Config, workdir: Path, recorded: Iterable[TaskClips], names: Sequence[str]
+    config: Config, workdir: Path, recorded: Iterable[TaskClips], names: Sequence[str], folder: Path | None = None
 ) -> ModelScores:
-    """Score the clips of each machine type by the named baselines, which do not depend on the seeds of the fleets."""
+    """Score the clips of each machine type by the named baselines, which do not depend on the seeds of the fleets.
+
+    Statistics and scores of the simple detectors are stored in `folder`/<machine type>, if a folder is given.
+    """
     return {
         machine: score_baselines.score_machine(
             config,
             machine,
-            clips["bank"].of_machine(machine),
-            clips["test"].of_machine(machine),
+            {part: of_part.of_machine(machine) for part, of_part in clips.items()},
             _locate_baselines(workdir, machine),
             names,
+            folder and folder / machine,
         )
         for clips in recorded
         for machine in sorted({clip.machine for clip in clips["bank"].clips})

@@ -15,11 +15,14 @@ from asdjax.fleet import embed
 from asdjax.fleet.embed import Embeddings
 from asdjax.fleet.fleet_model import Model, ModelSpec
 from asdjax.fleet.runs import add_seed
-from asdjax.inference import ensembles, stored_results
+from asdjax.inference import ensembles, log_mel_statistics, stored_results
 from asdjax.inference.anomalous_seconds import Spans, TimedPieces, time_pieces
 from asdjax.inference.bank import Scoring
 from asdjax.inference.clip_scores import pool_pieces
+from asdjax.inference.combination import Combination, make_combination
 from asdjax.inference.loaded_evaluation import Checkpoint, Evaluation, Loaded, Member
+from asdjax.inference.log_mel_statistics import SimpleDetectors
+from asdjax.inference.stored_embeddings import Checkpointed
 from asdjax.inference.thresholds import Threshold, Thresholds, find_threshold
 from asdjax.runtime.progress import log
 
@@ -55,9 +58,11 @@ class ClipResult(NamedTuple):
 
 
 class SectionDetector(NamedTuple):
-    """A system for the clips of one machine type and section."""
+    """A system for the clips of one machine type and section: models, simple detectors, or both, combined."""
 
     parts: Sequence[CheckpointModels]
+    simple: SimpleDetectors
+    combination: Combination | None
     scoring: Scoring
     threshold: Threshold
     spectrogram: features.Spectrogram
@@ -77,15 +82,28 @@ class SectionDetector(NamedTuple):
         return embeddings
 
     def score_clip(self, samples: np.ndarray) -> ClipResult:
-        """Score a clip int16 (s,) of at least one piece. Raises InputError if a score is not finite."""
+        """Score a clip int16 (s,) of at least one piece. Raises InputError if a score is not finite.
+
+        The simple detectors have one score for the clip, which counts in each of its pieces.
+        """
         distances = [pair for part in self.parts for pair in self._measure_distances(part, samples)]
         pooled = [(member, np.array([pool_pieces(pieces, self.scoring)])) for member, pieces in distances]
-        clip = np.mean([member.normalise(score)[0] for member, score in pooled])
-        scores = np.mean([member.normalise(pieces) for member, pieces in distances], axis=0)
-        if not np.isfinite([clip, *scores]).all():
-            raise InputError(f"expected a finite score, got {clip}; evaluate another checkpoint or with larger banks")
-        pieces = time_pieces(len(samples), scores, self.spectrogram, self.stride_frames)
-        return ClipResult(float(clip), self.threshold.value, pieces)
+        simple = self.simple(samples)
+        clip = self._join([member.normalise(score) for member, score in pooled], simple)
+        scores = self._join([member.normalise(pieces) for member, pieces in distances], simple)
+        if not np.isfinite([*clip, *scores]).all():
+            raise InputError(f"expected a finite score, got {clip[0]}; evaluate another checkpoint or with larger banks")
+        count = len(embed.list_piece_starts(len(samples), self.spectrogram, self.stride_frames))
+        pieces = time_pieces(len(samples), np.broadcast_to(scores, count), self.spectrogram, self.stride_frames)
+        return ClipResult(float(clip[0]), self.threshold.value, pieces)
+
+    def _join(self, models: Sequence[np.ndarray], simple: Sequence[float]) -> np.ndarray:
+        """Return the system's scores (n,), from the normalised ones of each model (n,) and the simple detectors'."""
+        average = [np.mean(models, axis=0)] if models else []
+        if self.combination is None:
+            (only,) = [*average, *map(np.atleast_1d, simple)]
+            return only
+        return self.combination([*average, *simple])
 
     def _measure_distances(self, part: CheckpointModels, samples: np.ndarray) -> list[tuple[Member, np.ndarray]]:
         """Return each model with the distances (p,) of the clip's pieces."""
@@ -108,7 +126,7 @@ class SectionDetector(NamedTuple):
 class LoadedSystem:
     """A system for all sections of one machine type, with its models loaded.
 
-    `normaliser` is a key of `ensembles.NORMALISERS`.
+    `normaliser` is a key of `ensembles.NORMALISERS`. `simple` names the simple detectors, whose data are `statistics`.
     """
 
     config: Config
@@ -116,6 +134,8 @@ class LoadedSystem:
     normaliser: str
     thresholds: Thresholds
     checkpoints: Sequence[tuple[Checkpoint, Loaded]]
+    simple: tuple[str, ...]
+    statistics: Checkpointed
 
     @property
     def places(self) -> list[tuple[str, Domain | None]]:
@@ -124,12 +144,10 @@ class LoadedSystem:
         The domain is None where banks do not depend on it: such a detector serves clips of an unknown domain. Where
         only thresholds depend on the domain, a section of several domains has a pair for each of them too.
         """
-        first, _ = self.checkpoints[0]
         domains: dict[str, set[Domain | None]] = {}
-        for clip in first.kept.bank.clips:
-            if clip.machine == self.machine:
-                domains.setdefault(clip.section, set()).add(clip.domain)
-        field = _find_domain_field(self.config)
+        for clip in self.statistics.bank.clips:
+            domains.setdefault(clip.section, set()).add(clip.domain)
+        field = self._find_domain_field()
         places: set[tuple[str, Domain | None]] = set()
         for section, known in domains.items():
             if field != "bank":
@@ -143,7 +161,9 @@ class LoadedSystem:
 
         Raises InputError if the section has no bank or threshold, or if its banks need a domain.
         """
-        field = _find_domain_field(self.config)
+        field = self._find_domain_field()
+        if section not in (sections := dict.fromkeys(known for known, _ in self.places)):
+            raise InputError(f"section {section}: expected one of {', '.join(sections)} of {self.machine}")
         if field == "bank" and domain is None:
             raise InputError(
                 "domain: expected source or target, got none; config.evaluate.bank=same_domain needs the domain"
@@ -155,6 +175,8 @@ class LoadedSystem:
         evaluate = self.config.evaluate
         return SectionDetector(
             parts,
+            log_mel_statistics.make_detectors(self.statistics, self.simple, section, self.config.signal.sample_rate_hz),
+            self._make_combination(section),
             Scoring.from_config(self.config),
             find_threshold(clip, self.thresholds, evaluate.threshold_per),
             features.make_spectrogram(self.config),
@@ -162,10 +184,32 @@ class LoadedSystem:
         )
 
     def _make_part(self, checkpoint: Checkpoint, loaded: Loaded, clip: Clip) -> CheckpointModels:
-        if not checkpoint.bank_for(clip):
-            sections = dict.fromkeys(section for section, _ in self.places)
-            raise InputError(f"section {clip.section}: expected one of {', '.join(sections)} of {clip.machine}")
         return CheckpointModels(checkpoint.name, *loaded, checkpoint.members(clip, self.normaliser))
+
+    def _make_combination(self, section: str) -> Combination | None:
+        """Return the combination of the models' average and the simple detectors; None without either."""
+        if not (self.checkpoints and self.simple):
+            return None
+        models = [
+            checkpoint.kept.scores_of(variant, self.machine)
+            for checkpoint, _ in self.checkpoints
+            for variant in checkpoint.variants
+        ]
+        simple = [self.statistics.scores_of(name, self.machine) for name in self.simple]
+        return make_combination([ensembles.average(models, self.normaliser), *simple], section)
+
+    def _find_domain_field(self) -> str | None:
+        """Return the field of `config.evaluate` that makes banks or thresholds depend on domains, if any."""
+        fields = [("threshold_per", "section_domain")]
+        if self.checkpoints:  # the simple detectors compare with the whole section
+            fields.insert(0, ("bank", "same_domain"))
+        return next((field for field, value in fields if self.config.evaluate[field] == value), None)
+
+    def warn_without_domain(self, section: str) -> None:
+        """Log if clips of a section have thresholds of their domains, for a detector that is made without one."""
+        domains = {domain for known, domain in self.places if known == section and domain}
+        if len(domains) > 1 and self._find_domain_field() == "threshold_per":
+            log("no domain given: using the threshold of the section; domain source or target selects the domain's own")
 
 
 def open_detector(
@@ -178,22 +222,20 @@ def open_detector(
     if domain not in (None, "source", "target"):
         raise InputError(f"domain {domain}: expected source or target; give one of them, or none")
     loaded = open_system(evaluation, system, machine)
-    domains = {known_domain for known, known_domain in loaded.places if known == section and known_domain}
-    if domain is None and len(domains) > 1 and _find_domain_field(loaded.config) == "threshold_per":
-        log("no domain given: using the threshold of the section; domain source or target selects the domain's own")
+    if domain is None:
+        loaded.warn_without_domain(section)
     detector = loaded.make_detector(section, domain)
     stored_results.require_unchanged(evaluation.folder, evaluation.results)
     return detector
 
 
 def open_system(evaluation: Evaluation, system: str | None, machine: str) -> LoadedSystem:
-    """Load a system of an evaluation for clips of one machine type.
+    """Load a system of an evaluation for clips of one machine type; by default the evaluation's default system.
 
-    By default `system` averages all models. With several seeds it is `<name>@<seed>`; a bare name takes the first seed.
-    Raises InputError for an unknown system or machine type, and if models or banks are missing or damaged.
+    With several seeds it is `<name>@<seed>`; a bare name takes the first seed. Raises InputError for an unknown system
+    or machine type, and if models or banks are missing or damaged.
     """
-    content = evaluation.results
-    entry = _select_system(content["systems"], content["models"], system)
+    entry = _select_system(evaluation.results, system)
     if machine not in entry["members"]:
         raise InputError(f"machine {machine}: expected one of {', '.join(entry['members'])}")
     models = entry["members"][machine]
@@ -203,31 +245,26 @@ def open_system(evaluation: Evaluation, system: str | None, machine: str) -> Loa
         normaliser=ensembles.choose_normaliser(evaluation.config, len(models)),
         thresholds=stored_results.decode_thresholds(entry),
         checkpoints=[(checkpoint, checkpoint.load()) for checkpoint in evaluation.checkpoints(machine, models)],
+        simple=tuple(entry["baselines"]),
+        statistics=evaluation.load_statistics(machine),
     )
 
 
-def _select_system(systems: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]], system: str | None) -> Mapping:
-    """Return the entry of a system with thresholds and members, without baselines: their models are not stored."""
+def _select_system(results: Mapping[str, Any], system: str | None) -> Mapping[str, Any]:
+    """Return the entry of a system with thresholds and members; not the auto-encoder, which is not stored with it."""
     usable: dict[str, Mapping[str, Any]] = {}
-    for name, entry in systems.items():
+    for name, entry in results["systems"].items():
         seeds = entry.get("by_seed", [None])
         for seed in seeds:
             selected = stored_results.select_seed(entry, seed)
-            stored = all(set(names) <= models.get(machine, {}).keys() for machine, names in selected["members"].items())
-            if stored and "baselines" not in selected:
+            if set(selected["baselines"]) <= set(log_mel_statistics.NAMES):
                 usable[add_seed(name, seed, seeds)] = selected
-    name = system or (ensembles.ALL_SEEDS if ensembles.ALL_SEEDS in usable else ensembles.ALL)
-    by_seed = systems[name].get("by_seed", ()) if name in systems else ()
-    if any(add_seed(name, seed, by_seed) in usable for seed in by_seed):
+    name = system or results["default_system"]
+    by_seed = results["systems"].get(name, {}).get("by_seed", ())
+    if by_seed:
         first, *others = (add_seed(name, seed, by_seed) for seed in by_seed)
         log(f"system {name}: using {first}; also available: {', '.join(others)}")
         name = first
     if name not in usable:
         raise InputError(f"system {name}: expected one of {', '.join(usable)}")
     return usable[name]
-
-
-def _find_domain_field(config: Config) -> str | None:
-    """Return the field of `config.evaluate` that makes banks or thresholds depend on domains, if any."""
-    fields = (("bank", "same_domain"), ("threshold_per", "section_domain"))
-    return next((field for field, value in fields if config.evaluate[field] == value), None)

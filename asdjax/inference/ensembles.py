@@ -7,7 +7,6 @@ import numpy as np
 
 from asdjax.config.fields import Config
 from asdjax.data.clips import Clip
-from asdjax.errors import InputError
 from asdjax.inference.clip_scores import ClipScores
 
 #: Submissions 1 to 3 of the report: the best models of a machine type, ranked on labelled test data, and their number.
@@ -25,9 +24,11 @@ ALL_SEEDS = "all_seeds_mean"
 #: The average of all models, as one detector, together with the detectors by log-mel statistics.
 COMBINED = "combined"
 
-#: Fewest training scores of a section that give it a scale, and the smallest unit of a scale as a share of the median:
-#: the scores of very few or of equal clips differ by rounding only.
-FEWEST_SCALED, LEAST_UNIT = 4, 0.01
+#: The same with all models of all seeds.
+COMBINED_SEEDS = "combined_seeds"
+
+#: The system of all seeds for a system of one.
+OF_ALL_SEEDS = {ALL: ALL_SEEDS, COMBINED: COMBINED_SEEDS}
 
 #: Function from a model's scores (n,) to the values (n,) that an ensemble averages.
 Normaliser = Callable[[np.ndarray], np.ndarray]
@@ -51,49 +52,6 @@ def average(models: Sequence[ClipScores], normaliser: str) -> ClipScores:
     return ClipScores(train, test, tuple(clip for clip in known if clip not in train))
 
 
-def combine(detectors: Sequence[ClipScores]) -> ClipScores:
-    """Average detectors of different kinds, clip by clip, over the clips that all of them scored.
-
-    All detectors are of one machine type, and have equal weight. A detector's scores are first put on the scale of its
-    training scores in the section: the distance from their median in units of the distance between their quartiles. The
-    training clips were scored without their own pieces, so no test clip is needed for this, and a score does not depend
-    on other test clips. Raises InputError for a section with fewer than FEWEST_SCALED training scores.
-    """
-    return average([_scale_by_section(detector) for detector in detectors], "score")
-
-
-def _scale_by_section(scores: ClipScores) -> ClipScores:
-    training: dict[str, list[float]] = {}
-    for clip, score in scores.train.items():
-        training.setdefault(clip.section, []).append(score)
-    for clip in (*scores.train, *scores.test):
-        if (number := len(training.get(clip.section, ()))) < FEWEST_SCALED:
-            raise InputError(
-                f"{clip.machine} {clip.section}: expected {FEWEST_SCALED} training clips with a score, got {number}"
-            )
-    scales = {section: _find_scale(values) for section, values in training.items()}
-    train, test = (
-        {clip: float(scales[clip.section](score)) for clip, score in known.items()}
-        for known in (scores.train, scores.test)
-    )
-    return ClipScores(train, test, scores.unscored)
-
-
-def _find_scale(scores: Sequence[float]) -> "Linear":
-    """Return the scale whose origin is the median, and whose unit is the distance between the quartiles."""
-    low, median, high = np.percentile(scores, [25, 50, 75])
-    return Linear(float(median), float(max(high - low, LEAST_UNIT * abs(median))) or 1.0)
-
-
-def _apply(normaliser: Normaliser, scores: Mapping[Clip, float]) -> dict[Clip, float]:
-    return dict(zip(scores, normaliser(np.array(list(scores.values()), np.float64)).tolist(), strict=True))
-
-
-def _mean(scores: Sequence[Mapping[Clip, float]]) -> dict[Clip, float]:
-    common = [clip for clip in scores[0] if all(clip in model for model in scores)]
-    return {clip: float(np.mean([model[clip] for model in scores])) for clip in common}
-
-
 class Linear(NamedTuple):
     """A linear normaliser: (score - origin) / unit."""
 
@@ -103,6 +61,15 @@ class Linear(NamedTuple):
     def __call__(self, scores: Any) -> Any:
         """Normalise scores of any shape, arrays of numpy or JAX."""
         return (scores - self.origin) / self.unit
+
+
+def _apply(normaliser: Normaliser, scores: Mapping[Clip, float]) -> dict[Clip, float]:
+    return dict(zip(scores, normaliser(np.array(list(scores.values()), np.float64)).tolist(), strict=True))
+
+
+def _mean(scores: Sequence[Mapping[Clip, float]]) -> dict[Clip, float]:
+    common = [clip for clip in scores[0] if all(clip in model for model in scores)]
+    return {clip: float(np.mean([model[clip] for model in scores])) for clip in common}
 
 
 def _make_identity(model: ClipScores) -> Normaliser:

@@ -5,19 +5,16 @@ for CPU, CUDA and TPU; `weights.npz` holds the weights. Each section has `sectio
 `section_<section>.json`, its threshold. If banks depend on the domain, each domain has such files instead:
 `section_<section>_source` and `section_<section>_target`. If only thresholds do, a section of several domains has all
 three; the section's own serve clips of an unknown domain. `example.py` next to the folders loads and calls a function.
-
-Letters: b clips, s samples, p pieces of a clip, n bank pieces, d embedding.
 """
 
 import contextlib
-import functools
 import json
 import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,13 +24,10 @@ from jax import export as jax_export
 from asdjax import features
 from asdjax.config.fields import Config
 from asdjax.errors import InputError
-from asdjax.features import Spectrogram
-from asdjax.fleet import embed, fleet_model
-from asdjax.fleet.fleet_model import Model
-from asdjax.inference.backends import Gaussian, Neighbours
-from asdjax.inference.clip_scores import POOLINGS
-from asdjax.inference.detector import CheckpointModels, LoadedSystem, SectionDetector, open_system
+from asdjax.fleet import embed
+from asdjax.inference.detector import LoadedSystem, SectionDetector, open_system
 from asdjax.inference.ensembles import Linear
+from asdjax.inference.exported_function import find_longest_bank, list_banks, list_weights, score_with
 from asdjax.inference.loaded_evaluation import open_evaluation
 from asdjax.inference.stored_results import require_unchanged
 from asdjax.runtime import hardware
@@ -43,9 +37,6 @@ from asdjax.runtime.progress import track
 PLATFORMS = ("cpu", "cuda", "tpu")
 FUNCTION, WEIGHTS, EXAMPLE = "function.jaxexport", "weights.npz", "example.py"
 PARTIAL = "export.partial"
-
-#: Arguments of the function besides samples: weights and banks, by name.
-ExportedArrays = dict[str, Any]
 
 
 def export(
@@ -148,9 +139,9 @@ def _write(folder: Path, detectors: Mapping[str, SectionDetector], samples: int)
             "config.evaluate.ensemble: expected score or zscore, got rank, which cannot be exported; evaluate again "
             "with one of them, or export a single model by its name (system)"
         )
-    weights = {name: np.asarray(leaf) for part in detector.parts for name, leaf in _list_weights(part).items()}
-    longest = max(_longest_bank(detector) for detector in detectors.values())
-    banks = {name: _list_banks(detector, longest) for name, detector in detectors.items()}
+    weights = list_weights(detector)
+    longest = max(find_longest_bank(detector) for detector in detectors.values())
+    banks = {name: list_banks(detector, longest) for name, detector in detectors.items()}
     shapes = {
         name: jax.ShapeDtypeStruct(a.shape, a.dtype) for name, a in {**weights, **next(iter(banks.values()))}.items()
     }
@@ -183,101 +174,3 @@ def _describe(detector: SectionDetector, samples: int) -> dict[str, Any]:
         "threshold": detector.threshold.value,
         "decision": "anomaly where score > threshold",
     }
-
-
-def score_with(detector: SectionDetector, arrays: ExportedArrays, clips: jax.Array) -> dict[str, Any]:
-    """Score clips int16 (b, s) by a detector's settings and the given arrays: the exported function.
-
-    Returns `score` (b,), `pieces` (b, p) and, by model, `embeddings` (b, p, d).
-    """
-    starts = embed.list_piece_starts(clips.shape[1], detector.spectrogram, detector.stride_frames)
-    crops = _cut_pieces(clips, starts, detector.spectrogram)
-    embeddings, scores, pieces = {}, [], []
-    for part in detector.parts:
-        embedded = embed.embed(part.spec, _make_model(part, arrays), crops)
-        for member in part.members:
-            vectors = embedded[member.variant]
-            name = f"{part.name}/{member.variant}"
-            distances = [
-                _measure(distance, arrays, f"bank/{name}/{i}", vectors)
-                for i, distance in enumerate(member.scorer.distances)
-            ]
-            nearest = functools.reduce(jnp.fmin, distances).reshape(-1, len(starts))
-            embeddings[name] = vectors.reshape(-1, len(starts), vectors.shape[-1])
-            scale = cast(Linear, member.normaliser)
-            scores.append(scale(POOLINGS[detector.scoring.pooling](nearest, detector.scoring.top_pieces)))
-            pieces.append(scale(nearest))
-    return {"score": sum(scores) / len(scores), "pieces": sum(pieces) / len(pieces), "embeddings": embeddings}
-
-
-def _cut_pieces(clips: jax.Array, starts: Sequence[int], spectrogram: Spectrogram) -> jax.Array:
-    """Cut out the samples under each piece: (b, s) -> (b * p, piece samples), with zeros outside the clips."""
-    length, margin = spectrogram.piece_samples, spectrogram.n_fft // 2
-    padded = jnp.pad(clips, ((0, 0), (margin, length)))
-    begins = [features.first_sample(frame, spectrogram) + margin for frame in starts]
-    return jnp.stack([padded[:, begin : begin + length] for begin in begins], axis=1).reshape(-1, length)
-
-
-def _list_weights(part: CheckpointModels) -> ExportedArrays:
-    """Return the arrays of a checkpoint that embedding needs, by name; `_make_model` is the inverse."""
-    return {
-        f"{part.name}/{kind}/{variant}/{path}": leaf
-        for kind, by_variant in part.model._asdict().items()
-        for variant in part.spec.variants
-        for path, leaf in by_variant[variant].items()
-        if path not in fleet_model.HEAD_PATHS
-    }
-
-
-def _make_model(part: CheckpointModels, arrays: ExportedArrays) -> Model:
-    return Model(
-        *(
-            {
-                variant: {
-                    path: arrays[f"{part.name}/{kind}/{variant}/{path}"]
-                    for path in by_variant[variant]
-                    if path not in fleet_model.HEAD_PATHS
-                }
-                for variant in part.spec.variants
-            }
-            for kind, by_variant in part.model._asdict().items()
-        )
-    )
-
-
-def _list_distances(detector: SectionDetector) -> Iterator[tuple[str, Neighbours | Gaussian]]:
-    for part in detector.parts:
-        for member in part.members:
-            for i, distance in enumerate(member.scorer.distances):
-                yield f"bank/{part.name}/{member.variant}/{i}", distance
-
-
-def _longest_bank(detector: SectionDetector) -> int:
-    """Return the number of pieces of the largest bank."""
-    return max(len(one.vectors) if isinstance(one, Neighbours) else 0 for _, one in _list_distances(detector))
-
-
-def _list_banks(detector: SectionDetector, length: int) -> ExportedArrays:
-    """Return the arrays of every distance by name. Banks of neighbours are padded to `length` pieces."""
-    arrays: ExportedArrays = {}
-    for name, distance in _list_distances(detector):
-        if isinstance(distance, Gaussian):
-            arrays |= {f"{name}/mean": distance.mean, f"{name}/whitening": distance.whitening}
-        else:
-            missing = max(length, distance.k) - len(distance.vectors)
-            spacing = np.ones(len(distance.vectors), np.float32) if distance.spacing is None else distance.spacing
-            arrays[f"{name}/vectors"] = np.pad(distance.vectors, ((0, missing), (0, 0)))
-            arrays[f"{name}/spacing"] = np.pad(spacing, (0, missing), constant_values=np.nan)  # NaN marks padding
-    return {name: np.asarray(array, np.float32) for name, array in arrays.items()}
-
-
-def _measure(distance: Neighbours | Gaussian, arrays: ExportedArrays, name: str, queries: jax.Array) -> jax.Array:
-    """Compute a distance in JAX from the function's arguments: (q, d) -> (q,)."""
-    if isinstance(distance, Gaussian):
-        centred = queries - arrays[f"{name}/mean"][None]
-        return jnp.linalg.norm(jnp.matmul(centred, arrays[f"{name}/whitening"], precision="highest"), axis=1)
-    cosines = jnp.matmul(queries, arrays[f"{name}/vectors"].T, precision="highest")
-    distances = (1 - cosines) / arrays[f"{name}/spacing"][None]
-    nearest = -jax.lax.top_k(jnp.where(jnp.isnan(distances), -jnp.inf, -distances), distance.k)[0]
-    finite = jnp.isfinite(nearest)
-    return jnp.sum(jnp.where(finite, nearest, 0.0), axis=1) / jnp.sum(finite, axis=1)

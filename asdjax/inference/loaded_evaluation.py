@@ -21,7 +21,7 @@ from asdjax.data.clips import Clip
 from asdjax.errors import InputError
 from asdjax.fleet import checkpoints, fleet_model
 from asdjax.fleet.fleet_model import Model, ModelSpec
-from asdjax.inference import stored_embeddings, stored_results
+from asdjax.inference import log_mel_statistics, stored_embeddings, stored_results
 from asdjax.inference.backends import Scorer, make_scorer
 from asdjax.inference.bank import Scoring, group_clips, make_bank, make_bank_key
 from asdjax.inference.ensembles import NORMALISERS, Normaliser
@@ -121,6 +121,13 @@ class Evaluation(NamedTuple):
             variants.setdefault((run, line), []).append(variant)
         return [self._load_checkpoint(*place, tuple(selected)) for place, selected in variants.items()]
 
+    def load_statistics(self, machine: str) -> Checkpointed:
+        """Return the stored data of a machine type's simple detectors.
+
+        Raises InputError if they are missing or damaged.
+        """
+        return stored_embeddings.load(self.folder / stored_embeddings.STATISTICS / machine, log_mel_statistics.NAMES)
+
     def _load_checkpoint(self, run: str, line: str, variants: tuple[str, ...]) -> Checkpoint:
         name = f"{run}/{line}"
         entry = self.results["evaluated"][name]
@@ -132,7 +139,7 @@ class Evaluation(NamedTuple):
             digest=entry["digest"],
             classes=entry["classes"],
             variants=variants,
-            kept=stored_embeddings.load(self.folder, run, line, variants),
+            kept=stored_embeddings.load(self.folder / stored_embeddings.FOLDER / run / line, variants),
             config=self.config,
         )
 

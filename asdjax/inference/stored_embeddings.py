@@ -1,10 +1,11 @@
 """Embeddings and raw scores that an evaluation stores on disk, for `score`, `report` and `export`.
 
-`<evaluation>/embeddings/<run>/<line>/` belongs to one checkpoint. It has two parts: `bank/` for the training clips and
-`test/` for the test clips. `clips.json` lists the clips of both parts with the SHA-256 of their samples, the SHA-256 of
-every file in the parts, and its own. Each part holds these files:
+`<evaluation>/embeddings/<run>/<line>/` belongs to one checkpoint, and `<evaluation>/statistics/<machine type>/` to the
+detectors by log-mel statistics, which stand in the place of variants. Each has two parts: `bank/` for the training
+clips and `test/` for the test clips. `clips.json` lists the clips of both parts with the SHA-256 of their samples, the
+SHA-256 of every file in the parts, and its own. Each part holds these files:
 
-- `<variant>.npy`: the embeddings of all pieces, (p, 128) float32;
+- `<variant>.npy`: the embeddings of all pieces, (p, 128) float32, or the statistics of each clip;
 - `<variant>_scores.npy`: the score of each clip, (n,) float64, NaN without a score;
 - `clip.npy`: the number of each piece's clip, (p,).
 """
@@ -24,7 +25,7 @@ from asdjax.fleet.embed import Embeddings
 from asdjax.inference.clip_scores import ClipScores
 from asdjax.runtime.files import add_checksum, compute_sha256, replace_text, verify_checksum
 
-FOLDER = "embeddings"
+FOLDER, STATISTICS = STORED = ("embeddings", "statistics")
 _PARTS = ("bank", "test")
 
 
@@ -55,7 +56,7 @@ def save(
     pieces: Mapping[str, Embeddings],
     scores: Mapping[str, ClipScores],
 ) -> None:
-    """Write embeddings and scores of a checkpoint into a new folder, `<embeddings>/<run>/<line>`.
+    """Write embeddings and scores of a checkpoint into a new folder.
 
     `recorded` and `pieces` are given by part, "bank" and "test", and `scores` by variant.
     """
@@ -79,12 +80,11 @@ def save(
     replace_text(checkpoint / "clips.json", json.dumps(add_checksum(content), indent=0) + "\n")
 
 
-def load(evaluation: Path, run: str, line: str, variants: Sequence[str]) -> Checkpointed:
+def load(checkpoint: Path, variants: Sequence[str]) -> Checkpointed:
     """Load the stored data of a checkpoint; its embeddings are memory-mapped.
 
     Raises InputError if it is missing or damaged.
     """
-    checkpoint = evaluation / FOLDER / run / line
     try:
         content = _read_content(checkpoint / "clips.json")
         names = [f"{variant}{kind}.npy" for variant in variants for kind in ("", "_scores")]

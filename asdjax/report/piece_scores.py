@@ -11,8 +11,10 @@ import numpy as np
 from asdjax.config.fields import Config
 from asdjax.data.clips import Clip
 from asdjax.evaluation.clip_table import ClipRow
+from asdjax.inference import ensembles
 from asdjax.inference.bank import make_bank_key
-from asdjax.inference.ensembles import choose_normaliser
+from asdjax.inference.clip_scores import ClipScores
+from asdjax.inference.combination import Combination, make_combination
 from asdjax.inference.loaded_evaluation import Member
 from asdjax.inference.stored_embeddings import Checkpointed, Embedded
 from asdjax.report.report_inputs import ReportedRun
@@ -46,6 +48,7 @@ class Models:
             (clip.machine, clip.section, clip.domain, clip.name): i for i, clip in enumerate(self.test_clips)
         }
         self._members: dict[tuple[str | None, ...], dict[ModelKey, Member]] = {}
+        self._combinations: dict[tuple[str, str], Combination] = {}
 
     def find_number(self, row: ClipRow) -> int:
         """Return the index of a row's clip in `test_clips`."""
@@ -61,14 +64,31 @@ class Models:
         return self.fleet.checkpoints[key.line].kept
 
     def score(self, clip: Clip, embeddings: Embeddings) -> np.ndarray:
-        """Return the headline system's score of each piece of a clip, (q,) float64: the mean over models.
+        """Return the headline system's score of each piece of a test clip, (q,) float64.
 
+        It is the mean over models; the simple detectors, if they are in the system, have the same score for each piece.
         If clips are pooled by the mean, the mean over a clip's pieces is the clip's score.
         """
         members = self._members_for(clip)
-        return np.mean(
+        average = np.mean(
             [members[key].normalise(members[key].scorer(vectors)) for key, vectors in embeddings.items()], axis=0
         )
+        if not self.fleet.simple:
+            return average
+        simple = self._simple_scores(clip.machine)
+        return self._find_combination(clip)([average, *(scores.test[clip] for scores in simple)])
+
+    def _simple_scores(self, machine: str) -> list[ClipScores]:
+        return [self.fleet.statistics[machine].scores_of(name, machine) for name in self.fleet.simple]
+
+    def _find_combination(self, clip: Clip) -> Combination:
+        """Return the combination for clips of a clip's machine type and section."""
+        place = clip.machine, clip.section
+        if place not in self._combinations:
+            models = [self.stored(key).scores_of(key.variant, clip.machine) for key in self.keys]
+            average = ensembles.average(models, ensembles.choose_normaliser(self.config, len(models)))
+            self._combinations[place] = make_combination([average, *self._simple_scores(clip.machine)], clip.section)
+        return self._combinations[place]
 
     def find_nearest(self, number: int) -> tuple[int, float]:
         """Return the index in `bank_clips` of a test clip's nearest training clip, and their cosine.
@@ -90,7 +110,7 @@ class Models:
     def _members_for(self, clip: Clip) -> dict[ModelKey, Member]:
         group = make_bank_key(clip, self.config.evaluate.bank)
         if group not in self._members:
-            ensemble = choose_normaliser(self.config, len(self.keys))
+            ensemble = ensembles.choose_normaliser(self.config, len(self.keys))
             self._members[group] = {
                 ModelKey(line, member.variant): member
                 for line, checkpoint in self.fleet.checkpoints.items()

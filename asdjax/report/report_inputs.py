@@ -1,6 +1,6 @@
 """Inputs of a report: an evaluation's results, clips and stored embeddings, and the metric logs of training."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,24 +10,25 @@ from asdjax.evaluation import clip_table
 from asdjax.evaluation.clip_table import ClipRow
 from asdjax.fleet import metric_log
 from asdjax.fleet.runs import add_seed
-from asdjax.inference.ensembles import ALL
+from asdjax.inference.ensembles import OF_ALL_SEEDS
 from asdjax.inference.loaded_evaluation import Checkpoint, Evaluation, open_evaluation
+from asdjax.inference.stored_embeddings import Checkpointed
 from asdjax.inference.stored_results import select_seed
 from asdjax.runtime.progress import log
-
-# The system of the figures and clips. It averages all models, so it needs no selection by labels.
-HEADLINE = ALL
 
 
 class ReportedRun(NamedTuple):
     """An evaluated run: its name, its evaluated checkpoints by line, and the rows of its metrics.jsonl.
 
-    There are no rows if an evaluated checkpoint is gone, since they may then belong to another training.
+    There are no rows if an evaluated checkpoint is gone, since they may then belong to another training. `simple` names
+    the simple detectors of the headline system, and `statistics` has their stored data by machine type.
     """
 
     name: str
     checkpoints: dict[str, Checkpoint]
     metric_rows: list[dict[str, Any]]
+    simple: tuple[str, ...]
+    statistics: dict[str, Checkpointed]
 
     @property
     def machines(self) -> tuple[str, ...]:
@@ -45,11 +46,13 @@ class ReportedRun(NamedTuple):
 class ReportInputs:
     """An evaluation on disk.
 
-    `results` is the content of results.json and `config` the evaluation's configuration. The report shows one of the
-    `seeds`: `rows` has the headline system's clips for that seed, `fleets` the runs with that seed.
+    `results` is the content of results.json and `config` the evaluation's configuration. `headline` is the system of
+    figures and clips, the evaluation's default system for one seed; no test label selected its models. The report shows
+    one of the `seeds`: `rows` has the headline system's clips for that seed, `fleets` the runs with that seed.
     """
 
     folder: Path
+    headline: str
     results: dict[str, Any]
     config: Config
     seeds: tuple[int, ...]
@@ -64,7 +67,7 @@ class ReportInputs:
     @property
     def system(self) -> dict[str, Any]:
         """Return the headline system in results.json."""
-        return self.results["systems"][HEADLINE]
+        return self.results["systems"][self.headline]
 
     @property
     def machines(self) -> tuple[str, ...]:
@@ -88,28 +91,33 @@ def read(workdir: Path, split: str | None, overrides: Mapping[str, str]) -> Repo
     Raises InputError if there is no evaluation, or if a part of it is missing.
     """
     evaluation = open_evaluation(workdir, split, overrides, ("data.store",))
-    system = evaluation.results["systems"][HEADLINE]
+    default = evaluation.results["default_system"]
+    headline = next((one for one, joint in OF_ALL_SEEDS.items() if joint == default), default)
+    system = evaluation.results["systems"][headline]
     seeds = tuple(system.get("seeds", evaluation.config.seed))
-    name = add_seed(HEADLINE, seeds[0], seeds)
+    name = add_seed(headline, seeds[0], seeds)
     rows = clip_table.read(evaluation.folder / "clips" / f"{name}.csv", evaluation.results["clips"][name])
     return ReportInputs(
         folder=evaluation.folder,
+        headline=headline,
         results=evaluation.results,
         config=evaluation.config,
         seeds=seeds,
         rows=rows,
-        fleets=_list_fleets(evaluation, select_seed(system, seeds[0])["members"]),
+        fleets=_list_fleets(evaluation, select_seed(system, seeds[0])),
     )
 
 
-def _list_fleets(evaluation: Evaluation, members: Mapping[str, Sequence[str]]) -> list[ReportedRun]:
-    """Return the runs of a system's models, given by machine type. Machine types of one run have the same models."""
+def _list_fleets(evaluation: Evaluation, system: Mapping[str, Any]) -> list[ReportedRun]:
+    """Return the runs of a system's models. Machine types of one run have the same models."""
     fleets: dict[str, ReportedRun] = {}
-    for machine, models in members.items():
+    for machine, models in system["members"].items():
         run, _, _ = evaluation.results["models"][machine][models[0]]
         if run not in fleets:
             by_line = {checkpoint.line: checkpoint for checkpoint in evaluation.checkpoints(machine, models)}
-            fleets[run] = ReportedRun(run, by_line, _read_metric_rows(evaluation.workdir / run, by_line.values()))
+            rows = _read_metric_rows(evaluation.workdir / run, by_line.values())
+            fleets[run] = ReportedRun(run, by_line, rows, tuple(system["baselines"]), {})
+        fleets[run].statistics[machine] = evaluation.load_statistics(machine)
     return list(fleets.values())
 
 

@@ -8,8 +8,8 @@ from asdjax.evaluation.clip_table import ClipRow
 from asdjax.evaluation.metrics import Cell
 from asdjax.evaluation.results_table import MARKS, as_range, list_rows, notes, percent, with_spread
 from asdjax.inference import thresholds
-from asdjax.inference.ensembles import ALL, ALL_SEEDS, COMBINED, TOP, TOP_HELD_OUT
-from asdjax.report.report_inputs import HEADLINE, ReportInputs
+from asdjax.inference.ensembles import OF_ALL_SEEDS, TOP, TOP_HELD_OUT
+from asdjax.report.report_inputs import ReportInputs
 
 _RULES = {
     thresholds.GAMMA: "gamma distribution",
@@ -17,7 +17,7 @@ _RULES = {
     thresholds.SCALED: "gamma distribution with the shape of the section's other domain",
 }
 _AVERAGED = {"score": "scores", "rank": "ranks among training scores", "zscore": "z-scores by training scores"}
-_ENSEMBLES = {ALL, ALL_SEEDS, COMBINED, *TOP, *TOP_HELD_OUT}
+_ENSEMBLES = {*OF_ALL_SEEDS, *OF_ALL_SEEDS.values(), *TOP, *TOP_HELD_OUT}
 
 
 class TableRow(NamedTuple):
@@ -79,7 +79,7 @@ def make_systems_table(inputs: ReportInputs) -> ReportTable:
                 percent(row.false_alarms),
                 *(" / ".join(map(percent, row.figures[machine])) for machine in machines),
             ],
-            row.system == HEADLINE,
+            row.system == inputs.headline,
         )
         for row in rows
     ]
@@ -148,7 +148,7 @@ def make_thresholds_table(inputs: ReportInputs) -> ReportTable:
 
 def write_headline(inputs: ReportInputs) -> str:
     """Return the official score with its interval as a sentence, or what is known of the decisions without a score."""
-    system = f"{HEADLINE}, {_describe_average(inputs)} of each machine type,"
+    system = f"{inputs.headline}, {_describe_average(inputs)} of each machine type,"
     official = inputs.system["official"]
     if official is None:
         return f"{system} {_describe_decisions(count_decisions(inputs.rows))}"
@@ -168,10 +168,13 @@ def format_interval(interval: tuple[float, float] | None) -> str:
 
 def _describe_average(inputs: ReportInputs) -> str:
     numbers = sorted({len(names) for names in inputs.detector["members"].values()})
-    if numbers == [1]:
-        return "the score of the one model"
     models = f"{numbers[0]} models" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]} models"
-    return f"the mean of the {_AVERAGED[inputs.config.evaluate.ensemble]} of the {models}"
+    average = f"the mean of the {_AVERAGED[inputs.config.evaluate.ensemble]} of the {models}"
+    if numbers == [1]:
+        average = "the score of the one model"
+    if simple := inputs.detector["baselines"]:
+        return f"{average} together with {' and '.join(simple)}"
+    return average
 
 
 def _describe_decisions(counts: DecisionCounts) -> str:

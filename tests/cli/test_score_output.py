@@ -27,6 +27,7 @@ from asdjax.inference.anomalous_seconds import time_pieces
 from asdjax.inference.clip_reader import ClipReader
 from asdjax.inference.detector import ClipResult, LoadedSystem, SectionDetector, open_detector
 from asdjax.inference.loaded_evaluation import open_evaluation
+from asdjax.inference.stored_embeddings import Checkpointed, Embedded
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
@@ -365,13 +366,17 @@ def test_a_section_of_one_domain_has_one_detector_and_is_exported_once(evaluate:
         for machine, section, domain in (
             *(("fan", "00", domain) for domain in ("source", "target", "source")),
             ("fan", "01", "source"),
-            ("pump", "01", "target"),
         )
     ]
-    checkpoint: Any = SimpleNamespace(kept=SimpleNamespace(bank=SimpleNamespace(clips=clips)))
-    loaded: Any = None
+    one: Any = None
     system = LoadedSystem(
-        config=config, machine="fan", normaliser="score", thresholds={}, checkpoints=[(checkpoint, loaded)]
+        config=config,
+        machine="fan",
+        normaliser="score",
+        thresholds={},
+        checkpoints=[(one, one)],
+        simple=(),
+        statistics=Checkpointed(Embedded(clips, [], one, {}), one),
     )
     domains = [("00", "source"), ("00", "target")]
     expected = {

@@ -38,6 +38,7 @@ def system(clips: list[ScoredClip], thresholds: dict[Group, Threshold], training
         training=training,
         unscored={},
         members={"fan": ("a",)},
+        baselines=(),
     )
 
 

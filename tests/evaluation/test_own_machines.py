@@ -19,7 +19,7 @@ from asdjax.data.access import open_corpus
 from asdjax.data.clips import Clip, Corpus
 from asdjax.data.store import WaveStore
 from asdjax.data.tasks import Task
-from asdjax.evaluation import score_runs
+from asdjax.evaluation import clip_table, score_runs
 from asdjax.fleet import checkpoints
 from asdjax.inference import export, stored_results
 
@@ -221,14 +221,30 @@ def test_a_system_of_the_table_scores_with_its_first_seed_and_says_so(
     assert "using resnet50_512@3; also available: resnet50_512@1" in captured.err
 
 
-def test_the_system_that_needs_baselines_is_not_among_those_that_score(
+def test_the_auto_encoder_alone_is_not_among_the_systems_that_score(
+    trained_once: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    workdir = Path(shutil.copytree(trained_once, tmp_path / "run"))
+    assert main(["evaluate", "--workdir", str(workdir), "--baselines", "--config.baselines.epochs=0.01"]) == 0
+    words = ["score", "--workdir", str(workdir), "--machine", "fan", "--section", "00", "clip.wav"]
+    assert main([*words, "--system", "autoencoder"]) == 2
+    error = capsys.readouterr().err
+    assert "system autoencoder: expected one of" in error
+    assert "combined, mean_log_mel, mean_std_log_mel\n" in error
+
+
+def test_what_is_combined_scores_new_clips_as_the_evaluation_does_with_the_first_seed(
     two_seeds: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
 ):
-    results = json.loads((two_seeds / "evaluation" / "dev" / "results.json").read_text())
-    combined = results["systems"]["combined"]["by_seed"]
+    combined = stored_results.read_results(two_seeds / "evaluation" / "dev")["systems"]["combined"]["by_seed"]
     assert combined["3"]["members"] == {"fan": ["resnet50_512@3"]}
     assert combined["3"]["baselines"] == ["mean_log_mel", "mean_std_log_mel"]
-    clip = next((corpus / "fan" / "source_test").glob("section_00_*normal*"))
-    words = ["score", "--workdir", str(two_seeds), "--machine", "fan", "--section", "weights", str(clip)]
-    assert main([*words, "--system", "combined"]) == 2
-    assert "system combined: expected one of resnet50_512@3" in capsys.readouterr().err
+    clips = sorted((corpus / "fan" / "source_test").glob("section_00_*normal*"))
+    for words, name in (("combined", "combined@3"), ("mean_log_mel", "mean_log_mel")):
+        rows = clip_table.read(
+            two_seeds / "evaluation" / "dev" / "clips" / f"{name}.csv",
+            stored_results.read_results(two_seeds / "evaluation" / "dev")["clips"][name],
+        )
+        expected = {row.clip.name: row.clip.score for row in rows}
+        got = scored(two_seeds, capsys, clips, "--system", words)
+        assert got == pytest.approx([expected[clip.name] for clip in clips], rel=1e-5, abs=1e-5)

@@ -28,6 +28,7 @@ ABOUT = {
     "config": {"evaluate": {"threshold_per": "machine"}},
     "evaluated": {},
     "clip_seconds": {},
+    "default_system": "all_mean",
 }
 MACHINES = ("ToyCar", "ToyTrain", "fan", "gearbox", "pump", "slider", "valve")
 
@@ -60,6 +61,7 @@ def system(seed: int, selection: str = "none", machines: tuple[str, ...] = ("fan
         training=training,
         unscored={"fan": 3},
         members=members,
+        baselines=(),
     )
 
 

@@ -17,9 +17,11 @@ from asdjax.evaluation.systems import (
     build_combined,
     build_joint_systems,
     build_systems,
+    choose_default,
 )
 from asdjax.inference.clip_scores import ClipScores
-from asdjax.inference.ensembles import average, combine
+from asdjax.inference.combination import combine
+from asdjax.inference.ensembles import average
 
 NAMES = ("a", "b", "c", "d", "e", "f")
 
@@ -292,15 +294,39 @@ def test_a_domain_of_few_training_clips_is_decided_by_a_threshold_of_its_own():
     assert whole.metrics.cells[1].false_alarms == pytest.approx(1, abs=0.1)
 
 
-def test_all_seeds_are_one_ensemble_more():
+def test_all_seeds_are_two_systems_more():
     other: ModelScores = {m: {n: scores(m, 1, 50 + i) for i, n in enumerate(NAMES)} for m in SKILLS}
-    got = build_joint_systems(default_config(), 2021, {3: MODELS, 4: other}, TEST_CLIPS)
-    assert list(got) == ["all_seeds_mean"]
-    assert got["all_seeds_mean"].members["fan"] == tuple(f"{name}@{seed}" for seed in (3, 4) for name in NAMES)
+    baselines: ModelScores = {machine: {"simple": scores(machine, 3, 99)} for machine in SKILLS}
+    got = build_joint_systems(default_config(), 2021, {3: MODELS, 4: other}, baselines, TEST_CLIPS)
+    assert list(got) == ["all_seeds_mean", "combined_seeds"]
+    for system in got.values():
+        assert system.members["fan"] == tuple(f"{name}@{seed}" for seed in (3, 4) for name in NAMES)
     clip = TEST_CLIPS[0]
-    expected = np.mean([of[clip.machine][name].test[clip] for of in (MODELS, other) for name in NAMES])
-    assert got["all_seeds_mean"].clips[0].score == pytest.approx(expected)
-    assert build_joint_systems(default_config(), 2021, {3: MODELS}, TEST_CLIPS) == {}
+    models = [of[clip.machine][name] for of in (MODELS, other) for name in NAMES]
+    assert got["all_seeds_mean"].clips[0].score == pytest.approx(np.mean([model.test[clip] for model in models]))
+    combined = combine([average(models, "score"), baselines[clip.machine]["simple"]])
+    assert got["combined_seeds"].clips[0].score == pytest.approx(combined.test[clip])
+    assert build_joint_systems(default_config(), 2021, {3: MODELS}, baselines, TEST_CLIPS) == {}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "names", "expected"),
+    [
+        ("all_mean", {"all_mean", "combined"}, "all_mean"),
+        ("combined", {"all_mean", "combined"}, "combined"),
+        ("combined", {"all_mean", "combined", "all_seeds_mean", "combined_seeds"}, "combined_seeds"),
+        ("combined", {"all_mean", "all_seeds_mean"}, "all_seeds_mean"),
+        ("combined", {"all_mean"}, "all_mean"),
+    ],
+)
+def test_the_default_system_is_the_configured_one_unless_it_is_left_out(
+    wanted: str, names: set[str], expected: str, capsys: pytest.CaptureFixture[str]
+):
+    config = default_config()
+    config.evaluate.system = wanted
+    assert choose_default(config, names) == expected
+    said = "combined is left out; score, export and report use all_mean" in capsys.readouterr().err
+    assert said == (wanted == "combined" and "combined" not in names)
 
 
 def test_the_combined_system_averages_all_models_and_the_baselines_in_scales_of_their_training_scores():

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from asdjax.data.clips import Clip
-from asdjax.errors import InputError
 from asdjax.inference.clip_scores import ClipScores
-from asdjax.inference.ensembles import average, combine
+from asdjax.inference.ensembles import average
 
 TRAIN = [Clip(Path(f"train_{i}.wav"), "fan", "00", "train", "source", "normal") for i in range(5)]
 TEST = [Clip(Path(f"test_{i}.wav"), "fan", "00", "test", "source", None) for i in range(4)]
@@ -95,39 +94,3 @@ def test_training_clips_that_different_models_lack_are_all_counted():
 
 def test_a_model_without_any_training_score_leaves_none_in_common():
     assert average([MODELS[0], ClipScores({}, MODELS[1].test)], "zscore").train == {}
-
-
-def standardise(scores: np.ndarray, training: np.ndarray) -> np.ndarray:
-    low, median, high = np.quantile(training, [0.25, 0.5, 0.75])
-    return (scores - median) / (high - low)
-
-
-def test_detectors_are_combined_in_quartiles_of_their_own_training_scores():
-    train = np.mean([standardise(scores, scores) for scores in TRAIN_SCORES], axis=0)
-    pairs = zip(TEST_SCORES, TRAIN_SCORES, strict=True)
-    assert_is(combine(MODELS), train, np.mean([standardise(test, training) for test, training in pairs], axis=0))
-
-
-def make_section(section: str, train: list[float], test: float) -> ClipScores:
-    clips = [Clip(Path(f"{section}_{i}.wav"), "fan", section, "train", "source", "normal") for i in range(len(train))]
-    new = Clip(Path(f"{section}_test.wav"), "fan", section, "test", "source", None)
-    return ClipScores(dict(zip(clips, train, strict=True)), {new: test})
-
-
-def test_each_section_has_a_scale_of_its_own():
-    one, other = make_section("00", [1.0, 2.0, 3.0, 5.0], 4.0), make_section("01", [50.0, 60.0, 90.0, 70.0, 65.0], 80.0)
-    got = combine([ClipScores(one.train | other.train, one.test | other.test)])
-    expected = [standardise(np.array(*own.test.values()), np.array([*own.train.values()])) for own in (one, other)]
-    assert list(got.test.values()) == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("train", [[], [3.0], [3.0, 4.0, 5.0]])
-def test_a_section_of_few_training_scores_has_no_scale(train: list[float]):
-    with pytest.raises(InputError, match=f"fan 00: expected 4 training clips with a score, got {len(train)}"):
-        combine([make_section("00", train, 4.0)])
-
-
-@pytest.mark.parametrize("other", [3.0, 3.0 + 1e-12])
-def test_equal_training_scores_have_a_unit_of_a_hundredth_of_them(other: float):
-    got = combine([make_section("00", [3.0, 3.0, other, other, 3.0, 9.0], 6.0)])
-    assert list(got.test.values()) == pytest.approx([100])

@@ -117,6 +117,19 @@ def test_however_clips_are_scored(settings: dict[str, str], trained: Path, corpu
     assert_same_scores(trained, corpus, out, rtol=1e-2)
 
 
+@pytest.mark.parametrize("system", ["combined", "mean_log_mel"])
+def test_simple_detectors_are_exported_alone_and_combined(system: str, trained: Path, corpus: Path, tmp_path: Path):
+    assert main(["evaluate", "--workdir", str(trained), "--config.evaluate.system=combined"]) == 0
+    out = tmp_path / "exported"
+    assert exported(trained, out, *([] if system == "combined" else ["--system", system])) == 0
+    for section in ("00", "01"):
+        expected = table(trained, section, system)
+        got = called(out, section, samples_of(corpus, list(expected)))
+        np.testing.assert_allclose(got["score"], list(expected.values()), rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(got["pieces"].mean(axis=1), got["score"], rtol=1e-4, atol=1e-4)
+    assert set(got["embeddings"]) == ({"fan/phase2_full/resnet50_512"} if system == "combined" else set())
+
+
 def test_refusals_leave_nothing_behind(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     out = tmp_path / "exported"
     for words, expected in (

@@ -61,7 +61,7 @@ def evaluation(tmp_path: Path) -> Path:
 
 
 def load(evaluation: Path, *variants: str) -> stored_embeddings.Checkpointed:
-    return stored_embeddings.load(evaluation, "fan", "phase2_full", variants or VARIANTS)
+    return stored_embeddings.load(evaluation / stored_embeddings.FOLDER / "fan" / "phase2_full", variants or VARIANTS)
 
 
 def test_what_is_saved_is_loaded(evaluation: Path):
@@ -168,7 +168,7 @@ def test_damage_names_the_folder_and_what_to_do(evaluation: Path, damage: str):
 @pytest.mark.parametrize(("run", "line"), [("pump", "phase2_full"), ("fan", "phase1")])
 def test_a_checkpoint_that_was_not_evaluated_is_named(evaluation: Path, run: str, line: str):
     with pytest.raises(InputError, match=f"{run}/{line}: expected an evaluation's embeddings"):
-        stored_embeddings.load(evaluation, run, line, VARIANTS)
+        stored_embeddings.load(evaluation / stored_embeddings.FOLDER / run / line, VARIANTS)
 
 
 def test_a_variant_that_was_not_evaluated_is_named(evaluation: Path):

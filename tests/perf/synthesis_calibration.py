@@ -21,10 +21,12 @@ from asdjax.data.layouts import read_corpus
 from asdjax.data.synthetic.components import SAMPLE_RATE_HZ
 from asdjax.data.synthetic.machines import MACHINES
 from asdjax.data.synthetic.synthesis import Recipe, synthesize
-from asdjax.evaluation.baselines import autoencoder, log_mel_statistics
+from asdjax.evaluation.baselines import autoencoder
 from asdjax.evaluation.baselines.autoencoder import AutoencoderTraining
-from asdjax.evaluation.baselines.log_mel import compute_log_mels
 from asdjax.evaluation.metrics import ScoredClip, compute_metrics
+from asdjax.fleet.embed import Embeddings
+from asdjax.inference import log_mel_statistics
+from asdjax.inference.log_mel import compute_log_mels
 
 type Recordings = Mapping[Clip, np.ndarray]
 
@@ -37,9 +39,8 @@ def official_scores(machine: str, recipe: Recipe, epochs: int) -> dict[str, floa
         train, test = ({clip: _samples(clip) for clip in corpus.select(split=split)} for split in ("train", "test"))
     levels = {clip: _level_db(samples) for clip, samples in test.items()}
     scored = {"level": levels, "level distance": _level_distances(train, levels)}
-    for name in log_mel_statistics.NAMES:
-        scores = log_mel_statistics.score_clips(name, [*train], _statistics(train), [*test], _statistics(test))
-        scored[name] = scores.test
+    by_detector = log_mel_statistics.score_clips([*train], _wrap(train), [*test], _wrap(test))
+    scored |= {name: scores.test for name, scores in by_detector.items()}
     if epochs:
         train_frames, test_frames = (
             compute_log_mels([*of.values()], SAMPLE_RATE_HZ, "log-mels") for of in (train, test)
@@ -67,8 +68,10 @@ def _level_distances(train: Recordings, levels: Mapping[Clip, float]) -> dict[Cl
     return {clip: abs(level - float(np.median(by_section[clip.section]))) for clip, level in levels.items()}
 
 
-def _statistics(recordings: Recordings) -> np.ndarray:
-    return np.array([log_mel_statistics.compute_statistics(one, SAMPLE_RATE_HZ) for one in recordings.values()])
+def _wrap(recordings: Recordings) -> Embeddings:
+    return log_mel_statistics.wrap_statistics(
+        np.array([log_mel_statistics.compute_statistics(one, SAMPLE_RATE_HZ) for one in recordings.values()])
+    )
 
 
 def _official(scores: Mapping[Clip, float]) -> float:

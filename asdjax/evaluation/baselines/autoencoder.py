@@ -26,8 +26,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from asdjax.data.clips import Clip
 from asdjax.errors import Diverged
-from asdjax.evaluation.baselines.log_mel import BANDS, VECTOR_FRAMES, LogMels
 from asdjax.inference.clip_scores import ClipScores
+from asdjax.inference.log_mel import BANDS, VECTOR_FRAMES, LogMels
 from asdjax.runtime.progress import Progress, progress
 from asdjax.runtime.random_keys import make_key
 

@@ -4,13 +4,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from asdjax.config.fields import Config
 from asdjax.data.access import RecordedClips
-from asdjax.evaluation.baselines import autoencoder, log_mel_statistics, stored_autoencoders
+from asdjax.evaluation.baselines import autoencoder, stored_autoencoders
 from asdjax.evaluation.baselines.autoencoder import AutoencoderTraining
-from asdjax.evaluation.baselines.log_mel import compute_log_mels
 from asdjax.evaluation.baselines.stored_statistics import load_statistics
+from asdjax.inference import log_mel_statistics, stored_embeddings
 from asdjax.inference.clip_scores import ClipScores
+from asdjax.inference.log_mel import compute_log_mels
 
 #: Baselines that take seconds, and those that train for minutes.
 ALWAYS, ON_REQUEST = log_mel_statistics.NAMES, (autoencoder.NAME,)
@@ -23,17 +26,31 @@ TRAINING_SCORES = {
 
 
 def score_machine(
-    config: Config, machine: str, train: RecordedClips, test: RecordedClips, folder: Path, names: Sequence[str]
+    config: Config,
+    machine: str,
+    recorded: Mapping[str, RecordedClips],
+    computed: Path,
+    names: Sequence[str],
+    folder: Path | None,
 ) -> dict[str, ClipScores]:
-    """Score a machine type's clips by the baselines ALWAYS and the others that are named; store what they computed."""
-    rate, number = config.signal.sample_rate_hz, len(train.recordings)
-    statistics = load_statistics(folder, [*train.recordings, *test.recordings], rate, f"{machine} log-mel statistics")
-    scores = {
-        name: log_mel_statistics.score_clips(name, train.clips, statistics[:number], test.clips, statistics[number:])
-        for name in ALWAYS
+    """Score a machine type's clips, "bank" and "test", by the baselines ALWAYS and the others that are named.
+
+    What is computed from recordings is kept in `computed` for later evaluations. Statistics and scores of the simple
+    detectors are stored in the new folder `folder`, if one is given.
+    """
+    rate, what = config.signal.sample_rate_hz, f"{machine} log-mel statistics"
+    recordings = [recording for part in recorded.values() for recording in part.recordings]
+    statistics = load_statistics(computed, recordings, rate, what)
+    pieces = {
+        part: log_mel_statistics.wrap_statistics(of_part)
+        for part, of_part in zip(recorded, np.split(statistics, [len(recorded["bank"].clips)]), strict=True)
     }
+    bank, test = recorded["bank"], recorded["test"]
+    scores = log_mel_statistics.score_clips(bank.clips, pieces["bank"], test.clips, pieces["test"])
+    if folder:
+        stored_embeddings.save(folder, recorded, pieces, scores)
     if autoencoder.NAME in names:
-        scores[autoencoder.NAME] = _score_autoencoder(config, machine, train, test, folder)
+        scores[autoencoder.NAME] = _score_autoencoder(config, machine, bank, test, computed)
     return scores
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from asdjax.evaluation.baselines import autoencoder
 from asdjax.evaluation.baselines.autoencoder import NAME, AutoencoderTraining, Learned
-from asdjax.evaluation.baselines.log_mel import LogMels
+from asdjax.inference.log_mel import LogMels
 from asdjax.runtime.files import locked_folder, replace_text
 from asdjax.runtime.progress import log
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from asdjax.data.access import Recording
-from asdjax.evaluation.baselines.log_mel import BANDS
-from asdjax.evaluation.baselines.log_mel_statistics import compute_statistics
+from asdjax.inference.log_mel import BANDS
+from asdjax.inference.log_mel_statistics import compute_statistics
 from asdjax.runtime.files import locked_folder
 from asdjax.runtime.progress import log, track
 from asdjax.runtime.threads import map_in_threads

@@ -13,7 +13,7 @@ from asdjax.data.clips import Clip
 from asdjax.errors import Diverged
 from asdjax.evaluation.baselines import autoencoder
 from asdjax.evaluation.baselines.autoencoder import AutoencoderTraining, Learned
-from asdjax.evaluation.baselines.log_mel import LogMels, compute_log_mels
+from asdjax.inference.log_mel import LogMels, compute_log_mels
 
 HIDDEN = [128, 128, 128, 128, 8, 128, 128, 128, 128]
 SHORT = AutoencoderTraining(epochs=2, batch_size=64, learning_rate=1e-3, seed=0, machine="fan", sample_rate_hz=16_000)

@@ -44,7 +44,8 @@ def test_both_stand_beside_systems_that_stay_as_they_are(with_baselines: Path, t
         system = got["systems"][name]
         assert got["clips"][name] == compute_sha256(with_baselines / "evaluation" / "dev" / "clips" / f"{name}.csv")
         assert system["selection"] == "none"
-        assert system["members"] == {"fan": [name]}
+        assert system["members"] == {"fan": []}
+        assert system["baselines"] == [name]
         assert system["unscored_training_clips"] == {"fan": 0}
         assert [limit["clips"] for limit in system["thresholds"]] == [12]
         assert 0 < system["official"] <= 1

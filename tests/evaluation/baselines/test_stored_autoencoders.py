@@ -11,7 +11,7 @@ import pytest
 
 from asdjax.evaluation.baselines import autoencoder, stored_autoencoders
 from asdjax.evaluation.baselines.autoencoder import AutoencoderTraining, Learned
-from asdjax.evaluation.baselines.log_mel import LogMels
+from asdjax.inference.log_mel import LogMels
 
 TRAINING = AutoencoderTraining(
     epochs=1, batch_size=64, learning_rate=1e-3, seed=0, machine="fan", sample_rate_hz=16_000

@@ -8,7 +8,7 @@ import pytest
 
 from asdjax.data.access import Recording
 from asdjax.evaluation.baselines import stored_statistics as stored
-from asdjax.evaluation.baselines.log_mel_statistics import compute_statistics
+from asdjax.inference.log_mel_statistics import compute_statistics
 
 RATE = 16_000
 

@@ -4,7 +4,7 @@ import librosa
 import numpy as np
 import pytest
 
-from asdjax.evaluation.baselines import log_mel
+from asdjax.inference import log_mel
 
 
 def noise(samples: int, seed: int = 0) -> np.ndarray:

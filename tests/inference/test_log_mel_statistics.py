@@ -8,8 +8,8 @@ from librosa.feature import melspectrogram
 from sklearn.covariance import LedoitWolf
 
 from asdjax.data.clips import Clip, Split
-from asdjax.evaluation.baselines import log_mel_statistics
-from asdjax.evaluation.baselines.log_mel_statistics import MEAN, NAMES
+from asdjax.inference import log_mel_statistics
+from asdjax.inference.log_mel_statistics import MEAN, NAMES
 
 SECTIONS = ("00",) * 8 + ("01",) * 8
 
@@ -35,7 +35,8 @@ def distance(spectrum: np.ndarray, bank: np.ndarray) -> float:
 def test_a_test_clip_is_held_against_its_own_section(name: str):
     drawn = draw(16, 0), draw(3, 1)
     test_clips = clips("test", ("01", "00", "02"))
-    got = log_mel_statistics.score_clips(name, clips("train", SECTIONS), drawn[0], test_clips, drawn[1])
+    wrapped = [log_mel_statistics.wrap_statistics(statistics) for statistics in drawn]
+    got = log_mel_statistics.score_clips(clips("train", SECTIONS), wrapped[0], test_clips, wrapped[1])[name]
     train, test = (select(name, statistics) for statistics in drawn)
     expected = {
         test_clips[0]: distance(test[0], train[8:]),
@@ -47,7 +48,8 @@ def test_a_test_clip_is_held_against_its_own_section(name: str):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_training_clip_is_held_against_the_others_of_its_section(name: str):
     drawn = draw(16, 0)
-    got = log_mel_statistics.score_clips(name, clips("train", SECTIONS), drawn, [], drawn[:0])
+    wrapped, none = (log_mel_statistics.wrap_statistics(statistics) for statistics in (drawn, drawn[:0]))
+    got = log_mel_statistics.score_clips(clips("train", SECTIONS), wrapped, [], none)[name]
     train = select(name, drawn)
     expected = {
         clip: distance(train[i], np.delete(train[i // 8 * 8 : i // 8 * 8 + 8], i % 8, axis=0))

@@ -20,8 +20,8 @@ HOP_SAMPLES = 512
 BANDS = 128
 VECTOR_FRAMES = 5
 
-# Smallest power of a band, as in the baseline.
-_FLOOR = np.finfo(np.float64).eps
+#: Smallest power of a band, as in the baseline.
+FLOOR = np.finfo(np.float64).eps
 
 
 class LogMels(NamedTuple):
@@ -63,7 +63,7 @@ def compute_log_mel(samples: np.ndarray, sample_rate_hz: int) -> np.ndarray:
     windows = sliding_window_view(centred, N_FFT)[::HOP_SAMPLES]
     spectrum = np.fft.rfft(windows * hann(N_FFT)[None])
     power = np.square(spectrum.real) + np.square(spectrum.imag)
-    return 10 * np.log10(np.maximum(power @ mel_filters(sample_rate_hz).T, _FLOOR))
+    return 10 * np.log10(np.maximum(power @ mel_filters(sample_rate_hz).T, FLOOR))
 
 
 @functools.cache
