@@ -13,7 +13,6 @@ Letters: s samples, p pieces, d embedding.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
@@ -31,8 +30,7 @@ from asdjax.errors import InputError
 from asdjax.runtime.paths import resolve_path
 
 if TYPE_CHECKING:
-    from asdjax.evaluation.results import Results
-    from asdjax.evaluation.results_table import SystemRow
+    from asdjax.evaluation.evaluation_results import EvaluationResults
     from asdjax.evaluation.submission_metrics import FolderMetrics
     from asdjax.inference.clip_reader import ClipReader
     from asdjax.inference.detector import ClipResult, SectionDetector
@@ -83,49 +81,15 @@ def train(
         return folder
 
 
-@dataclass(frozen=True, kw_only=True)
-class SystemResult:
-    """The figures of one system, as fractions; None where undefined.
-
-    official: official score of the year. interval: its 95 % interval over test clips. selection: "none",
-    "held-out normals" or "labelled test". cells: a dict per machine type, section and domain, as in results.json.
-    """
-
-    official: float | None
-    interval: tuple[float, float] | None
-    selection: str
-    cells: list[dict[str, Any]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluationResults:
-    """The results of an evaluation.
-
-    folder: where its files are. systems: each system's figures by name. rows: the rows of the table of all systems.
-    report_removed: whether the report of an earlier evaluation was removed.
-    """
-
-    folder: Path
-    systems: dict[str, SystemResult]
-    rows: "Sequence[SystemRow]"
-    report_removed: bool
-
-    @property
-    def table(self) -> str:
-        """Return the table of all systems as Markdown, as in table.md."""
-        from asdjax.evaluation import results_table
-
-        return results_table.as_markdown(self.rows)
-
-
 def evaluate(
     workdir: str | PathLike,
     *,
     split: str = "dev",
     step: int | None = None,
     baselines: bool = False,
+    sensitivity: bool = False,
     overrides: Mapping[str, Any] = NO_OVERRIDES,
-) -> EvaluationResults:
+) -> "EvaluationResults":
     """Score all test clips with the models of a work directory, and compute the challenge's figures.
 
     Parameters
@@ -134,6 +98,7 @@ def evaluate(
     split : "dev" for labelled test clips, "eval" for the others
     step : checkpoint to evaluate; None for the newest
     baselines : also train and score the challenge's auto-encoder, which takes minutes
+    sensitivity : also mix faults of known sizes into normal clips, and tell which sizes are found
     overrides : values by field, of `evaluate.` and `baselines.` and of `data.root`, `data.truth`, `data.store`
 
     Raises
@@ -142,12 +107,13 @@ def evaluate(
     """
     from asdjax.evaluation import checkpoint_selection
     from asdjax.evaluation import evaluate as evaluation
+    from asdjax.evaluation.evaluation_results import describe
     from asdjax.runtime import jax_setup
 
     jax_setup.prepare()
     select = partial(checkpoint_selection.select_trained, step=step)
-    request = evaluation.EvaluationRequest(split, select, baselines)
-    return _read_back(evaluation.evaluate(_as_path(workdir), request, as_texts(overrides)))
+    request = evaluation.EvaluationRequest(split, select, baselines, sensitivity)
+    return describe(evaluation.evaluate(_as_path(workdir), request, as_texts(overrides)))
 
 
 def prepare_evaluation(
@@ -177,34 +143,22 @@ def prepare_evaluation(
 
 
 def watch(
-    workdir: str | PathLike, *, split: str = "dev", baselines: bool = False, overrides: Mapping[str, Any] = NO_OVERRIDES
-) -> Iterator[EvaluationResults]:
+    workdir: str | PathLike,
+    *,
+    split: str = "dev",
+    baselines: bool = False,
+    sensitivity: bool = False,
+    overrides: Mapping[str, Any] = NO_OVERRIDES,
+) -> "Iterator[EvaluationResults]":
     """Evaluate each new checkpoint while a training writes them, until it has ended; arguments as in `evaluate`."""
     from asdjax.evaluation import watch_checkpoints
     from asdjax.evaluation.evaluate import EvaluationRequest
+    from asdjax.evaluation.evaluation_results import describe
     from asdjax.runtime import jax_setup
 
     jax_setup.prepare()
-    request = EvaluationRequest(split, baselines=baselines)
-    yield from map(_read_back, watch_checkpoints.watch(_as_path(workdir), request, as_texts(overrides)))
-
-
-def _read_back(written: "Results") -> EvaluationResults:
-    """Return what an evaluation has written, with the figures of results.json."""
-    from asdjax.inference.stored_results import read_results
-
-    systems = {
-        name: SystemResult(
-            official=system["official"],
-            interval=tuple(system["interval"]) if system["interval"] else None,
-            selection=system["selection"],
-            cells=system["cells"],
-        )
-        for name, system in read_results(written.folder)["systems"].items()
-    }
-    return EvaluationResults(
-        folder=written.folder, systems=systems, rows=written.rows, report_removed=written.report_removed
-    )
+    request = EvaluationRequest(split, baselines=baselines, sensitivity=sensitivity)
+    yield from map(describe, watch_checkpoints.watch(_as_path(workdir), request, as_texts(overrides)))
 
 
 class Detector:

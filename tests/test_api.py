@@ -11,8 +11,8 @@ import soundfile
 from conftest import PROJECT, shallow_networks
 
 import asdjax
-from asdjax import api
 from asdjax.config.overrides import as_texts
+from asdjax.evaluation.evaluation_results import EvaluationResults
 
 VARIANT = "resnet50_512"
 
@@ -30,14 +30,14 @@ def test_an_unknown_name_is_no_attribute():
 
 
 @pytest.fixture(scope="module")
-def evaluated(trained_once: Path, tmp_path_factory: pytest.TempPathFactory) -> api.EvaluationResults:
+def evaluated(trained_once: Path, tmp_path_factory: pytest.TempPathFactory) -> EvaluationResults:
     """The evaluation of a copy of the trained work directory."""
     with shallow_networks():
         return asdjax.evaluate(shutil.copytree(trained_once, tmp_path_factory.mktemp("api") / "run"))
 
 
 @pytest.fixture
-def workdir(evaluated: api.EvaluationResults) -> Path:
+def workdir(evaluated: EvaluationResults) -> Path:
     return evaluated.folder.parents[1]
 
 
@@ -45,7 +45,7 @@ def test_the_table_and_the_systems_are_those_of_the_files(evaluated):
     assert evaluated.table == (evaluated.folder / "table.md").read_text()
     official = asdjax.official_metrics(2021, evaluated.folder / "scores" / "all_mean").official
     assert evaluated.systems["all_mean"].official == pytest.approx(official, abs=1e-9)
-    assert [row.system for row in evaluated.rows] == list(evaluated.systems)
+    assert list(evaluated.content["systems"]) == list(evaluated.systems)
     assert evaluated.systems["all_mean"].selection == "none"
 
 

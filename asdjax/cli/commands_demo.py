@@ -32,7 +32,7 @@ def _demo(options: argparse.Namespace) -> int:
     from asdjax.api import evaluate, train
     from asdjax.config import loading
     from asdjax.data.synthetic.synthesis import Recipe, synthesize
-    from asdjax.evaluation.results_table import as_text
+    from asdjax.evaluation.summary import as_text
     from asdjax.fleet import checkpoints
     from asdjax.report.build_report import report
 
@@ -48,7 +48,7 @@ def _demo(options: argparse.Namespace) -> int:
     results = evaluate(workdir)
     page = report(workdir)
     console.write(f"""
-{as_text(results.rows, console.terminal_width())}
+{as_text(results.content, console.terminal_width())}
 
 results and table   {results.folder}
 score files         {results.folder / "scores"}

@@ -34,21 +34,29 @@ def add_evaluate(commands: Any) -> None:
         action="store_true",
         help="also train and evaluate the challenge's auto-encoder (once; takes minutes)",
     )
+    parser.add_argument(
+        "--sensitivity",
+        action="store_true",
+        help="also mix faults of known sizes into normal clips, and tell which sizes are found",
+    )
     console.add_run_choice(parser)
 
 
 def _evaluate(options: argparse.Namespace) -> int:
     from asdjax.api import evaluate, prepare_evaluation, watch
-    from asdjax.evaluation.results_table import as_text
+    from asdjax.evaluation.summary import as_text
 
     how: dict[str, Any] = {
         "split": options.split,
         "baselines": options.baselines,
+        "sensitivity": options.sensitivity,
         "overrides": options.overrides,
     }
     if options.only or options.part != (0, 1):
-        if options.watch:
-            raise InputError("--watch: expected without --part and --only, got it with one; leave it out")
+        for option in ("watch", "sensitivity"):
+            if getattr(options, option):
+                raise InputError(f"--{option}: expected without --part and --only, got it with one; leave it out")
+        del how["sensitivity"]
         names = prepare_evaluation(options.workdir, part=options.part, only=options.only, step=options.step, **how)
         console.write(f"prepared: {', '.join(names) or 'no run'}; asdjax evaluate without --part gathers all parts")
         return DONE
@@ -57,7 +65,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     else:
         evaluations = [evaluate(options.workdir, step=options.step, **how)]
     for results in evaluations:
-        console.write(as_text(results.rows, console.terminal_width()))
+        console.write(as_text(results.content, console.terminal_width()))
         console.write(f"\nresults, table and score files: {results.folder}")
         if results.report_removed:
             console.write("The report of the earlier evaluation was removed; asdjax report writes a new one.")

@@ -79,6 +79,12 @@ class EvaluateFields(FieldGroup):
         "section's threshold",
         source=OPEN,
     )
+    sensitivity_clips: int = field(
+        24,
+        "evaluate --sensitivity only: recordings of a machine type that faults are mixed into, each 24 times",
+        unit="clips",
+        rule=COUNT,
+    )
     batch_size: int = field(64, "pieces embedded at once", unit="pieces", rule=COUNT)
 
 

@@ -11,10 +11,9 @@ from statistics import mean, stdev
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from asdjax.evaluation import bootstrap, clip_table, submission
+from asdjax.evaluation import bootstrap, clip_table, submission, summary
 from asdjax.evaluation.bootstrap import Interval
 from asdjax.evaluation.metrics import FIGURES, SHARES, Cell
-from asdjax.evaluation.results_table import SystemRow, as_markdown, list_rows
 from asdjax.evaluation.systems import System, compute_machine_figures
 from asdjax.fleet.runs import add_seed
 from asdjax.inference import stored_embeddings, stored_results
@@ -33,10 +32,10 @@ FOLDERS = (*_WRITTEN, *stored_embeddings.STORED)
 
 
 class Results(NamedTuple):
-    """A written evaluation: its folder, the rows of its table, and whether it removed an earlier one's report."""
+    """A written evaluation: its folder, the content of results.json, and whether it removed an earlier one's report."""
 
     folder: Path
-    rows: list[SystemRow]
+    content: dict[str, Any]
     report_removed: bool
 
 
@@ -68,11 +67,10 @@ def write(
     with _swept_after_an_error(folder):
         clips = _write_files(folder, year, files, about["config"]["evaluate"]["threshold_per"])
         content = add_checksum({**about, "clips": clips, "systems": entries})
-        rows = list_rows(content)
-        write_to_disk(folder / "table.md.partial", as_markdown(rows))
+        write_to_disk(folder / "table.md.partial", summary.as_markdown(content))
         write_to_disk(folder / f"{stored_results.FILE}.partial", json.dumps(content, indent=1) + "\n")
         old = Path(tempfile.mkdtemp(prefix=_EARLIER, dir=folder))
-    return Results(folder, rows, _replace_earlier(folder, old))
+    return Results(folder, content, _replace_earlier(folder, old))
 
 
 def _replace_earlier(folder: Path, old: Path) -> bool:

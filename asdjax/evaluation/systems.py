@@ -60,9 +60,7 @@ def build_systems(
     require_scores(models, test_clips)
     log_missing_scores(models)
     definitions = define_systems(config, year, models, held_out)
-    systems = {
-        name: _build(config, year, _average(config, models, one), test_clips, one) for name, one in definitions.items()
-    }
+    systems = {name: _build(config, year, models, test_clips, one) for name, one in definitions.items()}
     if config.evaluate.ensemble == "score":  # z-scores and ranks never follow a gamma distribution
         _log_empirical(systems[ensembles.ALL].thresholds)
     return systems
@@ -80,8 +78,7 @@ def build_baselines(config: Config, year: int, baselines: ModelScores, test_clip
         definition = Definition(stored_results.NO_SELECTION, dict.fromkeys(alone, ()), (name,))
         try:
             require_scores(alone, test_clips)
-            scores = {machine: by_model[name] for machine, by_model in alone.items()}
-            systems[name] = _build(config, year, scores, test_clips, definition)
+            systems[name] = _build(config, year, alone, test_clips, definition)
         except InputError as error:
             log(f"{name}: left out, {error}")
     return systems
@@ -101,8 +98,7 @@ def build_joint_systems(
             )
     require_scores(models, test_clips)
     log_missing_scores(models)
-    definition = define_all(models)
-    alone = _build(config, year, _average(config, models, definition), test_clips, definition)
+    alone = _build(config, year, models, test_clips, define_all(models))
     combined = build_combined(config, year, models, baselines, test_clips, ensembles.COMBINED_SEEDS)
     return {ensembles.ALL_SEEDS: alone, **combined}
 
@@ -120,10 +116,9 @@ def build_combined(
     It is left out, and this is logged, if a baseline cannot score a clip, or if there are too few training scores.
     """
     definition = define_all(models, tuple(list_common_models(baselines)))
-    fleet = _average(config, models, definition)
+    scores = {machine: models[machine] | baselines[machine] for machine in models}
     try:
         require_scores(baselines, test_clips)
-        scores = {machine: combine([fleet[machine], *baselines[machine].values()]) for machine in models}
         return {name: _build(config, year, scores, test_clips, definition)}
     except InputError as error:
         log(f"{name}: left out, {error}")
@@ -150,25 +145,30 @@ def compute_machine_figures(metrics: Metrics) -> dict[str, tuple[float | None, f
     return {machine: (mean.harmonic.auc, mean.harmonic.pauc) for machine, mean in means.items()}
 
 
-def _average(config: Config, models: ModelScores, definition: Definition) -> dict[str, ClipScores]:
-    """Return the averaged scores of a system's models by machine type."""
-    return {
-        machine: ensembles.average(
-            [models[machine][name] for name in names], ensembles.choose_normaliser(config, len(names))
-        )
-        for machine, names in definition.members.items()
-    }
+def score_system(
+    config: Config, scores: Mapping[str, ClipScores], members: Sequence[str], baselines: Sequence[str]
+) -> ClipScores:
+    """Return a system's scores of one machine type's clips, from those of its models and baselines by name."""
+    simple = [scores[name] for name in baselines]
+    if not members:
+        (only,) = simple
+        return only
+    normaliser = ensembles.choose_normaliser(config, len(members))
+    average = ensembles.average([scores[name] for name in members], normaliser)
+    return combine([average, *simple]) if simple else average
 
 
 def _build(
-    config: Config, year: int, scored: Mapping[str, ClipScores], test_clips: Sequence[Clip], definition: Definition
+    config: Config, year: int, models: ModelScores, test_clips: Sequence[Clip], definition: Definition
 ) -> System:
+    """Build a system from the scores of its models and baselines by machine type."""
     rule = ThresholdRule.from_config(config)
     clips: list[ScoredClip] = []
     limits: dict[thresholds.Group, Threshold] = {}
     training: dict[Clip, float] = {}
     unscored: dict[str, int] = {}
-    for machine, scores in scored.items():
+    for machine, members in definition.members.items():
+        scores = score_system(config, models[machine], members, definition.baselines)
         limits |= thresholds.fit_all(scores.train, rule)
         training |= scores.train
         unscored[machine] = len(scores.unscored)

@@ -96,7 +96,7 @@ def _append_history(results: Results) -> None:
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "checkpoints": content["checkpoints"],
         "evaluated": {name: entry["digest"] for name, entry in content["evaluated"].items()},
-        "official": {row.system: row.official for row in results.rows},
+        "official": {name: system["official"] for name, system in results.content["systems"].items()},
     }
     with (results.folder / HISTORY).open("a") as file:
         file.write(json.dumps(row) + "\n")

@@ -153,24 +153,25 @@ def _share_spacing(distances: Sequence[Neighbours | Gaussian]) -> list[Neighbour
     ]
 
 
-def score_within(bank: Bank, scoring: Scoring) -> np.ndarray:
-    """Score a bank's own pieces (n,), each without the pieces of its own clip.
+def score_left_out(queries: Bank, bank: Bank, scoring: Scoring) -> np.ndarray:
+    """Score pieces (q,) of clips of a bank, such as its own, each without the pieces of its clip.
 
     With `knn` every clip is left out separately. The other backends are fitted once per fold: to the clips outside one
     of CROSS_FOLDS parts. The score is NaN where no piece is left.
     """
     if scoring.backend == "knn":
-        return _minimum([_knn_within(bank, part, scoring) for part in _split_bank(bank, scoring)])
-    distances = np.full(len(bank), np.nan, np.float32)
+        return _minimum([_knn_left_out(queries, part, scoring) for part in _split_bank(bank, scoring)])
+    distances = np.full(len(queries), np.nan, np.float32)
     clips = np.unique(bank.clips[:, 0])
     for fold in range(min(CROSS_FOLDS, len(clips))):
         left_out = clips[fold::CROSS_FOLDS]
-        rows = np.isin(bank.clips[:, 0], left_out)
-        distances[rows] = make_scorer(bank.without(left_out), scoring)(bank.vectors[rows])
+        rows = np.isin(queries.clips[:, 0], left_out)
+        if rows.any():
+            distances[rows] = make_scorer(bank.without(left_out), scoring)(queries.vectors[rows])
     return distances
 
 
-def _knn_within(queries: Bank, part: Bank, scoring: Scoring) -> np.ndarray:
+def _knn_left_out(queries: Bank, part: Bank, scoring: Scoring) -> np.ndarray:
     return knn.mean_distance(queries.vectors, part.vectors, scoring.k, query_clips=queries.clips, bank_clips=part.clips)
 
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from asdjax.data.clips import Clip
 from asdjax.fleet.embed import Embeddings
-from asdjax.inference.backends import make_scorer, score_within
-from asdjax.inference.bank import Scoring, group_clips, make_bank
+from asdjax.inference.backends import make_scorer, score_left_out
+from asdjax.inference.bank import Bank, Scoring, group_clips, make_bank
 
 #: Poolings of piece scores (..., p), of numpy or JAX, to clip scores (...); `top` pieces count in "top".
 POOLINGS: dict[str, Callable[[Any, int], Any]] = {
@@ -56,8 +56,35 @@ def score_by_banks(
             distances = make_scorer(banks[key], scoring)(queries.vectors)
             scores.test.update(_pool_clips(distances, queries.clips[:, 0], test_clips, scoring))
     for bank in banks.values():
-        scores.train.update(_pool_clips(score_within(bank, scoring), bank.clips[:, 0], train_clips, scoring))
+        scores.train.update(_pool_clips(score_left_out(bank, bank, scoring), bank.clips[:, 0], train_clips, scoring))
     return scores._replace(unscored=tuple(clip for clip in train_clips if clip not in scores.train))
+
+
+def score_changed_copies(
+    copies: Sequence[Clip],
+    embedded: Embeddings,
+    originals: np.ndarray,
+    bank_clips: Sequence[Clip],
+    bank_embedded: Embeddings,
+    variant: str,
+    scoring: Scoring,
+) -> dict[Clip, float]:
+    """Score changed copies of training clips by one variant, as `score_by_banks` scores the training clips.
+
+    `originals` (n,) holds the number in `bank_clips` of the clip that each copy was made from, whose pieces do not
+    count.
+    """
+    scores: dict[Clip, float] = {}
+    of_piece = originals[embedded.clip]
+    for members in group_clips(bank_clips, scoring.bank).values():
+        rows = np.flatnonzero(np.isin(of_piece, members))
+        if len(rows):
+            bank = make_bank(bank_clips, members, bank_embedded, variant)
+            is_target = np.array([bank_clips[number].domain == "target" for number in of_piece[rows]])
+            clips = np.stack([of_piece[rows]] * 2, axis=1)
+            distances = score_left_out(Bank(embedded.vectors[variant][rows], clips, is_target), bank, scoring)
+            scores.update(_pool_clips(distances, embedded.clip[rows], copies, scoring))
+    return scores
 
 
 def _pool_clips(

@@ -92,7 +92,9 @@ class SectionDetector(NamedTuple):
         clip = self._join([member.normalise(score) for member, score in pooled], simple)
         scores = self._join([member.normalise(pieces) for member, pieces in distances], simple)
         if not np.isfinite([*clip, *scores]).all():
-            raise InputError(f"expected a finite score, got {clip[0]}; evaluate another checkpoint or with larger banks")
+            raise InputError(
+                f"expected a finite score, got {clip[0]}; evaluate another checkpoint or with larger banks"
+            )
         count = len(embed.list_piece_starts(len(samples), self.spectrogram, self.stride_frames))
         pieces = time_pieces(len(samples), np.broadcast_to(scores, count), self.spectrogram, self.stride_frames)
         return ClipResult(float(clip[0]), self.threshold.value, pieces)

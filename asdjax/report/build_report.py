@@ -5,6 +5,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from asdjax import features
+from asdjax.evaluation import summary
 from asdjax.evaluation.results_table import percent
 from asdjax.inference.stored_results import require_unchanged
 from asdjax.report import cards, clip_selection, curves, explain, page, report_inputs, report_tables, sections
@@ -71,6 +72,7 @@ def _make_page(inputs: ReportInputs, explanations: list[Explanation]) -> Page:
     return Page(
         title=f"{', '.join(inputs.machines)} ({inputs.results['split']})",
         headline=report_tables.write_headline(inputs),
+        warnings=summary.list_warnings(inputs.results),
         facts=_list_facts(inputs),
         counts=report_tables.count_decisions(inputs.rows),
         official=None if official is None else percent(official),

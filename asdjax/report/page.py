@@ -32,6 +32,7 @@ class Page:
 
     title: str
     headline: str
+    warnings: list[str]
     facts: list[tuple[str, str]]
     counts: DecisionCounts
     official: str | None

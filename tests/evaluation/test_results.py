@@ -13,7 +13,7 @@ from asdjax.data.clips import Clip
 from asdjax.errors import InputError
 from asdjax.evaluation import bootstrap, results
 from asdjax.evaluation.metrics import compute_metrics
-from asdjax.evaluation.results_table import SystemRow, as_markdown, as_text
+from asdjax.evaluation.results_table import SystemRow, as_markdown, as_text, list_rows
 from asdjax.evaluation.systems import System
 from asdjax.inference import stored_results
 from asdjax.inference.scored_clip import ScoredClip
@@ -21,6 +21,7 @@ from asdjax.inference.thresholds import Threshold
 from asdjax.runtime.files import add_checksum
 
 BY_MACHINE = ("machines", "thresholds", "unscored_training_clips", "members")
+KEYS = {"official", "interval", "selection", "cells", "undefined_cells", "baselines", *BY_MACHINE}
 CELL = {"machine", "section", "domain", "auc", "pauc", "precision", "recall", "f1", "false_alarms", "found"}
 ABOUT = {
     "year": 2021,
@@ -29,6 +30,8 @@ ABOUT = {
     "evaluated": {},
     "clip_seconds": {},
     "default_system": "all_mean",
+    "sensitivity": {},
+    "warnings": [],
 }
 MACHINES = ("ToyCar", "ToyTrain", "fan", "gearbox", "pump", "slider", "valve")
 
@@ -82,14 +85,17 @@ def test_results_json_of_one_seed(tmp_path: Path):
         "evaluated",
         "clip_seconds",
         "clips",
+        "default_system",
+        "sensitivity",
         "systems",
+        "warnings",
         "sha256",
     }
     assert (content["year"], content["split"], content["checkpoints"]) == (2021, "dev", {"fan/phase1": 6})
     assert list(content["systems"]) == ["a", "best_single"]
     for name, entry in content["systems"].items():
         of = systems[name]
-        assert set(entry) == {"official", "interval", "selection", "cells", "undefined_cells", *BY_MACHINE}
+        assert set(entry) == KEYS
         assert entry["machines"]["fan"].keys() == {"auc", "pauc"}
         assert (entry["official"], entry["selection"]) == (of.metrics.official, of.selection)
         assert [(cell["machine"], cell["section"], cell["domain"]) for cell in entry["cells"]] == [
@@ -327,7 +333,7 @@ def test_the_table_fits_the_terminal_and_loses_nothing(width: int):
 
 def test_the_table_has_means_over_cells_of_faults_found_and_false_alarms(tmp_path: Path):
     by_seed = {seed: {"all_mean": system(seed)} for seed in (3, 4)}
-    (mean,) = results.write(tmp_path, 2021, by_seed, ABOUT).rows
+    (mean,) = list_rows(results.write(tmp_path, 2021, by_seed, ABOUT).content)
     cells = written(tmp_path)["systems"]["all_mean"]["cells"]
     decided = [clip for of in by_seed.values() for clip in of["all_mean"].clips]
     for share, label in ((mean.found, "anomaly"), (mean.false_alarms, "normal")):
@@ -344,6 +350,6 @@ def test_table_md_marks_what_labels_chose(tmp_path: Path):
     table = (tmp_path / "table.md").read_text()
     assert "| best_single* |" in table
     assert "| all_mean |" in table
-    official = shown.rows[0].official
+    official = shown.content["systems"]["all_mean"]["official"]
     assert official is not None
     assert f"| {100 * official:.2f} |" in table

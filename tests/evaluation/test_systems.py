@@ -8,8 +8,8 @@ import pytest
 from asdjax.config.fields import default_config
 from asdjax.data.clips import Clip
 from asdjax.errors import InputError
-from asdjax.evaluation import systems
 from asdjax.evaluation.metrics import compute_metrics
+from asdjax.evaluation.model_scores import make_scored_clips
 from asdjax.evaluation.systems import (
     ModelScores,
     System,
@@ -81,7 +81,7 @@ def test_each_machine_type_ranks_its_own_models_by_its_official_score():
     for machine in SKILLS:
         official = {
             name: compute_metrics(
-                2021, systems._make_scored_clips(MODELS[machine][name], clips(machine)[1], [None] * 16)
+                2021, make_scored_clips(MODELS[machine][name], clips(machine)[1], [None] * 16)
             ).official
             for name in NAMES
         }
@@ -181,7 +181,7 @@ def test_a_clip_to_judge_without_a_finite_score_is_one_error_whichever_model_lac
     lacking = without(MODELS, name, test=2)
     builders = {
         "all": lambda: evaluated(lacking),
-        "seeds": lambda: build_joint_systems(default_config(), 2021, {3: MODELS, 4: lacking}, TEST_CLIPS),
+        "seeds": lambda: build_joint_systems(default_config(), 2021, {3: MODELS, 4: lacking}, {}, TEST_CLIPS),
     }
     suffix = "@4" if how == "seeds" else ""
     message = rf"source_normal_0\.wav: expected a score, got none that is finite by {name}{suffix} \(2 clips in all\)"
@@ -248,7 +248,8 @@ def test_baselines_are_systems_of_their_own():
     got = build_baselines(default_config(), 2021, baselines, TEST_CLIPS)
     assert list(got) == ["crude"]
     assert got["crude"].selection == "none"
-    assert got["crude"].members == {"fan": ("crude",), "pump": ("crude",)}
+    assert got["crude"].members == {"fan": (), "pump": ()}
+    assert got["crude"].baselines == ("crude",)
     assert got["crude"].metrics.official == 1
 
 

@@ -10,7 +10,7 @@ from sklearn.cluster import KMeans
 from sklearn.covariance import LedoitWolf
 from sklearn.neighbors import NearestNeighbors
 
-from asdjax.inference.backends import BACKENDS, CROSS_FOLDS, make_scorer, score_within
+from asdjax.inference.backends import BACKENDS, CROSS_FOLDS, make_scorer, score_left_out
 from asdjax.inference.bank import Bank, Scoring, oversample
 
 D = 16
@@ -171,7 +171,7 @@ def nearer_domain(queries: np.ndarray, bank: Bank, how: Scoring) -> np.ndarray:
 @BANKS
 def test_within_a_bank_each_clip_is_left_out_by_itself(bank: str):
     how, whole = settings("knn", bank=bank), usual(9)
-    got = score_within(whole, how)
+    got = score_left_out(whole, whole, how)
     for clip in np.unique(whole.clips):
         own = whole.clips[:, 0] == clip
         rest = without(whole, [clip])
@@ -193,7 +193,7 @@ def test_within_a_bank_what_is_fitted_is_fitted_to_other_folds(backend: str, ban
             by = nearer_domain if bank == "either_domain" else ORACLES[backend]
             expected[held_out] = by(whole.vectors[held_out], rest, how)
     assert np.isfinite(expected).all()
-    np.testing.assert_allclose(score_within(whole, how), expected, **CLOSE)
+    np.testing.assert_allclose(score_left_out(whole, whole, how), expected, **CLOSE)
 
 
 def with_a_stranger(domain_clip: int) -> Bank:
@@ -213,7 +213,7 @@ def test_a_clip_far_from_everything_is_far(backend: str, bank: str, smote_ratio:
     how = settings(backend, bank=bank, smote_ratio=smote_ratio, k=1)
     whole = with_a_stranger(stranger)
     own = whole.clips[:, 0] == stranger
-    got = score_within(whole, how)
+    got = score_left_out(whole, whole, how)
     assert got[own].min() > got[~own].max()
     if backend in ("knn", "kmeans"):
         assert got[own].min() > 1.2  # the cosine distance to the opposite side
@@ -226,12 +226,12 @@ def test_a_piece_is_scored_the_same_whatever_else_its_clip_holds(backend: str, b
     if smote_ratio and backend == "knn":
         return  # the synthetic pieces of others depend on all pieces of the bank
     how, whole = settings(backend, bank=bank, smote_ratio=smote_ratio), usual(12)
-    before = score_within(whole, how)
+    before = score_left_out(whole, whole, how)
     for clip in (3, 11):
         vectors = whole.vectors.copy()
         first, *others = np.flatnonzero(whole.clips[:, 0] == clip)
         vectors[others] = vectors[first]
-        after = score_within(Bank(vectors, whole.clips, whole.target), how)
+        after = score_left_out(*[Bank(vectors, whole.clips, whole.target)] * 2, how)
         np.testing.assert_allclose(after[first], before[first], rtol=1e-6)
 
 
@@ -242,7 +242,7 @@ def test_an_empty_bank_gives_nan(backend: str, bank: str, smote_ratio: float):
     got = make_scorer(none, how)(QUERIES)
     assert got.shape == (len(QUERIES),)
     assert np.isnan(got).all()
-    assert score_within(none, how).shape == (0,)
+    assert score_left_out(none, none, how).shape == (0,)
     assert make_scorer(usual(), how)(QUERIES[:0]).shape == (0,)
 
 
@@ -252,7 +252,7 @@ def test_a_bank_of_one_clip(backend: str, pieces: int):
     """The clip itself has no score. Test clips have scores that grow with distance, except by `knn_density`."""
     one = bank_of(units(pieces, 13, centre=np.eye(D)[0] * 9), pieces)
     how = settings(backend)
-    assert np.isnan(score_within(one, how)).all()
+    assert np.isnan(score_left_out(one, one, how)).all()
     near, far = one.vectors[:1], -one.vectors[:1]
     got = make_scorer(one, how)(np.concatenate([near, units(1, 14, centre=np.eye(D)[0] * 3), far]))
     if backend == "knn_density":
@@ -287,7 +287,7 @@ def test_pieces_all_alike(backend: str, bank: str, kinds: int, noise: float, smo
     alike, others = make_scorer(whole, how)(vectors), make_scorer(whole, how)(QUERIES)
     assert np.isfinite([*alike, *others]).all()
     assert alike.max() < others.min()
-    assert np.isfinite(score_within(whole, how)).all()
+    assert np.isfinite(score_left_out(whole, whole, how)).all()
 
 
 @EVERY
@@ -306,7 +306,7 @@ def test_extremes_of_float32_are_finite(backend: str, bank: str, smote_ratio: fl
     how = settings(backend, bank=bank, smote_ratio=smote_ratio)
     queries = np.concatenate([QUERIES, vectors, np.full((1, D), np.finfo(np.float32).tiny)]).astype(np.float32)
     assert np.isfinite(make_scorer(whole, how)(queries)).all()
-    assert np.isfinite(score_within(whole, how)).all()
+    assert np.isfinite(score_left_out(whole, whole, how)).all()
 
 
 @EVERY
@@ -316,7 +316,7 @@ def test_more_neighbours_and_prototypes_than_the_bank_holds(backend: str, bank: 
     whole = usual(20)
     by = nearer_domain if bank == "either_domain" else ORACLES[backend]
     np.testing.assert_allclose(make_scorer(whole, how)(QUERIES), by(QUERIES, whole, how), **CLOSE)
-    assert np.isfinite(score_within(whole, how)).all()
+    assert np.isfinite(score_left_out(whole, whole, how)).all()
 
 
 @EVERY
@@ -324,7 +324,7 @@ def test_more_neighbours_and_prototypes_than_the_bank_holds(backend: str, bank: 
 def test_two_fits_give_the_same_scores(backend: str, bank: str):
     how, whole = settings(backend, bank=bank, smote_ratio=1.0), usual(21)
     np.testing.assert_array_equal(make_scorer(whole, how)(QUERIES), make_scorer(whole, how)(QUERIES))
-    np.testing.assert_array_equal(score_within(whole, how), score_within(whole, how))
+    np.testing.assert_array_equal(score_left_out(whole, whole, how), score_left_out(whole, whole, how))
 
 
 def test_missing_distances_warn_nobody():
@@ -333,4 +333,4 @@ def test_missing_distances_warn_nobody():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for backend in BACKENDS:
-            assert np.isfinite(score_within(whole, settings(backend, bank="either_domain"))).all()
+            assert np.isfinite(score_left_out(whole, whole, settings(backend, bank="either_domain"))).all()

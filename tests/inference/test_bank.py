@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from asdjax.inference.backends import score_within
+from asdjax.inference.backends import score_left_out
 from asdjax.inference.bank import SMOTE_NEIGHBOURS, Bank, Scoring, oversample
 
 D = 12
@@ -113,7 +113,7 @@ def test_within_a_bank_nobody_meets_a_piece_that_either_parent_made():
     distance = 1 - bank.vectors.astype(np.float64) @ grown.vectors.T.astype(np.float64)
     own = (bank.clips[:, :1, None] == grown.clips[None]).any(axis=2)
     expected = np.sort(np.where(own, np.inf, distance), axis=1)[:, :3].mean(axis=1)
-    np.testing.assert_allclose(score_within(bank, how), expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(score_left_out(bank, bank, how), expected, rtol=1e-4, atol=1e-6)
     by_first_only = bank.clips[:, :1] == grown.clips[None, :, 0]
     met = np.sort(np.where(by_first_only, np.inf, distance), axis=1)[:, :3].mean(axis=1)
     assert not np.allclose(met, expected, rtol=1e-4)  # otherwise the test would not distinguish them

@@ -9,7 +9,7 @@ import pytest
 from asdjax.data.clips import Clip
 from asdjax.fleet.embed import Embeddings
 from asdjax.inference.bank import Scoring
-from asdjax.inference.clip_scores import ClipScores, score_by_banks
+from asdjax.inference.clip_scores import ClipScores, score_by_banks, score_changed_copies
 
 K = 3
 
@@ -85,3 +85,18 @@ def test_a_training_clip_is_scored_without_its_own_pieces(bank: str):
             others = [c for c in others if c.domain == one.domain]
         queries = rows_of(TRAIN_EMBEDDINGS, TRAIN, [one], "a")
         assert got[one] == pytest.approx(by_hand(queries, rows_of(TRAIN_EMBEDDINGS, TRAIN, others, "a")), abs=1e-5)
+
+
+@pytest.mark.parametrize("settings", [{}, {"bank": "either_domain"}, {"backend": "mahalanobis"}, {"backend": "kmeans"}])
+def test_an_unchanged_copy_scores_as_its_original_does_without_itself(settings: dict[str, Any]):
+    originals = np.array([5, 0, 7, 2])
+    copies = [clip(100 + number, "test") for number in originals]
+    pieces = [np.flatnonzero(TRAIN_EMBEDDINGS.clip == number) for number in originals]
+    embedded = Embeddings(
+        {"a": TRAIN_EMBEDDINGS.vectors["a"][np.concatenate(pieces)]},
+        np.concatenate([[i] * len(rows) for i, rows in enumerate(pieces)]),
+    )
+    how = Scoring(k=K, **settings)
+    got = score_changed_copies(copies, embedded, originals, TRAIN, TRAIN_EMBEDDINGS, "a", how)
+    expected = scored(**settings).train
+    assert got == pytest.approx({copy: expected[TRAIN[i]] for copy, i in zip(copies, originals, strict=True)})

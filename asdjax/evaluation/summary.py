@@ -1,0 +1,74 @@
+"""Summary of an evaluation: the table of systems, the faults that they find, and the warnings, from results.json."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from asdjax.evaluation import results_table
+from asdjax.evaluation.results_table import list_rows, percent
+from asdjax.evaluation.sensitivity import FOUND
+from asdjax.inference import log_mel_statistics
+from asdjax.inference.ensembles import OF_ALL_SEEDS
+from asdjax.runtime import text_table
+
+_ALWAYS_SHOWN = {*OF_ALL_SEEDS, *log_mel_statistics.NAMES}
+_NOTE = (
+    "Faults mixed into normal clips, without any label. Smallest size of each kind, in dB of the clip's own power, "
+    f"from which on {100 * FOUND:g} % of the clips raise an alarm; -: not even at the largest. AUC: of all mixed clips "
+    "against training clips, in %."
+)
+
+
+def as_text(results: Mapping[str, Any], width: int) -> str:
+    """Return the summary for a terminal of `width` characters, with the main systems' sensitivity only."""
+    parts = [results_table.as_text(list_rows(results), width)]
+    if results["sensitivity"]:
+        shown = [row for row in _list_sensitivity(results) if row[1].split("@")[0] in _ALWAYS_SHOWN]
+        table = text_table.format_table([_head(results), *shown], width, left=2)
+        parts.append(f"{table}\n\n{text_table.format_notes([_NOTE], width)}")
+    if warnings := list_warnings(results):
+        parts.append(text_table.format_notes([f"Warning: {warning}." for warning in warnings], width))
+    return "\n\n".join(parts)
+
+
+def as_markdown(results: Mapping[str, Any]) -> str:
+    """Return the summary for table.md."""
+    parts = [results_table.as_markdown(list_rows(results))]
+    if results["sensitivity"]:
+        head = [_escape(text) for text in _head(results)]
+        lines = ["| " + " | ".join(head) + " |", "|---|---|" + "---:|" * (len(head) - 2)]
+        lines += ["| " + " | ".join(map(_escape, row)) + " |" for row in _list_sensitivity(results)]
+        parts.append("\n".join([*lines, "", _NOTE, ""]))
+    if warnings := list_warnings(results):
+        parts.append("".join(f"- Warning: {warning}.\n" for warning in warnings))
+    return "\n".join(parts)
+
+
+def list_warnings(results: Mapping[str, Any]) -> list[str]:
+    """Return the warnings of an evaluation, a line each, without a full stop."""
+    return [f"{one['machine']}: {one['seen']}; {one['remedy']}" for one in results["warnings"]]
+
+
+def _head(results: Mapping[str, Any]) -> list[str]:
+    by_machine = next(iter(results["sensitivity"].values()))
+    kinds = next(iter(by_machine.values()))["kinds"]
+    return ["machine type", "finds, from dB", *kinds, "AUC"]
+
+
+def _list_sensitivity(results: Mapping[str, Any]) -> list[list[str]]:
+    """Return a row of texts for each machine type and system."""
+    measured = results["sensitivity"]
+    machines = list(dict.fromkeys(machine for by_machine in measured.values() for machine in by_machine))
+    return [
+        [machine, system, *_format_sizes(by_machine[machine]["kinds"]), percent(by_machine[machine]["auc"])]
+        for machine in machines
+        for system, by_machine in measured.items()
+        if machine in by_machine
+    ]
+
+
+def _format_sizes(kinds: Mapping[str, Any]) -> Sequence[str]:
+    return ["-" if kind["smallest_db"] is None else f"{kind['smallest_db']:g}" for kind in kinds.values()]
+
+
+def _escape(text: str) -> str:
+    return text.replace("|", r"\|")

@@ -1,0 +1,121 @@
+"""Warnings without labels: each on scores that deserve it, and silent on those that do not."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from asdjax.config.fields import default_config
+from asdjax.data.clips import Clip
+from asdjax.evaluation import reliability
+from asdjax.evaluation.sensitivity import Sensitivity
+from asdjax.inference.clip_scores import ClipScores
+from asdjax.inference.scored_clip import ScoredClip
+from asdjax.inference.thresholds import Threshold
+
+CONFIG = default_config()
+RNG = np.random.default_rng(0)
+TEST = [Clip(Path(f"test_{i}.wav"), "fan", "00", "test", "source", None) for i in range(20)]
+TRAIN = [Clip(Path(f"train_{i}.wav"), "fan", "00", "train", "source", "normal") for i in range(20)]
+
+
+def kinds(doubts: Any) -> list[str]:
+    return [doubt.kind for doubt in doubts]
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "held_out", "expected"),
+    [
+        ([0.5, 0.6, 0.8, 0.9, 0.9], [0.85], []),
+        ([0.97, 0.99, 1.0, 1.0, 1.0], [], ["classes too easy"]),
+        ([0.2, 0.3, 0.3, 0.3, 0.3], [], ["classes not learned"]),
+        ([0.5, 0.6, 0.8, 0.9, 0.9], [0.9, 0.4], ["known by heart"]),
+        ([], [], []),
+    ],
+)
+def test_the_classes_are_neither_too_easy_nor_too_hard(
+    accuracies: list[float], held_out: list[float], expected: list[str], tmp_path: Path
+):
+    rows: list[dict[str, Any]] = [
+        {"phase": "phase1", "step": 10 * i, "accuracy": {"a": value, "b": value}}
+        for i, value in enumerate(accuracies, 1)
+    ]
+    rows += [{"phase": "phase1", "step": 50, "holdout_accuracy": {"a": value}} for value in held_out]
+    rows += [{"phase": "phase2_full", "step": 10, "accuracy": {"a": 0.0}}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run: Any = SimpleNamespace(name="fan", folder=tmp_path, task=SimpleNamespace(classes=("a", "b", "c", "d")))
+    assert kinds(reliability._examine_classes(CONFIG, run)) == expected
+
+
+def scores(values: np.ndarray) -> ClipScores:
+    return ClipScores(dict(zip(TRAIN, values.tolist(), strict=True)), dict(zip(TEST, values.tolist(), strict=True)))
+
+
+ONE, SAME, OTHER = scores(np.arange(20.0)), scores(np.arange(20.0) ** 3), scores(RNG.permutation(20).astype(float))
+TURNED = scores(-np.arange(20.0))
+
+
+@pytest.mark.parametrize(
+    ("by_seed", "simple", "expected"),
+    [
+        ({0: {"a": ONE, "b": SAME}, 1: {"a": SAME, "b": ONE}}, ONE, []),
+        ({0: {"a": ONE, "b": OTHER}}, ONE, ["models disagree"]),
+        ({0: {"a": ONE}, 1: {"a": OTHER}}, ONE, ["seeds disagree"]),
+        ({0: {"a": ONE}}, TURNED, ["models against simple detectors"]),
+        ({0: {"a": scores(np.ones(20))}}, ONE, []),
+    ],
+)
+def test_models_seeds_and_simple_detectors_agree(
+    by_seed: dict[int, dict[str, ClipScores]], simple: ClipScores, expected: list[str]
+):
+    assert kinds(reliability._examine_agreement(CONFIG, "fan", by_seed, {"mean_std_log_mel": simple})) == expected
+
+
+def test_without_test_clips_training_clips_are_compared():
+    without = [one._replace(test={}) for one in (ONE, OTHER)]
+    got = reliability._examine_agreement(
+        CONFIG, "fan", {0: dict(zip("ab", without, strict=True))}, {"mean_std_log_mel": ONE}
+    )
+    assert kinds(got) == ["models disagree"]
+
+
+def subject(clips: list[Clip]) -> Any:
+    part = SimpleNamespace(of_machine=lambda machine: SimpleNamespace(clips=clips))
+    return SimpleNamespace(recorded={"fan": {"bank": part}}, runs=[])
+
+
+@pytest.mark.parametrize("number", [9, 10])
+def test_a_section_has_enough_training_clips(number: int):
+    got = list(reliability._examine_banks("fan", subject(TRAIN[:number])))
+    assert kinds(got) == (["few training clips"] if number < 10 else [])
+    assert all("section 00 (9)" in str(doubt) for doubt in got)
+
+
+@pytest.mark.parametrize(
+    ("above", "alarms", "expected"),
+    [(2, 5, []), (8, 5, ["false alarms"]), (2, 19, ["nearly all are alarms"])],
+)
+def test_normal_clips_stay_below_the_threshold_and_test_clips_are_not_all_above(
+    above: int, alarms: int, expected: list[str]
+):
+    default: Any = SimpleNamespace(
+        training={clip: float(i < above) for i, clip in enumerate(TRAIN)},
+        thresholds={("fan", None, None): Threshold(0.5, "gamma", 20, 0.1)},
+        clips=[ScoredClip(f"{i}.wav", "fan", "00", "source", None, 0.0, i < alarms) for i in range(20)],
+    )
+    assert kinds(reliability._examine_alarms(CONFIG, "fan", subject(TRAIN), default)) == expected
+
+
+@pytest.mark.parametrize(("fleet", "expected"), [(0.9, []), (0.7, ["models below simple detectors"])])
+def test_the_models_hear_no_less_than_the_simple_detectors(fleet: float, expected: list[str]):
+    measured = {
+        name: {"fan": Sensitivity(auc=auc, kinds={})}
+        for name, auc in (("all_mean", fleet), ("mean_log_mel", 0.6), ("mean_std_log_mel", 0.8))
+    }
+    got = list(reliability._examine_sensitivity("fan", measured))
+    assert kinds(got) == expected
+    assert all("use mean_std_log_mel" in str(doubt) for doubt in got)
+    assert not list(reliability._examine_sensitivity("pump", measured))
