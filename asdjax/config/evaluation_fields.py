@@ -73,9 +73,9 @@ class EvaluateFields(FieldGroup):
         source=OPEN,
         rule=between(0, 1_000_000),
     )
-    threshold_few: Literal["scaled", "section"] = field(
-        "scaled",
-        "threshold of a domain with few clips: the gamma shape of the section's other domain, scaled, or the "
+    threshold_few: Literal["predicted", "section"] = field(
+        "predicted",
+        "threshold of a domain with few clips: predicted from them and the other domain's spread, or the "
         "section's threshold",
         source=OPEN,
     )

@@ -245,5 +245,5 @@ def _examine_sensitivity(machine: str, measured: Mapping[str, Mapping[str, Sensi
             machine,
             f"the models hear less of the faults mixed into normal clips than {best} (AUC {100 * mean(fleets):.1f} and "
             f"{100 * simple[best]:.1f} %)",
-            f"use {best} (asdjax score --system {best}), or train longer",
+            "score with the combined system (asdjax score --system combined), or train longer",
         )

@@ -14,7 +14,7 @@ from asdjax.report.report_inputs import ReportInputs
 _RULES = {
     thresholds.GAMMA: "gamma distribution",
     thresholds.EMPIRICAL: "of the scores themselves",
-    thresholds.SCALED: "gamma distribution with the shape of the section's other domain",
+    thresholds.PREDICTED: "predicted from these and the spread of the section's other domain",
 }
 _AVERAGED = {"score": "scores", "rank": "ranks among training scores", "zscore": "z-scores by training scores"}
 _ENSEMBLES = {*OF_ALL_SEEDS, *OF_ALL_SEEDS.values(), *TOP, *TOP_HELD_OUT}

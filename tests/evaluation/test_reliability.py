@@ -117,5 +117,5 @@ def test_the_models_hear_no_less_than_the_simple_detectors(fleet: float, expecte
     }
     got = list(reliability._examine_sensitivity("fan", measured))
     assert kinds(got) == expected
-    assert all("use mean_std_log_mel" in str(doubt) for doubt in got)
+    assert all("than mean_std_log_mel" in str(doubt) for doubt in got)
     assert not list(reliability._examine_sensitivity("pump", measured))

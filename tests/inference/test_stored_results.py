@@ -15,7 +15,7 @@ def test_thresholds_survive_json():
     thresholds: dict[Group, Threshold] = {
         ("fan", None, None): Threshold(0.1 + 0.2, "gamma", 7, 1 / 3),
         ("pump", "00", None): Threshold(-1e-300, "empirical", 1, 0.0),
-        ("pump", "00", "target"): Threshold(2.5, "scaled gamma", 3, 1.0),
+        ("pump", "00", "target"): Threshold(2.5, "predicted", 3, 1.0),
     }
     entry = json.loads(json.dumps({"thresholds": stored_results.encode_thresholds(thresholds)}))
     assert stored_results.decode_thresholds(entry) == thresholds
