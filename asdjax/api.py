@@ -27,7 +27,7 @@ from asdjax.config.fields import Config
 from asdjax.config.overrides import as_texts
 from asdjax.data.clips import Domain
 from asdjax.errors import InputError
-from asdjax.runtime.paths import resolve_path
+from asdjax.runtime.paths import compose, resolve_path
 
 if TYPE_CHECKING:
     from asdjax.evaluation.evaluation_results import EvaluationResults
@@ -77,7 +77,7 @@ def train(
         from asdjax.training import train as training
 
         jax_setup.prepare()
-        training.train(resolved, folder := _as_path(workdir), make_choice(part, only))
+        training.train(resolved, folder := _as_path(workdir), make_choice(part, [compose(name) for name in only]))
         return folder
 
 
@@ -139,7 +139,9 @@ def prepare_evaluation(
     jax_setup.prepare()
     select = partial(checkpoint_selection.select_trained, step=step)
     request = evaluation.EvaluationRequest(split, select, baselines)
-    return evaluation.prepare_part(_as_path(workdir), request, make_choice(part, only), as_texts(overrides))
+    return evaluation.prepare_part(
+        _as_path(workdir), request, make_choice(part, [compose(name) for name in only]), as_texts(overrides)
+    )
 
 
 def watch(
@@ -225,7 +227,7 @@ def load(
 
     jax_setup.prepare()
     evaluation = open_evaluation(_as_path(workdir), split, as_texts(overrides), _OF_RECORDINGS)
-    detector = open_detector(evaluation, system, machine, section, domain)
+    detector = open_detector(evaluation, system, compose(machine), compose(section), domain)
     return Detector(detector, ClipReader.for_detector(evaluation.config, detector))
 
 

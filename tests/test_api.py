@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -134,3 +135,12 @@ def test_metrics_do_not_import_jax(shared_data: Path):
     words = [sys.executable, "-c", code, str(shared_data / "official/2021/dev_scores")]
     ran = subprocess.run(words, cwd=PROJECT, check=False, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
+
+
+def test_names_are_compared_composed(evaluated, workdir: Path, monkeypatch: pytest.MonkeyPatch):
+    """A machine type called Lüfter is found by either of Unicode's spellings."""
+    asked = []
+    monkeypatch.setattr("asdjax.inference.detector.open_detector", lambda *names: asked.append(names[2:4]) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        asdjax.load(workdir, machine=unicodedata.normalize("NFD", "Lüfter"), section=unicodedata.normalize("NFD", "ä"))
+    assert asked == [("Lüfter", "ä")]

@@ -121,8 +121,7 @@ def _parse_machine_row(
 ) -> tuple[str, YearFacts]:
     """Return a clip's name and its facts: those of its full name if there is one, else its attributes."""
     name = _base_name(cells[0])
-    by_column = dict(zip(header, cells, strict=False))
-    full_name = next((cell for column, cell in by_column.items() if column.lower().startswith(_FULL_NAME)), None)
+    full_name = _find_full_name(header, cells)
     try:
         name_facts = find_facts(name, year)
         facts = _parse_full_name(full_name, year) if full_name else name_facts
@@ -131,6 +130,16 @@ def _parse_machine_row(
     if facts.section != name_facts.section:
         raise row_error(path, number, join_cells(cells), "both names of one section")
     return name, facts if full_name else facts._replace(attributes=parse_attributes(cells[1:]))
+
+
+def _find_full_name(header: list[str], cells: list[str]) -> str | None:
+    """Return the full name in a row; it stands further left where attributes are left out, as in valve's of 2022."""
+    columns = [number for number, column in enumerate(header) if column.lower().startswith(_FULL_NAME)]
+    if not columns:
+        return None
+    if columns[0] < len(cells) and cells[columns[0]]:
+        return cells[columns[0]]
+    return next((cell for cell in reversed(cells[1:]) if to_wav_name(cell).endswith(".wav")), None)
 
 
 def _add_row(

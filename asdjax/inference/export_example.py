@@ -6,6 +6,7 @@ but not asdjax.
 
 import json
 import sys
+import unicodedata
 from pathlib import Path
 
 if len(sys.argv) < 4:
@@ -16,7 +17,8 @@ import numpy as np
 import soundfile
 from jax import export
 
-machine, section, *clips = sys.argv[1:]
+machine, section = (unicodedata.normalize("NFC", name) for name in sys.argv[1:3])
+clips = sys.argv[3:]
 folder = Path(__file__).parent / machine
 if not (folder / f"section_{section}.json").is_file():
     known = sorted(

@@ -154,6 +154,17 @@ def test_attribute_tables_by_machine_type_have_the_full_name_in_the_last_column(
     assert (clip.label, clip.domain, clip.attributes) == ("anomaly", "target", (("m-n", "X"),))
 
 
+def test_the_full_name_moves_to_the_left_where_attributes_are_left_out(tmp_path: Path):
+    """So it is in the published table of section 05 of the valve of 2022."""
+    touch(tmp_path / "data", "fan/test/section_03_0000.wav")
+    home = tmp_path / "truth" / "ground_truth_attributes" / "fan"
+    home.mkdir(parents=True)
+    header = "file_name,d1p,d1v,d2p,d2v,file_name_with_full_attributes"
+    (home / "attributes_03.csv").write_text(f"{header}\nfan/test/section_03_0000.wav,m-n,X,{FULL}\n")
+    (clip,) = read_corpus([tmp_path / "data"], layout="dcase2022", truth=tmp_path / "truth")
+    assert (clip.label, clip.domain, clip.attributes) == ("anomaly", "target", (("m-n", "X"),))
+
+
 def test_of_three_columns_of_attributes_the_second_counts(tmp_path: Path):
     touch(tmp_path / "data", "fan/test/section_00_0001.wav")
     home = tmp_path / "truth" / "ground_truth_attributes"

@@ -102,6 +102,8 @@ _STARTS: dict[bytes, FileKind] = {
     b"version https://hawser": _LFS,
     b"outs:": DVC,
     b"md5:": DVC,
+    b"wdir:": DVC,
+    b"frozen:": DVC,
     b"<": FileKind("HTML or XML", _PAGE),
     b"{": FileKind("JSON", _PAGE),
     b"[{": FileKind("JSON", _PAGE),
@@ -117,7 +119,7 @@ _BRANDS = {
     b"avif": FileKind("an AVIF image", _NO_SOUND),
 }
 _ANNEX_PATH = re.compile(rb"[\w./\\ -]{0,400}[/\\]annex[/\\]objects[/\\]")
-_TEXT = (b"<", b"{", b"[{", b"outs:", b"md5:", b"version https:")
+_TEXT = (b"<", b"{", b"[{", b"outs:", b"md5:", b"wdir:", b"frozen:", b"version https:")
 
 
 def detect_kind(head: bytes) -> FileKind:

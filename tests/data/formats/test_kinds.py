@@ -76,6 +76,8 @@ KINDS = {
     "git-annex": (ANNEX, "git annex get"),
     "Git LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "git lfs pull"),
     "DVC": (b"outs:\n- md5: 0123\n  size: 1\n  path: a.wav\n", "dvc pull"),
+    "a DVC pointer": (b"wdir: ..\nouts:\n- md5: 0123\n", "dvc pull"),
+    "DVC pointer, not": (b"frozen: true\nouts:\n- md5: 0123\n", "dvc pull"),
     "an empty file": (b"", "copy or record it again"),
     "no known kind of audio": (b"\1\2\3\4" * 1000, "check the path"),
     "a header that is cut off": (b"RIFF\0\0\0\0WAV", "copy or record it again"),
