@@ -25,14 +25,16 @@ from asdjax.inference import ensembles, log_mel_statistics
 from asdjax.inference.clip_scores import ClipScores
 from asdjax.inference.thresholds import find_threshold
 
-#: Accuracy in the first fifth of phase 1 from which on the classes are too easy to tell apart.
-TOO_EASY = 0.95
+#: Accuracy at the beginning of phase 1 from which on the classes are too easy to tell apart. The beginning are the rows
+#: of the first fifth, and at least three: a row has the accuracy of one batch.
+TOO_EASY, BEGINNING = 0.95, 3
 #: Share of the way from chance to all right below which the classes were not learned, in the last fifth of phase 1.
 LEARNED = 0.25
 #: Accuracy on training clips minus that on held-out clips from which on the models know their clips by heart.
 BY_HEART = 0.3
-#: Mean rank correlation of the scores of two models or seeds below which they disagree.
-AGREEMENT = 0.2
+#: Mean rank correlation of the scores of two models or seeds below which they disagree, and of models and a simple
+#: detector below which they contradict each other.
+AGREEMENT, CONTRADICTION = 0.2, -0.2
 #: Training clips of a section below which its bank is small.
 FEW_CLIPS = 10
 #: Share of test clips with an alarm from which on the recordings may differ from the training clips.
@@ -86,13 +88,14 @@ def _examine_classes(config: Config, run: Run) -> Iterator[Doubt]:
         return
     last = logged[-1][0]
     late = mean(accuracy for step, accuracy in logged if step > 0.8 * last)
-    early = [accuracy for step, accuracy in logged if step <= 0.2 * last]
+    number = max(BEGINNING, sum(step <= 0.2 * last for step, _ in logged))
+    early = [accuracy for _, accuracy in logged[:number]]
     chance = 1 / len(run.task.classes)
-    if early and mean(early) >= TOO_EASY:
+    if len(logged) > number and mean(early) >= TOO_EASY:
         yield Doubt(
             "classes too easy",
             run.name,
-            f"its classes were told apart at once ({100 * mean(early):.0f} % right in the first fifth of phase 1), so "
+            f"its classes were told apart at once ({100 * mean(early):.0f} % right at the beginning of phase 1), so "
             "the models had nothing to learn about the machine's state",
             "trust the simple detectors, or give classes that differ in operation (attributes such as speed or load)",
         )
@@ -139,7 +142,7 @@ def _examine_agreement(
         )
     against = [_correlate(average, simple[log_mel_statistics.MEAN_STD]) for average in averages]
     known = [value for value in against if value is not None]
-    if known and mean(known) < 0:
+    if known and mean(known) < CONTRADICTION:
         yield Doubt(
             "models against simple detectors",
             machine,
