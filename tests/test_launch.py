@@ -106,3 +106,27 @@ def test_an_impossible_number_of_processes_is_refused(tmp_path: Path):
     with start_fake(tmp_path, "0", "two") as process:
         _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (2, "PROCESSES=two: expected a number from 1 on\n")
+
+
+def test_reproduce_unpacks_once_trains_three_seeds_and_compares(tmp_path: Path):
+    """With a stand-in for `asdjax`, which logs its words and makes the folder of a download."""
+    (tmp_path / "bin").mkdir()
+    fake = tmp_path / "bin" / "asdjax"
+    fake.write_text(
+        '#!/usr/bin/env bash\necho "$*" >>"$LOG"\n[ "$1" = download ] && mkdir -p "${@: -1}/dev_data"\nexit 0\n'
+    )
+    fake.chmod(0o755)
+    run, log = tmp_path / "run", tmp_path / "log"
+    environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "LOG": str(log)}
+    command = [PROJECT / "launch" / "reproduce", str(tmp_path / "zips"), str(run), "--config.width=0.1"]
+    for _ in range(2):
+        assert subprocess.run(command, env=environment, timeout=60).returncode == 0
+    words = [
+        f"train --config dcase2021 --workdir {run} --config.seed=0,1,2 --config.data.root={run}/recordings/dev_data "
+        "--config.width=0.1",
+        f"evaluate --workdir {run}",
+        f"compare --workdir {run}",
+    ]
+    download = f"download --zips {tmp_path / 'zips'} --out {run}/recordings"
+    assert log.read_text().splitlines() == [download, *words, *words]
+    assert subprocess.run([command[0]], capture_output=True).returncode == 2

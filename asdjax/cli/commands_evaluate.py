@@ -106,6 +106,29 @@ def _report(options: argparse.Namespace) -> int:
     return DONE
 
 
+def add_compare(commands: Any) -> None:
+    """Add `asdjax compare`."""
+    parser = console.add_command(
+        commands, "compare", _compare, "set an evaluation of DCASE 2021 beside the report's Table 2, cell by cell"
+    )
+    console.add_workdir(parser)
+    parser.add_argument("--json", type=console.parse_path, metavar="F", help="also write the cells as JSON")
+
+
+def _compare(options: argparse.Namespace) -> int:
+    if options.json:
+        console.require_writable(options.json)
+
+    from asdjax.evaluation import report_table
+    from asdjax.inference.stored_results import find_evaluation, read_results
+
+    compared = report_table.compare(read_results(find_evaluation(options.workdir, "dev")))
+    console.write(report_table.as_text(compared, console.terminal_width()))
+    if options.json:
+        console.write_json(options.json, report_table.as_json(compared))
+    return DONE
+
+
 def add_metrics(commands: Any) -> None:
     """Add `asdjax metrics`."""
     parser = console.add_command(

@@ -42,6 +42,7 @@ _COMMANDS = (
     commands_train.add_train,
     commands_train.add_status,
     commands_evaluate.add_evaluate,
+    commands_evaluate.add_compare,
     commands_deploy.add_score,
     commands_evaluate.add_report,
     commands_deploy.add_export,

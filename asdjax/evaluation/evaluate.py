@@ -12,7 +12,7 @@ from typing import NamedTuple
 from asdjax.config import loading
 from asdjax.config.fields import Config
 from asdjax.data.access import open_corpus, scan_corpus
-from asdjax.data.clips import Corpus
+from asdjax.data.clips import Clip, Corpus
 from asdjax.data.layouts import find_name_errors
 from asdjax.data.official_files import YEAR_OF_LAYOUT
 from asdjax.errors import InputError
@@ -35,6 +35,7 @@ from asdjax.evaluation.score_runs import (
 )
 from asdjax.evaluation.sensitivity import Stored
 from asdjax.evaluation.subject import Subject, describe, find_subject, make_key, read_losses
+from asdjax.evaluation.systems import System
 from asdjax.fleet import run_list
 from asdjax.fleet.run_list import RunChoice
 from asdjax.inference import stored_embeddings, stored_results
@@ -74,30 +75,20 @@ def evaluate(workdir: Path, request: EvaluationRequest, overrides: Mapping[str, 
         # 2. Embed and score every clip by every model, seed by seed; store embeddings and scores.
         names = list_baselines(request)
         prepared = _score_runs(config, workdir, subject, folder, names)
-        by_seed: dict[int, ModelScores] = {}
-        for run in subject.runs:
-            scores = read_scores(config, run, subject.selection[run.name], stored.embeddings / run.name)
-            by_seed.setdefault(run.seed, {}).update(scores)
-        # 3. Make the systems: single models, ensembles and baselines, with thresholds and metrics.
-        year = YEAR_OF_LAYOUT[subject.corpus.layout]
-        test_clips = [clip for clip in test_clips if clip.machine in subject.stores]
-        fleet_systems = {
-            seed: systems.build_systems(config, year, scores, test_clips, read_losses(subject, seed))
-            for seed, scores in by_seed.items()
-        }
+        by_seed = _read_all_scores(config, subject, stored)
         baselines = score_each_baseline(config, workdir, subject.recorded.values(), names, stored.statistics)
-        simple = score_baselines.select_always(baselines)
-        joint = systems.build_joint_systems(config, year, by_seed, simple, test_clips)
-        for seed, scores in by_seed.items():
-            fleet_systems[seed] |= systems.build_combined(config, year, scores, simple, test_clips)
-        joint |= systems.build_baselines(config, year, baselines, test_clips)
+        # 3. Make the systems: single models, ensembles and baselines, with thresholds and metrics.
+        test_clips = [clip for clip in test_clips if clip.machine in subject.stores]
+        fleet_systems, joint = _build_all_systems(config, subject, by_seed, baselines, test_clips)
         # 4. Mix faults into normal clips, on request: which sizes does each system find?
         found = sensitivity.measure(config, subject, stored, fleet_systems, joint) if request.sensitivity else {}
         # 5. Look for signs that the detectors may not be trusted.
         first = fleet_systems[config.seed[0]]
         default = systems.choose_default(config, {*joint, *first})
+        simple = score_baselines.select_always(baselines)
         doubts = reliability.find_doubts(config, subject, by_seed, simple, (first | joint)[default], found)
         # 6. Write the files, results.json last.
+        year = YEAR_OF_LAYOUT[subject.corpus.layout]
         about = {
             "year": year,
             "split": request.split,
@@ -109,6 +100,33 @@ def evaluate(workdir: Path, request: EvaluationRequest, overrides: Mapping[str, 
         written = results.write(folder, year, fleet_systems, about, joint)
         stored_parts.remove(folder, prepared)
     return written
+
+
+def _read_all_scores(config: Config, subject: Subject, stored: Stored) -> dict[int, ModelScores]:
+    """Return the stored scores of all models by seed."""
+    by_seed: dict[int, ModelScores] = {}
+    for run in subject.runs:
+        scores = read_scores(config, run, subject.selection[run.name], stored.embeddings / run.name)
+        by_seed.setdefault(run.seed, {}).update(scores)
+    return by_seed
+
+
+def _build_all_systems(
+    config: Config,
+    subject: Subject,
+    by_seed: Mapping[int, ModelScores],
+    baselines: ModelScores,
+    test_clips: Sequence[Clip],
+) -> tuple[dict[int, dict[str, System]], dict[str, System]]:
+    """Return the systems by seed, and those that no single seed has."""
+    year, simple = YEAR_OF_LAYOUT[subject.corpus.layout], score_baselines.select_always(baselines)
+    fleet_systems = {
+        seed: systems.build_systems(config, year, scores, test_clips, read_losses(subject, seed))
+        | systems.build_combined(config, year, scores, simple, test_clips)
+        for seed, scores in by_seed.items()
+    }
+    joint = systems.build_joint_systems(config, year, by_seed, simple, test_clips)
+    return fleet_systems, joint | systems.build_baselines(config, year, baselines, test_clips)
 
 
 def prepare_part(

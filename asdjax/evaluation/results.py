@@ -164,7 +164,12 @@ def _make_entry(per_seed: Sequence[System], seeds: Sequence[int], interval: Inte
         "seeds": list(seeds),
         "spread": _spread([system.metrics.official for system in per_seed]),
         "by_seed": {
-            seed: _make_detector_entry(system, seed, seeds) for seed, system in zip(seeds, per_seed, strict=True)
+            seed: {
+                "official": system.metrics.official,
+                "machines": _average_machines([system]),
+                **_make_detector_entry(system, seed, seeds),
+            }
+            for seed, system in zip(seeds, per_seed, strict=True)
         },
     }
 

@@ -27,7 +27,7 @@ from asdjax.fleet.embed import Embeddings
 from asdjax.fleet.runs import Run, add_seed
 from asdjax.inference import clip_scores, log_mel_statistics, stored_embeddings
 from asdjax.inference.bank import Scoring
-from asdjax.inference.clip_scores import ClipScores
+from asdjax.inference.clip_scores import ClipScores, Copies
 from asdjax.inference.loaded_evaluation import restore_model
 from asdjax.inference.stored_embeddings import Checkpointed
 from asdjax.inference.stored_results import NO_SELECTION
@@ -169,10 +169,8 @@ def _score(
     """Score mixed clips by one model or simple detector, without the pieces of the recordings that they are made of."""
     numbers = {clip: number for number, clip in enumerate(kept.bank.clips)}
     originals = np.array([numbers[one.original] for one in mixed])
-    copies = [one.clip for one in mixed]
-    scores = clip_scores.score_changed_copies(
-        copies, pieces, originals, kept.bank.clips, kept.bank.pieces, name, scoring
-    )
+    copies = Copies([one.clip for one in mixed], pieces, originals)
+    scores = clip_scores.score_changed_copies(copies, kept.bank.clips, kept.bank.pieces, name, scoring)
     return kept.scores_of(name, machine)._replace(test=scores)
 
 

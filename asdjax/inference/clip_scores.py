@@ -60,10 +60,16 @@ def score_by_banks(
     return scores._replace(unscored=tuple(clip for clip in train_clips if clip not in scores.train))
 
 
+class Copies(NamedTuple):
+    """Changed copies of training clips: n clips, their pieces, and the number (n,) of the clip each was made from."""
+
+    clips: Sequence[Clip]
+    pieces: Embeddings
+    originals: np.ndarray
+
+
 def score_changed_copies(
-    copies: Sequence[Clip],
-    embedded: Embeddings,
-    originals: np.ndarray,
+    copies: Copies,
     bank_clips: Sequence[Clip],
     bank_embedded: Embeddings,
     variant: str,
@@ -71,11 +77,10 @@ def score_changed_copies(
 ) -> dict[Clip, float]:
     """Score changed copies of training clips by one variant, as `score_by_banks` scores the training clips.
 
-    `originals` (n,) holds the number in `bank_clips` of the clip that each copy was made from, whose pieces do not
-    count.
+    Pieces of the clip that a copy was made from do not count. `copies.originals` are numbers in `bank_clips`.
     """
     scores: dict[Clip, float] = {}
-    of_piece = originals[embedded.clip]
+    embedded, of_piece = copies.pieces, copies.originals[copies.pieces.clip]
     for members in group_clips(bank_clips, scoring.bank).values():
         rows = np.flatnonzero(np.isin(of_piece, members))
         if len(rows):
@@ -83,7 +88,7 @@ def score_changed_copies(
             is_target = np.array([bank_clips[number].domain == "target" for number in of_piece[rows]])
             clips = np.stack([of_piece[rows]] * 2, axis=1)
             distances = score_left_out(Bank(embedded.vectors[variant][rows], clips, is_target), bank, scoring)
-            scores.update(_pool_clips(distances, embedded.clip[rows], copies, scoring))
+            scores.update(_pool_clips(distances, embedded.clip[rows], copies.clips, scoring))
     return scores
 
 

@@ -9,7 +9,7 @@ import pytest
 from asdjax.data.clips import Clip
 from asdjax.fleet.embed import Embeddings
 from asdjax.inference.bank import Scoring
-from asdjax.inference.clip_scores import ClipScores, score_by_banks, score_changed_copies
+from asdjax.inference.clip_scores import ClipScores, Copies, score_by_banks, score_changed_copies
 
 K = 3
 
@@ -97,6 +97,6 @@ def test_an_unchanged_copy_scores_as_its_original_does_without_itself(settings: 
         np.concatenate([[i] * len(rows) for i, rows in enumerate(pieces)]),
     )
     how = Scoring(k=K, **settings)
-    got = score_changed_copies(copies, embedded, originals, TRAIN, TRAIN_EMBEDDINGS, "a", how)
+    got = score_changed_copies(Copies(copies, embedded, originals), TRAIN, TRAIN_EMBEDDINGS, "a", how)
     expected = scored(**settings).train
     assert got == pytest.approx({copy: expected[TRAIN[i]] for copy, i in zip(copies, originals, strict=True)})
