@@ -98,7 +98,7 @@ def evaluate(
     split : "dev" for labelled test clips, "eval" for the others
     step : checkpoint to evaluate; None for the newest
     baselines : also train and score the challenge's auto-encoder, which takes minutes
-    sensitivity : also mix faults of known sizes into normal clips, and tell which sizes are found
+    sensitivity : also mix faults of known sizes into normal clips, and show which sizes are found
     overrides : values by field, of `evaluate.` and `baselines.` and of `data.root`, `data.truth`, `data.store`
 
     Raises

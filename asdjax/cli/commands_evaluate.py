@@ -37,7 +37,7 @@ def add_evaluate(commands: Any) -> None:
     parser.add_argument(
         "--sensitivity",
         action="store_true",
-        help="also mix faults of known sizes into normal clips, and tell which sizes are found",
+        help="also mix faults of known sizes into normal clips, and show which sizes are found",
     )
     console.add_run_choice(parser)
 

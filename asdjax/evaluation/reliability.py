@@ -25,7 +25,7 @@ from asdjax.inference import ensembles, log_mel_statistics
 from asdjax.inference.clip_scores import ClipScores
 from asdjax.inference.thresholds import find_threshold
 
-#: Accuracy at the beginning of phase 1 from which on the classes are too easy to tell apart. The beginning are the rows
+#: Accuracy at the beginning of phase 1 from which on the classes are too easy to separate. The beginning are the rows
 #: of the first fifth, and at least three: a row has the accuracy of one batch.
 TOO_EASY, BEGINNING = 0.95, 3
 #: Share of the way from chance to all right below which the classes were not learned, in the last fifth of phase 1.
@@ -95,7 +95,7 @@ def _examine_classes(config: Config, run: Run) -> Iterator[Doubt]:
         yield Doubt(
             "classes too easy",
             run.name,
-            f"its classes were told apart at once ({100 * mean(early):.0f} % right at the beginning of phase 1), so "
+            f"its classes were separated at once ({100 * mean(early):.0f} % right at the beginning of phase 1), so "
             "the models had nothing to learn about the machine's state",
             "trust the simple detectors, or give classes that differ in operation (attributes such as speed or load)",
         )

@@ -67,7 +67,7 @@ class Compared(NamedTuple):
 
     @property
     def is_within(self) -> bool | None:
-        """Return whether the report's figure lies between our lowest and highest seed; None for a single seed."""
+        """Return True if the report's figure is between our lowest and highest seed; None for a single seed."""
         return min(self.seeds) <= self.report <= max(self.seeds) if len(self.seeds) > 1 else None
 
 
@@ -118,10 +118,10 @@ def as_text(compared: Sequence[Compared], width: int) -> str:
     known = [one.is_within for one in compared if one.is_within is not None]
     notes = [
         "Harmonic means over sections and domains in %; all cells: the official score. ours: mean over seeds; seeds: "
-        "lowest and highest; within: does the report's figure lie between these?"
+        "lowest and highest; within: is the report's figure between these?"
     ]
     if known:
-        notes.append(f"{sum(known)} of {len(known)} of the report's figures lie within the spread of the seeds.")
+        notes.append(f"{sum(known)} of {len(known)} of the report's figures are within the spread of the seeds.")
     table = text_table.format_table(rows, width, left=2)
     return f"{table}\n\n{text_table.format_notes(notes, width)}"
 

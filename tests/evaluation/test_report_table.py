@@ -54,7 +54,7 @@ def test_every_cell_stands_beside_ours_with_the_spread_of_the_seeds():
     assert first.seeds == pytest.approx((76.69, 79.69))
     assert all(one.is_within for one in compared[:14])
     text = as_text(compared, 80)
-    assert "14 of 15 of the report's figures lie within the spread of the seeds." in text
+    assert "14 of 15 of the report's figures are within the spread of the seeds." in text
     assert ["ToyCar", "AUC", "77.69", "78.19", "76.69-79.69", "yes"] in map(str.split, text.splitlines())
     assert max(map(len, text.splitlines())) <= 80
 
@@ -63,7 +63,7 @@ def test_a_figure_outside_of_all_seeds_is_not_within_and_one_seed_has_no_spread(
     assert not any(one.is_within for one in compare(results(1.0, 2.0))[:14])
     single = compare(results(1.0))
     assert {one.is_within for one in single} == {None}
-    assert "lie within" not in as_text(single, 80)
+    assert "are within" not in as_text(single, 80)
 
 
 def test_a_part_of_the_machine_types_has_no_overall_figure():
