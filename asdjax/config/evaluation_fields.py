@@ -58,10 +58,10 @@ class EvaluateFields(FieldGroup):
     )
     threshold_percentile: float = field(
         90.0,
-        "threshold's percentile of the gamma distribution of training scores",
+        "threshold's percentile of training scores, of a gamma distribution where one fits them",
         unit="%",
         source=_BASELINE,
-        rule=between(0, 99.99),
+        rule=between(0.01, 99.99),
     )
     threshold_per: Literal["machine", "section", "section_domain"] = field(
         "machine", "training scores that share a threshold; section_domain: until 2021 only", source=_BASELINE

@@ -83,10 +83,11 @@ def evaluate(workdir: Path, request: EvaluationRequest, overrides: Mapping[str, 
         # 4. Mix faults into normal clips, on request: which sizes does each system find?
         found = sensitivity.measure(config, subject, stored, fleet_systems, joint) if request.sensitivity else {}
         # 5. Look for signs that the detectors may not be trusted.
-        first = fleet_systems[config.seed[0]]
-        default = systems.choose_default(config, {*joint, *first})
+        first = {**fleet_systems[config.seed[0]], **joint}
+        default = systems.choose_default(config, first.keys())
         simple = score_baselines.select_always(baselines)
-        doubts = reliability.find_doubts(config, subject, by_seed, simple, (first | joint)[default], found)
+        evaluated = reliability.Evaluated(by_seed, simple, first[default], found, stored.statistics)
+        doubts = reliability.find_doubts(config, subject, evaluated)
         # 6. Write the files, results.json last.
         year = YEAR_OF_LAYOUT[subject.corpus.layout]
         about = {
@@ -117,7 +118,7 @@ def _build_all_systems(
     by_seed: Mapping[int, ModelScores],
     baselines: ModelScores,
     test_clips: Sequence[Clip],
-) -> tuple[dict[int, dict[str, System]], dict[str, System]]:
+) -> tuple[results.BySeed, dict[str, System]]:
     """Return the systems by seed, and those that no single seed has."""
     year, simple = YEAR_OF_LAYOUT[subject.corpus.layout], score_baselines.select_always(baselines)
     fleet_systems = {
@@ -126,7 +127,7 @@ def _build_all_systems(
         for seed, scores in by_seed.items()
     }
     joint = systems.build_joint_systems(config, year, by_seed, simple, test_clips)
-    return fleet_systems, joint | systems.build_baselines(config, year, baselines, test_clips)
+    return results.keep_common(fleet_systems), joint | systems.build_baselines(config, year, baselines, test_clips)
 
 
 def prepare_part(

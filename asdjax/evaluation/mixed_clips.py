@@ -38,8 +38,8 @@ def mix_machine(config: Config, subject: Subject, task: Task, machine: str) -> l
     Not more than `config.evaluate.sensitivity_clips` recordings are taken, evenly from sections and domains.
     """
     _, held_out = hold_out(task, config.train.holdout_fraction)
-    known = [clip for clip in held_out.clips or task.clips if clip.machine == machine]
-    chosen = _choose_evenly(known, config.evaluate.sensitivity_clips)
+    known = [[clip for clip in part.clips if clip.machine == machine] for part in (held_out, task)]
+    chosen = _choose_evenly(known[0] or known[1], config.evaluate.sensitivity_clips)
     verify_recordings(subject.stores, chosen)
     recordings = zip(chosen, read_recordings(subject.stores, chosen), strict=True)
     mixed = map_in_threads(_Mixer(clip, recording.samples, kind) for clip, recording in recordings for kind in KINDS)

@@ -4,8 +4,9 @@ They are in results.json under `warnings`, below the table and in the report. Th
 say of real corpora is in tests/perf/README.md.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
+from pathlib import Path
 from statistics import mean
 from typing import NamedTuple
 
@@ -14,23 +15,24 @@ from scipy import stats
 
 from asdjax.config.fields import PHASE1, Config
 from asdjax.data.clips import Clip
-from asdjax.data.tasks import hold_out
+from asdjax.data.tasks import Task, hold_out
 from asdjax.evaluation.model_scores import ModelScores
 from asdjax.evaluation.sensitivity import Sensitivity
 from asdjax.evaluation.subject import Subject
 from asdjax.evaluation.systems import System
 from asdjax.fleet import metric_log
-from asdjax.fleet.runs import Run
-from asdjax.inference import ensembles, log_mel_statistics
+from asdjax.fleet.runs import Run, add_seed
+from asdjax.inference import ensembles, log_mel_statistics, stored_embeddings
 from asdjax.inference.clip_scores import ClipScores
 from asdjax.inference.thresholds import find_threshold
 
-#: Accuracy at the beginning of phase 1 from which on the classes are too easy to separate. The beginning are the rows
-#: of the first fifth, and at least three: a row has the accuracy of one batch.
-TOO_EASY, BEGINNING = 0.95, 3
+#: Share of training clips whose nearest other clip, by mean log-mel spectrum without its level, is of the same class,
+#: from which on the classes are too easy to separate; and the largest number of clips that are compared.
+TOO_EASY, MOST_COMPARED = 0.99, 2000
 #: Share of the way from chance to all right below which the classes were not learned, in the last fifth of phase 1.
 LEARNED = 0.25
-#: Accuracy on training clips minus that on held-out clips from which on the models know their clips by heart.
+#: Accuracy on mixed training pieces, which is lower than on others, minus that on held-out pieces, from which on the
+#: models know their clips by heart.
 BY_HEART = 0.3
 #: Mean rank correlation of the scores of two models or seeds below which they disagree, and of models and a simple
 #: detector below which they contradict each other.
@@ -46,59 +48,79 @@ WORSE = 0.02
 
 
 class Doubt(NamedTuple):
-    """A reason to doubt a detector: its kind, the machine type, what was seen, and what to do."""
+    """A reason to doubt a detector: its kind, the machine type, task or run, what was seen, and what to do."""
 
     kind: str
-    machine: str
+    where: str
     seen: str
     remedy: str
 
-    def __str__(self) -> str:
-        return f"{self.machine}: {self.seen}; {self.remedy}"
 
+class Evaluated(NamedTuple):
+    """What an evaluation has found.
 
-def find_doubts(
-    config: Config,
-    subject: Subject,
-    by_seed: Mapping[int, ModelScores],
-    simple: ModelScores,
-    default: System,
-    sensitivity: Mapping[str, Mapping[str, Sensitivity]],
-) -> list[Doubt]:
-    """Return all doubts on an evaluation.
-
-    `by_seed` has the scores of the models, `simple` those of the simple detectors, and `default` is the system that
-    `score` and the report use, of one seed.
+    `by_seed` has the scores of the models, `simple` those of the simple detectors, `default` is the system that `score`
+    and the report use, of one seed, and `statistics` the folder of the clips' log-mel statistics.
     """
-    doubts = [doubt for run in subject.runs for doubt in _examine_classes(config, run)]
-    for machine in sorted(simple):
-        models = {seed: scores[machine] for seed, scores in by_seed.items()}
-        doubts += _examine_agreement(config, machine, models, simple[machine])
+
+    by_seed: Mapping[int, ModelScores]
+    simple: ModelScores
+    default: System
+    sensitivity: Mapping[str, Mapping[str, Sensitivity]]
+    statistics: Path
+
+
+def find_doubts(config: Config, subject: Subject, evaluated: Evaluated) -> list[Doubt]:
+    """Return all doubts on an evaluation."""
+    doubts = [doubt for run in subject.runs for doubt in _examine_training(run)]
+    for task in {run.task.name: run.task for run in subject.runs}.values():
+        doubts += _examine_classes(task, evaluated.statistics)
+    for machine in sorted(evaluated.simple):
+        models = {seed: scores[machine] for seed, scores in evaluated.by_seed.items()}
+        doubts += _examine_agreement(config, machine, models, evaluated.simple[machine])
         doubts += _examine_banks(machine, subject)
-        doubts += _examine_alarms(config, machine, subject, default)
-        doubts += _examine_sensitivity(machine, sensitivity)
+        doubts += _examine_alarms(config, machine, subject, evaluated.default)
+        doubts += _examine_sensitivity(machine, evaluated)
     return doubts
 
 
-def _examine_classes(config: Config, run: Run) -> Iterator[Doubt]:
-    """Yield doubts on the classification that a run's models were trained for."""
+def _examine_classes(task: Task, statistics: Path) -> Iterator[Doubt]:
+    """Yield a doubt if a mean spectrum already separates a task's classes."""
+    stored = [
+        stored_embeddings.load(statistics / machine, (log_mel_statistics.MEAN,)).bank for machine in task.machines
+    ]
+    class_of = dict(zip(task.clips, task.class_of_clip, strict=True))
+    classes = np.array([class_of[clip] for part in stored for clip in part.clips])
+    spectra = np.concatenate([part.pieces.vectors[log_mel_statistics.MEAN] for part in stored])
+    chosen = np.unique(np.linspace(0, len(classes) - 1, min(MOST_COMPARED, len(classes))).astype(int))
+    share = _compute_alike(spectra[chosen], classes[chosen])
+    if share >= TOO_EASY:
+        yield Doubt(
+            "classes too easy",
+            task.name,
+            f"a mean spectrum already separates its classes ({100 * share:.0f} % of the clips are most like one of the "
+            "same class), so the models have little to learn about the machine's state",
+            "trust the simple detectors more, or give classes that differ in operation (attributes such as load)",
+        )
+
+
+def _compute_alike(spectra: np.ndarray, classes: np.ndarray) -> float:
+    """Return the share of spectra (n, m) whose nearest other one, each without its mean, is of the same class (n,)."""
+    from sklearn.neighbors import NearestNeighbors  # late, as in inference/backends.py
+
+    shapes = spectra - spectra.mean(axis=1, keepdims=True)
+    nearest = NearestNeighbors(n_neighbors=1).fit(shapes).kneighbors(return_distance=False)[:, 0]
+    return float(np.mean(classes[nearest] == classes))
+
+
+def _examine_training(run: Run) -> Iterator[Doubt]:
+    """Yield doubts on the classification that a run's models were trained for; accuracies are of mixed clips."""
     rows = [row for row in metric_log.read(run.folder / metric_log.FILE) if row["phase"] == PHASE1]
     logged = [(row["step"], mean(row["accuracy"].values())) for row in rows if "accuracy" in row]
     if not logged:
         return
-    last = logged[-1][0]
-    late = mean(accuracy for step, accuracy in logged if step > 0.8 * last)
-    number = max(BEGINNING, sum(step <= 0.2 * last for step, _ in logged))
-    early = [accuracy for _, accuracy in logged[:number]]
+    late = mean(accuracy for step, accuracy in logged if step > 0.8 * logged[-1][0])
     chance = 1 / len(run.task.classes)
-    if len(logged) > number and mean(early) >= TOO_EASY:
-        yield Doubt(
-            "classes too easy",
-            run.name,
-            f"its classes were separated at once ({100 * mean(early):.0f} % right at the beginning of phase 1), so "
-            "the models had nothing to learn about the machine's state",
-            "trust the simple detectors, or give classes that differ in operation (attributes such as speed or load)",
-        )
     if late < chance + LEARNED * (1 - chance):
         yield Doubt(
             "classes not learned",
@@ -112,7 +134,7 @@ def _examine_classes(config: Config, run: Run) -> Iterator[Doubt]:
         yield Doubt(
             "known by heart",
             run.name,
-            f"accuracy is {100 * late:.0f} % on training clips and {100 * held_out[-1]:.0f} % on held-out clips",
+            f"accuracy is {100 * late:.0f} % on mixed training pieces, and {100 * held_out[-1]:.0f} % on held-out ones",
             "train shorter (phase1.epochs), or add recordings",
         )
 
@@ -122,12 +144,12 @@ def _examine_agreement(
 ) -> Iterator[Doubt]:
     """Yield doubts on models, seeds and simple detectors that rank the same clips differently."""
     averages = []
-    for models in by_seed.values():
+    for seed, models in by_seed.items():
         agreement = _correlate_all(list(models.values()))
         if agreement is not None and agreement < AGREEMENT:
             yield Doubt(
                 "models disagree",
-                machine,
+                add_seed(machine, seed, by_seed),
                 f"its {len(models)} models rank the same clips differently (mean rank correlation {agreement:.2f})",
                 "train longer, or trust the simple detectors",
             )
@@ -206,6 +228,9 @@ def _examine_alarms(config: Config, machine: str, subject: Subject, default: Sys
             hold_out(run.task, config.train.holdout_fraction)[1].clips if config.train.holdout_fraction else ()
         )
     }
+    by_domain = ", or set config.evaluate.threshold_per=section_domain"
+    if config.evaluate.threshold_per == "section_domain" or subject.corpus.layout == "dcase2022":
+        by_domain = ""  # it is set, or the rules of the year forbid it
     groups: dict[str, list[bool]] = {}
     for clip, score in training.items():
         alarm = score > find_threshold(clip, default.thresholds, config.evaluate.threshold_per).value
@@ -218,7 +243,7 @@ def _examine_alarms(config: Config, machine: str, subject: Subject, default: Sys
                 "false alarms",
                 machine,
                 f"{sum(alarms)} of {len(alarms)} {name} are above the threshold, which promises {100 * nominal:g} %",
-                "add normal recordings like these, or set config.evaluate.threshold_per=section_domain",
+                f"add normal recordings like these{by_domain}",
             )
     tested: dict[str, list[bool]] = {}
     for clip in default.clips:
@@ -236,8 +261,9 @@ def _examine_alarms(config: Config, machine: str, subject: Subject, default: Sys
             )
 
 
-def _examine_sensitivity(machine: str, measured: Mapping[str, Mapping[str, Sensitivity]]) -> Iterable[Doubt]:
+def _examine_sensitivity(machine: str, evaluated: Evaluated) -> Iterator[Doubt]:
     """Yield a doubt if the models find less of the mixed faults than a simple detector."""
+    measured = evaluated.sensitivity
     areas = {name: of_system[machine].auc for name, of_system in measured.items() if machine in of_system}
     simple = {name: area for name in log_mel_statistics.NAMES if (area := areas.get(name)) is not None}
     fleets = [area for name, area in areas.items() if name.split("@")[0] == ensembles.ALL and area is not None]
@@ -246,7 +272,9 @@ def _examine_sensitivity(machine: str, measured: Mapping[str, Mapping[str, Sensi
         yield Doubt(
             "models below simple detectors",
             machine,
-            f"the models hear less of the faults mixed into normal clips than {best} (AUC {100 * mean(fleets):.1f} and "
+            f"the models find less of the faults mixed into normal clips than {best} (AUC {100 * mean(fleets):.1f} and "
             f"{100 * simple[best]:.1f} %)",
-            "score with the combined system (asdjax score --system combined), or train longer",
+            "train longer; until then the simple detectors of the combined system do the work"
+            if evaluated.default.baselines
+            else "score with the combined system (config.evaluate.system=combined), or train longer",
         )

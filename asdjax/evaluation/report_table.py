@@ -74,12 +74,12 @@ class Compared(NamedTuple):
 def compare(results: Mapping[str, Any]) -> list[Compared]:
     """Return the cells of Table 2 that an evaluation has, from the content of its results.json.
 
-    Raises InputError for an evaluation of another year or split, and for one without any machine type of Table 2.
+    Raises InputError for an evaluation of another layout or split, and for one without any machine type of Table 2.
     """
-    if (results["year"], results["split"]) != (2021, "dev"):
+    if (results["layout"], results["split"]) != ("dcase2021", "dev"):
         raise InputError(
-            f"results.json: expected an evaluation of the development set of 2021, got {results['split']} of "
-            f"{results['year']}; evaluate those recordings"
+            f"results.json: expected an evaluation of the development set of 2021, got the split {results['split']} of "
+            f"recordings in the layout {results['layout']}; evaluate those of the challenge"
         )
     compared = [one for system in TABLE_2 if system in results["systems"] for one in _compare_system(results, system)]
     if not compared:

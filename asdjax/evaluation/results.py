@@ -51,7 +51,7 @@ def write(
     Raises InputError for names that no score file can hold. An earlier evaluation then remains, as it does when files
     cannot be written.
     """
-    by_seed = _keep_common(by_seed)
+    by_seed = keep_common(by_seed)
     systems = {name: [one[name] for one in by_seed.values()] for name in next(iter(by_seed.values()))}
     systems |= {name: [system] for name, system in joint.items()}
     intervals = _compute_intervals(year, systems)
@@ -92,7 +92,7 @@ def _replace_earlier(folder: Path, old: Path) -> bool:
     return reported
 
 
-def _keep_common(by_seed: BySeed) -> BySeed:
+def keep_common(by_seed: BySeed) -> BySeed:
     """Return the systems that every seed has, and log the others."""
     for name in dict.fromkeys(name for systems in by_seed.values() for name in systems):
         if lacking := [str(seed) for seed, systems in by_seed.items() if name not in systems]:

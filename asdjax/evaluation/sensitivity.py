@@ -2,8 +2,8 @@
 
 Faults of known sizes are mixed into normal recordings of the machine itself (data/synthetic/graded_faults.py): into the
 clips held out of training if there are any, else into training clips. A mixed clip is scored without the pieces of the
-recording that it was made from, as training clips are for the thresholds. So a fault of size 0 would be found as often
-as a normal clip raises an alarm.
+recording that it was made from, as training clips are for the thresholds. So a fault too small to matter is found as
+often as a normal clip raises an alarm.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,6 +32,7 @@ from asdjax.inference.loaded_evaluation import restore_model
 from asdjax.inference.stored_embeddings import Checkpointed
 from asdjax.inference.stored_results import NO_SELECTION
 from asdjax.inference.thresholds import find_threshold
+from asdjax.runtime import hardware
 from asdjax.runtime.threads import map_in_threads
 
 #: A system finds a kind of fault from the size on at which it finds this share of the clips, and of all larger ones.
@@ -138,14 +139,16 @@ def _score_by_models(
     scores = {}
     for checkpoint in selected:
         model = restore_model(spec, run.folder / checkpoint.line, checkpoint.step, checkpoint.digest)
-        pieces = embed.embed_clips(
-            spec,
-            model,
-            [one.samples for one in mixed],
-            stride_frames=config.evaluate.stride_frames,
-            batch_size=config.evaluate.batch_size,
-            what=f"{run.name} {checkpoint.line} faults of {machine}",
-        )
+        what = f"{run.name} {checkpoint.line} faults of {machine}"
+        with hardware.explaining_full_memory(what, "lower config.evaluate.batch_size"):
+            pieces = embed.embed_clips(
+                spec,
+                model,
+                [one.samples for one in mixed],
+                stride_frames=config.evaluate.stride_frames,
+                batch_size=config.evaluate.batch_size,
+                what=what,
+            )
         kept = stored_embeddings.load(embeddings / run.name / checkpoint.line, spec.variants)
         for variant in spec.variants:
             scores[variant + checkpoint.suffix] = _score(mixed, pieces, kept, variant, machine, scoring)

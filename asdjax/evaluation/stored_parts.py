@@ -26,11 +26,14 @@ _KEY = "key.json"
 
 # groups of fields that neither embeddings nor scores of models depend on
 _WITHOUT_EFFECT = ("baselines", "data", "parallel", "seed")
+# fields of config.evaluate that begin so, as well
+_OF_SYSTEMS = ("ensemble", "sensitivity", "system", "threshold")
 
 
 def make_key(config: Config, selected: Sequence[SelectedCheckpoint], recorded: TaskClips) -> str:
     """Return a digest of all that the embeddings and scores of a run depend on."""
     fields = {name: value for name, value in config.to_dict().items() if name not in _WITHOUT_EFFECT}
+    fields["evaluate"] = {name: value for name, value in fields["evaluate"].items() if not name.startswith(_OF_SYSTEMS)}
     clips = {
         part: [(asdict(clip), recording.sha256) for clip, recording in zip(*of_part, strict=True)]
         for part, of_part in recorded.items()

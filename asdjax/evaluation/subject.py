@@ -80,6 +80,7 @@ def describe(config: Config, subject: Subject, baselines: Sequence[str]) -> dict
             name: {"digest": one.digest, "classes": len(run.task.classes)} for name, (run, one) in evaluated.items()
         },
         "config": config.to_dict(),
+        "layout": subject.corpus.layout,
         "precision": fleet_model.choose_precision(config),
         "models": _list_models(config, runs, selection),
         "clip_seconds": _find_clip_seconds(config, subject.recorded.values()),

@@ -45,7 +45,7 @@ def as_markdown(results: Mapping[str, Any]) -> str:
 
 def list_warnings(results: Mapping[str, Any]) -> list[str]:
     """Return the warnings of an evaluation, a line each, without a full stop."""
-    return [f"{one['machine']}: {one['seen']}; {one['remedy']}" for one in results["warnings"]]
+    return [f"{one['where']}: {one['seen']}; {one['remedy']}" for one in results["warnings"]]
 
 
 def _head(results: Mapping[str, Any]) -> list[str]:

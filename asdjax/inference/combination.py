@@ -61,6 +61,9 @@ def _find_scale(training: Mapping[Clip, float], section: str) -> Linear:
     if len(scores) < FEWEST_SCALED:
         scores = list(training.values())
     if len(scores) < FEWEST_SCALED:
-        raise InputError(f"{section}: expected {FEWEST_SCALED} or more training clips with a score, got {len(scores)}")
+        raise InputError(
+            f"section {section}: expected {FEWEST_SCALED} or more training clips with a score in its machine type, got "
+            f"{len(scores)}; add normal recordings"
+        )
     low, median, high = np.percentile(scores, [25, 50, 75])
     return Linear(float(median), float(max(high - low, LEAST_UNIT * abs(median))) or 1.0)

@@ -72,6 +72,6 @@ def mel_filters(sample_rate_hz: int) -> np.ndarray:
 
     Scale and normalisation are those of Slaney's Auditory Toolbox (1998), as in the challenge's baseline.
     """
-    from librosa.filters import mel  # late: slow to import, and only `evaluate` needs it
+    from librosa.filters import mel  # late: slow to import, and models alone do not need it
 
     return mel(sr=sample_rate_hz, n_fft=N_FFT, n_mels=BANDS, htk=False, norm="slaney", dtype=np.float64)

@@ -155,7 +155,7 @@ def _has_gamma(scores: np.ndarray) -> bool:
 def _gamma_percentile(scores: np.ndarray, percentile: float) -> tuple[float, str]:
     if not _has_gamma(scores):
         rank = math.ceil((len(scores) + 1) * percentile / 100)
-        return float(np.sort(scores)[min(rank, len(scores)) - 1]), EMPIRICAL
+        return float(np.sort(scores)[min(max(rank, 1), len(scores)) - 1]), EMPIRICAL
     from scipy import stats  # late: slow to import, and `score` fits no threshold
 
     shape, _, scale = stats.gamma.fit(scores, floc=0)

@@ -22,7 +22,7 @@ def make_sensitivity_picture(machine: str, measured: Mapping[str, Mapping[str, A
         f"the fault, for {', '.join(kinds)}",
         caption="Faults of a known size were mixed into normal clips; no label was used. A size of 0 dB is as loud as "
         "the clip itself. Lines: share of these clips above the threshold, with the 95 % interval of the first system. "
-        "The further left a line rises, the smaller the faults that are found. On the far left are false alarms.",
+        "The further left a line rises, the smaller the faults that are found. To the left are false alarms.",
     )
 
 

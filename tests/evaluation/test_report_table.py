@@ -31,7 +31,7 @@ def results(*shifts: float, **changes: Any) -> dict[str, Any]:
             "seeds": list(range(len(shifts))),
             "by_seed": {str(i): entry(shift) for i, shift in enumerate(shifts)},
         }
-    return {"year": 2021, "split": "dev", "systems": {"all_mean": system}, **changes}
+    return {"layout": "dcase2021", "split": "dev", "systems": {"all_mean": system}, **changes}
 
 
 @pytest.mark.parametrize(
@@ -80,8 +80,9 @@ def test_a_part_of_the_machine_types_has_no_overall_figure():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"year": 2022}, "expected an evaluation of the development set of 2021, got dev of 2022"),
-        ({"split": "eval"}, "got eval of 2021"),
+        ({"layout": "dcase2022"}, "expected an evaluation of the development set of 2021, got the split dev of"),
+        ({"layout": "manifest"}, "in the layout manifest"),
+        ({"split": "eval"}, "got the split eval"),
         ({"systems": {}}, "expected any of ToyCar, ToyTrain"),
     ],
 )

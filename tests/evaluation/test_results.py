@@ -30,6 +30,7 @@ ABOUT = {
     "evaluated": {},
     "clip_seconds": {},
     "default_system": "all_mean",
+    "layout": "dcase2021",
     "sensitivity": {},
     "warnings": [],
 }
@@ -86,6 +87,7 @@ def test_results_json_of_one_seed(tmp_path: Path):
         "clip_seconds",
         "clips",
         "default_system",
+        "layout",
         "sensitivity",
         "systems",
         "warnings",

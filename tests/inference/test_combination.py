@@ -48,7 +48,7 @@ def test_a_section_of_few_training_scores_has_the_scale_of_the_machine_type():
 
 @pytest.mark.parametrize("train", [[], [3.0], [3.0, 4.0, 5.0]])
 def test_a_machine_type_of_few_training_scores_has_no_scale(train: list[float]):
-    with pytest.raises(InputError, match=f"00: expected 4 or more training clips with a score, got {len(train)}"):
+    with pytest.raises(InputError, match=f"00: expected 4 or more training clips with a score .*, got {len(train)}"):
         combine([make_section("00", train, 4.0)])
 
 

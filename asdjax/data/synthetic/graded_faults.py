@@ -1,4 +1,4 @@
-"""Faults of a known size, mixed into recordings of a machine: what does a detector hear, and from which size on?
+"""Faults of a known size, mixed into recordings of a machine, to measure which sizes a detector finds.
 
 A fault of size 0 dB has the power of the recording that it is mixed into, one of -20 dB a hundredth of it. Frequencies
 are given for 16 kHz; at another sample rate they are the same shares of it.
