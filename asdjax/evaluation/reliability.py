@@ -80,6 +80,7 @@ def find_doubts(config: Config, subject: Subject, evaluated: Evaluated) -> list[
         doubts += _examine_agreement(config, machine, models, evaluated.simple[machine])
         doubts += _examine_banks(machine, subject)
         doubts += _examine_alarms(config, machine, subject, evaluated.default)
+        doubts += _examine_test_clips(machine, evaluated.default)
         doubts += _examine_sensitivity(machine, evaluated)
     return doubts
 
@@ -218,7 +219,7 @@ def _list_training_clips(subject: Subject, machine: str) -> list[Clip]:
 
 
 def _examine_alarms(config: Config, machine: str, subject: Subject, default: System) -> Iterator[Doubt]:
-    """Yield doubts on thresholds that normal clips exceed, and on test clips that are nearly all anomalous."""
+    """Yield doubts on thresholds that normal clips exceed."""
     nominal = 1 - config.evaluate.threshold_percentile / 100
     training = {clip: score for clip, score in default.training.items() if clip.machine == machine}
     held_out = {
@@ -245,6 +246,10 @@ def _examine_alarms(config: Config, machine: str, subject: Subject, default: Sys
                 f"{sum(alarms)} of {len(alarms)} {name} are above the threshold, which promises {100 * nominal:g} %",
                 f"add normal recordings like these{by_domain}",
             )
+
+
+def _examine_test_clips(machine: str, default: System) -> Iterator[Doubt]:
+    """Yield doubts on sections and domains whose test clips are nearly all above the threshold."""
     tested: dict[str, list[bool]] = {}
     for clip in default.clips:
         if clip.machine == machine:
