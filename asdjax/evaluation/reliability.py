@@ -209,7 +209,7 @@ def _examine_banks(machine: str, subject: Subject) -> Iterator[Doubt]:
         yield Doubt(
             "few training clips",
             machine,
-            f"fewer than {FEW_CLIPS} training clips in section {', '.join(few)}, so thresholds are uncertain",
+            f"fewer than {FEW_CLIPS} training clips in section {', '.join(few)}, so decisions there are uncertain",
             "add normal recordings, at other times and loads",
         )
 

@@ -1,6 +1,6 @@
 """Summary of an evaluation: the table of systems, the faults that they find, and the warnings, from results.json."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from asdjax.evaluation import results_table
@@ -22,8 +22,7 @@ def as_text(results: Mapping[str, Any], width: int) -> str:
     """Return the summary for a terminal of `width` characters, with the main systems' sensitivity only."""
     parts = [results_table.as_text(list_rows(results), width)]
     if results["sensitivity"]:
-        shown = [row for row in _list_sensitivity(results) if row[1].split("@")[0] in _ALWAYS_SHOWN]
-        table = text_table.format_table([_head(results), *shown], width, left=2)
+        table = text_table.format_table([_head(results), *_list_sensitivity(results, _ALWAYS_SHOWN)], width)
         parts.append(f"{table}\n\n{text_table.format_notes([_NOTE], width)}")
     if warnings := list_warnings(results):
         parts.append(text_table.format_notes([f"Warning: {warning}." for warning in warnings], width))
@@ -35,7 +34,7 @@ def as_markdown(results: Mapping[str, Any]) -> str:
     parts = [results_table.as_markdown(list_rows(results))]
     if results["sensitivity"]:
         head = [_escape(text) for text in _head(results)]
-        lines = ["| " + " | ".join(head) + " |", "|---|---|" + "---:|" * (len(head) - 2)]
+        lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
         lines += ["| " + " | ".join(map(_escape, row)) + " |" for row in _list_sensitivity(results)]
         parts.append("\n".join([*lines, "", _NOTE, ""]))
     if warnings := list_warnings(results):
@@ -51,18 +50,18 @@ def list_warnings(results: Mapping[str, Any]) -> list[str]:
 def _head(results: Mapping[str, Any]) -> list[str]:
     by_machine = next(iter(results["sensitivity"].values()))
     kinds = next(iter(by_machine.values()))["kinds"]
-    return ["machine type", "finds, from dB", *kinds, "AUC"]
+    return ["finds faults from (dB)", *kinds, "AUC"]
 
 
-def _list_sensitivity(results: Mapping[str, Any]) -> list[list[str]]:
-    """Return a row of texts for each machine type and system."""
+def _list_sensitivity(results: Mapping[str, Any], shown: Container[str] | None = None) -> list[list[str]]:
+    """Return a row of texts for each machine type and system, or for those systems that are shown."""
     measured = results["sensitivity"]
     machines = list(dict.fromkeys(machine for by_machine in measured.values() for machine in by_machine))
     return [
-        [machine, system, *_format_sizes(by_machine[machine]["kinds"]), percent(by_machine[machine]["auc"])]
+        [f"{machine} {system}", *_format_sizes(by_machine[machine]["kinds"]), percent(by_machine[machine]["auc"])]
         for machine in machines
         for system, by_machine in measured.items()
-        if machine in by_machine
+        if machine in by_machine and (shown is None or system.split("@")[0] in shown)
     ]
 
 

@@ -19,24 +19,38 @@ FEWEST_SCALED, LEAST_UNIT = 4, 0.01
 
 
 class Combination(NamedTuple):
-    """The mean of detectors of different kinds for the clips of one section, each on a scale of its own."""
+    """The weighted mean of detectors for the clips of one section, each on a scale of its own; the models are first."""
 
     scales: tuple[Linear, ...]
+    weights: tuple[float, ...]
 
     def __call__(self, scores: Sequence[Any]) -> Any:
-        """Combine the scores of the detectors, in the order of `scales`: numbers, or arrays of numpy or JAX."""
-        return sum(scale(score) for scale, score in zip(self.scales, scores, strict=True)) / len(self.scales)
+        """Combine the scores of the detectors, numbers or arrays, in the order of `scales`."""
+        terms = zip(self.weights, self.scales, scores, strict=True)
+        return sum(weight * scale(score) for weight, scale, score in terms if weight)
 
 
 def make_combination(detectors: Sequence[ClipScores], section: str) -> Combination:
-    """Return the combination of detectors of one machine type for the clips of a section.
+    """Return the combination of detectors of one machine type for the clips of a section: models, simple detectors.
 
     A detector's scale is that of its training scores in the section: the distance from their median in units of the
     distance between their quartiles. The training clips were scored without their own pieces, so no test clip is needed
-    for this, and a score does not depend on other test clips. A section with fewer than FEWEST_SCALED training scores
-    has the scale of the machine type; InputError is raised if that has fewer, too.
+    for this, and a score does not depend on other test clips.
+
+    A section with fewer than FEWEST_SCALED training scores, from which no covariance can be learned either, has the
+    models alone, on their scale in the machine type. InputError is raised if that has fewer, too.
     """
-    return Combination(tuple(_find_scale(detector.train, section) for detector in detectors))
+    in_section = [[score for clip, score in one.train.items() if clip.section == section] for one in detectors]
+    if min(map(len, in_section)) >= FEWEST_SCALED:
+        return Combination(tuple(map(_find_scale, in_section)), (1 / len(detectors),) * len(detectors))
+    of_machine = list(detectors[0].train.values())
+    if len(of_machine) < FEWEST_SCALED:
+        raise InputError(
+            f"section {section}: expected {FEWEST_SCALED} or more training clips with a score in its machine type, got "
+            f"{len(of_machine)}; add normal recordings"
+        )
+    others = len(detectors) - 1
+    return Combination((_find_scale(of_machine), *(Linear(0.0, 1.0),) * others), (1.0, *(0.0,) * others))
 
 
 def combine(detectors: Sequence[ClipScores]) -> ClipScores:
@@ -56,14 +70,6 @@ def combine(detectors: Sequence[ClipScores]) -> ClipScores:
     return ClipScores(train, test, tuple(clip for clip in known if clip not in train))
 
 
-def _find_scale(training: Mapping[Clip, float], section: str) -> Linear:
-    scores = [score for clip, score in training.items() if clip.section == section]
-    if len(scores) < FEWEST_SCALED:
-        scores = list(training.values())
-    if len(scores) < FEWEST_SCALED:
-        raise InputError(
-            f"section {section}: expected {FEWEST_SCALED} or more training clips with a score in its machine type, got "
-            f"{len(scores)}; add normal recordings"
-        )
+def _find_scale(scores: Sequence[float]) -> Linear:
     low, median, high = np.percentile(scores, [25, 50, 75])
     return Linear(float(median), float(max(high - low, LEAST_UNIT * abs(median))) or 1.0)

@@ -18,14 +18,13 @@ from asdjax.fleet.fleet_model import Model
 from asdjax.inference import log_mel, log_mel_in_jax
 from asdjax.inference.backends import Gaussian, Neighbours
 from asdjax.inference.clip_scores import POOLINGS
-from asdjax.inference.combination import Combination
 from asdjax.inference.detector import CheckpointModels, SectionDetector
 from asdjax.inference.ensembles import Linear
 
 # names of the simple detectors' arrays
 _FILTERS, _STATISTICS = "log_mel/filters", "log_mel"
-# names of the origins and units of a section's combination
-_ORIGINS, _UNITS = "combination/origins", "combination/units"
+# names of the origins, units and weights of a section's combination
+_ORIGINS, _UNITS, _WEIGHTS = "combination/origins", "combination/units", "combination/weights"
 
 #: Arguments of the function besides samples: weights and banks, by name.
 ExportedArrays = dict[str, Any]
@@ -51,8 +50,9 @@ def _join(arrays: ExportedArrays, models: Sequence[jax.Array], simple: Sequence[
     detectors = [sum(models) / len(models), *simple] if models else simple
     if len(detectors) == 1:
         return detectors[0]
-    scales = zip(arrays[_ORIGINS], arrays[_UNITS], strict=True)
-    return Combination(tuple(Linear(*scale) for scale in scales))(detectors)
+    scales = zip(detectors, arrays[_ORIGINS], arrays[_UNITS], arrays[_WEIGHTS], strict=True)
+    terms = [jnp.where(weight > 0, weight * Linear(origin, unit)(one), 0.0) for one, origin, unit, weight in scales]
+    return functools.reduce(jnp.add, terms)
 
 
 def _score_by_statistics(detector: SectionDetector, arrays: ExportedArrays, clips: jax.Array) -> list[jax.Array]:
@@ -153,6 +153,7 @@ def list_banks(detector: SectionDetector, length: int) -> ExportedArrays:
     arrays: ExportedArrays = {}
     if detector.combination:
         arrays[_ORIGINS], arrays[_UNITS] = np.array(detector.combination.scales).T
+        arrays[_WEIGHTS] = np.array(detector.combination.weights)
     for name, distance in _list_distances(detector):
         if isinstance(distance, Gaussian):
             arrays |= {f"{name}/mean": distance.mean, f"{name}/whitening": distance.whitening}

@@ -39,11 +39,16 @@ def test_each_section_has_a_scale_of_its_own():
     assert list(got.test.values()) == pytest.approx(expected)
 
 
-def test_a_section_of_few_training_scores_has_the_scale_of_the_machine_type():
+def test_a_section_of_few_training_scores_has_the_models_alone_on_their_scale_in_the_machine_type():
     few, many = make_section("00", [3.0, 4.0, 5.0], 4.5), make_section("01", [1.0, 2.0, 3.0, 5.0], 4.0)
-    got = combine([ClipScores(few.train | many.train, few.test | many.test)])
+    models = ClipScores(few.train | many.train, few.test | many.test)
+    simple = ClipScores(
+        {clip: 1e5 * score for clip, score in models.train.items()}, dict.fromkeys(models.test, 1000000000.0)
+    )
+    (new,) = few.test
     expected = standardise(np.array(4.5), np.array([3.0, 4.0, 5.0, 1.0, 2.0, 3.0, 5.0]))
-    assert next(iter(got.test.values())) == pytest.approx(expected)
+    assert combine([models, simple]).test[new] == pytest.approx(expected)
+    assert combine([models]).test[new] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("train", [[], [3.0], [3.0, 4.0, 5.0]])
