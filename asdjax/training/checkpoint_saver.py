@@ -7,7 +7,8 @@ from types import TracebackType
 from typing import Self
 
 from asdjax.config.fields import Config
-from asdjax.errors import Removed
+from asdjax.errors import InUse, Removed
+from asdjax.fleet import checkpoints
 from asdjax.runtime.progress import log
 from asdjax.training import phase_runs
 from asdjax.training.phase_runs import PhaseRun
@@ -23,6 +24,7 @@ class CheckpointSaver:
     def __init__(self, config: Config, runs: Sequence[PhaseRun]) -> None:
         self._keep, self._interval_s = config.train.keep, 60 * config.train.checkpoint_every_minutes
         self._runs, self._origins = runs, [phase_runs.make_origin(run) for run in runs]
+        self._known = [self._find_newest(run) for run in runs]
         self._pool = ThreadPoolExecutor(1, "checkpoint")
         self._pending: Future[None] | None = None
         self._newest_s: float | None = None  # time of the newest save or, before the first, of the first steps
@@ -51,7 +53,8 @@ class CheckpointSaver:
     def start(self, states: Mapping[int, TrainState], now: Sequence[int]) -> None:
         """Save the states of some runs, by their number, at their present steps; waits for an earlier save first.
 
-        The states are on the host and belong to the saver from now on.
+        The states are on the host and belong to the saver from now on. Raises InUse if a newer step is there that was
+        not saved here: on a disk that cannot lock, another process may train the same run.
         """
         self.wait()
         for i in states:
@@ -59,9 +62,17 @@ class CheckpointSaver:
                 raise Removed(
                     f"{self._runs[i].run.folder}: expected the files of this training, got none any more; restore it"
                 )
+            if self._find_newest(self._runs[i]) > self._known[i]:
+                raise InUse(f"{self._runs[i].run.folder}: another asdjax process saves checkpoints of this run")
+            self._known[i] = max(self._known[i], now[i])
             self._runs[i].log.flush()
         self._newest_s = monotonic()
         self._pending = self._pool.submit(self._save, states, tuple(now))
+
+    @staticmethod
+    def _find_newest(run: PhaseRun) -> int:
+        """Return the newest step saved of a run's phase, by whatever process; 0 without one."""
+        return max(checkpoints.list_steps(run.run.folder / run.phase.name), default=0)
 
     def wait(self) -> None:
         """Wait until everything is saved. Raises InputError if the disk is full."""

@@ -1,16 +1,19 @@
 """Checkpoints by time, written while training goes on."""
 
 import json
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from conftest import train_tiny
+from conftest import PROJECT, overrides, train_tiny, with_these_networks
 
 from asdjax.config.fields import default_config
-from asdjax.errors import InputError, NoSpace
+from asdjax.errors import InputError, InUse, NoSpace
 from asdjax.fleet import checkpoints
 from asdjax.training import checkpoint_saver, loop, phase_runs
 from asdjax.training.checkpoint_saver import CheckpointSaver
@@ -26,9 +29,13 @@ def figures(workdir: Path) -> list[tuple]:
 
 
 @pytest.fixture
-def saver(monkeypatch: pytest.MonkeyPatch) -> CheckpointSaver:
+def saver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> CheckpointSaver:
     monkeypatch.setattr(phase_runs, "make_origin", lambda run: None)
-    run: Any = SimpleNamespace(log=SimpleNamespace(flush=lambda: None, path=Path(__file__)))
+    run: Any = SimpleNamespace(
+        log=SimpleNamespace(flush=lambda: None, path=Path(__file__)),
+        run=SimpleNamespace(folder=tmp_path / "fan"),
+        phase=SimpleNamespace(name="phase1"),
+    )
     return CheckpointSaver(default_config(), [run])
 
 
@@ -124,3 +131,48 @@ def test_a_save_is_due_by_the_clock(saver: CheckpointSaver, monkeypatch: pytest.
     assert saver.is_due()
     assert loop.is_due(3, 0, 10) is False
     assert loop.is_due(10, 0, 10) is True
+
+
+def test_of_two_processes_on_a_disk_without_locks_the_later_one_ends(
+    saver: CheckpointSaver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Its own steps are no reason; a newer one that it did not save is."""
+
+    def save(run: Any, step: int, *_: object) -> None:
+        (tmp_path / "fan" / "phase1" / f"{step}.json").touch()
+
+    (tmp_path / "fan" / "phase1").mkdir(parents=True)
+    monkeypatch.setattr(checkpoint_saver.phase_runs, "save", save)
+    state: Any = None
+    with saver:
+        saver.start({0: state}, [5])
+        saver.start({0: state}, [10])
+        saver.wait()
+        save(None, 12)
+        with pytest.raises(InUse, match="fan: another asdjax process saves checkpoints of this run"):
+            saver.start({0: state}, [15])
+
+
+@pytest.mark.slow
+def test_without_locks_a_second_training_of_a_run_ends_with_75(corpus: Path, tmp_path: Path):
+    """Two processes train the same run on a disk whose flock is not implemented; one of them goes on to the end."""
+    code = (
+        "import errno, fcntl, os, sys\n"
+        "def flock(*_): raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))\n"
+        "fcntl.flock = flock\n"
+        "from asdjax.cli.main import command\n"
+        "command()\n"
+    )
+    words = ["train", "--config", str(PROJECT / "configs" / "dcase2021.py"), "--workdir", str(tmp_path / "run")]
+    words += overrides(corpus, phase1__steps="3000", phase2__steps="2", train__log_every_steps="50")
+    words += ["--config.train.checkpoint_every_steps=20"]
+    command = [sys.executable, "-c", with_these_networks(code), *words]
+    first = subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.DEVNULL)
+    while not checkpoints.list_steps(tmp_path / "run" / "fan" / "phase1"):
+        assert first.poll() is None
+        time.sleep(0.1)
+    second = subprocess.run(command, cwd=PROJECT, stderr=subprocess.PIPE, text=True, timeout=300)
+    first.terminate()
+    codes = first.wait(60), second.returncode
+    assert codes == (75, 75), second.stderr
+    assert "another asdjax process is at work there" in second.stderr
