@@ -53,12 +53,14 @@ _LABEL = code("normal", "anomaly")
 _WRONG_MACHINES, _WRONG_SECTIONS = ("ToyCar", "ToyTrain"), ("03", "04", "05")
 
 
-def read_truth(folder: Path, year: int, years: Container[int] = ()) -> list[Tables[YearFacts]]:
+def read_truth(
+    folder: Path, year: int, years: Container[int] = (), places: Container[ClipPlace] | None = None
+) -> list[Tables[YearFacts]]:
     """Read all facts about an evaluation set's clips from a folder, one entry per kind of table.
 
     `folder` may also be one of the three folders of 2022 and later; the others are then read as well. `years` selects
     lists by the year in their name; the default is `year`. Full names of 2022 that are known to be wrong are dropped
-    if other tables contradict them; otherwise a warning is logged.
+    if other tables contradict them; otherwise a warning is logged, if they are of one of `places` (None: of any).
 
     Raises InputError if the folder has no truth, or for a bad row, with the file, the row number and its content.
     """
@@ -69,9 +71,9 @@ def read_truth(folder: Path, year: int, years: Container[int] = ()) -> list[Tabl
         found[_ATTRIBUTES] |= _read_machine_tables(base / _ATTRIBUTES, year)
     lists = [_read_list(path, year) for path in _find_lists(base, years or (year,))]
     if find_rules(year) == 2022:
-        _drop_wrong_names(found)
+        _drop_wrong_names(found, places)
         for tables in lists:
-            _warn_of_wrong_names(tables)
+            _warn_of_wrong_names(tables, places)
     tables = [*filter(None, found.values()), *lists] or [read_tables(folder, kinds[_DATA], year)]
     if not any(tables):
         got = ", ".join(path.name for path in sorted(base.glob(LIST, case_sensitive=False))) or "none"
@@ -182,12 +184,12 @@ def _read_list(path: Path, year: int) -> Tables[YearFacts]:
     return found
 
 
-def _drop_wrong_names(found: Mapping[str, Tables[YearFacts]]) -> None:
+def _drop_wrong_names(found: Mapping[str, Tables[YearFacts]], places: Container[ClipPlace] | None) -> None:
     """Drop full names of 2022 that are known to be wrong, where labels or domains contradict them."""
     attributes = found.get(_ATTRIBUTES, {})
     others = [found[name] for name in (_DATA, _DOMAIN) if name in found]
     if not others:
-        _warn_of_wrong_names(attributes)
+        _warn_of_wrong_names(attributes, places)
         return
     wrong = [
         place
@@ -207,8 +209,8 @@ def _drop_wrong_names(found: Mapping[str, Tables[YearFacts]]) -> None:
         )
 
 
-def _warn_of_wrong_names(tables: Tables[YearFacts]) -> None:
-    if doubtful := [place for place in tables if _is_doubtful(place)]:
+def _warn_of_wrong_names(tables: Tables[YearFacts], places: Container[ClipPlace] | None) -> None:
+    if doubtful := [place for place in tables if _is_doubtful(place) and (places is None or place in places)]:
         machines = " and ".join(sorted({place.machine for place in doubtful}))
         log(
             f"warning: {tables[doubtful[0]].path}: known to be wrong for {machines}, so their results are meaningless; "
@@ -242,7 +244,8 @@ def join_truth(clips: Sequence[Clip], layout: Layout, folder: Path) -> list[Clip
             "there, and leave this field empty"
         )
     year = YEAR_OF_LAYOUT[layout]
-    tables = read_truth(folder, year, [other for other in YEARS if find_rules(other) == find_rules(year)])
+    places = {find_place(year, clip.machine, clip.section, clip.domain) for clip in clips if clip.blind}
+    tables = read_truth(folder, year, [other for other in YEARS if find_rules(other) == find_rules(year)], places)
     joined = [_join_clip(clip, layout, tables) if clip.blind else clip for clip in clips]
     blind = [clip for clip in joined if clip.blind]
     labelled = sum(clip.label is not None for clip in blind)
