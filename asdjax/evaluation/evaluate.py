@@ -98,9 +98,18 @@ def evaluate(workdir: Path, request: EvaluationRequest, overrides: Mapping[str, 
             "sensitivity": sensitivity.to_json(found),
             "warnings": [doubt._asdict() for doubt in doubts],
         }
+        if not found:
+            _log_dropped_sensitivity(folder)
         written = results.write(folder, year, fleet_systems, about, joint)
         stored_parts.remove(folder, prepared)
     return written
+
+
+def _log_dropped_sensitivity(folder: Path) -> None:
+    """Log if the earlier evaluation in a folder measured the sensitivity, which the new one does not."""
+    with contextlib.suppress(InputError):  # there is none, or it is damaged
+        if stored_results.read_results(folder)["sensitivity"]:
+            log("the sensitivity of the earlier evaluation is dropped; --sensitivity measures it again")
 
 
 def _read_all_scores(config: Config, subject: Subject, stored: Stored) -> dict[int, ModelScores]:

@@ -71,6 +71,17 @@ def test_the_smallest_size_is_one_from_which_on_all_are_found(shares: list[float
     assert Sensitivity(auc=0.5, kinds={"tones": sizes}).find_smallest("tones") == expected
 
 
+@pytest.mark.usefixtures("shallow")
+def test_an_evaluation_without_it_says_that_it_drops_it(
+    evaluated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    workdir = Path(shutil.copytree(evaluated.parents[1], tmp_path / "run"))
+    for said in (True, False):
+        capsys.readouterr()
+        assert main(["evaluate", "--workdir", str(workdir)]) == 0
+        assert ("--sensitivity measures it again" in capsys.readouterr().err) == said
+
+
 def test_parts_are_prepared_without_it(trained: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["evaluate", "--workdir", str(trained), "--part", "1/2", "--sensitivity"]) == 2
     assert "--sensitivity: expected without --part" in capsys.readouterr().err
