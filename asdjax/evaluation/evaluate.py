@@ -33,7 +33,7 @@ from asdjax.evaluation.score_runs import (
     score_run,
     verify_clips,
 )
-from asdjax.evaluation.sensitivity import Stored
+from asdjax.evaluation.sensitivity import Sensitivity, Stored
 from asdjax.evaluation.subject import Subject, describe, find_subject, make_key, read_losses
 from asdjax.evaluation.systems import System
 from asdjax.fleet import run_list
@@ -81,7 +81,11 @@ def evaluate(workdir: Path, request: EvaluationRequest, overrides: Mapping[str, 
         test_clips = [clip for clip in test_clips if clip.machine in subject.stores]
         fleet_systems, joint = _build_all_systems(config, subject, by_seed, baselines, test_clips)
         # 4. Mix faults into normal clips, on request: which sizes does each system find?
-        found = sensitivity.measure(config, subject, stored, fleet_systems, joint) if request.sensitivity else {}
+        found = (
+            sensitivity.measure(config, subject, stored, fleet_systems, joint)
+            if request.sensitivity
+            else _drop_sensitivity(folder)
+        )
         # 5. Look for signs that the detectors may not be trusted.
         first = {**fleet_systems[config.seed[0]], **joint}
         default = systems.choose_default(config, first.keys())
@@ -89,27 +93,24 @@ def evaluate(workdir: Path, request: EvaluationRequest, overrides: Mapping[str, 
         evaluated = reliability.Evaluated(by_seed, simple, first[default], found, stored.statistics)
         doubts = reliability.find_doubts(config, subject, evaluated)
         # 6. Write the files, results.json last.
-        year = YEAR_OF_LAYOUT[subject.corpus.layout]
         about = {
-            "year": year,
-            "split": request.split,
             **describe(config, subject, names),
+            "split": request.split,
             "default_system": default,
             "sensitivity": sensitivity.to_json(found),
             "warnings": [doubt._asdict() for doubt in doubts],
         }
-        if not found:
-            _log_dropped_sensitivity(folder)
-        written = results.write(folder, year, fleet_systems, about, joint)
+        written = results.write(folder, about["year"], fleet_systems, about, joint)
         stored_parts.remove(folder, prepared)
     return written
 
 
-def _log_dropped_sensitivity(folder: Path) -> None:
-    """Log if the earlier evaluation in a folder measured the sensitivity, which the new one does not."""
+def _drop_sensitivity(folder: Path) -> dict[str, dict[str, Sensitivity]]:
+    """Log if the earlier evaluation in a folder measured the sensitivity; return none."""
     with contextlib.suppress(InputError):  # there is none, or it is damaged
         if stored_results.read_results(folder)["sensitivity"]:
             log("the sensitivity of the earlier evaluation is dropped; --sensitivity measures it again")
+    return {}
 
 
 def _read_all_scores(config: Config, subject: Subject, stored: Stored) -> dict[int, ModelScores]:

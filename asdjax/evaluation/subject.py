@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from asdjax.config.fields import Config
 from asdjax.data.access import Stores, open_stores
 from asdjax.data.clips import Corpus
+from asdjax.data.official_files import YEAR_OF_LAYOUT
 from asdjax.data.tasks import make_tasks
 from asdjax.evaluation import stored_parts
 from asdjax.evaluation.baselines import score_baselines
@@ -75,6 +76,7 @@ def describe(config: Config, subject: Subject, baselines: Sequence[str]) -> dict
     runs, selection = subject.runs, subject.selection
     evaluated = {f"{run.name}/{one.line}": (run, one) for run in runs for one in selection[run.name]}
     return {
+        "year": YEAR_OF_LAYOUT[subject.corpus.layout],
         "checkpoints": {name: one.step for name, (_, one) in evaluated.items()},
         "evaluated": {
             name: {"digest": one.digest, "classes": len(run.task.classes)} for name, (run, one) in evaluated.items()
