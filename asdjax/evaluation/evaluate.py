@@ -78,7 +78,6 @@ def evaluate(workdir: Path, request: EvaluationRequest, overrides: Mapping[str, 
         by_seed = _read_all_scores(config, subject, stored)
         baselines = score_each_baseline(config, workdir, subject.recorded.values(), names, stored.statistics)
         # 3. Make the systems: single models, ensembles and baselines, with thresholds and metrics.
-        test_clips = [clip for clip in test_clips if clip.machine in subject.stores]
         fleet_systems, joint = _build_all_systems(config, subject, by_seed, baselines, test_clips)
         # 4. Mix faults into normal clips, on request: which sizes does each system find?
         found = (
@@ -129,7 +128,8 @@ def _build_all_systems(
     baselines: ModelScores,
     test_clips: Sequence[Clip],
 ) -> tuple[results.BySeed, dict[str, System]]:
-    """Return the systems by seed, and those that no single seed has."""
+    """Return the systems by seed, and those that no single seed has, for the test clips that are evaluated."""
+    test_clips = [clip for clip in test_clips if clip.machine in subject.stores]
     year, simple = YEAR_OF_LAYOUT[subject.corpus.layout], score_baselines.select_always(baselines)
     fleet_systems = {
         seed: systems.build_systems(config, year, scores, test_clips, read_losses(subject, seed))
