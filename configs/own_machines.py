@@ -5,7 +5,8 @@
     asdjax evaluate --workdir run
 
 `recordings/manifest.csv` has the columns path,machine,section,domain,split,label,attributes. The models learn to
-separate classes: at least two machines, two sections of one machine, or two attribute values are needed.
+separate classes: two machines or more, two sections of one machine, or two attribute values. A machine alone has no
+models, and the simple detectors by log-mel statistics score its clips.
 
 Clips must be 16 kHz, mono and 16 bits; others are refused. With `--config.data.on_mismatch=convert`, given to `check`
 and `train`, they are resampled and rounded, and several channels are averaged (`--config.data.channel=1` takes the

@@ -177,14 +177,18 @@ def _check_sections(found: Scan) -> Iterator[Finding]:
 
 
 def _check_tasks(found: Scan, classes: str) -> Iterator[Finding]:
-    """Yield the errors that would stop training although every file is in order."""
+    """Yield the errors that would stop training although every file is in order, and machine types without models."""
     try:
-        refused = divide(Corpus(found.layout, found.clips), classes).refused
+        division = divide(Corpus(found.layout, found.clips), classes)
     except InputError as error:
         yield _to_finding(error, "training", "")
         return
-    for machine, error in refused.items():
+    for machine, error in division.refused.items():
         yield _to_finding(error, "training", machine)
+    for task in division.tasks:
+        if not task.has_models:
+            what, _, remedy = task.explain_no_models().partition("; ")
+            yield Finding("warning", f"training of {task.name}", what, remedy, task.machines[0])
 
 
 def _check_test_cells(found: Scan) -> Iterator[Finding]:

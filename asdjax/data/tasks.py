@@ -67,6 +67,25 @@ class Task:
         """Return the number of training clips of the source domain, which is the number of pieces in an epoch."""
         return sum(clip.domain != "target" for clip in self.clips)
 
+    @property
+    def has_models(self) -> bool:
+        """Return whether models can be trained: they learn to separate two classes or more with source clips."""
+        return len(self._find_trained_classes()) >= 2
+
+    def explain_no_models(self) -> str:
+        """Return what is missing for models, what happens without them, and what to do."""
+        names = [" ".join(filter(None, self.classes[index])) for index in sorted(self._find_trained_classes())]
+        return (
+            f"{', '.join(self.machines)} has no models, only the simple detectors, because models learn to separate "
+            f"two classes or more, and {', '.join(names) or 'none'} has source training clips; for models add a second "
+            "section or machine type, or give the clips attributes and set "
+            "config.data.classes=machine_section_attributes"
+        )
+
+    def _find_trained_classes(self) -> set[int]:
+        by_clip = zip(self.clips, self.class_of_clip, strict=True)
+        return {index for clip, index in by_clip if clip.domain != "target"}
+
 
 class Division(NamedTuple):
     """The tasks of a corpus, and the error of each machine type that cannot have one."""
@@ -93,9 +112,8 @@ def divide(corpus: Corpus, classes: str) -> Division:
     "machine_section_attributes" for one task over all machine types. "auto" means "section" if every machine type has
     at least two sections. Otherwise it means the first of the other two that gives two classes.
 
-    A task is refused if it has a training clip that is labelled anomaly, fewer than two classes with source clips, or
-    a machine type whose name cannot name a run's folder. Raises InputError if there are no training clips, or if the
-    refused task is that of all machine types.
+    A task is refused if it has a training clip that is labelled anomaly, or a machine type whose name cannot name a
+    run's folder. Raises InputError if there are no training clips, or if the refused task is that of all machine types.
     """
     by_machine: dict[str, list[Clip]] = {}
     for clip in corpus.select(split="train"):
@@ -119,11 +137,12 @@ def divide(corpus: Corpus, classes: str) -> Division:
 def hold_out(task: Task, fraction: float) -> tuple[Task, Task]:
     """Split a task into the clips to train on and the held-out clips.
 
-    Of each class and domain, `fraction` of the clips is held out, rounded down. The choice depends only on the clips'
-    names.
+    Of each class and domain, `fraction` of the clips is held out, rounded down, but none of a task without models. The
+    choice depends only on the clips' names.
 
     Raises InputError if `fraction` is above 0 but less than one clip of every class and domain.
     """
+    fraction = fraction if task.has_models else 0.0
     cells: dict[tuple[int, bool], list[int]] = {}
     for i, (clip, class_index) in enumerate(zip(task.clips, task.class_of_clip, strict=True)):
         cells.setdefault((class_index, clip.domain == "target"), []).append(i)
@@ -174,7 +193,6 @@ def _make_task(name: str, clips: Sequence[Clip], classes: str) -> Task:
     _check_name(name)
     _require_normal(clips)
     class_of = CLASSES[classes]
-    _require_two_classes(name, clips, class_of)
     names = sorted({class_of(clip) for clip in clips})
     sections = sorted({class_name[:2] for class_name in names})
     return Task(
@@ -206,14 +224,3 @@ def _require_normal(clips: Sequence[Clip]) -> None:
             raise InputError(
                 f"{clip.path}: expected normal training clips only, got one labelled anomaly; move it to the test split"
             )
-
-
-def _require_two_classes(name: str, clips: Sequence[Clip], class_of: Callable[[Clip], Class]) -> None:
-    with_source = {class_of(clip) for clip in clips if clip.domain != "target"}
-    if len(with_source) < 2:
-        got = ", ".join(" ".join(filter(None, class_name)) for class_name in sorted(with_source)) or "none"
-        raise InputError(
-            f"config.data.root: expected two classes or more with source training clips to train {name}, got "
-            f"{len(with_source)} ({got}); add a second section or machine type, or give the clips attributes and set "
-            "config.data.classes=machine_section_attributes"
-        )

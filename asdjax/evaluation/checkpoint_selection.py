@@ -41,6 +41,8 @@ Select = Callable[[Config, Sequence[Run]], Selection]
 def select_trained(config: Config, runs: Sequence[Run], step: int | None = None) -> Selection:
     """Select the newest checkpoint, or that of `step`, of each configured line; of phase 1 for a run without phase 2.
 
+    A run without models has none.
+
     Raises InputError if a checkpoint is missing or damaged, and if no run has any of the configured lines.
     """
     require_lines(config, runs)
@@ -54,9 +56,9 @@ def select_trained(config: Config, runs: Sequence[Run], step: int | None = None)
 
 
 def require_lines(config: Config, runs: Sequence[Run]) -> None:
-    """Raise InputError if `config.evaluate.lines` names lines and no run has any of them."""
+    """Raise InputError if `config.evaluate.lines` names lines and no run with models has any of them."""
     known = {line for run in runs for line in list_lines(config, run.task)}
-    if config.evaluate.lines and known.isdisjoint(config.evaluate.lines):
+    if config.evaluate.lines and known and known.isdisjoint(config.evaluate.lines):
         raise InputError(
             f"config.evaluate.lines: expected any of {', '.join(sorted(known))}, got "
             f"{', '.join(config.evaluate.lines)}, which no fleet has (no section has target clips for phase 2); "
@@ -107,13 +109,15 @@ def _read_checkpoint(run: Run, suffix: str, line: str, step: int) -> SelectedChe
 def _plan_logged(config: Config, run: Run) -> list[PlannedCheckpoint]:
     """Return `_plan`, and log if the run has no phase 2 and thus not all configured lines."""
     lines = _plan(config, run)
-    if [line for _, line, _ in lines] != list(list_evaluated_lines(config)):
+    if run.task.has_models and [line for _, line, _ in lines] != list(list_evaluated_lines(config)):
         log(f"{run.name}: has no phase 2, evaluating phase 1 alone")
     return lines
 
 
 def _plan(config: Config, run: Run) -> list[PlannedCheckpoint]:
     """Return the last checkpoints of the configured lines, or of phase 1 if the run lacks any of these lines."""
+    if not run.task.has_models:
+        return []
     configured, planned = list_evaluated_lines(config), list_lines(config, run.task)
     lines = list(configured) if set(configured) <= planned.keys() else [PHASE1]
     plain = lines[0] if configured[0] not in lines and PHASE1 not in configured else configured[0]

@@ -71,7 +71,7 @@ def evaluate(workdir: Path, request: EvaluationRequest, overrides: Mapping[str, 
     test_clips = select_scorable(config, corpus, select_test_clips(corpus, request.split), request.split)
     subject = find_subject(config, workdir, corpus, request.split, request.select)
     with _locked(folder) as stored:
-        log_small_banks(config, (clips["bank"] for clips in subject.recorded.values()))
+        log_small_banks(config, subject.list_banks())
         # 2. Embed and score every clip by every model, seed by seed; store embeddings and scores.
         names = list_baselines(request)
         prepared = _score_runs(config, workdir, subject, folder, names)
@@ -161,7 +161,7 @@ def prepare_part(
         raise error
     subject = find_subject(config, workdir, Corpus(found.layout, found.clips), request.split, request.select, names)
     folder = workdir / "evaluation" / request.split
-    log_small_banks(config, (clips["bank"] for clips in subject.recorded.values()))
+    log_small_banks(config, subject.list_banks())
     for clips in subject.recorded.values():
         verify_clips(subject.stores, clips)
     for run in subject.runs:

@@ -74,10 +74,11 @@ def find_doubts(config: Config, subject: Subject, evaluated: Evaluated) -> list[
     """Return all doubts on an evaluation."""
     doubts = [doubt for run in subject.runs for doubt in _examine_training(run)]
     for task in {run.task.name: run.task for run in subject.runs}.values():
-        doubts += _examine_classes(task, evaluated.statistics)
+        doubts += _examine_classes(task, evaluated.statistics) if task.has_models else [_doubt_lack_of_models(task)]
     for machine in sorted(evaluated.simple):
         models = {seed: scores[machine] for seed, scores in evaluated.by_seed.items()}
-        doubts += _examine_agreement(config, machine, models, evaluated.simple[machine])
+        if all(models.values()):
+            doubts += _examine_agreement(config, machine, models, evaluated.simple[machine])
         doubts += _examine_banks(machine, subject)
         doubts += _examine_alarms(config, machine, subject, evaluated.default)
         doubts += _examine_test_clips(machine, evaluated.default)
@@ -103,6 +104,11 @@ def _examine_classes(task: Task, statistics: Path) -> Iterator[Doubt]:
             "same class), so the models have little to learn about the machine's state",
             "trust the simple detectors more, or give classes that differ in operation (attributes such as load)",
         )
+
+
+def _doubt_lack_of_models(task: Task) -> Doubt:
+    seen, _, remedy = task.explain_no_models().partition("; ")
+    return Doubt("no models", task.name, seen, remedy)
 
 
 def _compute_alike(spectra: np.ndarray, classes: np.ndarray) -> float:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from asdjax.config.fields import Config
-from asdjax.data.access import Stores, open_stores
+from asdjax.data.access import RecordedClips, Stores, open_stores
 from asdjax.data.clips import Corpus
 from asdjax.data.official_files import YEAR_OF_LAYOUT
 from asdjax.data.tasks import make_tasks
@@ -29,6 +29,11 @@ class Subject(NamedTuple):
     selection: Selection
     stores: Stores
     recorded: dict[str, TaskClips]
+
+    def list_banks(self) -> list[RecordedClips]:
+        """Return the training clips of the tasks with models."""
+        with_models = dict.fromkeys(run.task.name for run in self.runs if run.task.has_models)
+        return [self.recorded[name]["bank"] for name in with_models]
 
 
 def find_subject(

@@ -54,9 +54,14 @@ def build_systems(
     split. A ranked ensemble is left out, and this is logged, if a machine type has no such clips, or if training logged
     no held-out loss. A model with a held-out loss that is not finite is never selected by it.
 
+    There are none if a machine type has no models, which is logged.
+
     Clips that a model did not score enter no threshold of an ensemble and no ranking; their number is logged. Raises
     InputError if any model lacks a score for one of `test_clips`.
     """
+    if without := _list_without_models(models):
+        log(f"single models and {ensembles.ALL}: left out, {', '.join(without)} has no models")
+        return {}
     require_scores(models, test_clips)
     log_missing_scores(models)
     definitions = define_systems(config, year, models, held_out)
@@ -64,6 +69,10 @@ def build_systems(
     if config.evaluate.ensemble == "score":  # z-scores and ranks never follow a gamma distribution
         _log_empirical(systems[ensembles.ALL].thresholds)
     return systems
+
+
+def _list_without_models(models: ModelScores) -> list[str]:
+    return sorted(machine for machine, by_model in models.items() if not by_model)
 
 
 def build_baselines(config: Config, year: int, baselines: ModelScores, test_clips: Sequence[Clip]) -> dict[str, System]:
@@ -87,7 +96,10 @@ def build_baselines(config: Config, year: int, baselines: ModelScores, test_clip
 def build_joint_systems(
     config: Config, year: int, by_seed: Mapping[int, ModelScores], baselines: ModelScores, test_clips: Sequence[Clip]
 ) -> dict[str, System]:
-    """Build the systems of all models of all seeds, without and with `baselines`. A single seed has none."""
+    """Build the systems of all models of all seeds, without and with `baselines`.
+
+    A single seed has none, nor has a corpus with a machine type without models.
+    """
     if len(by_seed) < 2:
         return {}
     models: ModelScores = {}
@@ -96,6 +108,8 @@ def build_joint_systems(
             models.setdefault(machine, {}).update(
                 {add_seed(name, seed, by_seed): scores for name, scores in by_model.items()}
             )
+    if _list_without_models(models):
+        return {}
     require_scores(models, test_clips)
     log_missing_scores(models)
     alone = _build(config, year, models, test_clips, define_all(models))
@@ -128,13 +142,19 @@ def build_combined(
 def choose_default(config: Config, names: Set[str]) -> str:
     """Return the system that `score`, `export` and the report use unless another is named, among those in `names`.
 
-    It is `config.evaluate.system`, with all seeds if there are several. If that was left out, it is the average of all
-    models, and this is logged.
+    It is `config.evaluate.system`, with all seeds if there are several. If that was left out, it is the other one, and
+    this is logged. Raises InputError if both were.
     """
     wanted = config.evaluate.system
-    if names.isdisjoint((wanted, ensembles.OF_ALL_SEEDS[wanted])):
-        log(f"config.evaluate.system: {wanted} is left out; score, export and report use {ensembles.ALL}")
-        wanted = ensembles.ALL
+    if wanted not in names:
+        other = ensembles.ALL if wanted == ensembles.COMBINED else ensembles.COMBINED
+        if other not in names:
+            raise InputError(
+                "config.data.root: expected normal recordings enough for a detector, got neither models nor scores by "
+                "the simple detectors; add some, of two classes or more for models"
+            )
+        log(f"config.evaluate.system: {wanted} is left out; score, export and report use {other}")
+        wanted = other
     joint = ensembles.OF_ALL_SEEDS[wanted]
     return joint if joint in names else wanted
 
@@ -149,13 +169,11 @@ def score_system(
     config: Config, scores: Mapping[str, ClipScores], members: Sequence[str], baselines: Sequence[str]
 ) -> ClipScores:
     """Return a system's scores of one machine type's clips, from those of its models and baselines by name."""
-    simple = [scores[name] for name in baselines]
-    if not members:
-        (only,) = simple
-        return only
-    normaliser = ensembles.choose_normaliser(config, len(members))
-    average = ensembles.average([scores[name] for name in members], normaliser)
-    return combine([average, *simple]) if simple else average
+    detectors = [scores[name] for name in baselines]
+    if members:
+        normaliser = ensembles.choose_normaliser(config, len(members))
+        detectors.insert(0, ensembles.average([scores[name] for name in members], normaliser))
+    return combine(detectors) if len(detectors) > 1 else detectors[0]
 
 
 def _build(

@@ -41,7 +41,9 @@ def is_training(workdir: Path) -> bool:
 
 
 def list_lines(config: Config, task: Task) -> dict[str, int]:
-    """Return the checkpoint lines that training writes for a task, with the number of steps of each."""
+    """Return the checkpoint lines that training writes for a task with models, and the number of steps of each."""
+    if not task.has_models:
+        return {}
     trained, _ = hold_out(task, config.train.holdout_fraction)
     lines = {PHASE1: count_phase1_steps(config, trained.source_clips)}
     if list_target_sections(trained):

@@ -62,14 +62,14 @@ def _read_run(folder: Path, log_every_steps: int) -> RunStatus:
     last = rows[-1] if rows else {}
     step_seconds = _find_newest(rows, "step_seconds")
     interval_s = (step_seconds or 0.0) * log_every_steps
-    saved = {line: (checkpoints.list_steps(folder / line) or [0])[-1] for line in steps}
+    saved = {line: (checkpoints.list_steps(folder / line) or [0])[-1] for line in steps or ()}
     recent = last.get("event") != "failed" and time() - last.get("time", 0.0) < _INTERVALS * interval_s
     locked, host = is_locked(folder), _find_newest(rows, "host")
     if recent and not host:  # written where the phase was started or resumed, maybe long before
         host = _find_newest(metric_log.read(folder / metric_log.FILE), "host")
     # locks may not be seen from other hosts
     running = locked or (recent and (locked is None or host != socket.gethostname()))
-    state = _find_state(bool(running), last, complete=bool(steps) and saved == steps, started=bool(steps))
+    state = _find_state(bool(running), last, complete=saved == steps, started=bool(steps))
     if not steps or state == "waiting":
         return _describe(folder.name, state, why=last.get("why", "") if state == "failed" else "")
     trained = dict(saved)

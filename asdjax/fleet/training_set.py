@@ -105,9 +105,12 @@ def read_group_size(run: Run) -> int | None:
     return _read(file).variants_per_group if file.exists() and list_saved_lines(run) else None
 
 
-def read_steps(folder: Path) -> dict[str, int]:
-    """Return the steps of each checkpoint line of a fleet, in the order of training; empty if it was never started."""
-    return _read(folder / FILE).steps if (folder / FILE).exists() else {}
+def read_steps(folder: Path) -> dict[str, int] | None:
+    """Return the steps of each checkpoint line of a fleet, in the order of training; None if it was never started.
+
+    A fleet without models has no checkpoint line.
+    """
+    return _read(folder / FILE).steps if (folder / FILE).exists() else None
 
 
 def digest_manifest(folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""Combination of detectors of different kinds: the models' average and the detectors by log-mel statistics.
+"""Combination of detectors of different kinds: the models' average, if any, and the detectors by log-mel statistics.
 
 Every detector gets a scale of its own from the scores of training clips; no test clip is needed for it.
 """
@@ -19,7 +19,7 @@ FEWEST_SCALED, LEAST_UNIT = 4, 0.01
 
 
 class Combination(NamedTuple):
-    """The weighted mean of detectors for the clips of one section, each on a scale of its own; the models are first."""
+    """The weighted mean of detectors for the clips of one section, each on a scale of its own."""
 
     scales: tuple[Linear, ...]
     weights: tuple[float, ...]
@@ -31,14 +31,16 @@ class Combination(NamedTuple):
 
 
 def make_combination(detectors: Sequence[ClipScores], section: str) -> Combination:
-    """Return the combination of detectors of one machine type for the clips of a section: models, simple detectors.
+    """Return the combination of detectors of one machine type for the clips of a section.
+
+    The models are the first detector, if there are models, and the simple detectors follow.
 
     A detector's scale is that of its training scores in the section: the distance from their median in units of the
     distance between their quartiles. The training clips were scored without their own pieces, so no test clip is needed
     for this, and a score does not depend on other test clips.
 
     A section with fewer than FEWEST_SCALED training scores, from which no covariance can be learned either, has the
-    models alone, on their scale in the machine type. InputError is raised if that has fewer, too.
+    first detector alone, on its scale in the machine type. InputError is raised if that has fewer, too.
     """
     in_section = [[score for clip, score in one.train.items() if clip.section == section] for one in detectors]
     if min(map(len, in_section)) >= FEWEST_SCALED:

@@ -105,7 +105,7 @@ class SectionDetector(NamedTuple):
         if self.combination is None:
             (only,) = [*average, *map(np.atleast_1d, simple)]
             return only
-        return self.combination([*average, *simple])
+        return np.atleast_1d(self.combination([*average, *simple]))
 
     def _measure_distances(self, part: CheckpointModels, samples: np.ndarray) -> list[tuple[Member, np.ndarray]]:
         """Return each model with the distances (p,) of the clip's pieces."""
@@ -189,16 +189,15 @@ class LoadedSystem:
         return CheckpointModels(checkpoint.name, *loaded, checkpoint.members(clip, self.normaliser))
 
     def _make_combination(self, section: str) -> Combination | None:
-        """Return the combination of the models' average and the simple detectors; None without either."""
-        if not (self.checkpoints and self.simple):
-            return None
+        """Return the combination of the models' average, if any, and the simple detectors; None for a single one."""
         models = [
             checkpoint.kept.scores_of(variant, self.machine)
             for checkpoint, _ in self.checkpoints
             for variant in checkpoint.variants
         ]
-        simple = [self.statistics.scores_of(name, self.machine) for name in self.simple]
-        return make_combination([ensembles.average(models, self.normaliser), *simple], section)
+        detectors = [ensembles.average(models, self.normaliser)] if models else []
+        detectors += [self.statistics.scores_of(name, self.machine) for name in self.simple]
+        return make_combination(detectors, section) if len(detectors) > 1 else None
 
     def _find_domain_field(self) -> str | None:
         """Return the field of `config.evaluate` that makes banks or thresholds depend on domains, if any."""

@@ -11,6 +11,7 @@ from asdjax.data.audio import converted_length, read_header
 from asdjax.data.clips import Clip, Corpus, Domain
 from asdjax.data.synthetic.machines import MACHINES
 from asdjax.data.tasks import Task, hold_out, make_tasks
+from asdjax.errors import InputError
 from asdjax.fleet.runs import list_lines
 from asdjax.training.programs import make_program_key
 
@@ -69,7 +70,12 @@ def make_work(config: Config) -> Work:
     roots = [Path(root) for root in config.data.root]
     assumed = not any(root.exists() for root in roots)
     corpus = _make_corpus_like_2021(config) if assumed else open_corpus(config)
-    tasks = make_tasks(corpus, config.data.classes)
+    tasks = [task for task in make_tasks(corpus, config.data.classes) if task.has_models]
+    if not tasks:
+        raise InputError(
+            f"config.data.root: expected recordings of two classes or more, got one in {', '.join(config.data.root)}: "
+            "no models are trained, so there is nothing to plan"
+        )
     largest = max(tasks, key=lambda task: (len(task.classes), len(task.clips)))
     trained, _ = hold_out(largest, config.train.holdout_fraction)
     rate = config.signal.sample_rate_hz

@@ -12,7 +12,7 @@ from asdjax.report import cards, clip_selection, curves, explain, page, report_i
 from asdjax.report.explain import Explanation
 from asdjax.report.figures import Picture
 from asdjax.report.page import Page
-from asdjax.report.piece_scores import Models
+from asdjax.report.piece_scores import open_models
 from asdjax.report.report_inputs import ReportInputs
 from asdjax.runtime.files import replace_text, require_writable
 from asdjax.runtime.progress import track
@@ -66,7 +66,7 @@ def _explain(workdir: Path, inputs: ReportInputs, clips: int) -> list[Explanatio
 
 def _make_page(inputs: ReportInputs, explanations: list[Explanation]) -> Page:
     official, interval = inputs.system["official"], inputs.system["interval"]
-    models = {fleet.name: Models(fleet, inputs.config) for fleet in inputs.fleets}
+    models = {fleet.name: open_models(fleet, inputs.config) for fleet in inputs.fleets}
     clip_cards = cards.make_cards(explanations, features.make_spectrogram(inputs.config))
     groups = [one.chosen.group for one in explanations]
     return Page(
@@ -101,9 +101,9 @@ def _list_facts(inputs: ReportInputs) -> list[tuple[str, str]]:
     clips = report_tables.count_decisions(inputs.rows).clips
     return [
         ("Machine types", ", ".join(inputs.machines)),
-        ("Models (variants)", ", ".join(inputs.config.variants)),
+        ("Models (variants)", ", ".join(inputs.config.variants) if checkpoints else "none"),
         ("Seeds", ", ".join(map(str, inputs.seeds))),
-        ("Checkpoints", "; ".join(checkpoints)),
+        ("Checkpoints", "; ".join(checkpoints) or "none"),
         ("Precision", inputs.results["precision"]),
         ("Test clips", f"{clips} clips of the {inputs.results['split']} split"),
         ("Rules", f"DCASE {inputs.results['year']} Task 2"),

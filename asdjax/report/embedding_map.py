@@ -25,7 +25,7 @@ from asdjax.report.figures import (
     make_label,
     make_picture,
 )
-from asdjax.report.piece_scores import ModelKey, Models, compute_clip_means
+from asdjax.report.piece_scores import ExplainedModels, ModelKey, compute_clip_means
 
 _MOST_CLIPS = 600  # of the bank and of the test clips each; evenly thinned beyond
 _COLUMNS = 3
@@ -63,7 +63,7 @@ _LOOKS: Mapping[str | None, Look] = {
 }
 
 
-def find_typical_model(models: Models, machine: str, scores: Mapping[Clip, float]) -> ModelKey:
+def find_typical_model(models: ExplainedModels, machine: str, scores: Mapping[Clip, float]) -> ModelKey:
     """Return the model whose scores rank the test clips most like the headline system's `scores`.
 
     No labels are used.
@@ -81,7 +81,7 @@ def find_typical_model(models: Models, machine: str, scores: Mapping[Clip, float
     return max(models.keys, key=correlate)
 
 
-def make_map(models: Models, key: ModelKey, machine: str, shown: Sequence[Clip]) -> EmbeddingMap:
+def make_map(models: ExplainedModels, key: ModelKey, machine: str, shown: Sequence[Clip]) -> EmbeddingMap:
     """Project the clips' mean embeddings onto the first two principal axes of a machine type's training clips.
 
     `shown` are the test clips. Clips whose mean embedding is not finite are left out.
@@ -124,10 +124,10 @@ def make_map_picture(machine: str, model: str, shown: EmbeddingMap) -> Picture:
         1.3 + 4.0 / columns * rows,
         alt=f"Map of embeddings of {machine}: {len(shown.bank)} training and {len(shown.test)} test clips on two "
         f"principal axes, a panel for each of {len(sections)} sections",
-        caption=f"Each point is a clip. Clips that sound alike to the model {model} are close together, and faults "
-        "should be far from the normal training clips. Of all models, this one ranks the clips most like the headline "
-        "system. The axes are principal axes without a unit; the percentages are their shares of the training clips' "
-        "variance.",
+        caption=f"Each point is a clip. Clips that sound alike to {model} are close together, and faults should be "
+        "far from the normal training clips. Of all parts of the headline system, this one ranks the clips most like "
+        "the whole. The axes are principal axes without a unit; the percentages are their shares of the training "
+        "clips' variance.",
     )
 
 

@@ -22,7 +22,7 @@ from asdjax.inference.anomalous_seconds import Spans, TimedPieces, time_pieces
 from asdjax.report import occlusion
 from asdjax.report.clip_selection import ChosenClip
 from asdjax.report.occlusion import PiecePair
-from asdjax.report.piece_scores import Embeddings, ModelKey, Models
+from asdjax.report.piece_scores import Embeddings, ExplainedModels, ModelKey, open_models
 from asdjax.report.report_inputs import ReportedRun
 from asdjax.runtime.progress import progress
 
@@ -87,22 +87,20 @@ def explain(workdir: Path, config: Config, fleet: ReportedRun, chosen: Sequence[
     """
     if not chosen:
         return []
-    models = Models(fleet, config)
-    spectrogram = features.make_spectrogram(config)
+    models = open_models(fleet, config)
     comparisons = _compare(workdir, config, models, chosen)
-    pairs = [_cut_pairs(one, spectrogram, config.evaluate.stride_frames) for one in comparisons]
-    occluded = _embed_occluded(fleet, [pair for clip_pairs in pairs for pair in clip_pairs], config.evaluate.batch_size)
-    explanations = []
-    begin = 0
-    for comparison, clip_pairs in zip(comparisons, pairs, strict=True):
-        end = begin + len(clip_pairs)
-        bands = _score_bands(models, comparison, {key: vectors[begin:end] for key, vectors in occluded.items()})
-        explanations.append(Explanation(**vars(comparison), bands=bands))
-        begin = end
-    return explanations
+    occluded = (
+        _occlude_pieces(fleet, config, comparisons)
+        if fleet.checkpoints
+        else [_occlude_statistics(models, comparison) for comparison in comparisons]
+    )
+    return [
+        Explanation(**vars(comparison), bands=_score_bands(models, comparison, vectors))
+        for comparison, vectors in zip(comparisons, occluded, strict=True)
+    ]
 
 
-def _compare(workdir: Path, config: Config, models: Models, chosen: Sequence[ChosenClip]) -> list[Comparison]:
+def _compare(workdir: Path, config: Config, models: ExplainedModels, chosen: Sequence[ChosenClip]) -> list[Comparison]:
     spectrogram = features.make_spectrogram(config)
     numbers = [models.find_number(one.row) for one in chosen]
     nearest = [models.find_nearest(number) for number in numbers]
@@ -111,7 +109,8 @@ def _compare(workdir: Path, config: Config, models: Models, chosen: Sequence[Cho
     samples = _load_samples(workdir, config, {clip: models.digests[clip] for clip in clips + neighbours})
     comparisons = []
     for one, number, clip, neighbour, (_, cosine) in zip(chosen, numbers, clips, neighbours, nearest, strict=True):
-        score = models.score(clip, models.read_embeddings(number))
+        count = len(embed.list_piece_starts(len(samples[clip]), spectrogram, config.evaluate.stride_frames))
+        score = np.broadcast_to(models.score(clip, models.read_embeddings(number)), count)
         comparisons.append(
             Comparison(
                 chosen=one,
@@ -135,6 +134,26 @@ def _load_samples(workdir: Path, config: Config, digests: Mapping[Clip, str]) ->
         by_path = store.load_samples(folder, machine, {clip.path: digests[clip] for clip in clips})
         samples |= {clip: by_path[clip.path] for clip in clips}
     return samples
+
+
+def _occlude_statistics(models: ExplainedModels, comparison: Comparison) -> Embeddings:
+    """Return the statistics of a clip with each band replaced by its neighbour's, (1, n, d) by simple detector."""
+    own = models.read_embeddings(models.find_number(comparison.chosen.row))
+    normal = models.read_bank_embeddings(models.bank_clips.index(comparison.neighbour))
+    spectrogram = features.make_spectrogram(models.config)
+    return {key: occlusion.replace_mel_bands(own[key], normal[key], spectrogram)[None] for key in models.keys}
+
+
+def _occlude_pieces(fleet: ReportedRun, config: Config, comparisons: Sequence[Comparison]) -> list[Embeddings]:
+    """Return the embeddings of each clip's highest-scoring pieces with each band replaced, (p, n, d) by model."""
+    spectrogram = features.make_spectrogram(config)
+    pairs = [_cut_pairs(one, spectrogram, config.evaluate.stride_frames) for one in comparisons]
+    occluded = _embed_occluded(fleet, [pair for clip_pairs in pairs for pair in clip_pairs], config.evaluate.batch_size)
+    ends = np.cumsum([len(clip_pairs) for clip_pairs in pairs]).tolist()
+    return [
+        {key: vectors[begin:end] for key, vectors in occluded.items()}
+        for begin, end in zip([0, *ends], ends, strict=False)
+    ]
 
 
 def _cut_pairs(comparison: Comparison, spectrogram: Spectrogram, stride_frames: int) -> list[PiecePair]:
@@ -166,10 +185,10 @@ def _embed_occluded(fleet: ReportedRun, pairs: Sequence[PiecePair], batch_size: 
     return vectors
 
 
-def _score_bands(models: Models, comparison: Comparison, occluded: Embeddings) -> Bands:
+def _score_bands(models: ExplainedModels, comparison: Comparison, occluded: Embeddings) -> Bands:
     """Score the occluded pieces of one clip, (p, n, d) by model."""
-    pieces, bands, size = next(iter(occluded.values())).shape
-    flat = {key: vectors.reshape(-1, size) for key, vectors in occluded.items()}
+    pieces, bands, _ = next(iter(occluded.values())).shape
+    flat = {key: vectors.reshape(pieces * bands, -1) for key, vectors in occluded.items()}
     after = models.score(comparison.clip, flat).reshape(pieces, bands).mean(axis=0)
     before = float(comparison.pieces.score[comparison.highest].mean())
     return Bands(occlusion.make_band_edges_hz(features.make_spectrogram(models.config)), before, after)

@@ -1,7 +1,8 @@
 """Occlusion: the contribution of each frequency band to a score (Zeiler and Fergus 2014, section 4.2).
 
-One band of a clip's pieces is replaced by the same band of the nearest normal clip, at the same time in the clip. The
-models embed the pieces again. The decrease of the score is the contribution of the band. Unlike a gradient, it
+One band of a clip's pieces is replaced by the same band of the nearest normal clip, at the same time in the clip, and
+the models embed the pieces again; without models, the band's log-mel statistics are replaced. The decrease of the score
+is the contribution of the band. Unlike a gradient, it
 holds for large changes, works with every backend, and has the unit of the score. Normal sound replaces the band because
 the models have not been trained on silence.
 
@@ -17,6 +18,7 @@ import numpy as np
 from asdjax.features import Spectrogram
 from asdjax.fleet import embed
 from asdjax.fleet.fleet_model import Model, ModelSpec
+from asdjax.inference import log_mel
 
 # In thirty-seconds of the highest frequency. At 16 kHz, bands are 250 Hz to 1 kHz wide.
 _EDGES = (0, 1, 2, 3, 4, 6, 8, 12, 16, 20, 24, 28, 32)
@@ -37,9 +39,26 @@ def make_band_edges_hz(spectrogram: Spectrogram) -> np.ndarray:
 def make_masks(spectrogram: Spectrogram) -> np.ndarray:
     """Return the bins of each band, (n, f) bool. Every bin is in one band."""
     bin_hz = np.arange(spectrogram.bins) * spectrogram.sample_rate_hz / spectrogram.n_fft
+    return _find_band(bin_hz, spectrogram)[None] == np.arange(len(_EDGES) - 1)[:, None]
+
+
+def _find_band(frequency_hz: np.ndarray, spectrogram: Spectrogram) -> np.ndarray:
+    """Return the band of each frequency, (f,) int."""
     edges_hz = make_band_edges_hz(spectrogram)
-    band = np.clip(np.searchsorted(edges_hz, bin_hz, side="right") - 1, 0, len(_EDGES) - 2)
-    return band[None] == np.arange(len(_EDGES) - 1)[:, None]
+    return np.clip(np.searchsorted(edges_hz, frequency_hz, side="right") - 1, 0, len(_EDGES) - 2)
+
+
+def replace_mel_bands(own: np.ndarray, normal: np.ndarray, spectrogram: Spectrogram) -> np.ndarray:
+    """Return log-mel statistics (1, d) of a clip, once per band with that band's from a normal clip: (n, d).
+
+    A mel band belongs to the band of its centre. Statistics are one or more values of each mel band, one kind after the
+    other.
+    """
+    from librosa import mel_frequencies  # late: slow to import
+
+    centre_hz = mel_frequencies(log_mel.BANDS + 2, fmin=0.0, fmax=spectrogram.sample_rate_hz / 2)[1:-1]
+    band = np.tile(_find_band(centre_hz, spectrogram), own.shape[1] // log_mel.BANDS)
+    return np.where(band[None] == np.arange(len(_EDGES) - 1)[:, None], normal, own)
 
 
 def embed_occluded(spec: ModelSpec, model: Model, pairs: Sequence[PiecePair], batch_size: int) -> dict[str, np.ndarray]:

@@ -3,6 +3,7 @@
 Letters: n clips, p pieces, q queries, d embedding.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -11,17 +12,18 @@ import numpy as np
 from asdjax.config.fields import Config
 from asdjax.data.clips import Clip
 from asdjax.evaluation.clip_table import ClipRow
-from asdjax.inference import ensembles
+from asdjax.inference import ensembles, log_mel_statistics
 from asdjax.inference.bank import make_bank_key
 from asdjax.inference.clip_scores import ClipScores
 from asdjax.inference.combination import Combination, make_combination
 from asdjax.inference.loaded_evaluation import Member
-from asdjax.inference.stored_embeddings import Checkpointed, Embedded
+from asdjax.inference.log_mel_statistics import SimpleDetectors
+from asdjax.inference.stored_embeddings import STATISTICS, Checkpointed, Embedded
 from asdjax.report.report_inputs import ReportedRun
 
 
 class ModelKey(NamedTuple):
-    """One model of a fleet: its checkpoint line and its variant."""
+    """One model of a fleet: its checkpoint line and its variant. Or `statistics` and the name of a simple detector."""
 
     line: str
     variant: str
@@ -31,24 +33,32 @@ class ModelKey(NamedTuple):
 Embeddings = Mapping[ModelKey, np.ndarray]
 
 
-class Models:
-    """Models of one fleet, all of which the headline system averages."""
+class ExplainedModels(ABC):
+    """The parts of the headline system that embed the clips of one fleet, by their keys."""
 
-    def __init__(self, fleet: ReportedRun, config: Config) -> None:
-        self.fleet, self.config = fleet, config
-        self.keys = [
-            ModelKey(line, variant) for line, checkpoint in fleet.checkpoints.items() for variant in checkpoint.variants
-        ]
-        self._first = fleet.checkpoints[self.keys[0].line]
-        self.bank_clips, self.test_clips = self._first.kept.bank.clips, self._first.kept.test.clips
-        self.digests = {
-            clip: sha256 for part in self._first.kept for clip, sha256 in zip(part.clips, part.digests, strict=True)
-        }
+    def __init__(self, config: Config, keys: Sequence[ModelKey], first: Checkpointed) -> None:
+        self.config, self.keys = config, keys
+        self.bank_clips, self.test_clips = first.bank.clips, first.test.clips
+        self.digests = {clip: sha256 for part in first for clip, sha256 in zip(part.clips, part.digests, strict=True)}
         self._numbers = {
             (clip.machine, clip.section, clip.domain, clip.name): i for i, clip in enumerate(self.test_clips)
         }
-        self._members: dict[tuple[str | None, ...], dict[ModelKey, Member]] = {}
-        self._combinations: dict[tuple[str, str], Combination] = {}
+
+    @abstractmethod
+    def stored(self, key: ModelKey) -> Checkpointed:
+        """Return the embeddings that the evaluation stored for a key."""
+
+    @abstractmethod
+    def score(self, clip: Clip, embeddings: Embeddings) -> np.ndarray:
+        """Return the headline system's score of each piece of a test clip, (q,) float64."""
+
+    @abstractmethod
+    def _list_bank(self, clip: Clip) -> list[int]:
+        """Return the numbers of the training clips that a clip is compared with."""
+
+    @abstractmethod
+    def _compute_clip_vectors(self, part: Embedded, key: ModelKey, numbers: Sequence[int]) -> np.ndarray:
+        """Return a unit vector for each clip, (n, d), by which clips are compared."""
 
     def find_number(self, row: ClipRow) -> int:
         """Return the index of a row's clip in `test_clips`."""
@@ -56,8 +66,42 @@ class Models:
         return self._numbers[clip.machine, clip.section, clip.domain, clip.name]
 
     def read_embeddings(self, number: int) -> dict[ModelKey, np.ndarray]:
-        """Return the stored embeddings of a test clip's pieces, (p, d) by model."""
+        """Return the stored embeddings of a test clip's pieces, (p, d) by key."""
         return {key: self._rows(self.stored(key).test, key.variant, number) for key in self.keys}
+
+    def read_bank_embeddings(self, number: int) -> dict[ModelKey, np.ndarray]:
+        """Return the stored embeddings of a training clip's pieces, (p, d) by key."""
+        return {key: self._rows(self.stored(key).bank, key.variant, number) for key in self.keys}
+
+    def find_nearest(self, number: int) -> tuple[int, float]:
+        """Return the index in `bank_clips` of a test clip's nearest training clip, and their cosine.
+
+        The cosine is averaged over keys. Only the test clip's bank is searched.
+        """
+        bank = self._list_bank(self.test_clips[number])
+        cosines = np.zeros(len(bank))
+        for key in self.keys:
+            stored = self.stored(key)
+            test_mean = self._compute_clip_vectors(stored.test, key, [number])[0]
+            cosines += self._compute_clip_vectors(stored.bank, key, bank) @ test_mean
+        best = int(np.argmax(np.nan_to_num(cosines, nan=-np.inf)))
+        return bank[best], float(cosines[best]) / len(self.keys)
+
+    def _rows(self, part: Embedded, variant: str, number: int) -> np.ndarray:
+        return np.asarray(part.pieces.vectors[variant][part.pieces.clip == number])
+
+
+class Models(ExplainedModels):
+    """Models of one fleet, all of which the headline system averages. Clips are compared by their mean embeddings."""
+
+    def __init__(self, fleet: ReportedRun, config: Config) -> None:
+        keys = [
+            ModelKey(line, variant) for line, checkpoint in fleet.checkpoints.items() for variant in checkpoint.variants
+        ]
+        self.fleet, self._first = fleet, fleet.checkpoints[keys[0].line]
+        super().__init__(config, keys, self._first.kept)
+        self._members: dict[tuple[str | None, ...], dict[ModelKey, Member]] = {}
+        self._combinations: dict[tuple[str, str], Combination] = {}
 
     def stored(self, key: ModelKey) -> Checkpointed:
         """Return the embeddings that the evaluation stored for a model's checkpoint."""
@@ -78,6 +122,12 @@ class Models:
         simple = self._simple_scores(clip.machine)
         return self._find_combination(clip)([average, *(scores.test[clip] for scores in simple)])
 
+    def _list_bank(self, clip: Clip) -> list[int]:
+        return self._first.bank_for(clip)
+
+    def _compute_clip_vectors(self, part: Embedded, key: ModelKey, numbers: Sequence[int]) -> np.ndarray:
+        return compute_clip_means(part, key.variant, numbers)
+
     def _simple_scores(self, machine: str) -> list[ClipScores]:
         return [self.fleet.statistics[machine].scores_of(name, machine) for name in self.fleet.simple]
 
@@ -90,23 +140,6 @@ class Models:
             self._combinations[place] = make_combination([average, *self._simple_scores(clip.machine)], clip.section)
         return self._combinations[place]
 
-    def find_nearest(self, number: int) -> tuple[int, float]:
-        """Return the index in `bank_clips` of a test clip's nearest training clip, and their cosine.
-
-        The cosine is that of the clips' mean embeddings, averaged over models. Only the test clip's bank is searched.
-        """
-        bank = self._first.bank_for(self.test_clips[number])
-        cosines = np.zeros(len(bank))
-        for key in self.keys:
-            stored = self.stored(key)
-            test_mean = compute_clip_means(stored.test, key.variant, [number])[0]
-            cosines += compute_clip_means(stored.bank, key.variant, bank) @ test_mean
-        best = int(np.argmax(np.nan_to_num(cosines, nan=-np.inf)))
-        return bank[best], float(cosines[best]) / len(self.keys)
-
-    def _rows(self, part: Embedded, variant: str, number: int) -> np.ndarray:
-        return np.asarray(part.pieces.vectors[variant][part.pieces.clip == number])
-
     def _members_for(self, clip: Clip) -> dict[ModelKey, Member]:
         group = make_bank_key(clip, self.config.evaluate.bank)
         if group not in self._members:
@@ -117,6 +150,54 @@ class Models:
                 for member in checkpoint.members(clip, ensemble)
             }
         return self._members[group]
+
+
+class SimpleModels(ExplainedModels):
+    """The simple detectors of a machine type without models. A clip is one piece, and its embedding its statistics.
+
+    Clips are compared by their statistics without the level.
+    """
+
+    def __init__(self, fleet: ReportedRun, config: Config) -> None:
+        (self._statistics,) = fleet.statistics.values()
+        keys = [ModelKey(STATISTICS, name) for name in fleet.simple]
+        super().__init__(config, keys, self._statistics)
+        self._detectors: dict[str, tuple[SimpleDetectors, Combination | None]] = {}
+
+    def stored(self, key: ModelKey) -> Checkpointed:
+        """Return the statistics that the evaluation stored."""
+        return self._statistics
+
+    def score(self, clip: Clip, embeddings: Embeddings) -> np.ndarray:
+        """Return the headline system's score of each of a clip's statistics, (q,) float64."""
+        detectors, combination = self._find_detectors(clip)
+        scores = [detectors.scorers[key.variant](vectors).astype(np.float64) for key, vectors in embeddings.items()]
+        return np.asarray(combination(scores)) if combination else scores[0]
+
+    def _list_bank(self, clip: Clip) -> list[int]:
+        return [number for number, known in enumerate(self.bank_clips) if known.section == clip.section]
+
+    def _compute_clip_vectors(self, part: Embedded, key: ModelKey, numbers: Sequence[int]) -> np.ndarray:
+        vectors = np.asarray(part.pieces.vectors[key.variant][numbers], np.float64)
+        shapes = vectors - vectors.mean(axis=1, keepdims=True)
+        return shapes / np.maximum(np.linalg.norm(shapes, axis=1, keepdims=True), np.finfo(np.float64).tiny)
+
+    def _find_detectors(self, clip: Clip) -> tuple[SimpleDetectors, Combination | None]:
+        """Return the detectors for clips of a section, and their combination if there are several."""
+        if clip.section not in self._detectors:
+            names = [key.variant for key in self.keys]
+            rate = self.config.signal.sample_rate_hz
+            scores = [self._statistics.scores_of(name, clip.machine) for name in names]
+            self._detectors[clip.section] = (
+                log_mel_statistics.make_detectors(self._statistics, names, clip.section, rate),
+                make_combination(scores, clip.section) if len(names) > 1 else None,
+            )
+        return self._detectors[clip.section]
+
+
+def open_models(fleet: ReportedRun, config: Config) -> ExplainedModels:
+    """Return the models of a fleet, or its simple detectors if it has no models."""
+    return Models(fleet, config) if fleet.checkpoints else SimpleModels(fleet, config)
 
 
 def compute_clip_means(part: Embedded, variant: str, numbers: Sequence[int]) -> np.ndarray:

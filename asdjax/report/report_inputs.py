@@ -22,7 +22,8 @@ class ReportedRun(NamedTuple):
     """An evaluated run: its name, its evaluated checkpoints by line, and the rows of its metrics.jsonl.
 
     There are no rows if an evaluated checkpoint is gone, since they may then belong to another training. `simple` names
-    the simple detectors of the headline system, and `statistics` has their stored data by machine type.
+    the simple detectors of the headline system, and `statistics` has their stored data by machine type. A machine type
+    without models is a run of its own, without checkpoints.
     """
 
     name: str
@@ -34,8 +35,7 @@ class ReportedRun(NamedTuple):
     @property
     def machines(self) -> tuple[str, ...]:
         """Return the machine types, sorted."""
-        first = next(iter(self.checkpoints.values()))
-        return tuple(sorted({clip.machine for clip in first.kept.bank.clips}))
+        return tuple(sorted(self.statistics))
 
     @property
     def steps(self) -> dict[str, int]:
@@ -85,7 +85,8 @@ class ReportInputs:
         """Return the sensitivity of the headline system, the models' average and the simple detectors, if measured."""
         measured = self.results["sensitivity"]
         names = [add_seed(name, self.seed, self.seeds) for name in dict.fromkeys((self.headline, ALL))]
-        return {name: measured[name][machine] for name in (*names, *log_mel_statistics.NAMES) if name in measured}
+        known = (name for name in (*names, *log_mel_statistics.NAMES) if machine in measured.get(name, {}))
+        return {name: measured[name][machine] for name in known}
 
     def find_fleet(self, machine: str) -> ReportedRun:
         """Return the run of a machine type."""
@@ -119,10 +120,10 @@ def _list_fleets(evaluation: Evaluation, system: Mapping[str, Any]) -> list[Repo
     """Return the runs of a system's models. Machine types of one run have the same models."""
     fleets: dict[str, ReportedRun] = {}
     for machine, models in system["members"].items():
-        run, _, _ = evaluation.results["models"][machine][models[0]]
+        run = evaluation.results["models"][machine][models[0]][0] if models else machine
         if run not in fleets:
             by_line = {checkpoint.line: checkpoint for checkpoint in evaluation.checkpoints(machine, models)}
-            rows = _read_metric_rows(evaluation.workdir / run, by_line.values())
+            rows = _read_metric_rows(evaluation.workdir / run, by_line.values()) if by_line else []
             fleets[run] = ReportedRun(run, by_line, rows, tuple(system["baselines"]), {})
         fleets[run].statistics[machine] = evaluation.load_statistics(machine)
     return list(fleets.values())

@@ -168,6 +168,8 @@ def format_interval(interval: tuple[float, float] | None) -> str:
 
 def _describe_average(inputs: ReportInputs) -> str:
     numbers = sorted({len(names) for names in inputs.detector["members"].values()})
+    if numbers == [0]:
+        return f"the detector by {' and '.join(inputs.detector['baselines'])}"
     models = f"{numbers[0]} models" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]} models"
     average = f"the mean of the {_AVERAGED[inputs.config.evaluate.ensemble]} of the {models}"
     if numbers == [1]:

@@ -126,6 +126,8 @@ def _try_each(tasks: Sequence[Task], errors: dict[str, InputError], action: Call
 
 def _check_task(config: Config, task: Task) -> None:
     """Raise InputError if a task cannot be trained; nothing is written."""
+    if not task.has_models:
+        return
     heads.make_head(fleet_model.make_spec(config, len(task.classes)).head)
     hold_out(task, config.train.holdout_fraction)
 

@@ -35,7 +35,7 @@ from asdjax.training.failures import Failures
 from asdjax.training.loop import train_phase
 from asdjax.training.phase_runs import PhaseRun, TrainingClips, is_finished
 from asdjax.training.phases import Phase, make_phase1_table, make_phases
-from asdjax.training.prepare import Clips, prepare
+from asdjax.training.prepare import Clips, PreparedRuns, prepare
 from asdjax.training.programs import ProgramRuns, make_programs
 from asdjax.training.run_locks import RunLocks
 from asdjax.training.several_processes import agree_on_programs, prepare_in_turn, require_same_command
@@ -69,11 +69,11 @@ def train(config: Config, workdir: Path, choice: RunChoice = EVERY_RUN) -> None:
         # 3. Group runs into programs; write the configuration and each run's training-set manifest.
         clips = prepared.clips
         sizes = {name: count_audio_bytes(map(len, trained.samples)) for name, (trained, _) in clips.items()}
-        programs = agree_on_programs(prepared.runs, lambda runs: make_programs(config, runs, meshes[0].size, sizes))
+        with_models = [run for run in prepared.runs if run.task.has_models]
+        programs = agree_on_programs(with_models, lambda runs: make_programs(config, runs, meshes[0].size, sizes))
         if first:
             _record_start(config, workdir, listed, locks)
-            for run, size in [(run, program.variants_per_group) for program in programs for run in program.runs]:
-                training_set.save(config, run, prepared.recordings[run.task.name], size)
+            _save_training_sets(config, prepared, programs)
         failures.record()
         locks.release(name for failed, _ in prepared.failures for name in failed)
         # 4. Train one program after the other, on each group of devices.
@@ -101,6 +101,16 @@ def _record_start(config: Config, workdir: Path, listed: RunList, locks: RunLock
         loading.require_same_run(config, workdir, own=[workdir / name for name in locks.names])
         loading.save(config, workdir)
         run_list.save(workdir, listed)
+
+
+def _save_training_sets(config: Config, prepared: PreparedRuns, programs: Sequence[ProgramRuns]) -> None:
+    """Write the training-set manifest of every run; log the tasks without models."""
+    sizes = {run.name: program.variants_per_group for program in programs for run in program.runs}
+    for run in prepared.runs:
+        training_set.save(config, run, prepared.recordings[run.task.name], sizes.get(run.name, 0))
+    for task in {run.task.name: run.task for run in prepared.runs}.values():
+        if not task.has_models:
+            log(f"{task.name}: {task.explain_no_models()}")
 
 
 def run_on_each(meshes: Sequence[Mesh], jobs: Sequence[Callable[[Mesh], None]]) -> None:

@@ -170,20 +170,6 @@ def test_a_store_of_another_folder_is_refused_and_unchanged(spoilt: Path, capsys
     assert tree(spoilt.parent) == before
 
 
-def test_one_section_alone_is_refused_and_told_what_would_help(spoilt: Path, capsys: pytest.CaptureFixture[str]):
-    for clip in spoilt.rglob("section_01_*"):
-        clip.unlink()
-    attributes = list((spoilt / "fan" / "train").iterdir())
-    for clip in attributes:
-        clip.rename(clip.with_name(clip.name.partition("_rpm_")[0] + ".wav"))
-    before = tree(spoilt.parent)
-    assert train_tiny(spoilt, spoilt.parent / "run") == 2
-    assert "add a second section or machine type, or give the clips attributes" in capsys.readouterr().err
-    assert main(["check", "--config", "dcase2021", *overrides(spoilt)]) == 2
-    assert "expected two classes or more" in " ".join(capsys.readouterr().out.split())
-    assert tree(spoilt.parent) == before
-
-
 def without(root: Path, pattern: str) -> None:
     """Copy the first section as a third, so that two sections remain, and delete training clips."""
     for clip in (root / "fan").rglob("section_00_*"):

@@ -1,6 +1,7 @@
 """Tasks: the machine types and classes of each fleet, and the held-out clips."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,16 +74,20 @@ def test_a_section_of_target_clips_only_is_a_class_and_no_part_of_an_epoch() -> 
 @pytest.mark.parametrize(
     ("clips", "classes", "got"),
     [
-        ([clip("fan", "00"), clip("fan", "00")], "auto", "got 1"),
-        ([clip("fan", "00"), clip("fan", "01", "target")], "auto", r"got 1 \(fan 00\)"),
-        ([clip("fan", "00", "target"), clip("fan", "01", "target")], "auto", r"got 0 \(none\)"),
-        ([*TWO_MACHINES, clip("valve", "00")], "section", r"to train valve, got 1 \(valve 00\)"),
+        ([clip("fan", "00"), clip("fan", "00")], "auto", "fan 00"),
+        ([clip("fan", "00"), clip("fan", "01", "target")], "auto", "fan 00"),
+        ([clip("fan", "00", "target"), clip("fan", "01", "target")], "auto", "none"),
+        ([*TWO_MACHINES, clip("valve", "00")], "section", "valve 00"),
     ],
     ids=["one section", "one with source clips", "none with source clips", "classes by section"],
 )
-def test_fewer_than_two_classes_are_refused_with_what_to_do(clips: list[Clip], classes: str, got: str) -> None:
-    with pytest.raises(InputError, match=rf"{got}.*add a second section or machine type.*attributes"):
-        make_tasks(corpus(*clips), classes)
+def test_fewer_than_two_classes_have_no_models_and_no_held_out_clips(clips: list[Clip], classes: str, got: str) -> None:
+    *others, task = make_tasks(corpus(*clips), classes)
+    assert not task.has_models
+    assert all(other.has_models for other in others)
+    said = task.explain_no_models()
+    assert f"and {got} has source training clips; for models add a second section or machine type" in said
+    assert hold_out(task, 0.5) == (task, replace(task, clips=(), class_of_clip=()))
 
 
 def test_an_anomaly_among_the_training_clips_is_refused_by_its_path() -> None:
