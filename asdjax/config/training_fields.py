@@ -64,6 +64,13 @@ class OptimizerFields(FieldGroup):
     clip_norm: float = field(
         0.0, "largest norm of a variant's gradient; 0: unlimited", source=OPEN, rule=between(0, 1e9)
     )
+    average_decay: float = field(
+        0.0,
+        "decay per step of a moving average of parameters and batch statistics, which is saved and scored in the "
+        "model's place; lower over the first steps; 0: no average",
+        source=OPEN,
+        rule=between(0, 0.99999),
+    )
     schedule: Literal["constant", "cosine", "step"] = field(
         "constant", "learning rate within each phase; cosine ends at 0", source=OPEN
     )

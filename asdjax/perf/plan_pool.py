@@ -98,13 +98,14 @@ def _choose_step_time(found: dict[str, Any], fleet_step_s: float | None) -> tupl
 def count_saves(config: Config, classes: int, phase_s: Iterable[float]) -> Saves:
     """Return the checkpoints of one fleet whose phases take `phase_s` seconds each.
 
-    A save during a phase has parameters, statistics and velocity, the last one of a phase no velocity. A strategy that
+    A save during a phase has parameters, statistics and velocity, and with `optimizer.average_decay` their average, the
+    last one of a phase one model. A strategy that
     freezes parameters has less velocity, and `train.checkpoint_every_steps` more saves; neither is counted.
     """
     model = fleet_model.describe_model(fleet_model.make_spec(config, classes))
     sizes = [sum(4 * math.prod(a.shape) for arrays in part.values() for a in arrays.values()) for part in model]
     last = sum(sizes)
-    during = last + sizes[0]
+    during = last + sizes[0] + (last if config.optimizer.average_decay else 0)
     numbers = [int(seconds / (60 * config.train.checkpoint_every_minutes)) for seconds in phase_s]
     return Saves(
         bytes_written=sum(number * during + last for number in numbers),

@@ -81,12 +81,12 @@ def unflatten(layout: FlatLayout, arrays: Arrays) -> Arrays:
 
 
 def flatten_state(layouts: Mapping[str, FlatLayout], state: TrainState) -> TrainState:
-    """Return a state with its trainable parameters and velocity flattened."""
+    """Return a state with its trainable parameters, their average and velocity flattened."""
     return _convert(flatten, layouts, state)
 
 
 def unflatten_state(layouts: Mapping[str, FlatLayout], state: TrainState) -> TrainState:
-    """Return a state with its trainable parameters and velocity by their own paths again."""
+    """Return a state with its trainable parameters, their average and velocity by their own paths again."""
     return _convert(unflatten, layouts, state)
 
 
@@ -97,4 +97,5 @@ def _convert(
         is_arrays = lambda node: isinstance(node, dict)  # noqa: E731
         return {v: jax.tree.map(partial(convert, layouts[v]), of_v, is_leaf=is_arrays) for v, of_v in arrays.items()}
 
-    return state._replace(trainable=convert_all(state.trainable), velocity=convert_all(state.velocity))
+    average = state.average._replace(parameters=convert_all(state.average.parameters))
+    return state._replace(trainable=convert_all(state.trainable), velocity=convert_all(state.velocity), average=average)

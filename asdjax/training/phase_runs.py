@@ -65,7 +65,7 @@ def _start(spec: TrainSpec, run: PhaseRun) -> TrainState:
 def _resume(spec: TrainSpec, run: PhaseRun) -> tuple[int, TrainState] | None:
     like = state.describe_state(spec)
     model: checkpoints.Trees = {"model": state.get_model(like)}
-    both: checkpoints.Trees = {**model, "optimizer": like.velocity}
+    both: checkpoints.Trees = {**model, **state.list_unfinished(like)}
     line = run.run.folder / run.phase.name
     step = processes.decide("checkpoints", lambda: checkpoints.set_aside_damaged(line))
     if step is None:
@@ -76,7 +76,7 @@ def _resume(spec: TrainSpec, run: PhaseRun) -> tuple[int, TrainState] | None:
         raise InputError(f"{damage}; train in another work directory") from None
     checkpoints.require_same_start(line, step)
     resumed = state.init_state(spec, trees["model"])
-    return step, resumed._replace(velocity=trees["optimizer"]) if "optimizer" in trees else resumed
+    return step, state.resume(resumed, trees)
 
 
 def is_finished(run: PhaseRun) -> bool:
@@ -109,10 +109,10 @@ def make_origin(run: PhaseRun) -> Origin:
 
 
 def save(run: PhaseRun, step: int, saved: TrainState, keep: int, origin: Origin) -> None:
-    """Save one run's state, given on the host; without the velocity at the phase's end, as nothing goes on from it."""
+    """Save one run's state, given on the host; at the phase's end the model alone, as nothing else goes on from it."""
     trees: dict[str, Any] = {"model": state.get_model(saved)}
     if step < run.phase.steps:
-        trees["optimizer"] = saved.velocity
+        trees |= state.list_unfinished(saved)
     checkpoints.save(run.run.folder / run.phase.name, step, trees, keep, origin)
 
 

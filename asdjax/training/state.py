@@ -4,9 +4,9 @@ Letters: m runs in one program.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -34,6 +34,7 @@ class TrainSpec:
     labels: str
     batch_size: int
     sgd: Sgd
+    average_decay: float
     steps_per_dispatch: int
     variants_per_group: int
 
@@ -65,6 +66,7 @@ def make_train_spec(config: Config, classes: int, trainable: tuple[str, ...], va
         model=fleet_model.make_spec(config, classes),
         trainable=trainable,
         max_weight=config.mixup.max_weight,
+        average_decay=config.optimizer.average_decay,
         labels=config.mixup.labels,
         batch_size=config.train.batch_size,
         sgd=Sgd(config.optimizer.momentum, config.optimizer.weight_decay, config.optimizer.clip_norm),
@@ -76,6 +78,7 @@ def make_train_spec(config: Config, classes: int, trainable: tuple[str, ...], va
 class TrainState(NamedTuple):
     """Arrays that a step reads and may change, by variant, then by path.
 
+    `average` is the moving average of `trainable` and `statistics`; it is empty if none is wanted.
     The state of several runs in one program has a leading axis (m,) in every array.
     """
 
@@ -83,15 +86,17 @@ class TrainState(NamedTuple):
     frozen: dict[str, Arrays]
     statistics: dict[str, Arrays]
     velocity: dict[str, optax.OptState]
+    average: Model
 
 
 def init_state(spec: TrainSpec, model: Model) -> TrainState:
-    """Return the state at a phase's first step: the given model and zero velocity."""
+    """Return the state at a phase's first step: the given model, zero velocity, an average of this model alone."""
     trainable, frozen, velocity = {}, {}, {}
     for variant, arrays in model.parameters.items():
         trainable[variant], frozen[variant] = optimizer.partition(arrays, spec.trainable)
         velocity[variant] = optimizer.make_optimizer(spec.sgd).init(trainable[variant])
-    return TrainState(trainable, frozen, model.statistics, velocity)
+    average = Model(trainable, model.statistics) if spec.average_decay else Model({}, {})
+    return TrainState(trainable, frozen, model.statistics, velocity, average)
 
 
 def describe_state(spec: TrainSpec) -> TrainState:
@@ -100,8 +105,22 @@ def describe_state(spec: TrainSpec) -> TrainState:
 
 
 def get_model(state: TrainState) -> Model:
-    """Return the model in a state, trainable and frozen parameters together."""
-    return Model({v: {**state.trainable[v], **state.frozen[v]} for v in state.trainable}, state.statistics)
+    """Return the model in a state, trainable and frozen parameters together; the moving average, if there is one."""
+    model = state.average if state.average.parameters else Model(state.trainable, state.statistics)
+    return Model({v: {**arrays, **state.frozen[v]} for v, arrays in model.parameters.items()}, model.statistics)
+
+
+def list_unfinished(state: TrainState) -> dict[str, Any]:
+    """Return the trees besides `get_model` that a phase needs to go on, by name; `resume` is the inverse."""
+    trained = {"trained": Model(state.trainable, state.statistics)} if state.average.parameters else {}
+    return {"optimizer": state.velocity, **trained}
+
+
+def resume(state: TrainState, trees: Mapping[str, Any]) -> TrainState:
+    """Return a state with the restored trees of `list_unfinished`, as far as there are any."""
+    if "trained" in trees:
+        state = state._replace(trainable=trees["trained"].parameters, statistics=trees["trained"].statistics)
+    return state._replace(velocity=trees["optimizer"]) if "optimizer" in trees else state
 
 
 def stack_states(states: Sequence[TrainState]) -> TrainState:

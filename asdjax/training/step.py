@@ -103,7 +103,19 @@ def train_step(
         metrics.append(StepMetrics(aux.loss, aux.accuracy, norms))
         statistics |= aux.statistics
     metrics = jax.tree.map(lambda *groups: jnp.concatenate(groups), *metrics)
-    return TrainState(trainable, state.frozen, statistics, velocity), metrics
+    average = state.average
+    if spec.train.average_decay:
+        average = move_average(spec.train.average_decay, average, Model(trainable, statistics), at.step)
+    return TrainState(trainable, state.frozen, statistics, velocity, average), metrics
+
+
+def move_average(decay: float, average: Model, model: Model, step: jax.Array) -> Model:
+    """Return the moving average of a model after a step, which is a number from 0 on.
+
+    The decay rises over the first steps, so that the initial values are soon forgotten.
+    """
+    share = 1 - jnp.minimum(decay, (1 + step) / (10 + step))
+    return jax.tree.map(lambda old, new: old + share * (new - old), average, model)
 
 
 def group_loss(
