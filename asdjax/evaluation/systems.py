@@ -212,5 +212,5 @@ def _log_empirical(limits: Thresholds) -> None:
     if places:
         log(
             f"threshold of {', '.join(places)}: a percentile of the training scores, because no gamma distribution "
-            "fits them: they are almost equal, or one is zero, for example of a duplicate clip (see asdjax check)"
+            "fits them: they are almost equal, as those of two clips, or one is zero, as that of a duplicate clip"
         )

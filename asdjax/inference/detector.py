@@ -207,9 +207,9 @@ class LoadedSystem:
         return next((field for field, value in fields if self.config.evaluate[field] == value), None)
 
     def warn_without_domain(self, section: str) -> None:
-        """Log if clips of a section have thresholds of their domains, for a detector that is made without one."""
-        domains = {domain for known, domain in self.places if known == section and domain}
-        if len(domains) > 1 and self._find_domain_field() == "threshold_per":
+        """Log if the domains of a section have other thresholds than the section, for a detector made without one."""
+        of_section = {limit.value for place, limit in self.thresholds.items() if place[:2] == (self.machine, section)}
+        if len(of_section) > 1 and self._find_domain_field() == "threshold_per":
             log("no domain given: using the threshold of the section; domain source or target selects the domain's own")
 
 

@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -27,6 +27,7 @@ from asdjax.inference.clip_reader import ClipReader
 from asdjax.inference.detector import ClipResult, LoadedSystem, SectionDetector, open_detector
 from asdjax.inference.loaded_evaluation import open_evaluation
 from asdjax.inference.stored_embeddings import Checkpointed, Embedded
+from asdjax.inference.thresholds import ThresholdRule, Thresholds, fit_all
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
@@ -328,7 +329,8 @@ def test_refusals(words: list[str], expected: str, trained_once: Path, capsys: p
 def test_without_a_domain_the_section_s_threshold_decides_where_thresholds_go_by_domains(
     trained: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
 ):
-    assert main(["evaluate", "--workdir", str(trained), "--config.evaluate.threshold_per=section_domain"]) == 0
+    by_domain = ["--config.evaluate.threshold_per=section_domain", "--config.evaluate.threshold_few_clips=2"]
+    assert main(["evaluate", "--workdir", str(trained), *by_domain]) == 0
     content = json.loads((trained / "evaluation" / "dev" / "results.json").read_text())
     limits = {(row["section"], row["domain"]): row["value"] for row in content["systems"]["all_mean"]["thresholds"]}
     clip = str(next((corpus / "fan" / "target_test").iterdir()))
@@ -344,28 +346,43 @@ def make_clip(section: str, domain: Any) -> Clip:
     return Clip(Path("a.wav"), "fan", section, "train", domain, "normal")
 
 
-def load_system(clips: list[Clip], config: Config) -> LoadedSystem:
+def load_system(clips: list[Clip], config: Config, thresholds: Thresholds = MappingProxyType({})) -> LoadedSystem:
     """Return a system of one checkpoint with these training clips, as far as its places need it."""
     one: Any = None
     return LoadedSystem(
         config=config,
         machine="fan",
         normaliser="score",
-        thresholds={},
+        thresholds=thresholds,
         checkpoints=[(one, one)],
         simple=(),
         statistics=Checkpointed(Embedded(clips, [], one, {}), one),
     )
 
 
-@pytest.mark.parametrize(("domains", "logged"), [(("source", "target"), True), (("source",), False)])
-def test_a_missing_domain_is_mentioned_only_where_a_section_has_several(
-    domains: tuple[str, ...], logged: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("scores", "logged"),
+    [({"source": [1.0, 2.0, 3.0], "target": [4.0, 6.0]}, True), ({"source": [1.0, 2.0]}, False)],
+    ids=["two domains", "one domain"],
+)
+@pytest.mark.parametrize("few", ["predicted", "section"])
+def test_a_missing_domain_is_mentioned_only_where_it_changes_the_threshold(
+    scores: dict[str, list[float]], logged: bool, few: str, capsys: pytest.CaptureFixture[str]
 ):
+    """Where few clips of a domain get the section's threshold, it does not."""
     config = default_config()
-    config.evaluate.threshold_per = "section_domain"
-    cells = [*(("00", domain) for domain in domains), ("01", "source"), ("01", "target")]
-    load_system([make_clip(section, domain) for section, domain in cells], config).warn_without_domain("00")
+    config.evaluate.threshold_per, config.evaluate.threshold_few = "section_domain", few
+    config.evaluate.threshold_few_clips = 3 if few == "predicted" else 9
+    sections = {"00": scores, "01": {"source": [1.0, 2.0, 3.0], "target": [7.0, 9.0]}}
+    training = {
+        Clip(Path(f"{section}{domain}{i}.wav"), "fan", section, "train", domain, "normal"): score  # pyright: ignore
+        for section, by_domain in sections.items()
+        for domain, of_domain in by_domain.items()
+        for i, score in enumerate(of_domain)
+    }
+    limits = fit_all(training, ThresholdRule.from_config(config))
+    load_system(list(training), config, limits).warn_without_domain("00")
+    logged = logged and few == "predicted"
     assert ("no domain given" in capsys.readouterr().err) == logged
 
 
