@@ -80,12 +80,12 @@ def measure(
     subject: Subject,
     stored: Stored,
     by_seed: Mapping[int, Mapping[str, System]],
-    baselines: Mapping[str, System],
+    joint: Mapping[str, System],
 ) -> dict[str, dict[str, Sensitivity]]:
     """Return the sensitivity by system and machine type, seed by seed; systems with selected models are left out.
 
-    `stored` has the embeddings and statistics that the evaluation wrote. Of `baselines`, those with stored statistics
-    are measured.
+    `stored` has the embeddings and statistics that the evaluation wrote. `joint` are the systems of all seeds and the
+    baselines, of which those with stored statistics are measured.
     """
     measured: dict[str, dict[str, Sensitivity]] = {}
     for task in {run.task.name: run.task for run in subject.runs}.values():
@@ -93,7 +93,8 @@ def measure(
         for machine in task.machines:
             mixed = mix_machine(config, subject, task, machine)
             simple = _score_by_statistics(config, mixed, stored.statistics / machine, machine)
-            scored = [(simple, {name: one for name, one in baselines.items() if name in simple})]
+            scored = [(simple, {name: one for name, one in joint.items() if name in simple})]
+            every = dict(simple)
             for run in task_runs:
                 models = _score_by_models(config, run, subject.selection[run.name], mixed, stored.embeddings, machine)
                 named = {
@@ -102,6 +103,8 @@ def measure(
                     if system.selection == NO_SELECTION
                 }
                 scored.append((models | simple, named))
+                every |= {add_seed(name, run.seed, by_seed): scores for name, scores in models.items()}
+            scored.append((every, {name: one for name, one in joint.items() if one.members[machine]}))
             for scores, systems in scored:
                 for name, system in systems.items():
                     of_system = score_system(config, scores, system.members[machine], system.baselines)

@@ -10,7 +10,7 @@ from asdjax.inference import log_mel_statistics
 from asdjax.inference.ensembles import OF_ALL_SEEDS
 from asdjax.runtime import text_table
 
-_ALWAYS_SHOWN = {*OF_ALL_SEEDS, *log_mel_statistics.NAMES}
+_ALWAYS_SHOWN = {*OF_ALL_SEEDS, *OF_ALL_SEEDS.values(), *log_mel_statistics.NAMES}
 _NOTE = (
     "Faults mixed into normal clips, without any label. Smallest size of each kind, in dB of the clip's own power, "
     f"from which on {100 * FOUND:g} % of the clips raise an alarm; -: not even at the largest. AUC: of all mixed clips "

@@ -123,7 +123,8 @@ def _write_seed_note(inputs: ReportInputs) -> str:
         return ""
     return (
         f"Tables show means over the seeds {', '.join(map(str, inputs.seeds))}. Thresholds, figures, decisions and "
-        f"clips are those of seed {inputs.seed}."
+        f"clips are those of seed {inputs.seed}. asdjax score and export use {inputs.results['default_system']}, with "
+        "the models of all seeds."
     )
 
 

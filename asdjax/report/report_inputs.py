@@ -82,9 +82,14 @@ class ReportInputs:
         return select_seed(self.system, self.seed)
 
     def list_sensitivity(self, machine: str) -> dict[str, Mapping[str, Any]]:
-        """Return the sensitivity of the headline system, the models' average and the simple detectors, if measured."""
+        """Return the sensitivity of the headline system, the models' average and the simple detectors, if measured.
+
+        With several seeds, that of the system of all seeds comes second.
+        """
         measured = self.results["sensitivity"]
         names = [add_seed(name, self.seed, self.seeds) for name in dict.fromkeys((self.headline, ALL))]
+        if self.results["default_system"] not in names:
+            names.insert(1, self.results["default_system"])
         known = (name for name in (*names, *log_mel_statistics.NAMES) if machine in measured.get(name, {}))
         return {name: measured[name][machine] for name in known}
 

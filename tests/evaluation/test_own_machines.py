@@ -186,6 +186,21 @@ def test_density_needs_two_clips_in_a_bank(
     )
 
 
+def test_faults_are_mixed_in_for_the_systems_of_all_seeds_too(two_seeds: Path, tmp_path: Path):
+    """The report shows that of the system that `score` uses, beside that of the seed of its clips."""
+    workdir = Path(shutil.copytree(two_seeds, tmp_path / "run"))
+    words = ["--sensitivity", "--config.evaluate.sensitivity_clips=2", "--config.evaluate.system=combined"]
+    assert main(["evaluate", "--workdir", str(workdir), *words]) == 0
+    measured = stored_results.read_results(workdir / "evaluation" / "dev")["sensitivity"]
+    assert measured.keys() >= {"all_mean@3", "all_mean@1", "combined@3", "all_seeds_mean", "combined_seeds"}
+    of_seeds = [measured[f"all_mean@{seed}"]["fan"]["auc"] for seed in (3, 1)]
+    assert min(of_seeds) - 0.1 <= measured["all_seeds_mean"]["fan"]["auc"] <= max(of_seeds) + 0.1
+    assert main(["report", "--workdir", str(workdir), "--clips", "0"]) == 0
+    page = (workdir / "evaluation" / "dev" / "report.html").read_text()
+    assert "that combined@3, combined_seeds, all_mean@3, mean_log_mel, mean_std_log_mel find" in page
+    assert "asdjax score and export use combined_seeds" in page
+
+
 def test_normal_test_clips_only_tell_the_false_alarms_of_the_seeds_that_were_judged(two_seeds: Path, tmp_path: Path):
     """The evaluation keeps its seeds after training has begun a third one, in another order."""
     workdir = Path(shutil.copytree(two_seeds, tmp_path / "run"))
