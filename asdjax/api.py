@@ -184,7 +184,10 @@ class Detector:
         return self._detector.score_clip(self._samples(clip, sample_rate_hz))
 
     def embed(self, clip: str | PathLike | np.ndarray, *, sample_rate_hz: int | None = None) -> dict[str, np.ndarray]:
-        """Return the unit embeddings of a clip's pieces by variant, (p, d) float32 each; `clip` as in `score`."""
+        """Return the unit embeddings of a clip's pieces by variant, (p, d) float32 each; `clip` as in `score`.
+
+        Without models there are none.
+        """
         return self._detector.embed(self._samples(clip, sample_rate_hz))
 
     def _samples(self, clip: str | PathLike | np.ndarray, sample_rate_hz: int | None) -> np.ndarray:

@@ -19,7 +19,7 @@ from asdjax.config.fields import Config, default_config
 
 
 def get_config() -> Config:
-    """Return the report's settings for recordings listed in a manifest."""
+    """Return settings for recordings listed in a manifest: the report's, but for what helped on real recordings."""
     config = default_config()
     config.data.root = ("recordings",)
     config.data.layout = "manifest"

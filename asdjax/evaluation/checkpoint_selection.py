@@ -46,6 +46,8 @@ def select_trained(config: Config, runs: Sequence[Run], step: int | None = None)
     Raises InputError if a checkpoint is missing or damaged, and if no run has any of the configured lines.
     """
     require_lines(config, runs)
+    if step is not None and not any(run.task.has_models for run in runs):
+        raise InputError(f"step {step}: expected no step, as there are no models; leave it out")
     return {
         run.name: [
             _read_checkpoint(run, suffix, line, _select_step(run, line, planned, step))
@@ -70,7 +72,7 @@ def select_newest(config: Config, runs: Sequence[Run]) -> Selection:
     """Select the newest checkpoints of a training in progress.
 
     While a seed of a task lacks any of the configured lines, phase 1 is selected for all seeds of the task. A task is
-    left out while a seed has no checkpoint of phase 1.
+    left out while a seed has no checkpoint of phase 1, and a task without models while all others are left out.
     """
     selection: dict[str, list[SelectedCheckpoint]] = {}
     for task in {run.task.name: run.task for run in runs}:
@@ -88,7 +90,8 @@ def select_newest(config: Config, runs: Sequence[Run]) -> Selection:
             if all(len(saved[name]) == len(lines[name]) for name in saved):
                 selection |= saved
                 break
-    return selection
+    with_models = [run.name for run in runs if run.task.has_models]
+    return selection if not with_models or any(name in selection for name in with_models) else {}
 
 
 def is_complete(config: Config, runs: Sequence[Run], selection: Selection) -> bool:

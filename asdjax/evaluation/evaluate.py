@@ -190,7 +190,7 @@ def _score_runs(
             "precision; the others are scored now"
         )
     for task, clips in subject.recorded.items():
-        scored = any(run.task.name == task for run in others)
+        scored = any(run.task.name == task and subject.selection[run.name] for run in others)
         if scored or not are_baselines_stored(config, workdir, clips, baselines):
             verify_clips(subject.stores, clips)
     for run in others:

@@ -42,6 +42,8 @@ def require_scores(models: ModelScores, clips: Sequence[Clip]) -> None:
 def log_missing_scores(models: ModelScores) -> None:
     """Log by machine type the number of clips that some models scored and others did not."""
     for machine, by_model in models.items():
+        if not by_model:
+            continue
         train = {name: scores.train for name, scores in by_model.items()}
         test = {name: scores.test for name, scores in by_model.items()}
         _log_missing(machine, "training clips enter no threshold of an ensemble", train)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from asdjax.config.fields import Config
 from asdjax.data.access import RecordedClips
 from asdjax.data.clips import Clip, Corpus
+from asdjax.data.tasks import Task
 from asdjax.errors import InputError
 from asdjax.features import make_spectrogram
 from asdjax.fleet import embed
@@ -26,17 +27,16 @@ def require_allowed(config: Config, corpus: Corpus) -> None:
             )
 
 
-def require_density(config: Config, corpus: Corpus) -> None:
-    """Raise InputError if the backend is `knn_density` and a bank has fewer than two clips.
+def require_density(config: Config, tasks: Iterable[Task]) -> None:
+    """Raise InputError if the backend is `knn_density` and a bank of a task with models has fewer than two clips.
 
     With `either_domain`, one of the two domains of a section may have fewer, because it can use the other's density.
     """
     if config.evaluate.backend != "knn_density":
         return
+    training = [clip for task in tasks if task.has_models for clip in task.clips]
     most: dict[tuple[str | None, ...], int] = {}
-    for (machine, section, domain), clips in group_clips(
-        corpus.select(split="train"), choose_grouping(config.evaluate.bank)
-    ).items():
+    for (machine, section, domain), clips in group_clips(training, choose_grouping(config.evaluate.bank)).items():
         key = (machine, section, None if config.evaluate.bank == "either_domain" else domain)
         most[key] = max(most.get(key, 0), len(clips))
     if single := sorted(" ".join(filter(None, key)) for key, number in most.items() if number < 2):

@@ -107,8 +107,7 @@ def _examine_classes(task: Task, statistics: Path) -> Iterator[Doubt]:
 
 
 def _doubt_lack_of_models(task: Task) -> Doubt:
-    seen, _, remedy = task.explain_no_models().partition("; ")
-    return Doubt("no models", task.name, seen, remedy)
+    return Doubt("no models", task.name, *task.explain_no_models())
 
 
 def _compute_alike(spectra: np.ndarray, classes: np.ndarray) -> float:

@@ -41,17 +41,18 @@ def find_subject(
 ) -> Subject:
     """Return the runs to evaluate, or some of them by their names, with the stores and clips of their machine types."""
     require_allowed(config, corpus)
-    require_density(config, corpus)
-    runs = list_runs(config, workdir, make_tasks(corpus, config.data.classes))
+    tasks = make_tasks(corpus, config.data.classes)
+    require_density(config, tasks)
+    runs = list_runs(config, workdir, tasks)
     runs = [run for run in runs if names is None or run.name in names]
     selection = select(config, runs)
     runs = [run for run in runs if run.name in selection]
     _require_own_phase_1(runs, selection)
     training_set.require_same_training(config, workdir, runs)
-    tasks = {run.task.name: run.task for run in runs}
-    machines = sorted({machine for task in tasks.values() for machine in task.machines})
+    chosen = {run.task.name: run.task for run in runs}
+    machines = sorted({machine for task in chosen.values() for machine in task.machines})
     stores = open_stores(config, workdir, corpus, machines)
-    recorded = {name: read_clips(stores, corpus, task, split) for name, task in tasks.items()}
+    recorded = {name: read_clips(stores, corpus, task, split) for name, task in chosen.items()}
     return Subject(corpus, runs, selection, stores, recorded)
 
 

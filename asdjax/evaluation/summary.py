@@ -4,7 +4,7 @@ from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from asdjax.evaluation import results_table
-from asdjax.evaluation.results_table import list_rows, percent
+from asdjax.evaluation.results_table import SystemRow, list_rows, percent
 from asdjax.evaluation.sensitivity import FOUND
 from asdjax.inference import log_mel_statistics
 from asdjax.inference.ensembles import OF_ALL_SEEDS
@@ -18,9 +18,15 @@ _NOTE = (
 )
 
 
+_NO_FIGURES = "No test clip has a label, so there are no figures; the evaluation has scores, thresholds and decisions."
+
+
 def as_text(results: Mapping[str, Any], width: int) -> str:
     """Return the summary for a terminal of `width` characters, with the main systems' sensitivity only."""
-    parts = [results_table.as_text(list_rows(results), width)]
+    rows = list_rows(results)
+    parts = [
+        results_table.as_text(rows, width) if _have_figures(rows) else text_table.format_notes([_NO_FIGURES], width)
+    ]
     if results["sensitivity"]:
         table = text_table.format_table([_head(results), *_list_sensitivity(results, _ALWAYS_SHOWN)], width)
         parts.append(f"{table}\n\n{text_table.format_notes([_NOTE], width)}")
@@ -31,7 +37,8 @@ def as_text(results: Mapping[str, Any], width: int) -> str:
 
 def as_markdown(results: Mapping[str, Any]) -> str:
     """Return the summary for table.md."""
-    parts = [results_table.as_markdown(list_rows(results))]
+    rows = list_rows(results)
+    parts = [results_table.as_markdown(rows) if _have_figures(rows) else f"{_NO_FIGURES}\n"]
     if results["sensitivity"]:
         head = [_escape(text) for text in _head(results)]
         lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
@@ -40,6 +47,11 @@ def as_markdown(results: Mapping[str, Any]) -> str:
     if warnings := list_warnings(results):
         parts.append("".join(f"- Warning: {warning}.\n" for warning in warnings))
     return "\n".join(parts)
+
+
+def _have_figures(rows: Sequence[SystemRow]) -> bool:
+    figures = [figure for row in rows for figure in (row.official, row.found, row.false_alarms)]
+    return any(figure is not None for figure in figures)
 
 
 def list_warnings(results: Mapping[str, Any]) -> list[str]:

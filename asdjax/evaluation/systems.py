@@ -31,7 +31,7 @@ class System:
     `selection` is "none", "held-out normals" or "labelled test": the data that selected its models. For "labelled test"
     these are the labelled test clips of the development set: the evaluated clips of the split `dev`, but not of `eval`.
     `unscored` counts by machine type the training clips without a score, which thresholds ignore. `members` are the
-    averaged models, and `baselines` those that stand beside them, or one alone.
+    averaged models, and `baselines` those that stand beside them, or alone.
     """
 
     selection: str
@@ -59,11 +59,11 @@ def build_systems(
     Clips that a model did not score enter no threshold of an ensemble and no ranking; their number is logged. Raises
     InputError if any model lacks a score for one of `test_clips`.
     """
-    if without := _list_without_models(models):
-        log(f"single models and {ensembles.ALL}: left out, {', '.join(without)} has no models")
-        return {}
     require_scores(models, test_clips)
     log_missing_scores(models)
+    if without := _list_without_models(models):
+        log(f"single models and their ensembles: left out, as there are no models of {', '.join(without)}")
+        return {}
     definitions = define_systems(config, year, models, held_out)
     systems = {name: _build(config, year, models, test_clips, one) for name, one in definitions.items()}
     if config.evaluate.ensemble == "score":  # z-scores and ranks never follow a gamma distribution
@@ -98,9 +98,9 @@ def build_joint_systems(
 ) -> dict[str, System]:
     """Build the systems of all models of all seeds, without and with `baselines`.
 
-    A single seed has none, nor has a corpus with a machine type without models.
+    A single seed has none, nor have machine types without models; the first needs models of every machine type.
     """
-    if len(by_seed) < 2:
+    if len(by_seed) < 2 or not any(any(scores.values()) for scores in by_seed.values()):
         return {}
     models: ModelScores = {}
     for seed, by_machine in by_seed.items():
@@ -108,13 +108,12 @@ def build_joint_systems(
             models.setdefault(machine, {}).update(
                 {add_seed(name, seed, by_seed): scores for name, scores in by_model.items()}
             )
-    if _list_without_models(models):
-        return {}
     require_scores(models, test_clips)
     log_missing_scores(models)
-    alone = _build(config, year, models, test_clips, define_all(models))
     combined = build_combined(config, year, models, baselines, test_clips, ensembles.COMBINED_SEEDS)
-    return {ensembles.ALL_SEEDS: alone, **combined}
+    if _list_without_models(models):
+        return combined
+    return {ensembles.ALL_SEEDS: _build(config, year, models, test_clips, define_all(models)), **combined}
 
 
 def build_combined(
@@ -150,8 +149,8 @@ def choose_default(config: Config, names: Set[str]) -> str:
         other = ensembles.ALL if wanted == ensembles.COMBINED else ensembles.COMBINED
         if other not in names:
             raise InputError(
-                "config.data.root: expected normal recordings enough for a detector, got neither models nor scores by "
-                "the simple detectors; add some, of two classes or more for models"
+                "config.data.root: expected models of every machine type, or enough training clips of each for the "
+                "simple detectors, got neither (the lines above say what is left out); add normal recordings"
             )
         log(f"config.evaluate.system: {wanted} is left out; score, export and report use {other}")
         wanted = other
@@ -212,5 +211,5 @@ def _log_empirical(limits: Thresholds) -> None:
     if places:
         log(
             f"threshold of {', '.join(places)}: a percentile of the training scores, because no gamma distribution "
-            "fits them: they are almost equal, as those of two clips, or one is zero, as that of a duplicate clip"
+            "fits them: they are almost equal, as those of two clips are, or one is zero (see asdjax check: duplicates)"
         )

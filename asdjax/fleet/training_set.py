@@ -92,7 +92,7 @@ def _require_settings(file: Path, before: Mapping[str, Any], now: Mapping[str, A
 
 def require_same_training(config: Config, workdir: Path, runs: Sequence[Run]) -> None:
     """Call `require_same` for all runs, before any store is changed for them."""
-    trained = [run for run in runs if (run.folder / FILE).exists() or list_saved_lines(run)]
+    trained = [run for run in runs if read_steps(run.folder) or list_saved_lines(run)]
     tasks = {run.task.name: run.task for run in trained}
     digests = {name: compute_digests(config, workdir, task.clips) for name, task in tasks.items()}
     for run in trained:

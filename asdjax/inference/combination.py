@@ -39,8 +39,8 @@ def make_combination(detectors: Sequence[ClipScores], section: str) -> Combinati
     distance between their quartiles. The training clips were scored without their own pieces, so no test clip is needed
     for this, and a score does not depend on other test clips.
 
-    A section with fewer than FEWEST_SCALED training scores, from which no covariance can be learned either, has the
-    first detector alone, on its scale in the machine type. InputError is raised if that has fewer, too.
+    A section with fewer than FEWEST_SCALED training scores, which give no scale, has the first detector alone, on its
+    scale in the machine type. InputError is raised if that has fewer, too.
     """
     in_section = [[score for clip, score in one.train.items() if clip.section == section] for one in detectors]
     if min(map(len, in_section)) >= FEWEST_SCALED:

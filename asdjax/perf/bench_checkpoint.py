@@ -21,7 +21,7 @@ from asdjax.perf.bench_record import BenchRecord
 from asdjax.perf.bench_step import make_bench_spec
 from asdjax.runtime import hardware
 from asdjax.runtime.progress import log
-from asdjax.training.state import TrainState, get_model, init_state, select_run, stack_states
+from asdjax.training.state import TrainState, get_model, init_state, list_unfinished, select_run, stack_states
 
 DURING, AT_END, RESTORED = "save during a phase", "save at its end", "restore a model"
 KEEP = 2
@@ -66,7 +66,7 @@ def _list_trees(state: TrainState, *, at_end: bool) -> checkpoints.Trees:
     model: checkpoints.Trees = {"model": get_model(state)}
     rng = np.random.default_rng(0)
     velocity = jax.tree.map(lambda leaf: rng.standard_normal(leaf.shape, np.float32), state.velocity)
-    return model if at_end else {**model, "optimizer": velocity}
+    return model if at_end else {**model, **list_unfinished(state._replace(velocity=velocity))}
 
 
 def _time(action: Any) -> float:

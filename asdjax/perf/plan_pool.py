@@ -98,9 +98,10 @@ def _choose_step_time(found: dict[str, Any], fleet_step_s: float | None) -> tupl
 def count_saves(config: Config, classes: int, phase_s: Iterable[float]) -> Saves:
     """Return the checkpoints of one fleet whose phases take `phase_s` seconds each.
 
-    A save during a phase has parameters, statistics and velocity, and with `optimizer.average_decay` their average, the
-    last one of a phase one model. A strategy that
-    freezes parameters has less velocity, and `train.checkpoint_every_steps` more saves; neither is counted.
+    A save during a phase has parameters, statistics and velocity, and with `optimizer.average_decay` the average of the
+    first two; the last save of a phase has one model. A strategy that freezes parameters has less velocity, and
+    `train.checkpoint_every_steps` more saves; neither is counted. The number of file operations is that without an
+    average.
     """
     model = fleet_model.describe_model(fleet_model.make_spec(config, classes))
     sizes = [sum(4 * math.prod(a.shape) for arrays in part.values() for a in arrays.values()) for part in model]

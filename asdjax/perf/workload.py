@@ -73,8 +73,8 @@ def make_work(config: Config) -> Work:
     tasks = [task for task in make_tasks(corpus, config.data.classes) if task.has_models]
     if not tasks:
         raise InputError(
-            f"config.data.root: expected recordings of two classes or more, got one in {', '.join(config.data.root)}: "
-            "no models are trained, so there is nothing to plan"
+            "config.data.root: expected two classes or more with source training clips, got no machine type with two "
+            f"in {', '.join(config.data.root)}, so no models are trained and there is nothing to plan"
         )
     largest = max(tasks, key=lambda task: (len(task.classes), len(task.clips)))
     trained, _ = hold_out(largest, config.train.holdout_fraction)

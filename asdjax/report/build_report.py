@@ -12,7 +12,7 @@ from asdjax.report import cards, clip_selection, curves, explain, page, report_i
 from asdjax.report.explain import Explanation
 from asdjax.report.figures import Picture
 from asdjax.report.page import Page
-from asdjax.report.piece_scores import open_models
+from asdjax.report.piece_scores import open_detectors
 from asdjax.report.report_inputs import ReportInputs
 from asdjax.runtime.files import replace_text, require_writable
 from asdjax.runtime.progress import track
@@ -66,7 +66,7 @@ def _explain(workdir: Path, inputs: ReportInputs, clips: int) -> list[Explanatio
 
 def _make_page(inputs: ReportInputs, explanations: list[Explanation]) -> Page:
     official, interval = inputs.system["official"], inputs.system["interval"]
-    models = {fleet.name: open_models(fleet, inputs.config) for fleet in inputs.fleets}
+    models = {fleet.name: open_detectors(fleet, inputs.config) for fleet in inputs.fleets}
     clip_cards = cards.make_cards(explanations, features.make_spectrogram(inputs.config))
     groups = [one.chosen.group for one in explanations]
     return Page(
@@ -121,10 +121,11 @@ def _make_training_pictures(inputs: ReportInputs) -> list[tuple[str, Picture]]:
 def _write_seed_note(inputs: ReportInputs) -> str:
     if len(inputs.seeds) == 1:
         return ""
+    default = inputs.results["default_system"]
     return (
         f"Tables show means over the seeds {', '.join(map(str, inputs.seeds))}. Thresholds, figures, decisions and "
-        f"clips are those of seed {inputs.seed}. asdjax score and export use {inputs.results['default_system']}, with "
-        "the models of all seeds."
+        f"clips are those of seed {inputs.seed}. asdjax score and export use "
+        + (f"seed {inputs.seed} too." if default == inputs.headline else f"{default}, with the models of all seeds.")
     )
 
 

@@ -13,7 +13,7 @@ MOST_ANOMALOUS, HIGHEST_NORMAL, LOWEST_ANOMALY = (
     "Anomalies with the lowest scores",
 )
 REASONS = {
-    MOST_ANOMALOUS: "These clips sound strangest to the models, whatever their label.",
+    MOST_ANOMALOUS: "These clips have the highest scores, whatever their label.",
     HIGHEST_NORMAL: "Nothing was wrong with the machine. These clips are false alarms, or come closest to one.",
     LOWEST_ANOMALY: "Something was wrong with the machine. These clips are missed faults, or come closest to one.",
 }

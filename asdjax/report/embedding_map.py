@@ -1,4 +1,4 @@
-"""Map of one model's embeddings, on which clips that sound alike to the model are close together.
+"""Map of a model's embeddings or of log-mel statistics: clips that sound alike to a detector are close together.
 
 Letters: n clips, d embedding.
 """
@@ -25,7 +25,7 @@ from asdjax.report.figures import (
     make_label,
     make_picture,
 )
-from asdjax.report.piece_scores import ExplainedModels, ModelKey, compute_clip_means
+from asdjax.report.piece_scores import ExplainedDetectors, ModelKey
 
 _MOST_CLIPS = 600  # of the bank and of the test clips each; evenly thinned beyond
 _COLUMNS = 3
@@ -63,8 +63,8 @@ _LOOKS: Mapping[str | None, Look] = {
 }
 
 
-def find_typical_model(models: ExplainedModels, machine: str, scores: Mapping[Clip, float]) -> ModelKey:
-    """Return the model whose scores rank the test clips most like the headline system's `scores`.
+def find_typical_model(models: ExplainedDetectors, machine: str, scores: Mapping[Clip, float]) -> ModelKey:
+    """Return the model or simple detector whose scores rank the test clips most like the headline system's `scores`.
 
     No labels are used.
     """
@@ -81,22 +81,24 @@ def find_typical_model(models: ExplainedModels, machine: str, scores: Mapping[Cl
     return max(models.keys, key=correlate)
 
 
-def make_map(models: ExplainedModels, key: ModelKey, machine: str, shown: Sequence[Clip]) -> EmbeddingMap:
-    """Project the clips' mean embeddings onto the first two principal axes of a machine type's training clips.
+def make_map(models: ExplainedDetectors, key: ModelKey, machine: str, shown: Sequence[Clip]) -> EmbeddingMap:
+    """Project the clips' vectors onto the first two principal axes of a machine type's training clips.
 
-    `shown` are the test clips. Clips whose mean embedding is not finite are left out.
+    `shown` are the test clips. Clips whose vector is not finite are left out.
     """
     stored = models.stored(key)
     wanted = set(shown)
     bank = _thin([i for i, clip in enumerate(models.bank_clips) if clip.machine == machine])
     test = _thin([i for i, clip in enumerate(models.test_clips) if clip in wanted])
-    bank, test = _drop_non_finite(stored.bank, key.variant, bank), _drop_non_finite(stored.test, key.variant, test)
-    vectors = compute_clip_means(stored.bank, key.variant, bank).astype(np.float64)
+    bank, test = (
+        _drop_non_finite(models, part, key, numbers) for part, numbers in ((stored.bank, bank), (stored.test, test))
+    )
+    vectors = models.compute_clip_vectors(stored.bank, key, bank).astype(np.float64)
     with np.errstate(invalid="ignore"):  # equal clips have no variance to share
         axes = PCA(2, svd_solver="full").fit(vectors)
     positions = np.empty((0, 2))
     if test:
-        positions = axes.transform(compute_clip_means(stored.test, key.variant, test).astype(np.float64))
+        positions = axes.transform(models.compute_clip_vectors(stored.test, key, test).astype(np.float64))
     first, second = np.nan_to_num(axes.explained_variance_ratio_).tolist()
     return EmbeddingMap(
         [MapPoint(models.bank_clips[i], *at) for i, at in zip(bank, axes.transform(vectors).tolist(), strict=True)],
@@ -105,8 +107,8 @@ def make_map(models: ExplainedModels, key: ModelKey, machine: str, shown: Sequen
     )
 
 
-def _drop_non_finite(part: Embedded, variant: str, numbers: Sequence[int]) -> list[int]:
-    finite = np.isfinite(compute_clip_means(part, variant, numbers)).all(axis=1) if numbers else []
+def _drop_non_finite(models: ExplainedDetectors, part: Embedded, key: ModelKey, numbers: Sequence[int]) -> list[int]:
+    finite = np.isfinite(models.compute_clip_vectors(part, key, numbers)).all(axis=1) if numbers else []
     return [number for number, is_finite in zip(numbers, finite, strict=True) if is_finite]
 
 

@@ -22,7 +22,7 @@ from asdjax.inference.anomalous_seconds import Spans, TimedPieces, time_pieces
 from asdjax.report import occlusion
 from asdjax.report.clip_selection import ChosenClip
 from asdjax.report.occlusion import PiecePair
-from asdjax.report.piece_scores import Embeddings, ExplainedModels, ModelKey, open_models
+from asdjax.report.piece_scores import Embeddings, ExplainedDetectors, ModelKey, open_detectors
 from asdjax.report.report_inputs import ReportedRun
 from asdjax.runtime.progress import progress
 
@@ -51,7 +51,7 @@ class Bands(NamedTuple):
 class Comparison:
     """A test clip next to the nearest normal training clip, with the samples of both, int16 (s,).
 
-    `cosine` compares the mean embeddings of the two clips.
+    `cosine` compares the mean embeddings of the two clips; without models, their log-mel statistics without the level.
     """
 
     chosen: ChosenClip
@@ -87,7 +87,7 @@ def explain(workdir: Path, config: Config, fleet: ReportedRun, chosen: Sequence[
     """
     if not chosen:
         return []
-    models = open_models(fleet, config)
+    models = open_detectors(fleet, config)
     comparisons = _compare(workdir, config, models, chosen)
     occluded = (
         _occlude_pieces(fleet, config, comparisons)
@@ -100,7 +100,9 @@ def explain(workdir: Path, config: Config, fleet: ReportedRun, chosen: Sequence[
     ]
 
 
-def _compare(workdir: Path, config: Config, models: ExplainedModels, chosen: Sequence[ChosenClip]) -> list[Comparison]:
+def _compare(
+    workdir: Path, config: Config, models: ExplainedDetectors, chosen: Sequence[ChosenClip]
+) -> list[Comparison]:
     spectrogram = features.make_spectrogram(config)
     numbers = [models.find_number(one.row) for one in chosen]
     nearest = [models.find_nearest(number) for number in numbers]
@@ -136,7 +138,7 @@ def _load_samples(workdir: Path, config: Config, digests: Mapping[Clip, str]) ->
     return samples
 
 
-def _occlude_statistics(models: ExplainedModels, comparison: Comparison) -> Embeddings:
+def _occlude_statistics(models: ExplainedDetectors, comparison: Comparison) -> Embeddings:
     """Return the statistics of a clip with each band replaced by its neighbour's, (1, n, d) by simple detector."""
     own = models.read_embeddings(models.find_number(comparison.chosen.row))
     normal = models.read_bank_embeddings(models.bank_clips.index(comparison.neighbour))
@@ -185,7 +187,7 @@ def _embed_occluded(fleet: ReportedRun, pairs: Sequence[PiecePair], batch_size: 
     return vectors
 
 
-def _score_bands(models: ExplainedModels, comparison: Comparison, occluded: Embeddings) -> Bands:
+def _score_bands(models: ExplainedDetectors, comparison: Comparison, occluded: Embeddings) -> Bands:
     """Score the occluded pieces of one clip, (p, n, d) by model."""
     pieces, bands, _ = next(iter(occluded.values())).shape
     flat = {key: vectors.reshape(pieces * bands, -1) for key, vectors in occluded.items()}

@@ -49,7 +49,7 @@ def make_histograms_picture(machine: str, rows: Sequence[ClipRow]) -> Picture:
         1.2 + 1.5 * len(sections),
         alt=f"Histograms of the scores of {machine}: {len(sections)} sections by {len(domains)} domains, normal and "
         "anomalous test clips, training clips as an outline, and the threshold as a vertical line",
-        caption="The less the bars of normal clips and anomalies overlap, the better the models separate them. A clip "
+        caption="The less the bars of normal clips and anomalies overlap, the better the system separates them. A clip "
         "to the right of the dashed line is called anomalous. Grey outline: normal training clips, each scored "
         "without itself, scaled to the number of test clips.",
     )

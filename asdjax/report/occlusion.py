@@ -2,9 +2,8 @@
 
 One band of a clip's pieces is replaced by the same band of the nearest normal clip, at the same time in the clip, and
 the models embed the pieces again; without models, the band's log-mel statistics are replaced. The decrease of the score
-is the contribution of the band. Unlike a gradient, it
-holds for large changes, works with every backend, and has the unit of the score. Normal sound replaces the band because
-the models have not been trained on silence.
+is the contribution of the band. Unlike a gradient, it holds for large changes, works with every backend, and has the
+unit of the score. Normal sound replaces the band because the models have not been trained on silence.
 
 Letters: b batch, s samples, f frequency bins, n bands, q pieces, d embedding.
 """

@@ -23,7 +23,7 @@ from asdjax.report.report_inputs import ReportedRun
 
 
 class ModelKey(NamedTuple):
-    """One model of a fleet: its checkpoint line and its variant. Or `statistics` and the name of a simple detector."""
+    """A model of a fleet by its checkpoint line and its variant, or a simple detector by `statistics` and its name."""
 
     line: str
     variant: str
@@ -33,7 +33,7 @@ class ModelKey(NamedTuple):
 Embeddings = Mapping[ModelKey, np.ndarray]
 
 
-class ExplainedModels(ABC):
+class ExplainedDetectors(ABC):
     """The parts of the headline system that embed the clips of one fleet, by their keys."""
 
     def __init__(self, config: Config, keys: Sequence[ModelKey], first: Checkpointed) -> None:
@@ -57,7 +57,7 @@ class ExplainedModels(ABC):
         """Return the numbers of the training clips that a clip is compared with."""
 
     @abstractmethod
-    def _compute_clip_vectors(self, part: Embedded, key: ModelKey, numbers: Sequence[int]) -> np.ndarray:
+    def compute_clip_vectors(self, part: Embedded, key: ModelKey, numbers: Sequence[int]) -> np.ndarray:
         """Return a unit vector for each clip, (n, d), by which clips are compared."""
 
     def find_number(self, row: ClipRow) -> int:
@@ -82,8 +82,8 @@ class ExplainedModels(ABC):
         cosines = np.zeros(len(bank))
         for key in self.keys:
             stored = self.stored(key)
-            test_mean = self._compute_clip_vectors(stored.test, key, [number])[0]
-            cosines += self._compute_clip_vectors(stored.bank, key, bank) @ test_mean
+            test_mean = self.compute_clip_vectors(stored.test, key, [number])[0]
+            cosines += self.compute_clip_vectors(stored.bank, key, bank) @ test_mean
         best = int(np.argmax(np.nan_to_num(cosines, nan=-np.inf)))
         return bank[best], float(cosines[best]) / len(self.keys)
 
@@ -91,7 +91,7 @@ class ExplainedModels(ABC):
         return np.asarray(part.pieces.vectors[variant][part.pieces.clip == number])
 
 
-class Models(ExplainedModels):
+class AveragedModels(ExplainedDetectors):
     """Models of one fleet, all of which the headline system averages. Clips are compared by their mean embeddings."""
 
     def __init__(self, fleet: ReportedRun, config: Config) -> None:
@@ -125,8 +125,12 @@ class Models(ExplainedModels):
     def _list_bank(self, clip: Clip) -> list[int]:
         return self._first.bank_for(clip)
 
-    def _compute_clip_vectors(self, part: Embedded, key: ModelKey, numbers: Sequence[int]) -> np.ndarray:
-        return compute_clip_means(part, key.variant, numbers)
+    def compute_clip_vectors(self, part: Embedded, key: ModelKey, numbers: Sequence[int]) -> np.ndarray:
+        """Return the mean embedding of each clip's pieces, scaled to unit length: (n, d)."""
+        begins, ends = (np.searchsorted(part.pieces.clip, numbers, side) for side in ("left", "right"))
+        vectors = part.pieces.vectors[key.variant]
+        means = np.stack([vectors[begin:end].mean(axis=0) for begin, end in zip(begins, ends, strict=True)])
+        return means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), np.finfo(np.float32).tiny)
 
     def _simple_scores(self, machine: str) -> list[ClipScores]:
         return [self.fleet.statistics[machine].scores_of(name, machine) for name in self.fleet.simple]
@@ -152,17 +156,17 @@ class Models(ExplainedModels):
         return self._members[group]
 
 
-class SimpleModels(ExplainedModels):
-    """The simple detectors of a machine type without models. A clip is one piece, and its embedding its statistics.
+class ExplainedStatistics(ExplainedDetectors):
+    """The simple detectors of a machine type without models, which are all of the headline system.
 
-    Clips are compared by their statistics without the level.
+    A clip is one piece, and its embedding its statistics. Clips are compared by their statistics without the level.
     """
 
     def __init__(self, fleet: ReportedRun, config: Config) -> None:
         (self._statistics,) = fleet.statistics.values()
         keys = [ModelKey(STATISTICS, name) for name in fleet.simple]
         super().__init__(config, keys, self._statistics)
-        self._detectors: dict[str, tuple[SimpleDetectors, Combination | None]] = {}
+        self._detectors: dict[str, tuple[SimpleDetectors, Combination]] = {}
 
     def stored(self, key: ModelKey) -> Checkpointed:
         """Return the statistics that the evaluation stored."""
@@ -172,37 +176,30 @@ class SimpleModels(ExplainedModels):
         """Return the headline system's score of each of a clip's statistics, (q,) float64."""
         detectors, combination = self._find_detectors(clip)
         scores = [detectors.scorers[key.variant](vectors).astype(np.float64) for key, vectors in embeddings.items()]
-        return np.asarray(combination(scores)) if combination else scores[0]
+        return np.asarray(combination(scores))
 
     def _list_bank(self, clip: Clip) -> list[int]:
         return [number for number, known in enumerate(self.bank_clips) if known.section == clip.section]
 
-    def _compute_clip_vectors(self, part: Embedded, key: ModelKey, numbers: Sequence[int]) -> np.ndarray:
+    def compute_clip_vectors(self, part: Embedded, key: ModelKey, numbers: Sequence[int]) -> np.ndarray:
+        """Return the statistics of each clip without their mean, scaled to unit length: (n, d)."""
         vectors = np.asarray(part.pieces.vectors[key.variant][numbers], np.float64)
         shapes = vectors - vectors.mean(axis=1, keepdims=True)
         return shapes / np.maximum(np.linalg.norm(shapes, axis=1, keepdims=True), np.finfo(np.float64).tiny)
 
-    def _find_detectors(self, clip: Clip) -> tuple[SimpleDetectors, Combination | None]:
-        """Return the detectors for clips of a section, and their combination if there are several."""
+    def _find_detectors(self, clip: Clip) -> tuple[SimpleDetectors, Combination]:
+        """Return the detectors for clips of a section, and their combination."""
         if clip.section not in self._detectors:
             names = [key.variant for key in self.keys]
             rate = self.config.signal.sample_rate_hz
             scores = [self._statistics.scores_of(name, clip.machine) for name in names]
             self._detectors[clip.section] = (
                 log_mel_statistics.make_detectors(self._statistics, names, clip.section, rate),
-                make_combination(scores, clip.section) if len(names) > 1 else None,
+                make_combination(scores, clip.section),
             )
         return self._detectors[clip.section]
 
 
-def open_models(fleet: ReportedRun, config: Config) -> ExplainedModels:
+def open_detectors(fleet: ReportedRun, config: Config) -> ExplainedDetectors:
     """Return the models of a fleet, or its simple detectors if it has no models."""
-    return Models(fleet, config) if fleet.checkpoints else SimpleModels(fleet, config)
-
-
-def compute_clip_means(part: Embedded, variant: str, numbers: Sequence[int]) -> np.ndarray:
-    """Return the mean embedding of each clip's pieces, scaled to unit length: (n, d)."""
-    begins, ends = (np.searchsorted(part.pieces.clip, numbers, side) for side in ("left", "right"))
-    vectors = part.pieces.vectors[variant]
-    means = np.stack([vectors[begin:end].mean(axis=0) for begin, end in zip(begins, ends, strict=True)])
-    return means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    return AveragedModels(fleet, config) if fleet.checkpoints else ExplainedStatistics(fleet, config)

@@ -167,15 +167,17 @@ def format_interval(interval: tuple[float, float] | None) -> str:
 
 
 def _describe_average(inputs: ReportInputs) -> str:
-    numbers = sorted({len(names) for names in inputs.detector["members"].values()})
-    if numbers == [0]:
+    all_numbers = {len(names) for names in inputs.detector["members"].values()}
+    numbers = sorted(all_numbers - {0})
+    if not numbers:
         return f"the detector by {' and '.join(inputs.detector['baselines'])}"
     models = f"{numbers[0]} models" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]} models"
     average = f"the mean of the {_AVERAGED[inputs.config.evaluate.ensemble]} of the {models}"
     if numbers == [1]:
         average = "the score of the one model"
     if simple := inputs.detector["baselines"]:
-        return f"{average} together with {' and '.join(simple)}"
+        without = " (without models: these alone)" if 0 in all_numbers else ""
+        return f"{average} together with {' and '.join(simple)}{without}"
     return average
 
 

@@ -7,7 +7,7 @@ from asdjax.evaluation.clip_table import ClipRow
 from asdjax.evaluation.results_table import percent
 from asdjax.report import embedding_map, histograms, report_tables, roc
 from asdjax.report.figures import Picture
-from asdjax.report.piece_scores import ExplainedModels
+from asdjax.report.piece_scores import ExplainedDetectors
 from asdjax.report.report_inputs import ReportInputs
 from asdjax.report.report_tables import DecisionCounts, ReportTable
 from asdjax.report.sensitivity_picture import make_sensitivity_picture
@@ -27,7 +27,7 @@ class MachineSection:
     pictures: list[Picture]
 
 
-def make_section(inputs: ReportInputs, models: ExplainedModels, machine: str) -> MachineSection:
+def make_section(inputs: ReportInputs, models: ExplainedDetectors, machine: str) -> MachineSection:
     """Return a machine type's part of the page, for the headline system."""
     rows = [row for row in inputs.rows if row.clip.machine == machine]
     means = inputs.system["machines"].get(machine, {"auc": None, "pauc": None})
@@ -43,7 +43,7 @@ def make_section(inputs: ReportInputs, models: ExplainedModels, machine: str) ->
 
 
 def _make_pictures(
-    inputs: ReportInputs, models: ExplainedModels, machine: str, rows: Sequence[ClipRow]
+    inputs: ReportInputs, models: ExplainedDetectors, machine: str, rows: Sequence[ClipRow]
 ) -> list[Picture]:
     test = [row for row in rows if row.split == "test"]
     pictures = []

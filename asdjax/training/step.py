@@ -110,7 +110,7 @@ def train_step(
 
 
 def move_average(decay: float, average: Model, model: Model, step: jax.Array) -> Model:
-    """Return the moving average of a model after a step, which is a number from 0 on.
+    """Return the moving average of a model after a step; `step` counts from 0.
 
     The decay rises over the first steps, so that the initial values are soon forgotten.
     """

@@ -76,6 +76,7 @@ def train(config: Config, workdir: Path, choice: RunChoice = EVERY_RUN) -> None:
             _save_training_sets(config, prepared, programs)
         failures.record()
         locks.release(name for failed, _ in prepared.failures for name in failed)
+        locks.release(run.name for run in prepared.runs if not run.task.has_models)
         # 4. Train one program after the other, on each group of devices.
         padded = find_padded_sizes(
             config, [[clips[run.task.name][0].samples for run in program.runs] for program in programs]
@@ -110,7 +111,7 @@ def _save_training_sets(config: Config, prepared: PreparedRuns, programs: Sequen
         training_set.save(config, run, prepared.recordings[run.task.name], sizes.get(run.name, 0))
     for task in {run.task.name: run.task for run in prepared.runs}.values():
         if not task.has_models:
-            log(f"{task.name}: {task.explain_no_models()}")
+            log(f"{task.name}: {'; '.join(task.explain_no_models())}")
 
 
 def run_on_each(meshes: Sequence[Mesh], jobs: Sequence[Callable[[Mesh], None]]) -> None:

@@ -11,15 +11,24 @@ import jax
 import numpy as np
 import pytest
 import soundfile
-from conftest import RECIPE, overrides, train_tiny
+from conftest import RECIPE, overrides, shallow_networks, train_tiny
 from jax import export
 from sklearn.covariance import LedoitWolf
 
 import asdjax
 from asdjax.cli.main import main
 from asdjax.config import loading
+from asdjax.config.fields import default_config
+from asdjax.data.access import open_corpus
+from asdjax.data.clips import Clip
 from asdjax.data.synthetic.synthesis import synthesize
+from asdjax.data.tasks import FEWEST_WITHOUT_MODELS, make_tasks
 from asdjax.errors import InputError
+from asdjax.evaluation import systems
+from asdjax.evaluation.checkpoint_selection import select_newest, select_trained
+from asdjax.fleet.runs import list_runs
+from asdjax.inference.clip_scores import ClipScores
+from asdjax.inference.combination import FEWEST_SCALED
 from asdjax.inference.log_mel_statistics import compute_statistics
 from asdjax.perf.workload import make_work
 
@@ -66,14 +75,14 @@ def test_training_and_evaluation_say_that_there_are_no_models(
     assert "1 warning" in " ".join(capsys.readouterr().out.split())
     assert train_tiny(pump, workdir) == 0
     said = capsys.readouterr().err
-    assert "pump has no models, only the simple detectors" in said
-    assert "add a second section or machine type" in said
+    assert "no models of pump, only the simple detectors" in said
+    assert "only pump 00 has source training clips; for models add a second section" in said
     assert main(["status", "--workdir", str(workdir), "--json"]) == 0
     (run,) = json.loads(capsys.readouterr().out)["runs"]
     assert run["state"] == "done"
     assert not list(workdir.glob("*/phase*"))
     assert main(["evaluate", "--workdir", str(workdir)]) == 0
-    assert "single models and all_mean: left out, pump has no models" in capsys.readouterr().err
+    assert "single models and their ensembles: left out, as there are no models of pump" in capsys.readouterr().err
     content = read(workdir)
     assert content["systems"].keys() == SYSTEMS
     assert content["default_system"] == "combined"
@@ -135,7 +144,8 @@ def test_faults_are_mixed_in_and_clips_explained_in_the_report(evaluated: Path, 
     assert main(["report", "--workdir", str(workdir), "--clips", "1"]) == 0
     page = (workdir / "evaluation" / "dev" / "report.html").read_text()
     assert "combined, the detector by mean_log_mel and mean_std_log_mel of each machine type," in page
-    assert "The nearest normal clip" in page or "the nearest normal clip" in page
+    assert "The nearest normal training clip" not in page  # a picture
+    assert page.count("Similarity to the normal clip") == 3
 
 
 def test_recordings_may_be_added_and_a_second_section_makes_models(pump: Path, tmp_path: Path, shallow: None):
@@ -144,7 +154,6 @@ def test_recordings_may_be_added_and_a_second_section_makes_models(pump: Path, t
     assert train_tiny(more, workdir) == 0
     new = more / "pump" / "train" / "section_00_source_train_normal_0099.wav"
     soundfile.write(new, np.random.default_rng(5).integers(-9000, 9000, 32_000, np.int16), 16_000)
-    assert train_tiny(more, workdir) == 0
     assert main(["evaluate", "--workdir", str(workdir)]) == 0
     assert read(workdir)["systems"].keys() == SYSTEMS
     for clip in list(more.rglob("section_00_*")):
@@ -156,28 +165,73 @@ def test_recordings_may_be_added_and_a_second_section_makes_models(pump: Path, t
     assert "all_mean" in read(workdir)["systems"]
 
 
-def test_other_machine_types_keep_their_models(tmp_path: Path, shallow: None):
-    """With several seeds, too, all machine types have the combined system, and the report explains clips of both."""
-    synthesize(tmp_path / "data", replace(RECIPE, source_clips=12, test_clips=4), machines=("fan", "pump"))
-    for clip in (tmp_path / "data" / "pump").rglob("section_01_*"):
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the work directory of two seeds of a fan with models and a pump without."""
+    folder = tmp_path_factory.mktemp("mixed")
+    synthesize(folder / "data", replace(RECIPE, source_clips=12, test_clips=4), machines=("fan", "pump"))
+    for clip in (folder / "data" / "pump").rglob("section_01_*"):
         clip.unlink()
-    workdir = tmp_path / "run"
     words = {"data__classes": "section", "seed": "0,1", "phase2__strategies": "full"}
-    assert train_tiny(tmp_path / "data", workdir, **words) == 0
-    assert {path.parent.name for path in workdir.glob("*/phase1")} == {"fan@0", "fan@1"}
-    assert main(["evaluate", "--workdir", str(workdir)]) == 0
-    content = read(workdir)
-    assert content["systems"].keys() == SYSTEMS
-    assert content["systems"]["combined"]["machines"].keys() == {"fan", "pump"}
-    assert main(["report", "--workdir", str(workdir), "--clips", "1"]) == 0
+    with shallow_networks():
+        assert train_tiny(folder / "data", folder / "run", **words) == 0
+        assert main(["evaluate", "--workdir", str(folder / "run")]) == 0
+    return folder / "run"
+
+
+def test_other_machine_types_keep_the_models_of_all_seeds(mixed: Path, shallow: None):
+    assert {path.parent.name for path in mixed.glob("*/phase1")} == {"fan@0", "fan@1"}
+    content = read(mixed)
+    assert content["systems"].keys() == {*SYSTEMS, "combined_seeds"}
+    assert content["default_system"] == "combined_seeds"
+    assert content["config"]["evaluate"]["system"] == "all_mean"
+    members = content["systems"]["combined_seeds"]["members"]
+    assert members == {"fan": ["resnet50_512@0", "resnet50_512@1"], "pump": []}
     for machine in ("fan", "pump"):
-        clip = min((tmp_path / "data" / machine / "source_test").iterdir())
-        words = ["--machine", machine, "--section", "00", str(clip)]
-        assert main(["score", "--workdir", str(workdir), *words]) == 0
+        clip = min((mixed.parent / "data" / machine / "source_test").iterdir())
+        words = ["--machine", machine, "--section", "00", "--system", "combined_seeds", str(clip)]
+        assert main(["score", "--workdir", str(mixed), *words]) == 0
+
+
+def test_the_report_explains_clips_of_both(mixed: Path, shallow: None):
+    assert main(["report", "--workdir", str(mixed), "--clips", "12"]) == 0
+    page = (mixed / "evaluation" / "dev" / "report.html").read_text()
+    assert "fan \u00b7 section 00" in page
+    assert "pump \u00b7 section 00" in page
+    assert "together with mean_log_mel and mean_std_log_mel (without models: these alone) of each" in page
+
+
+def test_while_models_train_nothing_is_selected_for_the_machine_alone(mixed: Path):
+    config = loading.read(mixed)
+    runs = list_runs(config, mixed, make_tasks(open_corpus(config), config.data.classes))
+    assert set(select_newest(config, runs)) == {run.name for run in runs}
+    moved = [run._replace(folder=mixed / "elsewhere" / run.name) for run in runs]
+    assert select_newest(config, moved) == {}
+    alone = [run for run in moved if not run.task.has_models]
+    assert select_newest(config, alone) == {"pump@0": [], "pump@1": []}
+    with pytest.raises(InputError, match="step 9: expected no step, as there are no models"):
+        select_trained(config, alone, step=9)
+
+
+def test_a_clip_that_a_model_of_another_machine_type_did_not_score_is_named():
+    clips = [Clip(Path(f"{machine}.wav"), machine, "00", "test", "source", "normal") for machine in ("fan", "pump")]
+    models = {"fan": {"resnet50_512": ClipScores({}, {}, ())}, "pump": {}}
+    with pytest.raises(InputError, match=r"fan\.wav: expected a score"):
+        systems.build_systems(default_config(), 2021, models, clips, {})
+
+
+def test_three_clips_are_too_few_even_for_the_simple_detectors(pump: Path, tmp_path: Path):
+    shutil.copytree(pump, few := tmp_path / "pump")
+    for clip in sorted((few / "pump" / "train").iterdir())[FEWEST_WITHOUT_MODELS - 1 :]:
+        clip.unlink()
+    assert FEWEST_WITHOUT_MODELS == FEWEST_SCALED
+    assert main(["check", "--config", "dcase2021", *overrides(few)]) == 2
+    assert train_tiny(few, tmp_path / "run") == 2
+    assert not (tmp_path / "run").exists()
 
 
 def test_who_asks_for_models_learns_that_there_are_none(evaluated: Path):
     with pytest.raises(InputError, match="system all_mean: expected one of combined, mean_log_mel, mean_std_log_mel"):
         asdjax.load(evaluated, machine="pump", section="00", system="all_mean")
-    with pytest.raises(InputError, match="no models are trained, so there is nothing to plan"):
+    with pytest.raises(InputError, match="so no models are trained and there is nothing to plan"):
         make_work(loading.read(evaluated))

@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import librosa
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgba
@@ -27,7 +28,7 @@ from asdjax.report import (
 )
 from asdjax.report.explain import Explanation
 from asdjax.report.figures import ANOMALY
-from asdjax.report.piece_scores import ModelKey, Models
+from asdjax.report.piece_scores import ModelKey, open_detectors
 from asdjax.report.report_inputs import ReportInputs
 
 pytestmark = pytest.mark.usefixtures("shallow")
@@ -147,10 +148,26 @@ def test_a_tone_that_the_normal_clip_lacks_is_found_in_its_band(
     assert change[right] < 0.1 * others.min()
 
 
+@pytest.mark.parametrize("kinds", [1, 2])
+def test_a_louder_mel_band_is_replaced_in_its_band_alone(kinds: int):
+    """The band's statistics become the normal clip's; every mel band is in one band."""
+    normal = np.random.default_rng(0).normal(-40, 5, (1, kinds * 128)).astype(np.float32)
+    own = normal.copy()
+    mel_hz = librosa.mel_frequencies(130, fmin=0, fmax=8000)[1:-1]
+    loud = int(np.argmin(abs(mel_hz - 3500)))
+    own[0, loud::128] += 20
+    replaced = occlusion.replace_mel_bands(own, normal, SETTINGS)
+    edges = occlusion.make_band_edges_hz(SETTINGS)
+    (right,) = [i for i in range(len(edges) - 1) if edges[i] <= mel_hz[loud] < edges[i + 1]]
+    changed = [int((row != own[0]).sum()) for row in replaced]
+    assert changed == [kinds if band == right else 0 for band in range(len(edges) - 1)]
+    np.testing.assert_array_equal(replaced[right], normal[0])
+
+
 def test_swapping_like_for_like_gives_what_the_evaluation_has_kept(read: ReportInputs, explained: list[Explanation]):
     spec, model = load_model(read)
     one = explained[0]
-    models = Models(read.fleets[0], read.config)
+    models = open_detectors(read.fleets[0], read.config)
     vectors = models.read_embeddings(models.find_number(one.chosen.row))[KEY]
     crop = features.crop(one.samples, features.first_sample(0, SETTINGS), SETTINGS.piece_samples)
     again = occlusion.embed_occluded(spec, model, [occlusion.PiecePair(crop, crop)], 16)[KEY.variant][0]
@@ -171,7 +188,7 @@ def test_curves_are_those_of_the_journal_and_thinned_by_means(trained_once: Path
 
 
 def test_training_clips_that_are_all_the_same_have_a_map(read: ReportInputs):
-    models = Models(read.fleets[0], read.config)
+    models = open_detectors(read.fleets[0], read.config)
     checkpoint = read.fleets[0].checkpoints[KEY.line]
     same = checkpoint.kept.bank
     vectors = np.ones_like(same.pieces.vectors[KEY.variant]) / 128**0.5
@@ -189,6 +206,7 @@ def test_training_clips_that_are_all_the_same_have_a_map(read: ReportInputs):
         ((1,), "rank", "the score of the one model"),
         ((6,), "zscore", "the mean of the z-scores by training scores of the 6"),
         ((2, 6), "score", "the mean of the scores of the 2 to 6 models"),
+        ((0, 6), "score", "the mean of the scores of the 6 models"),
     ],
 )
 def test_the_headline_says_what_is_averaged(numbers: tuple[int, ...], how: str, expected: str, read: ReportInputs):
