@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from asdjax.config.fields import Config
 from asdjax.data.access import RecordedClips
 from asdjax.data.clips import Clip, Corpus
-from asdjax.data.tasks import Task
 from asdjax.errors import InputError
 from asdjax.features import make_spectrogram
 from asdjax.fleet import embed
+from asdjax.inference.backends import FEWEST_WITH_DENSITY
 from asdjax.inference.bank import choose_grouping, group_clips, make_bank_key
 from asdjax.runtime.progress import log
 
@@ -25,25 +25,6 @@ def require_allowed(config: Config, corpus: Corpus) -> None:
                 f"config.evaluate.{field}: {value} needs the domain of a test clip, which is unknown from 2022 on; "
                 f"set it to {allowed}"
             )
-
-
-def require_density(config: Config, tasks: Iterable[Task]) -> None:
-    """Raise InputError if the backend is `knn_density` and a bank of a task with models has fewer than two clips.
-
-    With `either_domain`, one of the two domains of a section may have fewer, because it can use the other's density.
-    """
-    if config.evaluate.backend != "knn_density":
-        return
-    training = [clip for task in tasks if task.has_models for clip in task.clips]
-    most: dict[tuple[str | None, ...], int] = {}
-    for (machine, section, domain), clips in group_clips(training, choose_grouping(config.evaluate.bank)).items():
-        key = (machine, section, None if config.evaluate.bank == "either_domain" else domain)
-        most[key] = max(most.get(key, 0), len(clips))
-    if single := sorted(" ".join(filter(None, key)) for key, number in most.items() if number < 2):
-        raise InputError(
-            "config.evaluate.backend: knn_density expected two or more training clips in every bank, got one for "
-            f"{', '.join(single)}; add some, or set it to knn"
-        )
 
 
 def select_test_clips(corpus: Corpus, split: str) -> list[Clip]:
@@ -85,11 +66,11 @@ def select_scorable(config: Config, corpus: Corpus, clips: Sequence[Clip], split
 
 
 def log_small_banks(config: Config, recorded: Iterable[RecordedClips]) -> None:
-    """Log the banks with fewer than k pieces for a training clip, whose own pieces do not count."""
+    """Log the banks with fewer than k pieces of other clips for a training clip, and those too small for a density."""
     settings, spectrogram = config.evaluate, make_spectrogram(config)
     if not settings.backend.startswith("knn"):
         return
-    few = {}
+    few, without_density = {}, []
     for clips, recordings in recorded:
         pieces = [
             len(embed.list_piece_starts(len(one.samples), spectrogram, settings.stride_frames)) for one in recordings
@@ -98,6 +79,13 @@ def log_small_banks(config: Config, recorded: Iterable[RecordedClips]) -> None:
             bank_pieces = [pieces[clip] for clip in members]
             if (number := sum(bank_pieces) - max(bank_pieces)) < settings.k:
                 few[" ".join(filter(None, key))] = number
+            if settings.backend == "knn_density" and len(members) < FEWEST_WITH_DENSITY:
+                without_density.append(" ".join(filter(None, key)))
+    if without_density:
+        log(
+            f"banks of fewer than {FEWEST_WITH_DENSITY} clips, which knn_density scores as knn: "
+            f"{', '.join(sorted(without_density))}"
+        )
     if few:
         banks = ", ".join(f"{name} ({number})" for name, number in sorted(few.items()))
         smote = ", without those that SMOTE adds" if settings.smote_ratio else ""

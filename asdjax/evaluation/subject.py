@@ -14,7 +14,7 @@ from asdjax.data.tasks import make_tasks
 from asdjax.evaluation import stored_parts
 from asdjax.evaluation.baselines import score_baselines
 from asdjax.evaluation.checkpoint_selection import Select, Selection
-from asdjax.evaluation.preconditions import require_allowed, require_density
+from asdjax.evaluation.preconditions import require_allowed
 from asdjax.evaluation.score_runs import TaskClips, read_clips
 from asdjax.evaluation.system_definitions import Losses
 from asdjax.fleet import checkpoints, fleet_model, metric_log, training_set
@@ -41,18 +41,16 @@ def find_subject(
 ) -> Subject:
     """Return the runs to evaluate, or some of them by their names, with the stores and clips of their machine types."""
     require_allowed(config, corpus)
-    tasks = make_tasks(corpus, config.data.classes)
-    require_density(config, tasks)
-    runs = list_runs(config, workdir, tasks)
+    runs = list_runs(config, workdir, make_tasks(corpus, config.data.classes))
     runs = [run for run in runs if names is None or run.name in names]
     selection = select(config, runs)
     runs = [run for run in runs if run.name in selection]
     _require_own_phase_1(runs, selection)
     training_set.require_same_training(config, workdir, runs)
-    chosen = {run.task.name: run.task for run in runs}
-    machines = sorted({machine for task in chosen.values() for machine in task.machines})
+    tasks = {run.task.name: run.task for run in runs}
+    machines = sorted({machine for task in tasks.values() for machine in task.machines})
     stores = open_stores(config, workdir, corpus, machines)
-    recorded = {name: read_clips(stores, corpus, task, split) for name, task in chosen.items()}
+    recorded = {name: read_clips(stores, corpus, task, split) for name, task in tasks.items()}
     return Subject(corpus, runs, selection, stores, recorded)
 
 

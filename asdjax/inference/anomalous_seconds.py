@@ -53,3 +53,8 @@ def time_pieces(samples: int, score: np.ndarray, spectrogram: Spectrogram, strid
     begin = np.array(embed.list_piece_starts(samples, spectrogram, stride_frames)) * frame_seconds
     end = np.minimum(begin + spectrogram.piece_frames * frame_seconds, samples / spectrogram.sample_rate_hz)
     return TimedPieces(begin, end, score)
+
+
+def time_whole_clip(samples: int, score: np.ndarray, spectrogram: Spectrogram) -> TimedPieces:
+    """Return a clip of `samples` samples as one piece with its score (1,)."""
+    return TimedPieces(np.zeros(1), np.array([samples / spectrogram.sample_rate_hz]), score)

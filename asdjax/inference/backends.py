@@ -7,6 +7,7 @@ Letters: q queries, n bank pieces, d embedding.
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +17,9 @@ from asdjax.inference.bank import Bank, Scoring, oversample
 
 #: Folds of a bank's clips when its own pieces are scored by a backend that is fitted.
 CROSS_FOLDS = 10
+
+#: Fewest clips of a bank with a density: when one of them is scored, two are left that give each other's spacing.
+FEWEST_WITH_DENSITY = 3
 
 # Smallest mean distance used as a density: float32 cosines of equal vectors are this close to 1.
 _LEAST_DISTANCE = 1e-6
@@ -52,8 +56,7 @@ class Gaussian(NamedTuple):
 class Scorer(NamedTuple):
     """The smallest of the distances to one or more banks: unit embeddings (q, d) float32 -> scores (q,).
 
-    A higher score is more anomalous. The score is NaN if all banks are empty and, with `knn_density`, if none has two
-    clips.
+    A higher score is more anomalous. The score is NaN if all banks are empty.
     """
 
     distances: tuple[Neighbours | Gaussian, ...]
@@ -131,6 +134,17 @@ BACKENDS: dict[str, Backend] = {
 
 def make_scorer(bank: Bank, scoring: Scoring) -> Scorer:
     """Fit the configured backend to a bank, for pieces that are not in the bank."""
+    return _fit(bank, choose_scoring(bank, scoring))
+
+
+def choose_scoring(bank: Bank, scoring: Scoring) -> Scoring:
+    """Return the scoring for a bank: `knn` instead of `knn_density` if it has fewer than FEWEST_WITH_DENSITY clips."""
+    if scoring.backend == "knn_density" and len(np.unique(bank.clips)) < FEWEST_WITH_DENSITY:
+        return replace(scoring, backend="knn")
+    return scoring
+
+
+def _fit(bank: Bank, scoring: Scoring) -> Scorer:
     distances = [BACKENDS[scoring.backend](part, scoring) for part in _split_bank(bank, scoring)]
     return Scorer(tuple(_share_spacing(distances) if scoring.backend == "knn_density" else distances))
 
@@ -159,6 +173,7 @@ def score_left_out(queries: Bank, bank: Bank, scoring: Scoring) -> np.ndarray:
     With `knn` every clip is left out separately. The other backends are fitted once per fold: to the clips outside one
     of CROSS_FOLDS parts. The score is NaN where no piece is left.
     """
+    scoring = choose_scoring(bank, scoring)
     if scoring.backend == "knn":
         return _minimum([_knn_left_out(queries, part, scoring) for part in _split_bank(bank, scoring)])
     distances = np.full(len(queries), np.nan, np.float32)
@@ -167,7 +182,7 @@ def score_left_out(queries: Bank, bank: Bank, scoring: Scoring) -> np.ndarray:
         left_out = clips[fold::CROSS_FOLDS]
         rows = np.isin(queries.clips[:, 0], left_out)
         if rows.any():
-            distances[rows] = make_scorer(bank.without(left_out), scoring)(queries.vectors[rows])
+            distances[rows] = _fit(bank.without(left_out), scoring)(queries.vectors[rows])
     return distances
 
 

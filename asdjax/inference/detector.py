@@ -16,7 +16,7 @@ from asdjax.fleet.embed import Embeddings
 from asdjax.fleet.fleet_model import Model, ModelSpec
 from asdjax.fleet.runs import add_seed
 from asdjax.inference import ensembles, log_mel_statistics, stored_results
-from asdjax.inference.anomalous_seconds import Spans, TimedPieces, time_pieces
+from asdjax.inference.anomalous_seconds import Spans, TimedPieces, time_pieces, time_whole_clip
 from asdjax.inference.bank import Scoring
 from asdjax.inference.clip_scores import pool_pieces
 from asdjax.inference.combination import Combination, make_combination
@@ -84,7 +84,8 @@ class SectionDetector(NamedTuple):
     def score_clip(self, samples: np.ndarray) -> ClipResult:
         """Score a clip int16 (s,) of at least one piece. Raises InputError if a score is not finite.
 
-        The simple detectors have one score for the clip, which counts in each of its pieces.
+        The simple detectors have one score for the clip, which counts in each of its pieces; without models the clip is
+        one piece.
         """
         distances = [pair for part in self.parts for pair in self._measure_distances(part, samples)]
         pooled = [(member, np.array([pool_pieces(pieces, self.scoring)])) for member, pieces in distances]
@@ -95,8 +96,11 @@ class SectionDetector(NamedTuple):
             raise InputError(
                 f"expected a finite score, got {clip[0]}; evaluate another checkpoint or with larger banks"
             )
-        count = len(embed.list_piece_starts(len(samples), self.spectrogram, self.stride_frames))
-        pieces = time_pieces(len(samples), np.broadcast_to(scores, count), self.spectrogram, self.stride_frames)
+        if not self.parts:
+            pieces = time_whole_clip(len(samples), scores, self.spectrogram)
+        else:
+            count = len(embed.list_piece_starts(len(samples), self.spectrogram, self.stride_frames))
+            pieces = time_pieces(len(samples), np.broadcast_to(scores, count), self.spectrogram, self.stride_frames)
         return ClipResult(float(clip[0]), self.threshold.value, pieces)
 
     def _join(self, models: Sequence[np.ndarray], simple: Sequence[float]) -> np.ndarray:

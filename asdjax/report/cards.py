@@ -97,6 +97,8 @@ def _list_facts(explanation: Explanation) -> list[tuple[str, str]]:
 
 
 def _describe_seconds(explanation: Explanation) -> str:
+    if len(explanation.pieces) == 1:
+        return f"The clip as a whole is {'above' if explanation.anomalous else 'not above'} the threshold."
     if not explanation.anomalous:
         return "No piece of the clip is above the threshold by itself."
     if bool(np.all(explanation.pieces.score > explanation.chosen.row.threshold)):

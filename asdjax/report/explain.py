@@ -18,7 +18,7 @@ from asdjax.data.clips import Clip
 from asdjax.errors import InputError
 from asdjax.features import Spectrogram
 from asdjax.fleet import embed
-from asdjax.inference.anomalous_seconds import Spans, TimedPieces, time_pieces
+from asdjax.inference.anomalous_seconds import Spans, TimedPieces
 from asdjax.report import occlusion
 from asdjax.report.clip_selection import ChosenClip
 from asdjax.report.occlusion import PiecePair
@@ -103,7 +103,6 @@ def explain(workdir: Path, config: Config, fleet: ReportedRun, chosen: Sequence[
 def _compare(
     workdir: Path, config: Config, models: ExplainedDetectors, chosen: Sequence[ChosenClip]
 ) -> list[Comparison]:
-    spectrogram = features.make_spectrogram(config)
     numbers = [models.find_number(one.row) for one in chosen]
     nearest = [models.find_nearest(number) for number in numbers]
     clips = [models.test_clips[number] for number in numbers]
@@ -111,14 +110,13 @@ def _compare(
     samples = _load_samples(workdir, config, {clip: models.digests[clip] for clip in clips + neighbours})
     comparisons = []
     for one, number, clip, neighbour, (_, cosine) in zip(chosen, numbers, clips, neighbours, nearest, strict=True):
-        count = len(embed.list_piece_starts(len(samples[clip]), spectrogram, config.evaluate.stride_frames))
-        score = np.broadcast_to(models.score(clip, models.read_embeddings(number)), count)
+        score = models.score(clip, models.read_embeddings(number))
         comparisons.append(
             Comparison(
                 chosen=one,
                 clip=clip,
                 samples=samples[clip],
-                pieces=time_pieces(len(samples[clip]), score, spectrogram, config.evaluate.stride_frames),
+                pieces=models.time(len(samples[clip]), score),
                 neighbour=neighbour,
                 neighbour_samples=samples[neighbour],
                 cosine=cosine,

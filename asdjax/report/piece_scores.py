@@ -9,10 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from asdjax import features
 from asdjax.config.fields import Config
 from asdjax.data.clips import Clip
 from asdjax.evaluation.clip_table import ClipRow
 from asdjax.inference import ensembles, log_mel_statistics
+from asdjax.inference.anomalous_seconds import TimedPieces, time_pieces, time_whole_clip
 from asdjax.inference.bank import make_bank_key
 from asdjax.inference.clip_scores import ClipScores
 from asdjax.inference.combination import Combination, make_combination
@@ -51,6 +53,10 @@ class ExplainedDetectors(ABC):
     @abstractmethod
     def score(self, clip: Clip, embeddings: Embeddings) -> np.ndarray:
         """Return the headline system's score of each piece of a test clip, (q,) float64."""
+
+    @abstractmethod
+    def time(self, samples: int, score: np.ndarray) -> TimedPieces:
+        """Add begin and end times to the piece scores (p,) of a clip of `samples` samples."""
 
     @abstractmethod
     def _list_bank(self, clip: Clip) -> list[int]:
@@ -122,6 +128,11 @@ class AveragedModels(ExplainedDetectors):
         simple = self._simple_scores(clip.machine)
         return self._find_combination(clip)([average, *(scores.test[clip] for scores in simple)])
 
+    def time(self, samples: int, score: np.ndarray) -> TimedPieces:
+        """Add begin and end times to the scores (p,) of a clip's pieces."""
+        spectrogram = features.make_spectrogram(self.config)
+        return time_pieces(samples, score, spectrogram, self.config.evaluate.stride_frames)
+
     def _list_bank(self, clip: Clip) -> list[int]:
         return self._first.bank_for(clip)
 
@@ -177,6 +188,10 @@ class ExplainedStatistics(ExplainedDetectors):
         detectors, combination = self._find_detectors(clip)
         scores = [detectors.scorers[key.variant](vectors).astype(np.float64) for key, vectors in embeddings.items()]
         return np.asarray(combination(scores))
+
+    def time(self, samples: int, score: np.ndarray) -> TimedPieces:
+        """Return the clip as one piece with its score (1,)."""
+        return time_whole_clip(samples, score, features.make_spectrogram(self.config))
 
     def _list_bank(self, clip: Clip) -> list[int]:
         return [number for number, known in enumerate(self.bank_clips) if known.section == clip.section]

@@ -15,13 +15,19 @@ from asdjax.fleet import checkpoints
 from asdjax.fleet.runs import Run
 
 
+def source_only(machine: str) -> Task:
+    clips = [Clip(Path(f"{section}.wav"), machine, section, "train", "source", "normal") for section in ("00", "01")]
+    (task,) = make_tasks(Corpus("dcase2021", tuple(clips)), "section")
+    return task
+
+
 def test_a_run_without_phase_2_is_judged_by_phase_1_which_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(checkpoints, "list_steps", lambda line: [10**6])
     monkeypatch.setattr(checkpoints, "verify", lambda line, step: None)
     monkeypatch.setattr(checkpoints, "read_digest", lambda line, step: f"{line.name} {step}")
-    run = Run("fan", Task("fan", ("fan",), (), (), (), ()), 0, tmp_path / "fan")
+    run = Run("fan", source_only("fan"), 0, tmp_path / "fan")
     clips = [
         Clip(Path(f"{section}_{domain}.wav"), "pump", section, "train", domain, "normal")
         for section in ("00", "01")
@@ -38,7 +44,7 @@ def test_a_run_without_phase_2_is_judged_by_phase_1_which_is_said(
 
 
 def test_a_line_that_no_run_has_is_refused_where_it_is_asked_for_by_name(tmp_path: Path) -> None:
-    run = Run("fan", Task("fan", ("fan",), (), (), (), ()), 0, tmp_path / "fan")
+    run = Run("fan", source_only("fan"), 0, tmp_path / "fan")
     config = default_config()
     config.evaluate.lines = ("phase2_full",)
     with pytest.raises(InputError, match=r"config\.evaluate\.lines: expected any of phase1, got phase2_full"):
@@ -47,7 +53,7 @@ def test_a_line_that_no_run_has_is_refused_where_it_is_asked_for_by_name(tmp_pat
 
 def test_a_fleet_that_was_trained_again_to_the_same_steps_has_new_checkpoints(tmp_path: Path) -> None:
     """`--watch` must evaluate them like later steps."""
-    run = Run("fan", Task("fan", ("fan",), (), (), (), ()), 0, tmp_path / "fan")
+    run = Run("fan", source_only("fan"), 0, tmp_path / "fan")
     selections = []
     for value in (1.0, 1.0, 2.0):
         shutil.rmtree(run.folder, ignore_errors=True)

@@ -167,23 +167,33 @@ def test_a_machine_type_cannot_take_the_examples_place():
             export._check_file_name(name)
 
 
-def test_density_needs_two_clips_in_a_bank(
-    corpus: Path, two_seeds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("clips", [1, 2])
+def test_a_section_of_one_or_two_clips_is_scored_without_a_density(
+    clips: int, corpus: Path, two_seeds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
+    """A single clip has no score of its own, and so its section needs the machine type's threshold."""
     config = json.loads((two_seeds / "config.json").read_text())
     (root,) = config["data"]["root"]
     rows = list(csv.reader((Path(root) / "manifest.csv").read_text().splitlines()))
-    kept = [row for row in rows if row[2:5] != ["01", "source", "train"]]
-    (target, *_) = [row for row in kept if row[2:5] == ["01", "target", "train"]]
-    kept = [row for row in kept if row[2:5] != ["01", "target", "train"] or row == target]
+    of_section = [row for row in rows if row[2] == "01" and row[4] == "train" and row[3] == "source"]
+    kept = [row for row in rows if row[2] != "01" or row[4] != "train" or row in of_section[:clips]]
     folder = Path(shutil.copytree(root, tmp_path / "own"))
     with (folder / "manifest.csv").open("w", newline="") as file:
         csv.writer(file).writerows(kept)
-    words = ["evaluate", "--workdir", str(two_seeds), f"--config.data.root={folder}"]
-    assert main([*words, "--config.evaluate.backend=knn_density"]) == 2
-    assert (
-        "knn_density expected two or more training clips in every bank, got one for fan 01" in capsys.readouterr().err
-    )
+    workdir = untrained(folder, tmp_path / "run", width=str(SHALLOW), phase2__strategies="full")
+    capsys.readouterr()
+    assert main(["check", "--config", "own_machines", f"--config.data.root={folder}"]) == 0
+    assert ("one training clip: the section has no threshold" in flat(capsys.readouterr().out)) == (clips == 1)
+    words = ["evaluate", "--workdir", str(workdir), "--config.evaluate.backend=knn_density"]
+    per = "machine" if clips == 1 else "section"
+    assert main([*words, f"--config.evaluate.threshold_per={per}"]) == 0
+    assert "banks of fewer than 3 clips, which knn_density scores as knn: fan 01" in capsys.readouterr().err
+    section = stored_results.read_results(workdir / "evaluation" / "dev")["systems"]["all_mean"]
+    assert section["unscored_training_clips"] == {"fan": 1 if clips == 1 else 0}
+
+
+def flat(text: str) -> str:
+    return " ".join(text.split())
 
 
 def test_faults_are_mixed_in_for_the_systems_of_all_seeds_too(two_seeds: Path, tmp_path: Path):

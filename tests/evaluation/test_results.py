@@ -202,7 +202,7 @@ def test_undefined_figures_are_null(tmp_path: Path):
     entry = written(tmp_path)["systems"]["all_mean"]
     assert (entry["official"], entry["spread"], entry["interval"], entry["undefined_cells"]) == (None, None, None, 2)
     assert all(cell["auc"] is None for cell in entry["cells"])
-    assert "2 cells are undefined" in (tmp_path / "table.md").read_text()
+    assert "No test clip has a label, so there are no figures" in (tmp_path / "table.md").read_text()
 
 
 def test_score_folders_of_an_earlier_evaluation_vanish(tmp_path: Path):

@@ -249,16 +249,25 @@ def test_an_empty_bank_gives_nan(backend: str, bank: str, smote_ratio: float):
 @EVERY
 @pytest.mark.parametrize("pieces", [1, 2, 9])
 def test_a_bank_of_one_clip(backend: str, pieces: int):
-    """The clip itself has no score. Test clips have scores that grow with distance, except by `knn_density`."""
+    """The clip itself has no score. Test clips have scores that grow with distance."""
     one = bank_of(units(pieces, 13, centre=np.eye(D)[0] * 9), pieces)
     how = settings(backend)
     assert np.isnan(score_left_out(one, one, how)).all()
     near, far = one.vectors[:1], -one.vectors[:1]
     got = make_scorer(one, how)(np.concatenate([near, units(1, 14, centre=np.eye(D)[0] * 3), far]))
-    if backend == "knn_density":
-        assert np.isnan(got).all()
-    else:
-        assert got[0] < got[1] < got[2]
+    assert got[0] < got[1] < got[2]
+
+
+@pytest.mark.parametrize("clips", [1, 2, 3])
+def test_banks_of_one_or_two_clips_have_no_density(clips: int):
+    """Their own clips and test clips are scored alike."""
+    bank = bank_of(units(3 * clips, 17), 3)
+    plain, density = settings("knn"), settings("knn_density")
+    same = [
+        np.array_equal(make_scorer(bank, plain)(QUERIES), make_scorer(bank, density)(QUERIES)),
+        np.array_equal(score_left_out(bank, bank, plain), score_left_out(bank, bank, density), equal_nan=True),
+    ]
+    assert same == [clips < 3] * 2
 
 
 @EVERY

@@ -79,8 +79,9 @@ def test_every_group_of_devices_gets_its_part():
 
 def run(name: str, sections: int, folder: Path) -> Run:
     classes = tuple((name, f"{section:02}") for section in range(sections))
-    clip = Clip(Path("a.wav"), name, "00", "train", "source", "normal")
-    return Run(name, Task(name, (name,), classes, (clip,), (0,), tuple(range(sections))), 0, folder / name)
+    clips = tuple(Clip(Path("a.wav"), name, section, "train", "source", "normal") for _, section in classes)
+    task = Task(name, (name,), classes, clips, tuple(range(sections)), tuple(range(sections)))
+    return Run(name, task, 0, folder / name)
 
 
 def names(programs: Sequence[ProgramRuns]) -> list[list[str]]:
@@ -112,7 +113,7 @@ def test_runs_share_a_program_by_the_memory_of_each_device(tmp_path: Path):
 
 
 def save_manifest(of: Run, group_size: int, checkpoints: int) -> None:
-    training_set.save(config_with(), of, [Recording(np.zeros(4, np.int16), "0" * 64)], group_size)
+    training_set.save(config_with(), of, [Recording(np.zeros(4, np.int16), "0" * 64)] * len(of.task.clips), group_size)
     (of.folder / "phase1").mkdir()
     for step in range(1, 1 + checkpoints):
         (of.folder / "phase1" / f"{step}.json").touch()
