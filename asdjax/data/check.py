@@ -168,10 +168,6 @@ def _check_sections(found: Scan) -> Iterator[Finding]:
         if not train:
             what = "no training clips: its test clips cannot be scored"
             yield Finding("warning", where, what, "add the training data, or leave the section out", machine)
-        elif len(train) == 1:
-            what = "one training clip: the section has no threshold of its own, as a clip is scored against others"
-            remedy = "add training clips, leave the section out, or evaluate by config.evaluate.threshold_per=machine"
-            yield Finding("warning", where, what, remedy, machine)
         elif all(clip.domain == "target" for clip in train):
             what = "no source training clips, only target ones: phase 1 skips this section"
             yield Finding("warning", where, what, "add source training clips, or leave the section out", machine)
