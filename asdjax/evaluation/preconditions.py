@@ -72,6 +72,9 @@ def log_small_banks(config: Config, recorded: Iterable[RecordedClips]) -> None:
         return
     few, without_density = {}, []
     for clips, recordings in recorded:
+        if settings.backend == "knn_density":
+            banks = group_clips(clips, settings.bank).items()
+            without_density += [" ".join(filter(None, key)) for key, own in banks if len(own) < FEWEST_WITH_DENSITY]
         pieces = [
             len(embed.list_piece_starts(len(one.samples), spectrogram, settings.stride_frames)) for one in recordings
         ]
@@ -79,8 +82,6 @@ def log_small_banks(config: Config, recorded: Iterable[RecordedClips]) -> None:
             bank_pieces = [pieces[clip] for clip in members]
             if (number := sum(bank_pieces) - max(bank_pieces)) < settings.k:
                 few[" ".join(filter(None, key))] = number
-            if settings.backend == "knn_density" and len(members) < FEWEST_WITH_DENSITY:
-                without_density.append(" ".join(filter(None, key)))
     if without_density:
         log(
             f"banks of fewer than {FEWEST_WITH_DENSITY} clips, which knn_density scores as knn: "
