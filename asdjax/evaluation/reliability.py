@@ -13,47 +13,28 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from asdjax.config.fields import PHASE1, Config
-from asdjax.data.clips import Clip
-from asdjax.data.tasks import Task, hold_out
+from asdjax.config.fields import Config
+from asdjax.data.tasks import hold_out
+from asdjax.evaluation import training_doubts
 from asdjax.evaluation.model_scores import ModelScores
 from asdjax.evaluation.sensitivity import Sensitivity
 from asdjax.evaluation.subject import Subject
 from asdjax.evaluation.systems import System
-from asdjax.fleet import metric_log
-from asdjax.fleet.runs import Run, add_seed
-from asdjax.inference import ensembles, log_mel_statistics, stored_embeddings
+from asdjax.evaluation.training_doubts import Doubt
+from asdjax.fleet.runs import add_seed
+from asdjax.inference import ensembles, log_mel_statistics
 from asdjax.inference.clip_scores import ClipScores
 from asdjax.inference.thresholds import find_threshold
 
-#: Share of training clips whose nearest other clip, by mean log-mel spectrum without its level, is of the same class,
-#: from which on the classes are too easy to separate; and the largest number of clips that are compared.
-TOO_EASY, MOST_COMPARED = 0.99, 2000
-#: Share of the way from chance to all right below which the classes were not learned, in the last fifth of phase 1.
-LEARNED = 0.25
-#: Accuracy on mixed training pieces, which is lower than on others, minus that on held-out pieces, from which on the
-#: models know their clips by heart.
-BY_HEART = 0.3
 #: Mean rank correlation of the scores of two models or seeds below which they disagree, and of models and a simple
 #: detector below which they contradict each other.
 AGREEMENT, CONTRADICTION = 0.2, -0.2
-#: Training clips of a section below which its bank is small.
-FEW_CLIPS = 10
 #: Share of test clips with an alarm from which on the recordings may differ from the training clips.
 MOST = 0.8
 #: Chance of as many alarms on normal clips if the threshold kept its promise, below which it does not.
 UNLIKELY = 0.01
 #: Loss of AUC on mixed clips against the best simple detector from which on the models are worse than that.
 WORSE = 0.02
-
-
-class Doubt(NamedTuple):
-    """A reason to doubt a detector: its kind, the machine type, task or run, what was seen, and what to do."""
-
-    kind: str
-    where: str
-    seen: str
-    remedy: str
 
 
 class Evaluated(NamedTuple):
@@ -72,77 +53,19 @@ class Evaluated(NamedTuple):
 
 def find_doubts(config: Config, subject: Subject, evaluated: Evaluated) -> list[Doubt]:
     """Return all doubts on an evaluation."""
-    doubts = [doubt for run in subject.runs for doubt in _examine_training(run)]
+    doubts = [doubt for run in subject.runs for doubt in training_doubts.examine_training(run)]
     for task in {run.task.name: run.task for run in subject.runs}.values():
-        doubts += _examine_classes(task, evaluated.statistics) if task.has_models else [_doubt_lack_of_models(task)]
+        doubts += training_doubts.examine_classes(task, evaluated.statistics)
     for machine in sorted(evaluated.simple):
         models = {seed: scores[machine] for seed, scores in evaluated.by_seed.items()}
         if all(models.values()):
             doubts += _examine_agreement(config, machine, models, evaluated.simple[machine])
-        doubts += _examine_banks(machine, subject)
+        doubts += training_doubts.examine_banks(machine, subject)
+        doubts += training_doubts.examine_spread(machine, evaluated.simple[machine][log_mel_statistics.MEAN])
         doubts += _examine_alarms(config, machine, subject, evaluated.default)
         doubts += _examine_test_clips(machine, evaluated.default)
         doubts += _examine_sensitivity(machine, evaluated)
     return doubts
-
-
-def _examine_classes(task: Task, statistics: Path) -> Iterator[Doubt]:
-    """Yield a doubt if a mean spectrum already separates a task's classes."""
-    stored = [
-        stored_embeddings.load(statistics / machine, (log_mel_statistics.MEAN,)).bank for machine in task.machines
-    ]
-    class_of = dict(zip(task.clips, task.class_of_clip, strict=True))
-    classes = np.array([class_of[clip] for part in stored for clip in part.clips])
-    spectra = np.concatenate([part.pieces.vectors[log_mel_statistics.MEAN] for part in stored])
-    chosen = np.unique(np.linspace(0, len(classes) - 1, min(MOST_COMPARED, len(classes))).astype(int))
-    share = _compute_alike(spectra[chosen], classes[chosen])
-    if share >= TOO_EASY:
-        yield Doubt(
-            "classes too easy",
-            task.name,
-            f"a mean spectrum already separates its classes ({100 * share:.0f} % of the clips are most like one of the "
-            "same class), so the models have little to learn about the machine's state",
-            "trust the simple detectors more, or give classes that differ in operation (attributes such as load)",
-        )
-
-
-def _doubt_lack_of_models(task: Task) -> Doubt:
-    return Doubt("no models", task.name, *task.explain_no_models())
-
-
-def _compute_alike(spectra: np.ndarray, classes: np.ndarray) -> float:
-    """Return the share of spectra (n, m) whose nearest other one, each without its mean, is of the same class (n,)."""
-    from sklearn.neighbors import NearestNeighbors  # late, as in inference/backends.py
-
-    shapes = spectra - spectra.mean(axis=1, keepdims=True)
-    nearest = NearestNeighbors(n_neighbors=1).fit(shapes).kneighbors(return_distance=False)[:, 0]
-    return float(np.mean(classes[nearest] == classes))
-
-
-def _examine_training(run: Run) -> Iterator[Doubt]:
-    """Yield doubts on the classification that a run's models were trained for; accuracies are of mixed clips."""
-    rows = [row for row in metric_log.read(run.folder / metric_log.FILE) if row["phase"] == PHASE1]
-    logged = [(row["step"], mean(row["accuracy"].values())) for row in rows if "accuracy" in row]
-    if not logged:
-        return
-    late = mean(accuracy for step, accuracy in logged if step > 0.8 * logged[-1][0])
-    chance = 1 / len(run.task.classes)
-    if late < chance + LEARNED * (1 - chance):
-        yield Doubt(
-            "classes not learned",
-            run.name,
-            f"its classes were not learned ({100 * late:.0f} % right at the end of phase 1, {100 * chance:.0f} % by "
-            "chance)",
-            "train longer (phase1.epochs), or join classes that sound alike",
-        )
-    held_out = [mean(row["holdout_accuracy"].values()) for row in rows if "holdout_accuracy" in row]
-    if held_out and late - held_out[-1] > BY_HEART:
-        yield Doubt(
-            "known by heart",
-            run.name,
-            f"accuracy is {100 * late:.0f} % on mixed training pieces, and {100 * held_out[-1]:.0f} % on held-out ones",
-            "train shorter (phase1.epochs), or add recordings",
-        )
 
 
 def _examine_agreement(
@@ -205,24 +128,6 @@ def _correlate_ranks(pairs: np.ndarray) -> float:
     return float(np.corrcoef(stats.rankdata(pairs, axis=0).T)[0, 1])
 
 
-def _examine_banks(machine: str, subject: Subject) -> Iterator[Doubt]:
-    """Yield a doubt if sections have few training clips."""
-    numbers: dict[str, int] = {}
-    for clip in _list_training_clips(subject, machine):
-        numbers[clip.section] = numbers.get(clip.section, 0) + 1
-    if few := [f"{section} ({number})" for section, number in sorted(numbers.items()) if number < FEW_CLIPS]:
-        yield Doubt(
-            "few training clips",
-            machine,
-            f"fewer than {FEW_CLIPS} training clips in section {', '.join(few)}, so decisions there are uncertain",
-            "add normal recordings, at other times and loads",
-        )
-
-
-def _list_training_clips(subject: Subject, machine: str) -> list[Clip]:
-    return [clip for clips in subject.recorded.values() for clip in clips["bank"].of_machine(machine).clips]
-
-
 def _examine_alarms(config: Config, machine: str, subject: Subject, default: System) -> Iterator[Doubt]:
     """Yield doubts on thresholds that normal clips exceed."""
     nominal = 1 - config.evaluate.threshold_percentile / 100
@@ -261,7 +166,7 @@ def _examine_test_clips(machine: str, default: System) -> Iterator[Doubt]:
             place = " ".join(filter(None, (clip.section, clip.domain)))
             tested.setdefault(place, []).append(bool(clip.decision))
     for place, alarms in tested.items():
-        if len(alarms) >= FEW_CLIPS and mean(alarms) >= MOST:
+        if len(alarms) >= training_doubts.FEW_CLIPS and mean(alarms) >= MOST:
             yield Doubt(
                 "nearly all are alarms",
                 machine,

@@ -10,7 +10,7 @@ import pytest
 
 from asdjax.config.fields import default_config
 from asdjax.data.clips import Clip
-from asdjax.evaluation import reliability
+from asdjax.evaluation import reliability, training_doubts
 from asdjax.evaluation.sensitivity import Sensitivity
 from asdjax.inference.clip_scores import ClipScores
 from asdjax.inference.scored_clip import ScoredClip
@@ -46,7 +46,7 @@ def test_the_classes_are_learned_and_not_by_heart(
     rows += [{"phase": "phase2_full", "step": 10, "accuracy": {"a": 0.0}}]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     run: Any = SimpleNamespace(name="fan", folder=tmp_path, task=SimpleNamespace(classes=("a", "b", "c", "d")))
-    assert kinds(reliability._examine_training(run)) == expected
+    assert kinds(training_doubts.examine_training(run)) == expected
 
 
 @pytest.mark.parametrize(("distance", "expected"), [(0.5, False), (20.0, True)])
@@ -54,8 +54,8 @@ def test_classes_that_a_mean_spectrum_separates_are_too_easy_whatever_the_level(
     rng = np.random.default_rng(0)
     classes = np.arange(60) % 3
     shapes = distance * rng.normal(size=(3, 128))[classes] + rng.normal(size=(60, 128))
-    alike = reliability._compute_alike(shapes + 100 * rng.normal(size=(60, 1)), classes)
-    assert (alike >= reliability.TOO_EASY) == expected
+    alike = training_doubts._compute_alike(shapes + 100 * rng.normal(size=(60, 1)), classes)
+    assert (alike >= training_doubts.TOO_EASY) == expected
 
 
 def scores(values: np.ndarray) -> ClipScores:
@@ -98,9 +98,24 @@ def subject(clips: list[Clip]) -> Any:
 
 @pytest.mark.parametrize("number", [9, 10])
 def test_a_section_has_enough_training_clips(number: int):
-    got = list(reliability._examine_banks("fan", subject(TRAIN[:number])))
+    got = list(training_doubts.examine_banks("fan", subject(TRAIN[:number])))
     assert kinds(got) == (["few training clips"] if number < 10 else [])
     assert all("section 00 (9)" in doubt.seen for doubt in got)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (np.arange(20.0), []),
+        (np.full(20, 3.0), ["training clips alike"]),
+        (np.zeros(20), ["training clips alike"]),
+        (np.maximum(np.arange(20.0), 15), ["training clips alike"]),
+    ],
+)
+def test_training_clips_differ(values: np.ndarray, expected: list[str]):
+    got = list(training_doubts.examine_spread("fan", scores(values)))
+    assert kinds(got) == expected
+    assert all("20 training clips of section 00" in doubt.seen for doubt in got)
 
 
 @pytest.mark.parametrize(

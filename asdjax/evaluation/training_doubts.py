@@ -1,0 +1,132 @@
+"""Reasons to doubt a detector that its training gives: its classes, how they were learned, and its clips.
+
+They need no label. The limits are round numbers; what they say of real corpora is in tests/perf/README.md.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import mean
+from typing import NamedTuple
+
+import numpy as np
+
+from asdjax.config.fields import PHASE1
+from asdjax.data.tasks import Task
+from asdjax.evaluation.subject import Subject
+from asdjax.fleet import metric_log
+from asdjax.fleet.runs import Run
+from asdjax.inference import log_mel_statistics, stored_embeddings
+from asdjax.inference.clip_scores import ClipScores
+
+#: Share of training clips whose nearest other clip, by mean log-mel spectrum without its level, is of the same class,
+#: from which on the classes are too easy to separate; and the largest number of clips that are compared.
+TOO_EASY, MOST_COMPARED = 0.99, 2000
+#: Share of the way from chance to all right below which the classes were not learned, in the last fifth of phase 1.
+LEARNED = 0.25
+#: Accuracy on mixed training pieces, which is lower than on others, minus that on held-out pieces, from which on the
+#: models know their clips by heart.
+BY_HEART = 0.3
+#: Training clips of a section below which its bank is small.
+FEW_CLIPS = 10
+#: Distance between the quartiles of a section's training scores, as a share of their median, up to which at least half
+#: of its training clips are alike.
+SAME_SCORE = 1e-4
+
+
+class Doubt(NamedTuple):
+    """A reason to doubt a detector: its kind, the machine type, task or run, what was seen, and what to do."""
+
+    kind: str
+    where: str
+    seen: str
+    remedy: str
+
+
+def examine_classes(task: Task, statistics: Path) -> Iterator[Doubt]:
+    """Yield a doubt if a mean spectrum already separates a task's classes, or if it has too few for models."""
+    if not task.has_models:
+        yield Doubt("no models", task.name, *task.explain_no_models())
+        return
+    stored = [
+        stored_embeddings.load(statistics / machine, (log_mel_statistics.MEAN,)).bank for machine in task.machines
+    ]
+    class_of = dict(zip(task.clips, task.class_of_clip, strict=True))
+    classes = np.array([class_of[clip] for part in stored for clip in part.clips])
+    spectra = np.concatenate([part.pieces.vectors[log_mel_statistics.MEAN] for part in stored])
+    chosen = np.unique(np.linspace(0, len(classes) - 1, min(MOST_COMPARED, len(classes))).astype(int))
+    share = _compute_alike(spectra[chosen], classes[chosen])
+    if share >= TOO_EASY:
+        yield Doubt(
+            "classes too easy",
+            task.name,
+            f"a mean spectrum already separates its classes ({100 * share:.0f} % of the clips are most like one of the "
+            "same class), so the models have little to learn about the machine's state",
+            "trust the simple detectors more, or give classes that differ in operation (attributes such as load)",
+        )
+
+
+def _compute_alike(spectra: np.ndarray, classes: np.ndarray) -> float:
+    """Return the share of spectra (n, m) whose nearest other one, each without its mean, is of the same class (n,)."""
+    from sklearn.neighbors import NearestNeighbors  # late, as in inference/backends.py
+
+    shapes = spectra - spectra.mean(axis=1, keepdims=True)
+    nearest = NearestNeighbors(n_neighbors=1).fit(shapes).kneighbors(return_distance=False)[:, 0]
+    return float(np.mean(classes[nearest] == classes))
+
+
+def examine_training(run: Run) -> Iterator[Doubt]:
+    """Yield doubts on the classification that a run's models were trained for; accuracies are of mixed clips."""
+    rows = [row for row in metric_log.read(run.folder / metric_log.FILE) if row["phase"] == PHASE1]
+    logged = [(row["step"], mean(row["accuracy"].values())) for row in rows if "accuracy" in row]
+    if not logged:
+        return
+    late = mean(accuracy for step, accuracy in logged if step > 0.8 * logged[-1][0])
+    chance = 1 / len(run.task.classes)
+    if late < chance + LEARNED * (1 - chance):
+        yield Doubt(
+            "classes not learned",
+            run.name,
+            f"its classes were not learned ({100 * late:.0f} % right at the end of phase 1, {100 * chance:.0f} % by "
+            "chance)",
+            "train longer (phase1.epochs), or join classes that sound alike",
+        )
+    held_out = [mean(row["holdout_accuracy"].values()) for row in rows if "holdout_accuracy" in row]
+    if held_out and late - held_out[-1] > BY_HEART:
+        yield Doubt(
+            "known by heart",
+            run.name,
+            f"accuracy is {100 * late:.0f} % on mixed training pieces, and {100 * held_out[-1]:.0f} % on held-out ones",
+            "train shorter (phase1.epochs), or add recordings",
+        )
+
+
+def examine_banks(machine: str, subject: Subject) -> Iterator[Doubt]:
+    """Yield a doubt if sections have few training clips."""
+    numbers: dict[str, int] = {}
+    for recorded in subject.recorded.values():
+        for clip in recorded["bank"].of_machine(machine).clips:
+            numbers[clip.section] = numbers.get(clip.section, 0) + 1
+    if few := [f"{section} ({number})" for section, number in sorted(numbers.items()) if number < FEW_CLIPS]:
+        yield Doubt(
+            "few training clips",
+            machine,
+            f"fewer than {FEW_CLIPS} training clips in section {', '.join(few)}, so decisions there are uncertain",
+            "add normal recordings, at other times and loads",
+        )
+
+
+def examine_spread(machine: str, simple: ClipScores) -> Iterator[Doubt]:
+    """Yield a doubt on sections whose training clips are copies of each other or silent, by a simple detector."""
+    by_section: dict[str, list[float]] = {}
+    for clip, score in simple.train.items():
+        by_section.setdefault(clip.section, []).append(score)
+    for section, scores in sorted(by_section.items()):
+        low, median, high = np.percentile(scores, [25, 50, 75])
+        if len(scores) > 1 and high - low <= SAME_SCORE * abs(median):
+            yield Doubt(
+                "training clips alike",
+                machine,
+                f"at least half of the {len(scores)} training clips of section {section} sound the same, so its "
+                "threshold means nothing",
+                "replace copies and silent clips by other recordings (asdjax check names them)",
+            )
