@@ -70,7 +70,13 @@ def check(config: Config) -> CheckResult:
 
 def _check(config: Config, found: Scan, classes: str) -> CheckResult:
     least_samples = features.make_spectrogram(config).least_samples
-    return check_corpus(found, make_decoding(config), classes=classes, least_samples=least_samples)
+    return check_corpus(
+        found,
+        make_decoding(config),
+        classes=classes,
+        least_samples=least_samples,
+        threshold_per=config.evaluate.threshold_per,
+    )
 
 
 def find_errors(config: Config, found: Scan, classes: str) -> dict[str, InputError]:

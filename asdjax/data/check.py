@@ -42,17 +42,19 @@ class _FileReport:
     findings: tuple[Finding, ...]
 
 
-def check_corpus(found: Scan, decoding: Decoding, *, classes: str, least_samples: int) -> CheckResult:
+def check_corpus(
+    found: Scan, decoding: Decoding, *, classes: str, least_samples: int, threshold_per: str
+) -> CheckResult:
     """Check every clip of a scan, and collect the findings.
 
     `classes` is the value of config.data.classes for `make_tasks`. `least_samples` is the length that training and
-    scoring need, at `decoding.sample_rate_hz`.
+    scoring need, at `decoding.sample_rate_hz`. `threshold_per` is that of config.evaluate.
     """
     reports = _inspect_all(found.clips, decoding, least_samples)
     findings = [finding for report in reports for finding in report.findings]
     findings += [
         *_check_names(found),
-        *_check_sections(found),
+        *_check_sections(found, threshold_per),
         *_check_test_cells(found),
         *_check_tasks(found, classes),
     ]
@@ -158,7 +160,7 @@ def _find_format_twins(clips: Iterable[Clip]) -> Iterator[Finding]:
             )
 
 
-def _check_sections(found: Scan) -> Iterator[Finding]:
+def _check_sections(found: Scan, threshold_per: str) -> Iterator[Finding]:
     sections = defaultdict(list)
     for clip in found.clips:
         sections[clip.machine, clip.section].append(clip)
@@ -174,6 +176,10 @@ def _check_sections(found: Scan) -> Iterator[Finding]:
         elif not any(clip.domain == "target" for clip in train):
             what = "no target training clips"
             yield Finding("note", where, what, "nothing to do: phase 2 skips this section", machine)
+        if len(train) == 1 and threshold_per != "machine":
+            what = "one training clip: the section gets no threshold, as clips are scored against others"
+            remedy = "add training clips, leave the section out, or evaluate by config.evaluate.threshold_per=machine"
+            yield Finding("warning", where, what, remedy, machine)
 
 
 def _check_tasks(found: Scan, classes: str) -> Iterator[Finding]:

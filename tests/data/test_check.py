@@ -23,7 +23,9 @@ def checked(
     *roots: Path, on_mismatch: OnMismatch = "error", layout: str = "auto", classes: str = "machine_section_attributes"
 ) -> CheckResult:
     decoding = Decoding(16_000, on_mismatch)
-    return check_corpus(scan(roots, layout), decoding, classes=classes, least_samples=LEAST_SAMPLES)
+    return check_corpus(
+        scan(roots, layout), decoding, classes=classes, least_samples=LEAST_SAMPLES, threshold_per="machine"
+    )
 
 
 def noise(seed: int, samples: int = LEAST_SAMPLES) -> np.ndarray:

@@ -182,12 +182,20 @@ def test_a_section_of_one_or_two_clips_is_scored_without_a_density(
         csv.writer(file).writerows(kept)
     workdir = untrained(folder, tmp_path / "run", width=str(SHALLOW), phase2__strategies="full")
     capsys.readouterr()
+    assert main(["check", "--config", "own_machines", f"--config.data.root={folder}"]) == 0
+    assert ("one training clip: the section gets no threshold" in flat(capsys.readouterr().out)) == (clips == 1)
+    assert main(["check", "--config", "dcase2021", f"--config.data.root={folder}"]) == 0
+    assert "one training clip" not in capsys.readouterr().out
     words = ["evaluate", "--workdir", str(workdir), "--config.evaluate.backend=knn_density"]
     per = "machine" if clips == 1 else "section"
     assert main([*words, f"--config.evaluate.threshold_per={per}"]) == 0
     assert "banks of fewer than 3 clips, which knn_density scores as knn: fan 01" in capsys.readouterr().err
     section = stored_results.read_results(workdir / "evaluation" / "dev")["systems"]["all_mean"]
     assert section["unscored_training_clips"] == {"fan": 1 if clips == 1 else 0}
+
+
+def flat(text: str) -> str:
+    return " ".join(text.split())
 
 
 def test_faults_are_mixed_in_for_the_systems_of_all_seeds_too(two_seeds: Path, tmp_path: Path):
