@@ -48,6 +48,8 @@ def test_the_table_and_the_systems_are_those_of_the_files(evaluated):
     assert evaluated.systems["all_mean"].official == pytest.approx(official, abs=1e-9)
     assert list(evaluated.content["systems"]) == list(evaluated.systems)
     assert evaluated.systems["all_mean"].selection == "none"
+    with pytest.raises(KeyError, match="no system 'fleet' in this evaluation, which has "):
+        _ = evaluated.systems["fleet"]
 
 
 def test_files_and_arrays_of_the_same_samples_score_alike(evaluated, workdir: Path, corpus: Path):

@@ -17,6 +17,11 @@ class DataFields(FieldGroup):
     truth: str = field(
         "", "folder of ground_truth_*.csv or eval_data_list.csv: labels of evaluation clips", free_on_resume=True
     )
+    exclude: str = field(
+        "",
+        "file with a recording to leave out in each line, by its name or the end of its path; empty: none",
+        free_on_resume=True,
+    )
     store: str = field("", "folder of the decoded audio; empty: store/ in the work directory", free_on_resume=True)
     layout: Literal["auto", "dcase2020", "dcase2021", "dcase2022", "manifest"] = field(
         "auto", "arrangement of the folders; dcase2022: 2022 and later"

@@ -22,7 +22,7 @@ from asdjax.runtime.paths import compose, require_path, resolve_path
 FILE = "config.json"
 
 #: Prefixes of the fields that may change after training.
-FREE_AFTER_TRAINING = (*EVALUATION_PREFIXES, "data.root", "data.truth", "data.store", "data.machines")
+FREE_AFTER_TRAINING = (*EVALUATION_PREFIXES, "data.root", "data.truth", "data.exclude", "data.store", "data.machines")
 
 
 def load(config: str | ConfigDict | Config, overrides: Mapping[str, str]) -> Config:
@@ -113,6 +113,7 @@ def _normalise_names(config: Config) -> None:
         return
     data.root = data.root and tuple(map(_normalise_folder, data.root))
     data.truth = data.truth and _normalise_folder(data.truth)
+    data.exclude = data.exclude and _normalise_folder(data.exclude)
     data.store = data.store and _normalise_folder(data.store)
     data.machines = data.machines and tuple(map(compose, data.machines))
 
@@ -128,6 +129,7 @@ def make_absolute(config: Config) -> None:
     data = config.data
     data.root = tuple(map(os.path.abspath, data.root))
     data.truth = data.truth and os.path.abspath(data.truth)
+    data.exclude = data.exclude and os.path.abspath(data.exclude)
     data.store = data.store and os.path.abspath(data.store)
 
 

@@ -50,7 +50,8 @@ class RecordedClips(NamedTuple):
 
 def open_corpus(config: Config) -> Corpus:
     """Read the clips under `config.data.root`, or those of `config.data.machines` if any are named."""
-    return read_corpus(config.data.root, config.data.layout, config.data.machines, config.data.truth)
+    data = config.data
+    return read_corpus(data.root, data.layout, data.machines, data.truth, data.exclude)
 
 
 def scan_corpus(config: Config, layout: str = "", machines: Sequence[str] = ()) -> Scan:
@@ -60,7 +61,7 @@ def scan_corpus(config: Config, layout: str = "", machines: Sequence[str] = ()) 
     columns.
     """
     data = config.data
-    return scan(data.root, layout or data.layout, machines or data.machines, data.truth)
+    return scan(data.root, layout or data.layout, machines or data.machines, data.truth, data.exclude)
 
 
 def check(config: Config) -> CheckResult:

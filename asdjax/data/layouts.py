@@ -9,7 +9,9 @@ from typing import cast, get_args
 from asdjax.data.clip_folders import ClipFolder, find_clip_folders, find_machine_folders, recognize_layout
 from asdjax.data.clip_lists import MANIFEST, read_attributes, read_manifest
 from asdjax.data.clips import Clip, Corpus, Layout, Unparsed
+from asdjax.data.exclusions import leave_out
 from asdjax.data.names import EXPECTED, parse_name, to_wav_name
+from asdjax.data.roots import comma_hint, locate_roots
 from asdjax.data.truth import join_truth
 from asdjax.errors import InputError
 from asdjax.runtime.paths import compose, find_spelling
@@ -39,7 +41,11 @@ class Scan:
 
 
 def read_corpus(
-    roots: Sequence[str | Path], layout: str = "auto", machines: Sequence[str] = (), truth: str | Path = ""
+    roots: Sequence[str | Path],
+    layout: str = "auto",
+    machines: Sequence[str] = (),
+    truth: str | Path = "",
+    exclude: str | Path = "",
 ) -> Corpus:
     """Read all clips under `roots`, or those of `machines` if any are named.
 
@@ -56,6 +62,8 @@ def read_corpus(
         Machine types to keep; empty for all.
     truth
         A folder for `truth.read_truth`; its labels are added to unlabelled clips.
+    exclude
+        A file for `exclusions.leave_out`, which names clips to leave out.
 
     Raises
     ------
@@ -63,7 +71,7 @@ def read_corpus(
         For a root without machine types, an unknown machine type or layout, roots of different layouts, a name that
         does not parse, or a clip that occurs twice.
     """
-    found = scan(roots, layout, machines, truth)
+    found = scan(roots, layout, machines, truth, exclude)
     if error := _find_error(found.unparsed, found.twins):
         raise error
     return Corpus(found.layout, found.clips)
@@ -115,46 +123,30 @@ def _find_error(unparsed: Sequence[Unparsed], twins: Sequence[tuple[Clip, Clip]]
 
 
 def scan(
-    roots: Sequence[str | Path], layout: str = "auto", machines: Sequence[str] = (), truth: str | Path = ""
+    roots: Sequence[str | Path],
+    layout: str = "auto",
+    machines: Sequence[str] = (),
+    truth: str | Path = "",
+    exclude: str | Path = "",
 ) -> Scan:
     """Scan the roots like `read_corpus`, but return unparsed names and twins instead of raising an error."""
     if layout not in ("auto", *get_args(Layout)):
         raise InputError(f"data.layout: expected auto or {', '.join(get_args(Layout))}, got {layout!r}; correct it")
-    paths = _locate_roots(roots)
+    paths = locate_roots(roots)
     if layout == "manifest" or (layout == "auto" and any((root / MANIFEST).is_file() for root in paths)):
         found = _scan_manifests(paths, machines)
     else:
         found = _scan_folders(paths, layout, machines)
-    return (
-        replace(found, clips=tuple(join_truth(found.clips, found.layout, find_spelling(Path(truth)))))
-        if truth
-        else found
-    )
+    if truth:
+        found = replace(found, clips=tuple(join_truth(found.clips, found.layout, find_spelling(Path(truth)))))
+    return _exclude(found, Path(exclude), bool(machines)) if exclude else found
 
 
-def _locate_roots(roots: Sequence[str | Path]) -> list[Path]:
-    if not roots:
-        raise InputError("data.root: expected one or more folders, got none; set config.data.root")
-    paths = [find_spelling(Path(root)) for root in roots]
-    for path in paths:
-        if paths.count(path) > 1:
-            raise InputError(f"{path}: expected each folder once, got it twice; check data.root")
-    for path in paths:
-        try:
-            got = None if path.is_dir() else "a file" if path.exists() else "nothing there"
-        except OSError as error:
-            got = error.strerror
-        if got:
-            raise InputError(
-                f"{path}: expected a folder of machine types, or one with a {MANIFEST}, got {got}; set config.data.root"
-                f"{_comma_hint(paths)}"
-            )
-    return paths
-
-
-def _comma_hint(values: Sequence[object]) -> str:
-    """Return a hint for a value that a comma may have split by mistake, empty if there is only one value."""
-    return "; commas separate values, so quote a value that has one: '\"a, b\"'" if len(values) > 1 else ""
+def _exclude(found: Scan, file: Path, some_machines: bool) -> Scan:
+    """Return a scan without the clips that a file names, some of which are of machine types that were not scanned."""
+    clips = leave_out(found.clips, find_spelling(file), strict=not some_machines)
+    kept = frozenset(clips)
+    return replace(found, clips=clips, twins=tuple(pair for pair in found.twins if kept.issuperset(pair)))
 
 
 def _scan_manifests(roots: list[Path], machines: Sequence[str]) -> Scan:
@@ -230,7 +222,7 @@ def _check_machines(wanted: Sequence[str], present: set[str], roots: list[Path])
     if unknown:
         raise InputError(
             f"data.machines: expected machine types under {_join(roots)} ({', '.join(sorted(present)) or 'none'}), "
-            f"got {', '.join(unknown)}; correct the names{_comma_hint(wanted)}"
+            f"got {', '.join(unknown)}; correct the names{comma_hint(wanted)}"
         )
 
 

@@ -16,7 +16,15 @@ from asdjax.data.clips import Clip, Corpus
 from asdjax.data.layouts import find_name_errors
 from asdjax.data.official_files import YEAR_OF_LAYOUT
 from asdjax.errors import InputError
-from asdjax.evaluation import checkpoint_selection, reliability, results, sensitivity, stored_parts, systems
+from asdjax.evaluation import (
+    checkpoint_selection,
+    reliability,
+    results,
+    sensitivity,
+    stored_parts,
+    systems,
+    training_ranking,
+)
 from asdjax.evaluation.baselines import score_baselines
 from asdjax.evaluation.checkpoint_selection import Select
 from asdjax.evaluation.model_scores import ModelScores
@@ -85,19 +93,19 @@ def evaluate(workdir: Path, request: EvaluationRequest, overrides: Mapping[str, 
             if request.sensitivity
             else _drop_sensitivity(folder)
         )
-        # 5. Look for signs that the detectors may not be trusted.
+        # 5. Look for signs that the detectors may not be trusted, and for faults among the training clips.
         first = {**fleet_systems[config.seed[0]], **joint}
         default = systems.choose_default(config, first.keys())
         simple = score_baselines.select_always(baselines)
         evaluated = reliability.Evaluated(by_seed, simple, first[default], found, stored.statistics)
-        doubts = reliability.find_doubts(config, subject, evaluated)
         # 6. Write the files, results.json last.
         about = {
             **describe(config, subject, names),
             "split": request.split,
             "default_system": default,
             "sensitivity": sensitivity.to_json(found),
-            "warnings": [doubt._asdict() for doubt in doubts],
+            "warnings": [doubt._asdict() for doubt in reliability.find_doubts(config, subject, evaluated)],
+            "training_clips": training_ranking.to_json(training_ranking.rank(config, first[default].training)),
         }
         written = results.write(folder, about["year"], fleet_systems, about, joint)
         stored_parts.remove(folder, prepared)

@@ -22,6 +22,14 @@ class SystemResult:
     cells: list[dict[str, Any]]
 
 
+class NamedSystems(dict[str, SystemResult]):
+    """Systems by name; a KeyError for another name lists those that there are."""
+
+    def __missing__(self, name: str) -> SystemResult:
+        """Raise KeyError."""
+        raise KeyError(f"no system {name!r} in this evaluation, which has {', '.join(self)}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class EvaluationResults:
     """The results of an evaluation.
@@ -31,7 +39,7 @@ class EvaluationResults:
     """
 
     folder: Path
-    systems: dict[str, SystemResult]
+    systems: NamedSystems
     content: dict[str, Any]
     report_removed: bool
 
@@ -58,5 +66,8 @@ def describe(written: Results) -> EvaluationResults:
         for name, system in written.content["systems"].items()
     }
     return EvaluationResults(
-        folder=written.folder, systems=systems, content=written.content, report_removed=written.report_removed
+        folder=written.folder,
+        systems=NamedSystems(systems),
+        content=written.content,
+        report_removed=written.report_removed,
     )

@@ -1,6 +1,7 @@
 """Summary of an evaluation: the table of systems, the faults that they find, and the warnings, from results.json."""
 
 from collections.abc import Container, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from asdjax.evaluation import results_table
@@ -17,7 +18,12 @@ _NOTE = (
     "against training clips, in %."
 )
 
-
+_STRANGEST = 3
+_STRANGE = ("strangest training clips", "above threshold")
+_STRANGE_NOTE = (
+    "Listen to them, and train without those that were not normal (config.data.exclude). Above threshold: in distances "
+    "between the quartiles of a section's training scores; results.json lists more."
+)
 _NO_FIGURES = "No test clip has a label, so there are no figures; the evaluation has scores, thresholds and decisions."
 
 
@@ -30,6 +36,9 @@ def as_text(results: Mapping[str, Any], width: int) -> str:
     if results["sensitivity"]:
         table = text_table.format_table([_head(results), *_list_sensitivity(results, _ALWAYS_SHOWN)], width)
         parts.append(f"{table}\n\n{text_table.format_notes([_NOTE], width)}")
+    if strange := _list_strange(results):
+        note = text_table.format_notes([_STRANGE_NOTE], width)
+        parts.append(f"{text_table.format_table([_STRANGE, *strange], width)}\n\n{note}")
     if warnings := list_warnings(results):
         parts.append(text_table.format_notes([f"Warning: {warning}." for warning in warnings], width))
     return "\n\n".join(parts)
@@ -40,13 +49,29 @@ def as_markdown(results: Mapping[str, Any]) -> str:
     rows = list_rows(results)
     parts = [results_table.as_markdown(rows) if _have_figures(rows) else f"{_NO_FIGURES}\n"]
     if results["sensitivity"]:
-        head = [_escape(text) for text in _head(results)]
-        lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
-        lines += ["| " + " | ".join(map(_escape, row)) + " |" for row in _list_sensitivity(results)]
-        parts.append("\n".join([*lines, "", _NOTE, ""]))
+        parts.append(_as_markdown_table([_head(results), *_list_sensitivity(results)], _NOTE))
+    if strange := _list_strange(results):
+        parts.append(_as_markdown_table([_STRANGE, *strange], _STRANGE_NOTE))
     if warnings := list_warnings(results):
         parts.append("".join(f"- Warning: {warning}.\n" for warning in warnings))
     return "\n".join(parts)
+
+
+def _as_markdown_table(rows: Sequence[Sequence[str]], note: str) -> str:
+    lines = ["| " + " | ".join(map(_escape, row)) + " |" for row in rows]
+    return "\n".join([lines[0], "|---|" + "---:|" * (len(rows[0]) - 1), *lines[1:], "", note, ""])
+
+
+def _list_strange(results: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the name and the excess of the strangest training clips above their thresholds, the strangest first."""
+    clips = [
+        (machine, clip)
+        for machine, listed in results["training_clips"].items()
+        for clip in listed
+        if clip["excess"] > 0
+    ]
+    clips.sort(key=lambda one: -one[1]["excess"])
+    return [(f"{machine} {Path(clip['path']).name}", f"{clip['excess']:.1f}") for machine, clip in clips[:_STRANGEST]]
 
 
 def _have_figures(rows: Sequence[SystemRow]) -> bool:

@@ -8,12 +8,24 @@ from asdjax import features
 from asdjax.evaluation import summary
 from asdjax.evaluation.results_table import percent
 from asdjax.inference.stored_results import require_unchanged
-from asdjax.report import cards, clip_selection, curves, explain, page, report_inputs, report_tables, sections
+from asdjax.report import (
+    cards,
+    clip_selection,
+    curves,
+    explain,
+    page,
+    players,
+    report_inputs,
+    report_tables,
+    sections,
+    strange_clips,
+)
 from asdjax.report.explain import Explanation
 from asdjax.report.figures import Picture
 from asdjax.report.page import Page
 from asdjax.report.piece_scores import open_detectors
 from asdjax.report.report_inputs import ReportInputs
+from asdjax.report.strange_clips import StrangeClip
 from asdjax.runtime.files import replace_text, require_writable
 from asdjax.runtime.progress import track
 
@@ -33,7 +45,7 @@ def report(
     Args:
         workdir: the work directory W.
         split: None is the development set if it was evaluated, else the evaluation set.
-        clips: number of explained clips in each group of `clip_selection.REASONS`.
+        clips: number of explained clips in each group of `clip_selection.REASONS`, and of training clips to listen to.
         overrides: only `data.store` may be changed.
 
     Raises InputError if there is no evaluation, a part of it is missing, or the file cannot be written.
@@ -44,7 +56,8 @@ def report(
     # 2. Explain clips: seconds, frequencies, the nearest normal clip.
     explanations = _explain(workdir, inputs, clips)
     # 3. Make pictures, tables and sentences.
-    content = page.render(_make_page(inputs, explanations))
+    strange = strange_clips.choose(inputs, clips)
+    content = page.render(_make_page(workdir, inputs, explanations, strange))
     # 4. Write the file, unless the evaluation on disk was replaced meanwhile.
     require_unchanged(inputs.folder, inputs.results)
     replace_text(inputs.folder / FILE, content)
@@ -64,10 +77,13 @@ def _explain(workdir: Path, inputs: ReportInputs, clips: int) -> list[Explanatio
     return sorted(explanations, key=lambda explanation: chosen.index(explanation.chosen))
 
 
-def _make_page(inputs: ReportInputs, explanations: list[Explanation]) -> Page:
+def _make_page(
+    workdir: Path, inputs: ReportInputs, explanations: list[Explanation], strange: list[StrangeClip]
+) -> Page:
     official, interval = inputs.system["official"], inputs.system["interval"]
     models = {fleet.name: open_detectors(fleet, inputs.config) for fleet in inputs.fleets}
-    clip_cards = cards.make_cards(explanations, features.make_spectrogram(inputs.config))
+    most = players.share_budget(2 * len(explanations) + len(strange), inputs.config.signal.sample_rate_hz)
+    clip_cards = cards.make_cards(explanations, features.make_spectrogram(inputs.config), most)
     groups = [one.chosen.group for one in explanations]
     return Page(
         title=f"{', '.join(inputs.machines)} ({inputs.results['split']})",
@@ -84,6 +100,7 @@ def _make_page(inputs: ReportInputs, explanations: list[Explanation]) -> Page:
         ],
         thresholds=report_tables.make_thresholds_table(inputs),
         groups=page.group_cards(list(zip(groups, clip_cards, strict=True))),
+        strange=strange_clips.make_cards(workdir, inputs, strange, most),
         training=_make_training_pictures(inputs),
         settings=[
             (f"evaluate.{name}", _to_text(value)) for name, value in inputs.results["config"]["evaluate"].items()

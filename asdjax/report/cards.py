@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,18 +12,11 @@ from asdjax.inference.anomalous_seconds import join_spans
 from asdjax.report import players, spectrogram_picture
 from asdjax.report.explain import Explanation
 from asdjax.report.figures import ANOMALY, NORMAL, THRESHOLD, Picture, make_picture
-from asdjax.report.players import Excerpt
+from asdjax.report.players import Player
 from asdjax.report.spectrogram_picture import Levels
 
 _LEAST_OF_STRONGEST = 0.5  # a band matters if its contribution is at least this share of the strongest band's
 _LEAST_OF_SCORE = 0.05  # and at least this share of the score
-
-
-class Player(NamedTuple):
-    """A WAV file as a data: URI, and its description."""
-
-    uri: str
-    description: str
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,9 +35,8 @@ class Card:
     players: tuple[Player, Player]
 
 
-def make_cards(explanations: Sequence[Explanation], spectrogram: Spectrogram) -> list[Card]:
-    """Return the cards of all explained clips. Their players share the page's budget for sound."""
-    most = players.share_budget(2 * len(explanations), spectrogram.sample_rate_hz)
+def make_cards(explanations: Sequence[Explanation], spectrogram: Spectrogram, most: int) -> list[Card]:
+    """Return the cards of all explained clips, with two players of at most `most` samples each."""
     return [_make_card(explanation, spectrogram, most) for explanation in explanations]
 
 
@@ -216,13 +207,8 @@ def _make_players(explanation: Explanation, sample_rate_hz: int, most: int) -> t
     strangest = int(np.argmax(pieces.score))
     centre = round((pieces.begin[strangest] + pieces.end[strangest]) / 2 * sample_rate_hz)
     return (
-        _make_player(own, players.choose_excerpt(len(own), most, centre), sample_rate_hz, "this clip"),
-        _make_player(normal, players.choose_excerpt(len(normal), most, 0), sample_rate_hz, "the nearest normal clip"),
+        players.make_player(own, players.choose_excerpt(len(own), most, centre), sample_rate_hz, "this clip"),
+        players.make_player(
+            normal, players.choose_excerpt(len(normal), most, 0), sample_rate_hz, "the nearest normal clip"
+        ),
     )
-
-
-def _make_player(samples: np.ndarray, excerpt: Excerpt, sample_rate_hz: int, description: str) -> Player:
-    if excerpt != (0, len(samples)):
-        begin, end = (sample / sample_rate_hz for sample in excerpt)
-        description = f"{description}, {begin:.1f}–{end:.1f} s"
-    return Player(players.encode_wav(samples[excerpt.begin : excerpt.end], sample_rate_hz), description)

@@ -13,6 +13,7 @@ from asdjax.report.clip_selection import REASONS
 from asdjax.report.figures import Picture
 from asdjax.report.report_tables import DecisionCounts, ReportTable
 from asdjax.report.sections import MachineSection
+from asdjax.report.strange_clips import StrangeCard
 
 TEMPLATE = "report.html.jinja"
 _MOST_UNFOLDED = 3  # with more machine types, only the first is unfolded
@@ -41,6 +42,7 @@ class Page:
     machines: list[MachineSection]
     thresholds: ReportTable
     groups: list[CardGroup]
+    strange: list[StrangeCard]
     training: list[tuple[str, Picture]]
     settings: list[tuple[str, str]]
     seed_note: str

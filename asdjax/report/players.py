@@ -22,6 +22,13 @@ class Excerpt(NamedTuple):
     end: int
 
 
+class Player(NamedTuple):
+    """A WAV file as a data: URI, and its description."""
+
+    uri: str
+    description: str
+
+
 def share_budget(players: int, sample_rate_hz: int) -> int:
     """Return the largest number of samples for each of a number of players."""
     share = BUDGET_BYTES / _BASE64_BYTES_PER_SAMPLE / max(players, 1)
@@ -39,3 +46,11 @@ def encode_wav(samples: np.ndarray, sample_rate_hz: int) -> str:
     content = io.BytesIO()
     soundfile.write(content, samples, sample_rate_hz, format="WAV", subtype="PCM_16")
     return encode_data_uri("audio/wav", content.getvalue())
+
+
+def make_player(samples: np.ndarray, excerpt: Excerpt, sample_rate_hz: int, description: str) -> Player:
+    """Return a player of an excerpt of samples, int16 (s,), whose description names the seconds unless it is whole."""
+    if excerpt != (0, len(samples)):
+        begin, end = (sample / sample_rate_hz for sample in excerpt)
+        description = f"{description}, {begin:.1f}–{end:.1f} s"
+    return Player(encode_wav(samples[excerpt.begin : excerpt.end], sample_rate_hz), description)

@@ -33,6 +33,7 @@ ABOUT = {
     "layout": "dcase2021",
     "sensitivity": {},
     "warnings": [],
+    "training_clips": {},
 }
 MACHINES = ("ToyCar", "ToyTrain", "fan", "gearbox", "pump", "slider", "valve")
 
@@ -89,6 +90,7 @@ def test_results_json_of_one_seed(tmp_path: Path):
         "default_system",
         "layout",
         "sensitivity",
+        "training_clips",
         "systems",
         "warnings",
         "sha256",
