@@ -206,6 +206,8 @@ def load(
     domain: Domain | None = None,
     system: str | None = None,
     split: str | None = None,
+    false_alarms_per_day: float | None = None,
+    clips_per_day: float | None = None,
     overrides: Mapping[str, Any] = NO_OVERRIDES,
 ) -> Detector:
     """Load the detector of an evaluated work directory for one machine type and section.
@@ -217,20 +219,25 @@ def load(
     domain : "source" or "target", where banks or thresholds depend on it
     system : name in the table of results, except the auto-encoder; None for `config.evaluate.system`
     split : "dev" or "eval"; None for dev if it was evaluated, else eval
+    false_alarms_per_day : normal clips a day that the threshold may let raise an alarm; None for the evaluation's
+    clips_per_day : clips scored a day; None if they are recorded without a gap
     overrides : values of `data.on_mismatch` and `data.channel`, which accept other recordings
 
     Raises
     ------
-    InputError : there is no such evaluation, machine type, section or system, or its models have changed since
+    InputError : there is no such evaluation, machine type, section or system, its models have changed since, or its
+        training clips are too few for so rare an alarm
     """
+    from asdjax.inference.alarm_rates import make_rate
     from asdjax.inference.clip_reader import ClipReader
-    from asdjax.inference.detector import open_detector
     from asdjax.inference.loaded_evaluation import open_evaluation
+    from asdjax.inference.loaded_system import open_detector
     from asdjax.runtime import jax_setup
 
     jax_setup.prepare()
     evaluation = open_evaluation(_as_path(workdir), split, as_texts(overrides), _OF_RECORDINGS)
-    detector = open_detector(evaluation, system, compose(machine), compose(section), domain)
+    rate = make_rate(false_alarms_per_day, clips_per_day)
+    detector = open_detector(evaluation, system, compose(machine), compose(section), domain, rate)
     return Detector(detector, ClipReader.for_detector(evaluation.config, detector))
 
 

@@ -142,7 +142,9 @@ def test_metrics_do_not_import_jax(shared_data: Path):
 def test_names_are_compared_composed(evaluated, workdir: Path, monkeypatch: pytest.MonkeyPatch):
     """A machine type called Lüfter is found by either of Unicode's spellings."""
     asked = []
-    monkeypatch.setattr("asdjax.inference.detector.open_detector", lambda *names: asked.append(names[2:4]) or 1 / 0)
+    monkeypatch.setattr(
+        "asdjax.inference.loaded_system.open_detector", lambda *names: asked.append(names[2:4]) or 1 / 0
+    )
     with pytest.raises(ZeroDivisionError):
         asdjax.load(workdir, machine=unicodedata.normalize("NFD", "Lüfter"), section=unicodedata.normalize("NFD", "ä"))
     assert asked == [("Lüfter", "ä")]

@@ -33,6 +33,15 @@ def add_score(commands: Any) -> None:
     )
     parser.add_argument("--system", metavar="NAME", help=_SYSTEM)
     console.add_evaluated_split(parser)
+    parser.add_argument(
+        "--false-alarms-per-day",
+        type=float,
+        metavar="X",
+        help="decide by a threshold that so many normal clips a day exceed, instead of that of the evaluation",
+    )
+    parser.add_argument(
+        "--clips-per-day", type=float, metavar="N", help="clips scored a day (default: recorded without a gap)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object per line")
 
 
@@ -47,6 +56,8 @@ def _score(options: argparse.Namespace) -> int:
         domain=options.domain,
         system=options.system,
         split=options.split,
+        false_alarms_per_day=options.false_alarms_per_day,
+        clips_per_day=options.clips_per_day,
         overrides=options.overrides,
     )
     failed = score_all(detector.score, from_stdin(options.clips), options.json, console.write)

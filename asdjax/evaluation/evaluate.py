@@ -103,7 +103,7 @@ def evaluate(workdir: Path, request: EvaluationRequest, overrides: Mapping[str, 
             **describe(config, subject, names),
             "split": request.split,
             "default_system": default,
-            "sensitivity": sensitivity.to_json(found),
+            "sensitivity": sensitivity.to_json(found, default),
             "warnings": [doubt._asdict() for doubt in reliability.find_doubts(config, subject, evaluated)],
             "training_clips": training_ranking.to_json(training_ranking.rank(config, first[default].training)),
         }

@@ -60,10 +60,12 @@ class Sensitivity:
     """The sensitivity of a system on a machine type.
 
     auc: mean over kinds, sizes and sections of the AUC of mixed clips against training clips. kinds: shares found.
+    scores: those of all mixed clips, by section.
     """
 
     auc: float | None
     kinds: dict[str, list[Found]]
+    scores: dict[str, list[float]]
 
     def find_smallest(self, kind: str) -> float | None:
         """Return the smallest size from which on the system finds FOUND of the faults; None if there is none."""
@@ -112,8 +114,8 @@ def measure(
     return measured
 
 
-def to_json(measured: Mapping[str, Mapping[str, Sensitivity]]) -> dict[str, Any]:
-    """Convert sensitivities to their entry in results.json."""
+def to_json(measured: Mapping[str, Mapping[str, Sensitivity]], default: str) -> dict[str, Any]:
+    """Convert sensitivities to their entry in results.json, with the scores of mixed clips for the default system."""
     return {
         system: {
             machine: {
@@ -122,6 +124,7 @@ def to_json(measured: Mapping[str, Mapping[str, Sensitivity]]) -> dict[str, Any]
                     kind: {"smallest_db": one.find_smallest(kind), "sizes": [found._asdict() for found in sizes]}
                     for kind, sizes in one.kinds.items()
                 },
+                **({"scores": one.scores} if system.split("@")[0] == default else {}),
             }
             for machine, one in by_machine.items()
         }
@@ -192,12 +195,16 @@ def _summarise(config: Config, mixed: Sequence[MixedClip], scores: ClipScores, s
     training: dict[str, list[float]] = {}
     for clip, score in scores.train.items():
         training.setdefault(clip.section, []).append(score)
+    by_section: dict[str, list[float]] = {}
+    for clip, score in scores.test.items():
+        by_section.setdefault(clip.section, []).append(score)
     areas = [
         _compute_auc(training[section], faulty) for (_, _, section), faulty in ranked.items() if section in training
     ]
     return Sensitivity(
         auc=float(np.mean(areas)) if areas else None,
         kinds={kind: [_count(size_db, alarms.get((kind, size_db), [])) for size_db in SIZES_DB] for kind in KINDS},
+        scores=by_section,
     )
 
 

@@ -25,10 +25,11 @@ from asdjax import features
 from asdjax.config.fields import Config
 from asdjax.errors import InputError
 from asdjax.fleet import embed
-from asdjax.inference.detector import LoadedSystem, SectionDetector, open_system
+from asdjax.inference.detector import SectionDetector
 from asdjax.inference.ensembles import Linear
 from asdjax.inference.exported_function import find_longest_bank, list_banks, list_weights, score_with
 from asdjax.inference.loaded_evaluation import open_evaluation
+from asdjax.inference.loaded_system import LoadedSystem, open_system
 from asdjax.inference.stored_results import require_unchanged
 from asdjax.runtime import hardware
 from asdjax.runtime.files import LOCK, locked_folder

@@ -24,8 +24,9 @@ from asdjax.data import audio
 from asdjax.data.clips import Clip
 from asdjax.inference.anomalous_seconds import time_pieces
 from asdjax.inference.clip_reader import ClipReader
-from asdjax.inference.detector import ClipResult, LoadedSystem, SectionDetector, open_detector
+from asdjax.inference.detector import ClipResult, SectionDetector
 from asdjax.inference.loaded_evaluation import open_evaluation
+from asdjax.inference.loaded_system import LoadedSystem, open_detector
 from asdjax.inference.stored_embeddings import Checkpointed, Embedded
 from asdjax.inference.thresholds import ThresholdRule, Thresholds, fit_all
 

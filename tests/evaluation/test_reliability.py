@@ -137,7 +137,7 @@ def test_normal_clips_stay_below_the_threshold_and_test_clips_are_not_all_above(
 @pytest.mark.parametrize(("fleet", "expected"), [(0.9, []), (0.7, ["models below simple detectors"])])
 def test_the_models_hear_no_less_than_the_simple_detectors(fleet: float, expected: list[str]):
     measured = {
-        name: {"fan": Sensitivity(auc=auc, kinds={})}
+        name: {"fan": Sensitivity(auc=auc, kinds={}, scores={})}
         for name, auc in (("all_mean", fleet), ("mean_log_mel", 0.6), ("mean_std_log_mel", 0.8))
     }
     default: Any = SimpleNamespace(baselines=())

@@ -68,7 +68,7 @@ def test_the_smallest_size_is_one_from_which_on_all_are_found(shares: list[float
     sizes = [
         Found(size, share, (0.0, 1.0), 10) for size, share in zip((-24.0, -18.0, -12.0, -6.0), shares, strict=True)
     ]
-    assert Sensitivity(auc=0.5, kinds={"tones": sizes}).find_smallest("tones") == expected
+    assert Sensitivity(auc=0.5, kinds={"tones": sizes}, scores={}).find_smallest("tones") == expected
 
 
 @pytest.mark.usefixtures("shallow")

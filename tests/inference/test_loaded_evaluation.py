@@ -16,9 +16,10 @@ from asdjax.data.clips import Clip
 from asdjax.errors import InputError
 from asdjax.fleet import checkpoints, embed
 from asdjax.inference import stored_embeddings
-from asdjax.inference.detector import CheckpointModels, open_detector
+from asdjax.inference.detector import CheckpointModels
 from asdjax.inference.export import export
 from asdjax.inference.loaded_evaluation import Evaluation, open_evaluation
+from asdjax.inference.loaded_system import open_detector
 from asdjax.runtime import hardware
 from asdjax.runtime.files import add_checksum, verify_checksum
 
