@@ -61,7 +61,7 @@ def find_doubts(config: Config, subject: Subject, evaluated: Evaluated) -> list[
         if all(models.values()):
             doubts += _examine_agreement(config, machine, models, evaluated.simple[machine])
         doubts += training_doubts.examine_banks(machine, subject)
-        doubts += training_doubts.examine_spread(machine, evaluated.simple[machine][log_mel_statistics.MEAN])
+        doubts += training_doubts.examine_copies(machine, evaluated.statistics)
         doubts += _examine_alarms(config, machine, subject, evaluated.default)
         doubts += _examine_test_clips(machine, evaluated.default)
         doubts += _examine_sensitivity(machine, evaluated)

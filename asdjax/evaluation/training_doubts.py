@@ -16,7 +16,6 @@ from asdjax.evaluation.subject import Subject
 from asdjax.fleet import metric_log
 from asdjax.fleet.runs import Run
 from asdjax.inference import log_mel_statistics, stored_embeddings
-from asdjax.inference.clip_scores import ClipScores
 
 #: Share of training clips whose nearest other clip, by mean log-mel spectrum without its level, is of the same class,
 #: from which on the classes are too easy to separate; and the largest number of clips that are compared.
@@ -28,9 +27,9 @@ LEARNED = 0.25
 BY_HEART = 0.3
 #: Training clips of a section below which its bank is small.
 FEW_CLIPS = 10
-#: Distance between the quartiles of a section's training scores, as a share of their median, up to which at least half
-#: of its training clips are alike.
-SAME_SCORE = 1e-4
+#: Share of a section's training clips with the mean spectrum of another one from which on the section is in doubt, and
+#: the decimals, of a logarithm, to which spectra are compared.
+COPIES, SAME_DECIMALS = 0.5, 3
 
 
 class Doubt(NamedTuple):
@@ -115,18 +114,19 @@ def examine_banks(machine: str, subject: Subject) -> Iterator[Doubt]:
         )
 
 
-def examine_spread(machine: str, simple: ClipScores) -> Iterator[Doubt]:
-    """Yield a doubt on sections whose training clips are copies of each other or silent, by a simple detector."""
-    by_section: dict[str, list[float]] = {}
-    for clip, score in simple.train.items():
-        by_section.setdefault(clip.section, []).append(score)
-    for section, scores in sorted(by_section.items()):
-        low, median, high = np.percentile(scores, [25, 50, 75])
-        if len(scores) > 1 and high - low <= SAME_SCORE * abs(median):
+def examine_copies(machine: str, statistics: Path) -> Iterator[Doubt]:
+    """Yield a doubt on sections whose training clips have the mean spectrum of another one: copies, or silence."""
+    bank = stored_embeddings.load(statistics / machine, (log_mel_statistics.MEAN,)).bank
+    spectra = np.round(bank.pieces.vectors[log_mel_statistics.MEAN], SAME_DECIMALS)
+    sections = np.array([clip.section for clip in bank.clips])
+    for section in np.unique(sections).tolist():
+        _, group, sizes = np.unique(spectra[sections == section], axis=0, return_inverse=True, return_counts=True)
+        copies = int(np.sum(sizes[group] > 1))
+        if copies >= COPIES * len(group):
             yield Doubt(
                 "training clips alike",
                 machine,
-                f"at least half of the {len(scores)} training clips of section {section} sound the same, so its "
-                "threshold means nothing",
+                f"{copies} of {len(group)} training clips of section {section} sound just like another one, so its "
+                "threshold means little",
                 "replace copies and silent clips by other recordings (asdjax check names them)",
             )
