@@ -220,7 +220,7 @@ def load(
     system : name in the table of results, except the auto-encoder; None for `config.evaluate.system`
     split : "dev" or "eval"; None for dev if it was evaluated, else eval
     false_alarms_per_day : normal clips a day that the threshold may let raise an alarm; None for the evaluation's
-    clips_per_day : clips scored a day; None if they are recorded without a gap
+    clips_per_day : clips scored a day; None for those of the training clips' usual length without a gap
     overrides : values of `data.on_mismatch` and `data.channel`, which accept other recordings
 
     Raises

@@ -37,10 +37,13 @@ def add_score(commands: Any) -> None:
         "--false-alarms-per-day",
         type=float,
         metavar="X",
-        help="decide by a threshold that so many normal clips a day exceed, instead of that of the evaluation",
+        help="decide by a threshold that X normal clips a day exceed, instead of that of the evaluation",
     )
     parser.add_argument(
-        "--clips-per-day", type=float, metavar="N", help="clips scored a day (default: recorded without a gap)"
+        "--clips-per-day",
+        type=float,
+        metavar="N",
+        help="clips scored a day (default: without a gap)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object per line")
 

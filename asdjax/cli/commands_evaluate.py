@@ -86,7 +86,7 @@ def add_report(commands: Any) -> None:
         type=_parse_clips,
         default=3,
         metavar="N",
-        help="clips to explain of each kind (default: %(default)s)",
+        help="test clips to explain of each kind, and training clips to listen to (default: %(default)s)",
     )
 
 

@@ -178,7 +178,7 @@ def _check_sections(found: Scan, threshold_per: str) -> Iterator[Finding]:
             yield Finding("note", where, what, "nothing to do: phase 2 skips this section", machine)
         if len(train) == 1 and threshold_per != "machine":
             what = "one training clip: the section gets no threshold, as clips are scored against others"
-            remedy = "add training clips, leave the section out, or evaluate by config.evaluate.threshold_per=machine"
+            remedy = "add training clips, leave the section out, or evaluate with config.evaluate.threshold_per=machine"
             yield Finding("warning", where, what, remedy, machine)
 
 

@@ -9,7 +9,7 @@ from typing import cast, get_args
 from asdjax.data.clip_folders import ClipFolder, find_clip_folders, find_machine_folders, recognize_layout
 from asdjax.data.clip_lists import MANIFEST, read_attributes, read_manifest
 from asdjax.data.clips import Clip, Corpus, Layout, Unparsed
-from asdjax.data.exclusions import leave_out
+from asdjax.data.exclusions import find_excluded
 from asdjax.data.names import EXPECTED, parse_name, to_wav_name
 from asdjax.data.roots import comma_hint, locate_roots
 from asdjax.data.truth import join_truth
@@ -63,7 +63,7 @@ def read_corpus(
     truth
         A folder for `truth.read_truth`; its labels are added to unlabelled clips.
     exclude
-        A file for `exclusions.leave_out`, which names clips to leave out.
+        A file for `exclusions.find_excluded`, which names recordings to leave out.
 
     Raises
     ------
@@ -139,14 +139,19 @@ def scan(
         found = _scan_folders(paths, layout, machines)
     if truth:
         found = replace(found, clips=tuple(join_truth(found.clips, found.layout, find_spelling(Path(truth)))))
-    return _exclude(found, Path(exclude), bool(machines)) if exclude else found
+    return _exclude(found, find_spelling(Path(exclude)), machines) if exclude else found
 
 
-def _exclude(found: Scan, file: Path, some_machines: bool) -> Scan:
-    """Return a scan without the clips that a file names, some of which are of machine types that were not scanned."""
-    clips = leave_out(found.clips, find_spelling(file), strict=not some_machines)
-    kept = frozenset(clips)
-    return replace(found, clips=clips, twins=tuple(pair for pair in found.twins if kept.issuperset(pair)))
+def _exclude(found: Scan, file: Path, machines: Sequence[str]) -> Scan:
+    """Return a scan without the recordings that a file names; `machines` are those that were scanned, if not all."""
+    paths = [*(clip.path for clip in found.clips), *(Path(one.where) for one in found.unparsed)]
+    excluded = find_excluded(paths, file, tuple(map(compose, machines)))
+    return replace(
+        found,
+        clips=tuple(clip for clip in found.clips if clip.path not in excluded),
+        unparsed=tuple(one for one in found.unparsed if Path(one.where) not in excluded),
+        twins=tuple(pair for pair in found.twins if excluded.isdisjoint(clip.path for clip in pair)),
+    )
 
 
 def _scan_manifests(roots: list[Path], machines: Sequence[str]) -> Scan:

@@ -93,7 +93,7 @@ def evaluate(workdir: Path, request: EvaluationRequest, overrides: Mapping[str, 
             if request.sensitivity
             else _drop_sensitivity(folder)
         )
-        # 5. Look for signs that the detectors may not be trusted, and for faults among the training clips.
+        # 5. Look for signs that the detectors may not be trusted; rank the training clips, some of which may be faulty.
         first = {**fleet_systems[config.seed[0]], **joint}
         default = systems.choose_default(config, first.keys())
         simple = score_baselines.select_always(baselines)

@@ -60,12 +60,12 @@ class Sensitivity:
     """The sensitivity of a system on a machine type.
 
     auc: mean over kinds, sizes and sections of the AUC of mixed clips against training clips. kinds: shares found.
-    scores: those of all mixed clips, by section.
+    scores: those of all mixed clips, by section and domain ("" if unknown).
     """
 
     auc: float | None
     kinds: dict[str, list[Found]]
-    scores: dict[str, list[float]]
+    scores: dict[str, dict[str, list[float]]]
 
     def find_smallest(self, kind: str) -> float | None:
         """Return the smallest size from which on the system finds FOUND of the faults; None if there is none."""
@@ -195,9 +195,9 @@ def _summarise(config: Config, mixed: Sequence[MixedClip], scores: ClipScores, s
     training: dict[str, list[float]] = {}
     for clip, score in scores.train.items():
         training.setdefault(clip.section, []).append(score)
-    by_section: dict[str, list[float]] = {}
+    by_section: dict[str, dict[str, list[float]]] = {}
     for clip, score in scores.test.items():
-        by_section.setdefault(clip.section, []).append(score)
+        by_section.setdefault(clip.section, {}).setdefault(clip.domain or "", []).append(score)
     areas = [
         _compute_auc(training[section], faulty) for (_, _, section), faulty in ranked.items() if section in training
     ]

@@ -4,7 +4,7 @@ from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from asdjax.evaluation import results_table
+from asdjax.evaluation import results_table, training_ranking
 from asdjax.evaluation.results_table import SystemRow, list_rows, percent
 from asdjax.evaluation.sensitivity import FOUND
 from asdjax.inference import log_mel_statistics
@@ -21,8 +21,9 @@ _NOTE = (
 _STRANGEST = 3
 _STRANGE = ("strangest training clips", "above threshold")
 _STRANGE_NOTE = (
-    "Listen to them, and train without those that were not normal (config.data.exclude). Above threshold: in distances "
-    "between the quartiles of a section's training scores; results.json lists more."
+    "Listen to them; if one was not normal, name it in a file for config.data.exclude, and train in another work "
+    "directory. Above threshold: in distances between the quartiles of a section's training scores. results.json lists "
+    "more."
 )
 _NO_FIGURES = "No test clip has a label, so there are no figures; the evaluation has scores, thresholds and decisions."
 
@@ -63,15 +64,11 @@ def _as_markdown_table(rows: Sequence[Sequence[str]], note: str) -> str:
 
 
 def _list_strange(results: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the name and the excess of the strangest training clips above their thresholds, the strangest first."""
-    clips = [
-        (machine, clip)
-        for machine, listed in results["training_clips"].items()
-        for clip in listed
-        if clip["excess"] > 0
+    """Return the end of the path and the excess of the strangest training clips."""
+    return [
+        (f"{machine} {'/'.join(Path(clip['path']).parts[-2:])}", f"{clip['excess']:.1f}")
+        for machine, clip in training_ranking.list_strangest(results, _STRANGEST)
     ]
-    clips.sort(key=lambda one: -one[1]["excess"])
-    return [(f"{machine} {Path(clip['path']).name}", f"{clip['excess']:.1f}") for machine, clip in clips[:_STRANGEST]]
 
 
 def _have_figures(rows: Sequence[SystemRow]) -> bool:

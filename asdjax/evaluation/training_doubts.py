@@ -1,4 +1,4 @@
-"""Reasons to doubt a detector that its training gives: its classes, how they were learned, and its clips.
+"""Signs that a detector may not be trusted, in its classes, in how they were learned and in its training clips.
 
 They need no label. The limits are round numbers; what they say of real corpora is in tests/perf/README.md.
 """

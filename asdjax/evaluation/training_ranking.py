@@ -11,6 +11,7 @@ import numpy as np
 
 from asdjax.config.fields import Config
 from asdjax.data.clips import Clip
+from asdjax.inference.combination import LEAST_UNIT
 from asdjax.inference.thresholds import ThresholdRule, find_threshold, fit_all
 
 #: Clips of a machine type in results.json.
@@ -51,7 +52,13 @@ def _compute_units(training: Mapping[Clip, float]) -> dict[tuple[str, str], floa
     sections: dict[tuple[str, str], list[float]] = {}
     for clip, score in training.items():
         sections.setdefault((clip.machine, clip.section), []).append(score)
-    return {place: float(np.subtract(*np.percentile(scores, [75, 25]))) or 1.0 for place, scores in sections.items()}
+    return {place: _compute_unit(scores) for place, scores in sections.items()}
+
+
+def _compute_unit(scores: Sequence[float]) -> float:
+    """Return the distance between the quartiles, and for scores that are equal but for rounding a larger unit."""
+    low, median, high = np.percentile(scores, [25, 50, 75])
+    return float(max(high - low, LEAST_UNIT * abs(median))) or 1.0
 
 
 def to_json(ranked: Sequence[RankedClip]) -> dict[str, list[dict[str, Any]]]:
@@ -70,3 +77,14 @@ def to_json(ranked: Sequence[RankedClip]) -> dict[str, list[dict[str, Any]]]:
                 }
             )
     return dict(sorted(by_machine.items()))
+
+
+def list_strangest(results: Mapping[str, Any], number: int) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return the strangest training clips above their thresholds: machine types, and entries in results.json."""
+    clips = [
+        (machine, clip)
+        for machine, listed in results["training_clips"].items()
+        for clip in listed
+        if clip["excess"] > 0
+    ]
+    return sorted(clips, key=lambda one: -one[1]["excess"])[:number]

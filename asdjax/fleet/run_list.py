@@ -107,14 +107,14 @@ def read(workdir: Path) -> RunList | None:
 
 
 def _describe_source(config: Config) -> Any:
-    """Return what a list depends on: fields, and the time of each data folder or of its manifest.
+    """Return what a list depends on: fields, and the times of data.exclude and of each data folder or its manifest.
 
     A change within the folder of a machine type does not change the time of the data folder.
     """
     data = config.data
     times = []
-    for root in map(Path, data.root):
-        table = root / MANIFEST
-        place = table if table.is_file() else root
+    tables = [root / MANIFEST for root in map(Path, data.root)]
+    places = [table if table.is_file() else table.parent for table in tables]
+    for place in [*places, *([Path(data.exclude)] if data.exclude else [])]:
         times.append([str(place), place.stat().st_mtime_ns if place.exists() else None])
     return [times, data.layout, list(data.machines), data.classes]

@@ -27,8 +27,8 @@ class LoadedSystem:
     """A system for all sections of one machine type, with its models loaded.
 
     `normaliser` is a key of `ensembles.NORMALISERS`. `simple` names the simple detectors, whose data are `statistics`.
-    `clip_seconds` is the usual length of a training clip. `mixed` has by section the scores of normal clips that faults
-    were mixed into, if the evaluation measured the system's sensitivity.
+    `clip_seconds` is the usual length of a training clip. `mixed` has by section and domain the scores of normal clips
+    that faults were mixed into, if the evaluation measured the system's sensitivity.
     """
 
     config: Config
@@ -39,7 +39,7 @@ class LoadedSystem:
     simple: tuple[str, ...]
     statistics: Checkpointed
     clip_seconds: float
-    mixed: Mapping[str, Sequence[float]]
+    mixed: Mapping[str, Mapping[str, Sequence[float]]]
 
     @property
     def places(self) -> list[tuple[str, Domain | None]]:
@@ -94,7 +94,9 @@ class LoadedSystem:
             return evaluated
         rule = ThresholdRule.from_config(self.config)
         chosen = alarm_rates.fit_rate(self.score_training(), clip, rate, self.clip_seconds, rule)
-        log(alarm_rates.describe(chosen, evaluated, self.mixed.get(clip.section, ())))
+        mixed = self.mixed.get(clip.section, {})
+        of_domain = [score for domain, scores in mixed.items() if clip.domain in (None, domain) for score in scores]
+        log(alarm_rates.describe(chosen, evaluated, of_domain))
         return chosen
 
     def score_training(self) -> dict[Clip, float]:

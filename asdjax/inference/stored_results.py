@@ -14,7 +14,17 @@ SPLITS = ("dev", "eval")
 #: The data that selected a system's models.
 NO_SELECTION, LABELLED_TEST, HELD_OUT = "none", "labelled test", "held-out normals"
 #: Keys that every reader needs.
-_REQUIRED = {"clips", "clip_seconds", "config", "default_system", "evaluated", "layout", "sensitivity", "warnings"}
+_REQUIRED = {
+    "clips",
+    "clip_seconds",
+    "config",
+    "default_system",
+    "evaluated",
+    "layout",
+    "sensitivity",
+    "training_clips",
+    "warnings",
+}
 
 
 def find_evaluation(workdir: Path, split: str | None) -> Path:

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from asdjax import features
-from asdjax.evaluation import summary
+from asdjax.evaluation import summary, training_ranking
 from asdjax.evaluation.results_table import percent
 from asdjax.inference.stored_results import require_unchanged
 from asdjax.report import (
@@ -25,7 +26,6 @@ from asdjax.report.figures import Picture
 from asdjax.report.page import Page
 from asdjax.report.piece_scores import open_detectors
 from asdjax.report.report_inputs import ReportInputs
-from asdjax.report.strange_clips import StrangeClip
 from asdjax.runtime.files import replace_text, require_writable
 from asdjax.runtime.progress import track
 
@@ -56,7 +56,7 @@ def report(
     # 2. Explain clips: seconds, frequencies, the nearest normal clip.
     explanations = _explain(workdir, inputs, clips)
     # 3. Make pictures, tables and sentences.
-    strange = strange_clips.choose(inputs, clips)
+    strange = training_ranking.list_strangest(inputs.results, clips)
     content = page.render(_make_page(workdir, inputs, explanations, strange))
     # 4. Write the file, unless the evaluation on disk was replaced meanwhile.
     require_unchanged(inputs.folder, inputs.results)
@@ -78,7 +78,7 @@ def _explain(workdir: Path, inputs: ReportInputs, clips: int) -> list[Explanatio
 
 
 def _make_page(
-    workdir: Path, inputs: ReportInputs, explanations: list[Explanation], strange: list[StrangeClip]
+    workdir: Path, inputs: ReportInputs, explanations: list[Explanation], strange: list[tuple[str, Mapping[str, Any]]]
 ) -> Page:
     official, interval = inputs.system["official"], inputs.system["interval"]
     models = {fleet.name: open_detectors(fleet, inputs.config) for fleet in inputs.fleets}

@@ -11,13 +11,6 @@ from asdjax.report.players import Player
 from asdjax.report.report_inputs import ReportInputs
 
 
-class StrangeClip(NamedTuple):
-    """A training clip: its machine type, and its entry in results.json."""
-
-    machine: str
-    entry: Mapping[str, Any]
-
-
 class StrangeCard(NamedTuple):
     """Texts and player of one training clip."""
 
@@ -27,19 +20,10 @@ class StrangeCard(NamedTuple):
     player: Player
 
 
-def choose(inputs: ReportInputs, number: int) -> list[StrangeClip]:
-    """Return up to `number` training clips above their thresholds, the strangest of all machine types first."""
-    clips = [
-        StrangeClip(machine, entry)
-        for machine, entries in inputs.results["training_clips"].items()
-        for entry in entries
-        if entry["excess"] > 0
-    ]
-    return sorted(clips, key=lambda clip: -clip.entry["excess"])[:number]
-
-
-def make_cards(workdir: Path, inputs: ReportInputs, clips: Sequence[StrangeClip], most: int) -> list[StrangeCard]:
-    """Return cards with players of at most `most` samples each.
+def make_cards(
+    workdir: Path, inputs: ReportInputs, clips: Sequence[tuple[str, Mapping[str, Any]]], most: int
+) -> list[StrangeCard]:
+    """Return cards of clips, as `training_ranking.list_strangest` has them, with players of at most `most` samples.
 
     Raises InputError if the sound of a clip is no longer there.
     """
@@ -55,8 +39,8 @@ def make_cards(workdir: Path, inputs: ReportInputs, clips: Sequence[StrangeClip]
             StrangeCard(
                 "/".join(path.parts[-3:]),
                 " · ".join(filter(None, (machine, f"section {entry['section']}", entry["domain"]))),
-                f"Score {entry['score']:.4g}, {entry['excess']:.1f} above the threshold in distances between the "
-                "quartiles of its section's training scores.",
+                f"Score {entry['score']:.4g} by {inputs.results['default_system']}, {entry['excess']:.1f} above the "
+                "threshold in distances between the quartiles of its section's training scores.",
                 players.make_player(samples, excerpt, rate, "this clip"),
             )
         )

@@ -358,6 +358,8 @@ def load_system(clips: list[Clip], config: Config, thresholds: Thresholds = Mapp
         checkpoints=[(one, one)],
         simple=(),
         statistics=Checkpointed(Embedded(clips, [], one, {}), one),
+        clip_seconds=10.0,
+        mixed={},
     )
 
 

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from conftest import shallow_networks
 
 from asdjax.cli.main import main
 from asdjax.data.layouts import read_corpus
@@ -46,6 +47,8 @@ def test_named_clips_are_left_out_and_no_others(root: Path, tmp_path: Path):
         ("train/section_09.wav", "line 2: expected one recording named train/section_09.wav, got none"),
         (Path(NAMES[0]).name, r"got 2 \(.*fan.*, .*pump.*\); give its folders too"),
         ("ain/" + Path(NAMES[0]).name, "got none; correct the line"),
+        (".", "named ., got none"),
+        ("/", "named /, got none"),
     ],
 )
 def test_a_line_names_one_clip(root: Path, tmp_path: Path, line: str, message: str):
@@ -59,6 +62,27 @@ def test_a_name_that_is_unique_needs_no_folder_and_other_machine_types_may_be_na
     file = tmp_path / "exclude.txt"
     file.write_text(f"{Path(NAMES[0]).name}\n{NAMES[-1]}\n")
     assert names(root, file, ("fan",)) == sorted(name for name in NAMES[:8] if name != NAMES[0])
+    file.write_text("fan/train/misspelt.wav\n")
+    with pytest.raises(InputError, match="got none"):
+        names(root, file, ("fan",))
+
+
+def test_paths_count_from_the_current_folder_and_the_root_may_be_relative(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "exclude.txt").write_text(f"{root / NAMES[0]}\n../{tmp_path.name}/data/{NAMES[1]}\n~/data/{NAMES[2]}\n")
+    kept = read_corpus(["data"], exclude="exclude.txt")
+    assert sorted(str(clip.path.relative_to("data")) for clip in kept) == sorted(NAMES[3:])
+
+
+def test_a_recording_whose_name_cannot_be_read_can_be_left_out(root: Path, tmp_path: Path):
+    (root / "fan" / "train" / "rattle.wav").touch()
+    with pytest.raises(InputError, match=r"rattle\.wav"):
+        read_corpus([root])
+    (tmp_path / "exclude.txt").write_text("rattle.wav")
+    assert names(root, tmp_path / "exclude.txt") == sorted(NAMES)
 
 
 def test_two_clips_of_one_name_are_one_without_the_other(tmp_path: Path):
@@ -92,3 +116,21 @@ def test_an_excluded_clip_is_not_checked(corpus: Path, tmp_path: Path, capsys: p
     assert broken.name in capsys.readouterr().out
     assert main([*words, f"--config.data.exclude={tmp_path / 'exclude.txt'}"]) == 0
     assert broken.name not in capsys.readouterr().out
+
+
+def test_models_are_of_their_clips_and_test_clips_may_be_left_out_later(
+    trained_once: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    workdir = Path(shutil.copytree(trained_once, tmp_path / "run"))
+    left_out = tmp_path / "exclude.txt"
+    words = ["evaluate", "--workdir", str(workdir), f"--config.data.exclude={left_out}"]
+    left_out.write_text(min((corpus / "fan" / "train").glob("*source*.wav")).name)
+    assert main(words) == 2
+    assert "expected the training clips of this fleet as they were, got others: " in capsys.readouterr().err
+    test_clip = min((corpus / "fan" / "source_test").glob("*.wav")).name
+    left_out.write_text(test_clip)
+    with shallow_networks():
+        assert main(words) == 0
+    (table,) = (workdir / "evaluation" / "dev" / "clips").glob("all_mean.csv")
+    assert test_clip not in table.read_text()
+    assert test_clip in (trained_once / "evaluation" / "dev" / "clips" / "all_mean.csv").read_text()

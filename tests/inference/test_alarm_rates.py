@@ -1,8 +1,9 @@
-"""Thresholds for a number of false alarms a day: the quantile of training scores, refused where they are too few."""
+"""Thresholds for a number of false alarms a day, refused where the training clips are too few."""
 
 import csv
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 import asdjax
 from asdjax.cli.main import main
-from asdjax.data.clips import Clip
+from asdjax.data.clips import Clip, Domain
 from asdjax.errors import InputError
 from asdjax.inference import alarm_rates
 from asdjax.inference.alarm_rates import AlarmRate
@@ -39,16 +40,37 @@ def test_the_threshold_is_the_quantile_of_the_training_scores(alarms: float, cli
     assert np.mean(scores > limit.value) <= alarms / clips
 
 
-@pytest.mark.parametrize(("per", "number"), [("section", 99), ("section_domain", 99), ("machine", 50)])
-def test_alarms_rarer_than_the_training_clips_can_tell_are_refused(per: str, number: int):
+def test_further_clips_exceed_the_threshold_as_often_as_asked():
+    """Positive scores have a gamma distribution, whose percentile is compared with 100,000 further scores."""
+    rng = np.random.default_rng(0)
+    further = rng.gamma(4.0, 2.0, size=100_000)
+    for alarms in (5, 10, 20):
+        limits = [
+            alarm_rates.fit_rate(make_scores(rng.gamma(4.0, 2.0, size=199)), CLIP, AlarmRate(alarms, 100), 10.0, RULE)
+            for _ in range(20)
+        ]
+        assert {limit.rule for limit in limits} == {"gamma"}
+        assert np.mean([np.mean(further > limit.value) for limit in limits]) == pytest.approx(alarms / 100, rel=0.15)
+
+
+@pytest.mark.parametrize("domain", [None, "source", "target"])
+@pytest.mark.parametrize("per", ["machine", "section", "section_domain"])
+def test_alarms_rarer_than_the_training_clips_allow_are_refused(per: str, domain: Domain | None):
+    """The clips that count are those that share the threshold: 70, 40, or 30 and 10 of the domains."""
     rng = np.random.default_rng(0)
     rule = ThresholdRule(per=per, percentile=90.0, few_clips=20, few="predicted")
-    enough = make_scores(rng.normal(size=number)) | make_scores(rng.normal(size=99 - number), "01")
-    alarm_rates.fit_rate(enough, CLIP, AlarmRate(1, 100), 10.0, rule)
-    too_few = dict(list(enough.items())[1:])
-    message = "expected 1.01 or more, which 98 training clips can tell, got 1 of 100 clips a day; record 99 training"
-    with pytest.raises(InputError, match=message):
-        alarm_rates.fit_rate(too_few, CLIP, AlarmRate(1, 100), 10.0, rule)
+    training = make_scores(rng.normal(size=30)) | make_scores(rng.normal(size=30), "01")
+    training |= {
+        replace(clip, domain="target"): score for clip, score in make_scores(rng.normal(size=10), "00").items()
+    }
+    clip = replace(CLIP, domain=domain)
+    known = {"machine": 70, "section": 40, "section_domain": {None: 40, "source": 30, "target": 10}[domain]}[per]
+    alarm_rates.fit_rate(training, clip, AlarmRate(1, known + 1), 10.0, rule)
+    clips = known + 1.1
+    with pytest.raises(InputError, match=f"has {known} training clips, got 1 of .*need {known + 1} training") as raised:
+        alarm_rates.fit_rate(training, clip, AlarmRate(1, clips), 10.0, rule)
+    least = float(re.search(r"expected ([\d.]+) or more", str(raised.value))[1])  # pyright: ignore[reportOptionalSubscript]
+    alarm_rates.fit_rate(training, clip, AlarmRate(least, clips), 10.0, rule)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +88,16 @@ def test_a_rate_without_meaning_is_refused(rate: AlarmRate, message: str):
         rate.count_clips(10.0)
 
 
-def test_the_cost_is_told_in_faults_found():
+def test_the_rarest_rate_and_other_types_are_refused_in_a_line():
+    training = make_scores(np.random.default_rng(0).normal(size=30))
+    with pytest.raises(InputError, match="need inf training clips"):
+        alarm_rates.fit_rate(training, CLIP, AlarmRate(5e-324), 10.0, RULE)
+    for arguments in (("2", 24), (2, "24"), ("x", None)):
+        with pytest.raises(InputError, match="expected a number, got '"):
+            alarm_rates.make_rate(*arguments)  # pyright: ignore[reportArgumentType]
+
+
+def test_the_cost_is_the_share_of_faults_found():
     low, high = (Threshold(value, "empirical", 99, 0.1) for value in (1.0, 2.0))
     assert alarm_rates.describe(high, low, [0.5, 1.5, 2.5, 3.5]).endswith(
         "threshold 2 instead of 1: finds 50 % of the faults mixed into normal clips, instead of 75 %"
@@ -87,9 +118,9 @@ def test_score_decides_by_the_rate(trained_once: Path, corpus: Path, capsys: pyt
     detector = asdjax.load(trained_once, machine="fan", section="00", false_alarms_per_day=1, clips_per_day=2)
     assert detector.threshold == limit != asdjax.load(trained_once, machine="fan", section="00").threshold
     assert main([*words, "--false-alarms-per-day", "1"]) == 2
-    assert "record 43199 training clips" in capsys.readouterr().err
+    assert "need 43199 training clips; allow more" in capsys.readouterr().err
     assert main([*words, "--clips-per-day", "1"]) == 2
-    assert "expected with false alarms a day only" in capsys.readouterr().err
+    assert "clips a day: expected together with false alarms a day, got 1 alone" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("system", ["all_mean", "mobilefacenet_512", "mean_log_mel"])

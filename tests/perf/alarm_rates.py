@@ -2,12 +2,13 @@
 
     uv run python tests/perf/alarm_rates.py WORKDIR [WORKDIR ...]
 
-Printed is by corpus (a work directory's name up to its last dot) and domain, over its work directories and sections,
-for 5, 10 and 20 % of the clips, said as alarms a day: the share of normal test clips above the threshold, with Wilson's
+The table has by corpus (a work directory's name up to its last dot) and domain, over its work directories and sections,
+for 5, 10 and 20 % of the clips, as alarms a day: the share of normal test clips above the threshold, with Wilson's
 95 % interval over clips and the number of clips. Work directories with other seeds have the same clips.
 """
 
 import argparse
+import contextlib
 import csv
 import sys
 from collections import defaultdict
@@ -37,24 +38,28 @@ def main() -> None:
                     places[row["machine"], row["section"], row["domain"]].append(float(row["score"]))
         for (machine, section, domain), scores in places.items():
             for share in SHARES:
-                detector = asdjax.load(
-                    workdir,
-                    machine=machine,
-                    section=section,
-                    domain=domain,  # pyright: ignore[reportArgumentType]
-                    false_alarms_per_day=share * CLIPS_A_DAY,
-                    clips_per_day=CLIPS_A_DAY,
-                )
-                counted[workdir.stem, domain, share] += [score > detector.threshold for score in scores]
+                alarms = counted[workdir.stem, domain, share]
+                with contextlib.suppress(asdjax.InputError):  # too few training clips for this rate
+                    detector = asdjax.load(
+                        workdir,
+                        machine=machine,
+                        section=section,
+                        domain=domain or None,  # pyright: ignore[reportArgumentType]
+                        false_alarms_per_day=share * CLIPS_A_DAY,
+                        clips_per_day=CLIPS_A_DAY,
+                    )
+                    alarms += [score > detector.threshold for score in scores]
     rows = [("corpus", "domain", *(f"{share * CLIPS_A_DAY:.0f} a day ({share:.0%})" for share in SHARES), "clips")]
     for corpus, domain in dict.fromkeys(key[:2] for key in counted):
         cells = [counted[corpus, domain, share] for share in SHARES]
-        rows.append((corpus, domain, *map(format_share, cells), str(len(cells[0]))))
+        rows.append((corpus, domain, *map(format_share, cells), str(max(map(len, cells)))))
     sys.stdout.write(format_table(rows, 120, left=2) + "\n")
 
 
 def format_share(alarms: list[bool]) -> str:
     """Return the share of alarms and its interval in %."""
+    if not alarms:
+        return "refused"
     low, high = stats.binomtest(sum(alarms), len(alarms)).proportion_ci(method="wilson")
     return f"{100 * sum(alarms) / len(alarms):.1f} ({100 * low:.1f}-{100 * high:.1f})"
 

@@ -2,9 +2,9 @@
 
     uv run python tests/perf/doubtful_corpora.py --out DIR [--only NAME,...]
 
-Every corpus is made of the synthetic fan: as it is, or spoilt in the way that a warning is for. Printed is a row for
-each: the warnings that it should give, those that it gave, and `missing` or `unasked` where these differ. The exit code
-is 1 if a warning is missing or is on the unspoilt fan.
+Every corpus is made of the synthetic fan: as it is, or spoilt in the way that a warning is for. The table has for each
+the warnings that it deserves, those that were missing, and those that were given besides. The exit code is 1 if a
+warning is missing or is on the unspoilt fan.
 """
 
 import argparse

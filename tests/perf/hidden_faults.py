@@ -4,7 +4,7 @@
 
 A corpus is a folder in the layout of DCASE 2021. Some anomalous test clips of the source domain, spread evenly over
 machine types and sections, become training clips, and the rest of the test clips stay. Training and scoring are those
-of `real_sound.py`. Printed is for each corpus and seed how many of the hidden clips are among the first 10 and 20
+of `real_sound.py`. The table has for each corpus and seed how many of the hidden clips are among the first 10 and 20
 training clips of the ranking.
 """
 
@@ -12,6 +12,7 @@ import argparse
 import csv
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 from real_sound import SMALL
@@ -33,7 +34,7 @@ def hide(corpus: Path, folder: Path, number: int) -> None:
     by_place: dict[tuple[str, str], list[Clip]] = {}
     for clip in faults:
         by_place.setdefault((clip.machine, clip.section), []).append(clip)
-    turns = [clip for row in zip(*by_place.values(), strict=False) for clip in row]
+    turns = [clip for row in zip_longest(*by_place.values()) for clip in row if clip]
     hidden = set(turns[:number])
     folder.mkdir(parents=True)
     with (folder / "manifest.csv").open("w", newline="") as file:
@@ -53,7 +54,7 @@ def count(results: EvaluationResults) -> Iterator[str]:
         key=lambda clip: -clip["excess"],
     )
     for first in FIRST:
-        yield str(sum("_hidden_" in clip["path"] for clip in listed[:first]))
+        yield str(sum("_hidden_" in Path(clip["path"]).name for clip in listed[:first]))
 
 
 def main() -> None:
