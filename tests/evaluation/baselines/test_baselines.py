@@ -56,7 +56,7 @@ def test_both_stand_beside_systems_that_stay_as_they_are(with_baselines: Path, t
         del results["baselines"], results["config"]  # config has the epochs of the auto-encoder
     del got["systems"]["autoencoder"], got["clips"]["autoencoder"]
     assert got == without
-    table = (with_baselines / "evaluation" / "dev" / "table.md").read_text()
+    table = (with_baselines / "evaluation" / "dev" / "table.md").read_text().partition("| strangest")[0]
     assert [line.split("|")[1].strip() for line in table.splitlines() if "|" in line][-3:] == BASELINES
 
 
