@@ -101,8 +101,8 @@ def make_head(spec: HeadSpec) -> Head:
         )
     if spec.name == ADAPROJ and spec.subcentres >= EMBEDDING:
         raise InputError(
-            f"config.arcface.subcentres: expected {EMBEDDING - 1} at most for {ADAPROJ}, as embeddings have {EMBEDDING} "
-            f"dimensions, got {spec.subcentres}; 8 is usual"
+            f"config.arcface.subcentres: expected {EMBEDDING - 1} at most for {ADAPROJ}, as embeddings have "
+            f"{EMBEDDING} dimensions, got {spec.subcentres}; 8 is usual"
         )
     return HEADS[spec.name](spec)
 
