@@ -93,11 +93,13 @@ def evaluate(workdir: Path, request: EvaluationRequest, overrides: Mapping[str, 
             if request.sensitivity
             else _drop_sensitivity(folder)
         )
-        # 5. Look for signs that the detectors may not be trusted; rank the training clips, some of which may be faulty.
+        # 5. Rank the training clips, some of which may be faulty; look for signs that the detectors may not be trusted.
         first = {**fleet_systems[config.seed[0]], **joint}
         default = systems.choose_default(config, first.keys())
-        simple = score_baselines.select_always(baselines)
-        evaluated = reliability.Evaluated(by_seed, simple, first[default], found, stored.statistics)
+        ranked = training_ranking.rank(config, first[default].training)
+        evaluated = reliability.Evaluated(
+            by_seed, score_baselines.select_always(baselines), first[default], ranked, found, stored.statistics
+        )
         # 6. Write the files, results.json last.
         about = {
             **describe(config, subject, names),
@@ -105,7 +107,7 @@ def evaluate(workdir: Path, request: EvaluationRequest, overrides: Mapping[str, 
             "default_system": default,
             "sensitivity": sensitivity.to_json(found, default),
             "warnings": [doubt._asdict() for doubt in reliability.find_doubts(config, subject, evaluated)],
-            "training_clips": training_ranking.to_json(training_ranking.rank(config, first[default].training)),
+            "training_clips": training_ranking.to_json(ranked),
         }
         written = results.write(folder, about["year"], fleet_systems, about, joint)
         stored_parts.remove(folder, prepared)

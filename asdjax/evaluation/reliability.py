@@ -21,6 +21,7 @@ from asdjax.evaluation.sensitivity import Sensitivity
 from asdjax.evaluation.subject import Subject
 from asdjax.evaluation.systems import System
 from asdjax.evaluation.training_doubts import Doubt
+from asdjax.evaluation.training_ranking import RankedClip
 from asdjax.fleet.runs import add_seed
 from asdjax.inference import ensembles, log_mel_statistics
 from asdjax.inference.clip_scores import ClipScores
@@ -41,12 +42,14 @@ class Evaluated(NamedTuple):
     """What an evaluation has found.
 
     `by_seed` has the scores of the models, `simple` those of the simple detectors, `default` is the system that `score`
-    and the report use, of one seed, and `statistics` the folder of the clips' log-mel statistics.
+    and the report use, of one seed, `ranked` are its training clips, the strangest first, and `statistics` is the
+    folder of the clips' log-mel statistics.
     """
 
     by_seed: Mapping[int, ModelScores]
     simple: ModelScores
     default: System
+    ranked: Sequence[RankedClip]
     sensitivity: Mapping[str, Mapping[str, Sensitivity]]
     statistics: Path
 
@@ -62,6 +65,7 @@ def find_doubts(config: Config, subject: Subject, evaluated: Evaluated) -> list[
             doubts += _examine_agreement(config, machine, models, evaluated.simple[machine])
         doubts += training_doubts.examine_banks(machine, subject)
         doubts += training_doubts.examine_copies(machine, evaluated.statistics)
+        doubts += training_doubts.examine_strange(machine, evaluated.ranked)
         doubts += _examine_alarms(config, machine, subject, evaluated.default)
         doubts += _examine_test_clips(machine, evaluated.default)
         doubts += _examine_sensitivity(machine, evaluated)

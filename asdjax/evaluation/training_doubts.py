@@ -3,7 +3,7 @@
 They need no label. The limits are round numbers; what they say of real corpora is in tests/perf/README.md.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import NamedTuple
@@ -13,6 +13,7 @@ import numpy as np
 from asdjax.config.fields import PHASE1
 from asdjax.data.tasks import Task
 from asdjax.evaluation.subject import Subject
+from asdjax.evaluation.training_ranking import RankedClip
 from asdjax.fleet import metric_log
 from asdjax.fleet.runs import Run
 from asdjax.inference import log_mel_statistics, stored_embeddings
@@ -30,6 +31,9 @@ FEW_CLIPS = 10
 #: Share of a section's training clips with the mean spectrum of another one from which on the section is in doubt, and
 #: the decimals, of a logarithm, to which spectra are compared.
 COPIES, SAME_DECIMALS = 0.5, 3
+#: Distances between the quartiles by which a training clip is above its threshold from which on it is no clip like the
+#: others.
+FAR = 20
 
 
 class Doubt(NamedTuple):
@@ -130,3 +134,21 @@ def examine_copies(machine: str, statistics: Path) -> Iterator[Doubt]:
                 "threshold means little",
                 "replace copies and silent clips by other recordings (asdjax check names them)",
             )
+
+
+def examine_strange(machine: str, ranked: Sequence[RankedClip]) -> Iterator[Doubt]:
+    """Yield a doubt on each section with training clips that are far above its threshold, which they raise."""
+    far: dict[str, list[RankedClip]] = {}
+    for one in ranked:
+        if one.clip.machine == machine and one.excess > FAR:
+            far.setdefault(one.clip.section, []).append(one)
+    for section, clips in sorted(far.items()):
+        first, number = clips[0], "1 training clip" if len(clips) == 1 else f"{len(clips)} training clips"
+        yield Doubt(
+            "training clip unlike the others",
+            machine,
+            f"{number} of section {section} far above the threshold, first {first.clip.path.name} (by "
+            f"{first.excess:.0f} times the distance between the quartiles); such clips raise the threshold, so that "
+            "fewer faults are found",
+            "listen to them in the report; leave faulty or silent ones out with config.data.exclude",
+        )

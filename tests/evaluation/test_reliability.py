@@ -10,7 +10,7 @@ import pytest
 
 from asdjax.config.fields import default_config
 from asdjax.data.clips import Clip
-from asdjax.evaluation import reliability, training_doubts
+from asdjax.evaluation import reliability, training_doubts, training_ranking
 from asdjax.evaluation.sensitivity import Sensitivity
 from asdjax.inference.clip_scores import ClipScores
 from asdjax.inference.scored_clip import ScoredClip
@@ -56,6 +56,16 @@ def test_classes_that_a_mean_spectrum_separates_are_too_easy_whatever_the_level(
     shapes = distance * rng.normal(size=(3, 128))[classes] + rng.normal(size=(60, 128))
     alike = training_doubts._compute_alike(shapes + 100 * rng.normal(size=(60, 1)), classes)
     assert (alike >= training_doubts.TOO_EASY) == expected
+
+
+@pytest.mark.parametrize(("outlier", "expected"), [(2.0, []), (30.0, ["training clip unlike the others"])])
+def test_a_training_clip_far_above_its_threshold_is_named(outlier: float, expected: list[str]):
+    rng = np.random.default_rng(1)
+    training = dict(zip(TRAIN, [outlier, *rng.normal(1, 0.1, 19).tolist()], strict=True))
+    doubts = list(training_doubts.examine_strange("fan", training_ranking.rank(CONFIG, training)))
+    assert kinds(doubts) == expected
+    assert all("1 training clip of section 00" in doubt.seen and "train_0.wav" in doubt.seen for doubt in doubts)
+    assert not list(training_doubts.examine_strange("pump", training_ranking.rank(CONFIG, training)))
 
 
 def scores(values: np.ndarray) -> ClipScores:
@@ -139,7 +149,7 @@ def test_the_models_hear_no_less_than_the_simple_detectors(fleet: float, expecte
         for name, auc in (("all_mean", fleet), ("mean_log_mel", 0.6), ("mean_std_log_mel", 0.8))
     }
     default: Any = SimpleNamespace(baselines=())
-    evaluated = reliability.Evaluated({}, {}, default, measured, Path())
+    evaluated = reliability.Evaluated({}, {}, default, [], measured, Path())
     got = list(reliability._examine_sensitivity("fan", evaluated))
     assert kinds(got) == expected
     assert all("than mean_std_log_mel" in doubt.seen and "combined system (config" in doubt.remedy for doubt in got)

@@ -56,6 +56,13 @@ def copy_clips(folder: Path) -> None:
             shutil.copy(clips[0], path)
 
 
+def silence_one(folder: Path) -> None:
+    """Write a fan with one silent training clip."""
+    make_fan(folder)
+    path = min((folder / "fan" / "train").glob("section_00_source*.wav"))
+    soundfile.write(path, np.zeros(2 * RATE_HZ), RATE_HZ, subtype="PCM_16")
+
+
 class Corpus(NamedTuple):
     """How a corpus is written, the warnings that it deserves, configuration fields, and whether faults are mixed in."""
 
@@ -82,6 +89,7 @@ CORPORA = {
     ),
     "eight clips": Corpus(lambda folder: make_fan(folder, source_clips=5), frozenset({"few training clips"})),
     "copies": Corpus(copy_clips, frozenset({"training clips alike"})),
+    "one silent clip": Corpus(silence_one, frozenset({"training clip unlike the others"})),
     "a tone in the test clips": Corpus(
         lambda folder: add_tone(folder, "*_test/*.wav", lambda _: 1200.0), frozenset({"nearly all are alarms"})
     ),
