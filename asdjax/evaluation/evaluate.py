@@ -88,18 +88,16 @@ def evaluate(workdir: Path, request: EvaluationRequest, overrides: Mapping[str, 
         # 3. Make the systems: single models, ensembles and baselines, with thresholds and metrics.
         fleet_systems, joint = _build_all_systems(config, subject, by_seed, baselines, test_clips)
         # 4. Mix faults into normal clips, on request: which sizes does each system find?
-        found = (
-            sensitivity.measure(config, subject, stored, fleet_systems, joint)
-            if request.sensitivity
-            else _drop_sensitivity(folder)
-        )
+        if request.sensitivity:
+            found = sensitivity.measure(config, subject, stored, fleet_systems, joint)
+        else:
+            found = _drop_sensitivity(folder)
         # 5. Rank the training clips, some of which may be faulty; look for signs that the detectors may not be trusted.
         first = {**fleet_systems[config.seed[0]], **joint}
         default = systems.choose_default(config, first.keys())
         ranked = training_ranking.rank(config, first[default].training)
-        evaluated = reliability.Evaluated(
-            by_seed, score_baselines.select_always(baselines), first[default], ranked, found, stored.statistics
-        )
+        simple = score_baselines.select_always(baselines)
+        evaluated = reliability.Evaluated(by_seed, simple, first[default], ranked, found, stored.statistics)
         # 6. Write the files, results.json last.
         about = {
             **describe(config, subject, names),
