@@ -56,12 +56,8 @@ class Config(FieldGroup):
     data: DataFields
     signal: SignalFields
     normalisation: NormalisationFields
-    loss: Literal["arcface", "adaproj", "adacos_fixed", "adacos", "subcluster_adacos"] = field(
-        "arcface",
-        "loss; adaproj: the margin and scale of ArcFace on the cosine to a class's subspace of `arcface.subcentres` "
-        "random directions, which no phase trains (Wilkinghoff 2024); AdaCos: Zhang 2019, sub-cluster AdaCos: "
-        "Wilkinghoff 2021",
-        source="report",
+    loss: Literal["arcface", "adacos_fixed", "adacos", "subcluster_adacos"] = field(
+        "arcface", "loss; AdaCos: Zhang 2019, sub-cluster AdaCos: Wilkinghoff 2021", source="report"
     )
     arcface: ArcFaceFields
     mixup: MixupFields

@@ -30,8 +30,7 @@ class ArcFaceFields(FieldGroup):
     scale: float = field(30.0, "factor of the cosines", source="report, Table 3", rule=positive())
     subcentres: int = field(
         1,
-        "centres per class, of every loss; the report tried more and left them out; for adaproj the directions of a "
-        "class's subspace",
+        "centres per class, of every loss; the report tried more and left them out",
         source="report, 2.1",
         rule=positive(1000),
     )

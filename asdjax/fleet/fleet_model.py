@@ -81,9 +81,6 @@ def init_model(spec: ModelSpec, seed: int, task: str) -> Model:
     for statistics in model.statistics.values():
         if SCALE in statistics:
             statistics[SCALE] = jnp.float32(heads.make_head(spec.head).first_scale)
-    if spec.head.name == heads.ADAPROJ:
-        for parameters in model.parameters.values():
-            parameters[CENTRES] = heads.make_orthonormal(parameters[CENTRES], spec.head.subcentres)
     return model
 
 

@@ -9,11 +9,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from asdjax.errors import InputError
 from asdjax.models import adacos, arcface
-from asdjax.models.layers import EMBEDDING
 
 _NORM_SQUARED_FLOOR = 1e-12
 
@@ -32,11 +30,6 @@ class HeadSpec(NamedTuple):
         """Return the number of class centres."""
         return self.classes * self.subcentres
 
-    @property
-    def trains_centres(self) -> bool:
-        """Return whether training moves the centres. The subspaces of AdaProj stay where they begin."""
-        return self.name != ADAPROJ
-
 
 class Labels(NamedTuple):
     """Labels of a batch, all (b,): (1 - weight) of class a, weight of class b."""
@@ -50,20 +43,18 @@ class Head(NamedTuple):
     """A loss and the rule of its scale.
 
     loss: (cosines (b, k, c), targets (b,), scale ()) -> (b,). rescale: (cosines (b, k, c), labels, scale of the
-    previous step ()) -> scale of this step (); None if the scale stays at `first_scale`. by_class: cosines of centres
-    (b, k, c) -> those of classes (b, k).
+    previous step ()) -> scale of this step (); None if the scale stays at `first_scale`.
     """
 
     first_scale: float
     loss: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
-    rescale: Callable[[jax.Array, Labels, jax.Array], jax.Array] | None
-    by_class: Callable[[jax.Array], jax.Array]
+    rescale: Callable[[jax.Array, Labels, jax.Array], jax.Array] | None = None
 
 
 class HeadLoss(NamedTuple):
     """Results of a head for one batch, all (): mean mixup loss, accuracy, and the scale that was used.
 
-    Accuracy is the share of pieces whose nearest class is class a.
+    Accuracy is the share of pieces whose nearest centre belongs to class a.
     """
 
     loss: jax.Array
@@ -83,50 +74,36 @@ def head_loss(
     if head.rescale and not frozen:
         scale = head.rescale(jax.lax.stop_gradient(cosine), labels, scale)
     loss = jnp.mean(mixup_loss(head, cosine, labels, scale))
-    accuracy = jnp.mean(jnp.argmax(head.by_class(cosine), axis=-1) == labels.a)
+    accuracy = jnp.mean(jnp.argmax(nearest(cosine), axis=-1) == labels.a)
     return HeadLoss(loss, accuracy, scale)
 
 
 def make_head(spec: HeadSpec) -> Head:
     """Return the head with the name in `spec`.
 
-    Raises InputError for AdaCos with fewer than three centres, whose scale is sqrt(2) log(centres - 1), and for AdaProj
-    with subspaces that are the whole space of embeddings.
+    Raises InputError for AdaCos with fewer than three centres: its scale is sqrt(2) log(centres - 1).
     """
     counted = spec.centres if spec.name == "subcluster_adacos" else spec.classes
-    if "adacos" in spec.name and counted < 3:
+    if spec.name != "arcface" and counted < 3:
         raise InputError(
             f"config.loss: expected three class centres or more for {spec.name}, got {counted}; set it to arcface, or "
             "to subcluster_adacos with config.arcface.subcentres=2"
-        )
-    if spec.name == ADAPROJ and spec.subcentres >= EMBEDDING:
-        raise InputError(
-            f"config.arcface.subcentres: expected {EMBEDDING - 1} at most for {ADAPROJ}, as embeddings have "
-            f"{EMBEDDING} dimensions, got {spec.subcentres}; 8 is usual"
         )
     return HEADS[spec.name](spec)
 
 
 def _arcface(spec: HeadSpec) -> Head:
-    return _arcface_of(nearest, spec)
-
-
-def _adaproj(spec: HeadSpec) -> Head:
-    return _arcface_of(projected_length, spec)
-
-
-def _arcface_of(by_class: Callable[[jax.Array], jax.Array], spec: HeadSpec) -> Head:
     def loss(cosine: jax.Array, target: jax.Array, scale: jax.Array) -> jax.Array:
-        return arcface.loss(by_class(cosine), target, margin_radians=spec.margin_radians, scale=scale)
+        return arcface.loss(nearest(cosine), target, margin_radians=spec.margin_radians, scale=scale)
 
-    return Head(spec.scale, loss, None, by_class)
+    return Head(spec.scale, loss)
 
 
 def _adacos_fixed(spec: HeadSpec) -> Head:
     def loss(cosine: jax.Array, target: jax.Array, scale: jax.Array) -> jax.Array:
         return adacos.loss(nearest(cosine)[..., None], target, scale)
 
-    return Head(adacos.fixed_scale(spec.classes), loss, None, nearest)
+    return Head(adacos.fixed_scale(spec.classes), loss)
 
 
 def _adacos(spec: HeadSpec) -> Head:
@@ -143,14 +120,11 @@ def _subcluster_adacos(spec: HeadSpec) -> Head:
         every = cosine.reshape(len(cosine), spec.centres)
         return adacos.dynamic_scale(every, jnp.ones_like(every, bool), _mixed_angle(nearest(cosine), labels), before)
 
-    return Head(adacos.fixed_scale(spec.centres), adacos.loss, rescale, nearest)
+    return Head(adacos.fixed_scale(spec.centres), adacos.loss, rescale)
 
-
-ADAPROJ = "adaproj"
 
 HEADS: dict[str, Callable[[HeadSpec], Head]] = {
     "arcface": _arcface,
-    ADAPROJ: _adaproj,
     "adacos_fixed": _adacos_fixed,
     "adacos": _adacos,
     "subcluster_adacos": _subcluster_adacos,
@@ -179,24 +153,6 @@ def cosines(embeddings: jax.Array, weights: jax.Array, subcentres: int = 1) -> j
 def nearest(cosine: jax.Array) -> jax.Array:
     """Return each class's cosine, that of its nearest sub-centre (Deng et al. 2020): (b, k, c) -> (b, k)."""
     return jnp.max(cosine, axis=-1)
-
-
-def projected_length(cosine: jax.Array) -> jax.Array:
-    """Return the cosine of each embedding to each class's subspace (Wilkinghoff 2024, AdaProj), (b, k, c) -> (b, k).
-
-    It is the length of the unit embedding's projection. The c centres of a class are orthonormal.
-    """
-    return jnp.sqrt(jnp.maximum(jnp.sum(jnp.square(cosine), axis=-1), _NORM_SQUARED_FLOOR))
-
-
-def make_orthonormal(centres: jax.Array, subcentres: int) -> jax.Array:
-    """Return centres whose rows are orthonormal within each class and span what they spanned, (k * c, d) float32.
-
-    Computed on the host in float64, so that every machine gets the same.
-    """
-    of_class = np.asarray(centres, np.float64).reshape(-1, subcentres, centres.shape[-1])
-    basis, _ = np.linalg.qr(of_class.swapaxes(1, 2))
-    return jnp.asarray(basis.swapaxes(1, 2).reshape(centres.shape), jnp.float32)
 
 
 def _mixed_angle(cosine: jax.Array, labels: Labels) -> jax.Array:

@@ -61,11 +61,10 @@ class TrainSpec:
 
 
 def make_train_spec(config: Config, classes: int, trainable: tuple[str, ...], variants_per_group: int) -> TrainSpec:
-    """Return the spec of a phase that trains some parameter groups, without the centres if the head fixes them."""
-    model = fleet_model.make_spec(config, classes)
+    """Return the spec of a phase that trains some parameter groups."""
     return TrainSpec(
-        model=model,
-        trainable=tuple(group for group in trainable if group != "arcface" or model.head.trains_centres),
+        model=fleet_model.make_spec(config, classes),
+        trainable=trainable,
         max_weight=config.mixup.max_weight,
         average_decay=config.optimizer.average_decay,
         labels=config.mixup.labels,

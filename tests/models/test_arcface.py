@@ -1,4 +1,4 @@
-"""ArcFace and AdaProj, which is ArcFace with subspaces as centres, compared with their definitions in float64."""
+"""ArcFace, compared with its definition by angles in float64."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from asdjax.errors import InputError
 from asdjax.models import arcface, heads
 from asdjax.models.heads import HeadSpec, Labels
 
@@ -143,55 +142,3 @@ def test_the_gradient_is_finite_on_a_centre_opposite_to_it_and_at_zero() -> None
 
 def test_a_zero_embedding_is_equally_far_from_every_class() -> None:
     np.testing.assert_array_equal(heads.cosines(jnp.zeros((2, 4)), jnp.eye(3, 4)), 0.0)
-
-
-def oracle_projections(embeddings: np.ndarray, directions: np.ndarray, size: int) -> np.ndarray:
-    """Return the cosine of each embedding to its projection on each class's span, by least squares."""
-    columns = []
-    for basis in directions.reshape(-1, size, directions.shape[1]):
-        projected = basis.T @ np.linalg.lstsq(basis.T, embeddings.T, rcond=None)[0]
-        lengths = np.linalg.norm(embeddings, axis=1) * np.linalg.norm(projected, axis=0)
-        columns.append(np.sum(embeddings * projected.T, axis=1) / lengths)
-    return np.stack(columns, axis=1)
-
-
-@pytest.mark.parametrize("size", [1, 3])
-def test_adaproj_s_loss_and_gradient_equal_arcface_on_cosines_to_projections(size: int) -> None:
-    rng = np.random.default_rng(4)
-    embeddings, directions = rng.normal(size=(6, 12)), rng.normal(size=(4 * size, 12))
-    target, other, weight = np.array([0, 1, 3, 2, 2, 0]), np.array([1, 1, 0, 3, 0, 2]), rng.uniform(0, 0.5, 6)
-    spec = HeadSpec("adaproj", 4, size, 0.5, SCALE)
-    centres = heads.make_orthonormal(jnp.asarray(directions, jnp.float32), size)
-    labels = Labels(jnp.asarray(target), jnp.asarray(other), jnp.asarray(weight, jnp.float32))
-
-    def oracle(e: np.ndarray) -> float:
-        cosine = oracle_projections(e, directions, size)
-        to_a, to_b = (oracle_loss(cosine, classes, 0.5) for classes in (target, other))
-        return float(np.mean((1 - weight) * to_a + weight * to_b))
-
-    def ours(e: jax.Array) -> heads.HeadLoss:
-        return heads.head_loss(spec, e, centres, labels, jnp.float32(SCALE), frozen=True)
-
-    given = jnp.asarray(embeddings, jnp.float32)
-    got = ours(given)
-    assert float(got.loss) == pytest.approx(oracle(embeddings), rel=1e-5)
-    hits = oracle_projections(embeddings, directions, size).argmax(axis=1) == target
-    assert float(got.accuracy) == pytest.approx(np.mean(hits))
-    np.testing.assert_allclose(
-        jax.grad(lambda e: ours(e).loss)(given), slopes(oracle, embeddings), rtol=1e-3, atol=1e-4
-    )
-
-
-def test_adaproj_s_gradient_is_finite_at_right_angles_to_a_subspace() -> None:
-    centres = jnp.eye(4)
-    labels = Labels(jnp.array([0]), jnp.array([1]), jnp.array([0.3]))
-    for margin in (0.0, 0.5):
-        spec = HeadSpec("adaproj", 2, 2, margin, SCALE)
-        gradient = jax.grad(lambda e, s=spec: heads.head_loss(s, e, centres, labels, SCALE, frozen=True).loss)
-        assert jnp.all(jnp.isfinite(gradient(jnp.array([[1.0, 0, 0, 0]]))))
-
-
-def test_adaproj_s_subspace_is_smaller_than_the_space_of_embeddings() -> None:
-    heads.make_head(HeadSpec("adaproj", 2, 127, 0.05, SCALE))
-    with pytest.raises(InputError, match=r"config.arcface.subcentres: expected 127 at most for adaproj, .* got 128"):
-        heads.make_head(HeadSpec("adaproj", 2, 128, 0.05, SCALE))

@@ -374,33 +374,6 @@ def test_a_strategy_moves_exactly_its_parameters_and_statistics(strategy: str):
     assert {path.split("'")[-2] for path in velocity_of} == moving
 
 
-@pytest.mark.parametrize("strategy", ["full", "backbone"])
-def test_adaproj_s_subspaces_stay_as_they_began(strategy: str):
-    """Orthonormal within a class, unlike between seeds, unmoved by steps and by weight decay."""
-    config = tiny()
-    config.loss, config.arcface.subcentres, config.optimizer.weight_decay = "adaproj", 8, 0.1
-    ready = Fleet(config, optimizer.TRAINABLE[strategy])
-    before = ready.model().parameters[ONE[0]]
-    of_class = before[fleet_model.CENTRES].reshape(2, 8, 128)
-    np.testing.assert_allclose(of_class @ of_class.swapaxes(1, 2), np.tile(np.eye(8), (2, 1, 1)), atol=1e-6)
-    other = fleet_model.init_model(ready.spec.model, 1, "fan").parameters[ONE[0]][fleet_model.CENTRES]
-    assert not np.allclose(other, before[fleet_model.CENTRES], atol=1e-2)
-    ready.run(0)
-    after = ready.model().parameters[ONE[0]]
-    np.testing.assert_array_equal(before[fleet_model.CENTRES], after[fleet_model.CENTRES])
-    kernel = next(path for path in before if path.startswith("embedding") and path.endswith("kernel"))
-    assert not np.array_equal(before[kernel], after[kernel])
-
-
-def test_adaproj_lets_losses_fall_and_a_group_trains_as_its_variants_alone():
-    config = tiny(TWO)
-    config.loss, config.arcface.subcentres, config.mixup.max_weight = "adaproj", 8, 0.0
-    together, apart = Fleet(config, group_size=2), Fleet(config)
-    of_steps = losses(together, 60)
-    np.testing.assert_allclose(of_steps[:3], losses(apart, 3), rtol=OTHER_ORDER)
-    assert of_steps[-10:].mean() < 0.5 * of_steps[:10].mean()
-
-
 def flat(tree) -> list[tuple[str, jax.Array]]:
     return [(jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree.leaves_with_path(tree)]
 
