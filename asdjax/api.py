@@ -12,7 +12,7 @@ official_metrics does not wait for JAX.
 Letters: s samples, p pieces, d embedding.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
@@ -30,10 +30,13 @@ from asdjax.errors import InputError
 from asdjax.runtime.paths import compose, resolve_path
 
 if TYPE_CHECKING:
+    from asdjax.data.audio import Decoding
+    from asdjax.data.sound_stream import Gap
     from asdjax.evaluation.evaluation_results import EvaluationResults
     from asdjax.evaluation.submission_metrics import FolderMetrics
     from asdjax.inference.clip_reader import ClipReader
     from asdjax.inference.detector import ClipResult, SectionDetector
+    from asdjax.inference.listener import Moment
 
 # fields that `load` may override
 _OF_RECORDINGS = ("data.on_mismatch", "data.channel")
@@ -170,6 +173,11 @@ class Detector:
         self._detector, self._reader = detector, reader
 
     @property
+    def decoding(self) -> "Decoding":
+        """Return the form of samples that the models take, and what is done with others."""
+        return self._reader.decoding
+
+    @property
     def threshold(self) -> float:
         """Return the score above which a clip is anomalous."""
         return self._detector.threshold.value
@@ -189,6 +197,32 @@ class Detector:
         Without models there are none.
         """
         return self._detector.embed(self._samples(clip, sample_rate_hz))
+
+    def listen(
+        self,
+        blocks: "Iterable[np.ndarray | Gap]",
+        *,
+        alarm: str = "3/5",
+        smooth: int = 3,
+        off_below_db: float | None = None,
+    ) -> "Iterator[Moment]":
+        """Yield the machine's state from a stream of its sound, about every second: normal, alarm, off or starting.
+
+        Parameters
+        ----------
+        blocks : samples (s,) int16 at the models' rate in their order, as they come, and Gap where some are missing
+        alarm : "N/M": an alarm begins when N of the last M scores are above the threshold, and ends when none is
+        smooth : scores that are averaged first
+        off_below_db : level below which the machine is off; None: one that no training clip is as quiet as
+
+        Raises
+        ------
+        InputError : a score is not finite
+        """
+        from asdjax.inference.alarm_rule import AlarmRule
+        from asdjax.inference.listener import listen
+
+        return listen(self._detector, AlarmRule.parse(alarm, smooth), off_below_db, blocks)
 
     def _samples(self, clip: str | PathLike | np.ndarray, sample_rate_hz: int | None) -> np.ndarray:
         if isinstance(clip, np.ndarray):

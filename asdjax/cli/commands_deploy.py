@@ -1,10 +1,13 @@
 """Commands that use evaluated models: `score` scores new clips, `export` writes scoring functions."""
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from asdjax.cli import console
 from asdjax.cli.console import BAD_INPUT, DONE
+
+if TYPE_CHECKING:
+    from asdjax.api import Detector
 
 _SYSTEM = "a system of table.md, except the auto-encoder (default: config.evaluate.system)"
 
@@ -18,13 +21,19 @@ def add_score(commands: Any) -> None:
         "For other sampling rates, several channels, MP3 or Ogg: --config.data.on_mismatch=convert. A clip is scored "
         "in whole pieces of about one second; a shorter remainder at its end is not scored."
     )
-    parser.set_defaults(configurable=True)
     parser.add_argument(
         "clips",
         nargs="+",
         metavar="CLIP",
         help="recordings (WAV, FLAC, AIFF, CAF, W64); - reads paths from standard input",
     )
+    add_detector(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
+
+
+def add_detector(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that choose a detector, and allow --config.FIELD=VALUE."""
+    parser.set_defaults(configurable=True)
     console.add_workdir(parser)
     parser.add_argument("--machine", type=console.parse_name, required=True, metavar="M", help="machine type")
     parser.add_argument("--section", type=console.parse_name, required=True, metavar="S")
@@ -45,14 +54,13 @@ def add_score(commands: Any) -> None:
         metavar="N",
         help="clips scored a day (default: without a gap)",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
 
 
-def _score(options: argparse.Namespace) -> int:
+def load_detector(options: argparse.Namespace) -> "Detector":
+    """Load the detector that the flags of `add_detector` choose."""
     from asdjax.api import load
-    from asdjax.cli.score_output import from_stdin, score_all
 
-    detector = load(
+    return load(
         options.workdir,
         machine=options.machine,
         section=options.section,
@@ -63,6 +71,12 @@ def _score(options: argparse.Namespace) -> int:
         clips_per_day=options.clips_per_day,
         overrides=options.overrides,
     )
+
+
+def _score(options: argparse.Namespace) -> int:
+    from asdjax.cli.score_output import from_stdin, score_all
+
+    detector = load_detector(options)
     failed = score_all(detector.score, from_stdin(options.clips), options.json, console.write)
     return BAD_INPUT if failed else DONE
 

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from asdjax.data.formats import containers, flac, mp3, ogg, riff
-from asdjax.data.formats.header import BYTES, AudioHeader, Caution, Encoding, Source
+from asdjax.data.formats.header import BYTES, AudioHeader, Caution, Encoding, SampleFormat, Source
 from asdjax.data.formats.kinds import FileKind, Reader, absent_error, find_audio
 from asdjax.errors import InputError
 
@@ -93,24 +93,24 @@ def read_samples(path: str | Path, header: AudioHeader) -> np.ndarray:
         content = source.read(header.data_start, count)
     if len(content) != count:
         raise InputError(f"{path}: expected {count} bytes of samples, got {len(content)}: it changed; copy it again")
-    return _parse_samples(content, header)
+    return parse_samples(content, header)
 
 
-def mismatches(header: AudioHeader, sample_rate_hz: int) -> tuple[str, ...]:
+def mismatches(header: AudioHeader | SampleFormat, sample_rate_hz: int) -> tuple[str, ...]:
     """Return the differences between a recording and 16-bit mono PCM at `sample_rate_hz`, empty if there are none."""
     found = []
     if header.sample_rate_hz != sample_rate_hz:
         found.append(f"{header.sample_rate_hz} Hz")
     if header.channels != 1:
         found.append(f"{header.channels} channels")
-    if header.lossy:
+    if isinstance(header, AudioHeader) and header.lossy:
         found.append(f"{header.format}, lossy")
     elif header.encoding != "pcm16":
         found.append(f"encoding {header.encoding}")
     return tuple(found)
 
 
-def convert_remedy(header: AudioHeader) -> str:
+def convert_remedy(header: AudioHeader | SampleFormat) -> str:
     """Return the remedy for a mismatch, for error messages."""
     channel = " (and --config.data.channel=1 for one channel)" if header.channels > 1 else ""
     return f"pass --config.data.on_mismatch=convert to have it converted{channel}"
@@ -148,7 +148,7 @@ def decode(path: str | Path, decoding: Decoding, header: AudioHeader | None = No
     if not np.isfinite(samples).all():
         raise InputError(f"{path}: expected finite samples, got NaN or infinite ones; record or export it again")
     require_channel(path, header.channels, decoding.channel)
-    return _to_int16(_resample(mix_down(samples, decoding.channel), header.sample_rate_hz, decoding.sample_rate_hz))
+    return to_int16(_resample(mix_down(samples, decoding.channel), header.sample_rate_hz, decoding.sample_rate_hz))
 
 
 def convert_samples(samples: np.ndarray, sample_rate_hz: int, decoding: Decoding) -> np.ndarray:
@@ -177,7 +177,7 @@ def convert_samples(samples: np.ndarray, sample_rate_hz: int, decoding: Decoding
         )
     require_channel("samples", columns.shape[1], decoding.channel)
     mono = mix_down(columns, decoding.channel)
-    return _to_int16(_resample(mono, sample_rate_hz, decoding.sample_rate_hz))
+    return to_int16(_resample(mono, sample_rate_hz, decoding.sample_rate_hz))
 
 
 def require_channel(place: str | Path, channels: int, channel: str) -> None:
@@ -239,8 +239,8 @@ def _file_cautions(path: Path, source: Source, kind: FileKind, header: AudioHead
 _DTYPES: dict[Encoding, str] = {"pcm16": "i2", "pcm32": "i4", "float32": "f4", "float64": "f8"}
 
 
-def _parse_samples(content: bytes, header: AudioHeader) -> np.ndarray:
-    """Return samples (s, c) in the machine's own byte order."""
+def parse_samples(content: bytes, header: AudioHeader | SampleFormat) -> np.ndarray:
+    """Return uncompressed samples (s, c) in the machine's own byte order."""
     order = ">" if header.big_endian else "<"
     if header.encoding == "pcm24":
         wide = np.zeros((len(content) // 3, 4), "u1")
@@ -249,7 +249,7 @@ def _parse_samples(content: bytes, header: AudioHeader) -> np.ndarray:
         flat = wide.view(f"{order}i4")
     else:
         flat = np.frombuffer(content, f"{order}{_DTYPES[header.encoding]}")
-    return flat.astype(flat.dtype.newbyteorder("="), copy=False).reshape(header.samples, header.channels)
+    return flat.astype(flat.dtype.newbyteorder("="), copy=False).reshape(-1, header.channels)
 
 
 def _resample(mono: np.ndarray, rate_hz: int, sample_rate_hz: int) -> np.ndarray:
@@ -261,5 +261,6 @@ def _resample(mono: np.ndarray, rate_hz: int, sample_rate_hz: int) -> np.ndarray
     return resampled[: math.ceil(len(mono) * sample_rate_hz / rate_hz)]  # librosa computes the length in floats
 
 
-def _to_int16(unit: np.ndarray) -> np.ndarray:
+def to_int16(unit: np.ndarray) -> np.ndarray:
+    """Round samples with full scale 1 to int16, and clip them at full scale."""
     return np.clip(np.rint(unit * 32768), -32768, 32767).astype(np.int16)

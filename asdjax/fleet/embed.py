@@ -44,8 +44,7 @@ def embed_clips(
     A clip shorter than a piece gives one zero-padded piece. Samples after the last whole piece are not used. `what`
     names the progress bar; a `quiet` bar disappears at the end. It runs on JAX's default device.
     """
-    stft, run = jit_stft(spec.spectrogram), jit_embed(spec, batch_size)
-    model = jax.device_put(model.only(spec.variants))
+    run = _jit_run(spec, model, batch_size)
     places = [
         (number, frame)
         for number, clip in enumerate(samples)
@@ -53,11 +52,25 @@ def embed_clips(
     ]
     out = {variant: np.empty((len(places), EMBEDDING), np.float32) for variant in spec.variants}
     with progress(what, len(places), "piece", quiet=quiet) as shown:
-        for batch, embedded in _one_ahead(lambda crops: run(model, stft(crops)), samples, places, spec, batch_size):
+        for batch, embedded in _one_ahead(run, samples, places, spec, batch_size):
             for variant, rows in embedded.items():
                 out[variant][batch.start : batch.stop] = np.asarray(rows)[: len(batch)]
             shown.update(len(batch))
     return Embeddings(out, np.array([number for number, _ in places], np.int64))
+
+
+def embed_crops(spec: ModelSpec, model: Model, crops: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the unit embeddings by variant, (b, d) float32 each, of the samples under pieces, int16 (b, s).
+
+    They are embedded in one batch.
+    """
+    return {variant: np.asarray(rows) for variant, rows in _jit_run(spec, model, len(crops))(crops).items()}
+
+
+def _jit_run(spec: ModelSpec, model: Model, batch_size: int) -> Callable[[np.ndarray], dict[str, jax.Array]]:
+    stft, run = jit_stft(spec.spectrogram), jit_embed(spec, batch_size)
+    model = jax.device_put(model.only(spec.variants))
+    return lambda crops: run(model, stft(crops))
 
 
 def _one_ahead(

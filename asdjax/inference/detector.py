@@ -16,6 +16,7 @@ from asdjax.inference.clip_scores import pool_pieces
 from asdjax.inference.combination import Combination
 from asdjax.inference.loaded_evaluation import Member
 from asdjax.inference.log_mel_statistics import SimpleDetectors
+from asdjax.inference.off_rule import OffRule
 from asdjax.inference.thresholds import Threshold
 
 #: Pieces embedded in one call: a 10 s clip has nine, and padding costs computation.
@@ -50,7 +51,10 @@ class ClipResult(NamedTuple):
 
 
 class SectionDetector(NamedTuple):
-    """A system for the clips of one machine type and section: models, simple detectors, or both, combined."""
+    """A system for the clips of one machine type and section: models, simple detectors, or both, combined.
+
+    `off` tells a machine that is off, and `clip_pieces` counts the pieces of a training clip of the usual length.
+    """
 
     parts: Sequence[CheckpointModels]
     simple: SimpleDetectors
@@ -59,6 +63,8 @@ class SectionDetector(NamedTuple):
     threshold: Threshold
     spectrogram: features.Spectrogram
     stride_frames: int
+    off: OffRule
+    clip_pieces: int
 
     def embed(self, samples: np.ndarray) -> dict[str, np.ndarray]:
         """Return the unit embeddings (p, d) of a clip's pieces by variant.
@@ -80,20 +86,36 @@ class SectionDetector(NamedTuple):
         one piece.
         """
         distances = [pair for part in self.parts for pair in self._measure_distances(part, samples)]
-        pooled = [(member, np.array([pool_pieces(pieces, self.scoring)])) for member, pieces in distances]
         simple = self.simple(samples)
-        clip = self._join([member.normalise(score) for member, score in pooled], simple)
+        clip = self.pool(distances, simple)
         scores = self._join([member.normalise(pieces) for member, pieces in distances], simple)
-        if not np.isfinite([*clip, *scores]).all():
-            raise InputError(
-                f"expected a finite score, got {clip[0]}; evaluate another checkpoint or with larger banks"
-            )
+        if not np.isfinite(scores).all():
+            raise _infinite_error(scores)
         if not self.parts:
             pieces = time_whole_clip(len(samples), scores, self.spectrogram)
         else:
             count = len(embed.list_piece_starts(len(samples), self.spectrogram, self.stride_frames))
             pieces = time_pieces(len(samples), np.broadcast_to(scores, count), self.spectrogram, self.stride_frames)
-        return ClipResult(float(clip[0]), self.threshold.value, pieces)
+        return ClipResult(clip, self.threshold.value, pieces)
+
+    def measure_crops(self, crops: np.ndarray) -> list[tuple[Member, np.ndarray]]:
+        """Return each model with the distances (p,) of pieces, given as the samples under them, int16 (p, s)."""
+        measured = []
+        for part in self.parts:
+            vectors = embed.embed_crops(part.spec, part.model, crops)
+            measured += [(member, member.scorer(vectors[member.variant])) for member in part.members]
+        return measured
+
+    def pool(self, distances: Sequence[tuple[Member, np.ndarray]], simple: Sequence[float]) -> float:
+        """Return a clip's score from each model's distances (p,) of its pieces and the simple detectors' scores.
+
+        Raises InputError if it is not finite.
+        """
+        pooled = [member.normalise(np.array([pool_pieces(pieces, self.scoring)])) for member, pieces in distances]
+        score = self._join(pooled, simple)
+        if not np.isfinite(score).all():
+            raise _infinite_error(score)
+        return float(score[0])
 
     def _join(self, models: Sequence[np.ndarray], simple: Sequence[float]) -> np.ndarray:
         """Return the system's scores (n,), from the normalised ones of each model (n,) and the simple detectors'."""
@@ -118,3 +140,8 @@ class SectionDetector(NamedTuple):
             what="embed",
             quiet=True,
         )
+
+
+def _infinite_error(scores: np.ndarray) -> InputError:
+    (bad, *_) = scores[~np.isfinite(scores)]
+    return InputError(f"expected a finite score, got {bad}; evaluate another checkpoint or with larger banks")

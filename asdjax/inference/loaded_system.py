@@ -9,6 +9,7 @@ from asdjax import features
 from asdjax.config.fields import Config
 from asdjax.data.clips import Clip, Domain
 from asdjax.errors import InputError
+from asdjax.fleet import embed
 from asdjax.fleet.runs import add_seed
 from asdjax.inference import alarm_rates, ensembles, log_mel_statistics, stored_results
 from asdjax.inference.alarm_rates import AlarmRate
@@ -17,6 +18,7 @@ from asdjax.inference.clip_scores import ClipScores
 from asdjax.inference.combination import Combination, combine, make_combination
 from asdjax.inference.detector import CheckpointModels, SectionDetector
 from asdjax.inference.loaded_evaluation import Checkpoint, Evaluation, Loaded
+from asdjax.inference.off_rule import OffRule
 from asdjax.inference.stored_embeddings import Checkpointed
 from asdjax.inference.thresholds import Threshold, ThresholdRule, Thresholds, find_threshold
 from asdjax.runtime.progress import log
@@ -77,15 +79,18 @@ class LoadedSystem:
         parts = [self._make_part(*checkpoint, clip) for checkpoint in self.checkpoints]
         if domain and not field:
             log(f"domain {domain}: no effect, because neither config.evaluate.bank nor .threshold_per uses domains")
-        evaluate = self.config.evaluate
+        spectrogram, stride = features.make_spectrogram(self.config), self.config.evaluate.stride_frames
+        usual_samples = round(self.clip_seconds * spectrogram.sample_rate_hz)
         return SectionDetector(
             parts,
-            log_mel_statistics.make_detectors(self.statistics, self.simple, section, self.config.signal.sample_rate_hz),
+            log_mel_statistics.make_detectors(self.statistics, self.simple, section, spectrogram.sample_rate_hz),
             self._make_combination(section),
             Scoring.from_config(self.config),
             self._choose_threshold(clip, rate),
-            features.make_spectrogram(self.config),
-            evaluate.stride_frames,
+            spectrogram,
+            stride,
+            OffRule.fit(log_mel_statistics.select_section(self.statistics, section)),
+            len(embed.list_piece_starts(usual_samples, spectrogram, stride)),
         )
 
     def _choose_threshold(self, clip: Clip, rate: AlarmRate | None) -> Threshold:

@@ -73,3 +73,10 @@ def make_detectors(stored: Checkpointed, names: Sequence[str], section: str, sam
     numbers = [number for number, clip in enumerate(clips) if clip.section == section]
     banks = {name: make_bank(clips, numbers, stored.bank.pieces, name) for name in names}
     return SimpleDetectors({name: make_scorer(bank, SCORING) for name, bank in banks.items()}, sample_rate_hz)
+
+
+def select_section(stored: Checkpointed, section: str) -> np.ndarray:
+    """Return mean and standard deviation of the log-mel frames of a section's training clips, (n, 2, m) in dB."""
+    rows = [number for number, clip in enumerate(stored.bank.clips) if clip.section == section]
+    vectors = stored.bank.pieces.vectors[MEAN_STD][rows]
+    return vectors.reshape(len(rows), 2, -1)

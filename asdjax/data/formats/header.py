@@ -12,6 +12,15 @@ Encoding = Literal["pcm16", "pcm24", "pcm32", "float32", "float64", "mp3", "vorb
 #: Bytes per sample. Encodings that are missing here are lossy.
 BYTES: dict[Encoding, int] = {"pcm16": 2, "pcm24": 3, "pcm32": 4, "float32": 4, "float64": 8}
 
+#: Encodings of samples without a header, by the names that ffmpeg has for them.
+RAW_ENCODINGS: dict[str, Encoding] = {
+    "s16le": "pcm16",
+    "s24le": "pcm24",
+    "s32le": "pcm32",
+    "f32le": "float32",
+    "f64le": "float64",
+}
+
 TO_WAV = "make a WAV of it: ffmpeg -i FILE -c:a pcm_s16le NEW.wav"
 COPY = "copy or record it again"
 TRUE_LENGTH = "copy it again, or if the rest is lost, write its true length: ffmpeg -i FILE NEW.wav"

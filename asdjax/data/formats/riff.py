@@ -3,10 +3,12 @@
 This is the only parser of WAV files here, so that no two parsers can disagree about a damaged file.
 """
 
+import io
 import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from asdjax.data.formats.chunks import LEFT_OPEN, Chunk, Walk, find_unread, has_only_chunks
 from asdjax.data.formats.header import (
@@ -84,6 +86,22 @@ def read_riff(source: Source) -> AudioHeader:
     if sizes_64 and length == 0xFFFFFFFF:
         length, claims = sizes_64[1], replace(claims, open_from=_OPEN_64)
     return _make_wav_header(source, "WAV", fmt, data.at, length, claims)
+
+
+def read_stream_head(head: bytes, name: str) -> tuple[SampleFormat, int, int | None] | None:
+    """Read the header of RIFF, RF64 or BW64 that arrives as a stream, from its first bytes.
+
+    Returns the form of the samples, the byte at which they begin, and their number of bytes, None if it was left open;
+    None instead if more bytes are needed. `name` is for error messages.
+    """
+    source = Source(Path(name), io.BytesIO(head), 0, len(head))
+    chunks = {chunk.name: chunk for chunk in _walk_chunks(source, 12)}
+    if b"data" not in chunks:
+        return None
+    fmt, data = _find_chunks(source, _walk_chunks(source, 12))
+    form, _ = _parse_format(source, "WAV", fmt, data.at)
+    is_open = data.length == 0 or data.length >= _OPEN
+    return form, data.at, None if is_open else data.length
 
 
 def read_wave64(source: Source) -> AudioHeader:
