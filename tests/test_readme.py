@@ -1,5 +1,6 @@
 """The commands and the Python of README.md, run as a reader would, and from an installed wheel."""
 
+import io
 import os
 import re
 import shlex
@@ -69,7 +70,8 @@ def recordings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("shallow")
-def test_your_own_recordings(recordings: Path, capsys: pytest.CaptureFixture[str]):
+def test_your_own_recordings(recordings: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(Path("new.wav").read_bytes())))  # for listen
     for words in commands("--config own_machines"):
         run(words)
     assert Path("run/evaluation/dev/report.html").exists()

@@ -1,12 +1,14 @@
 """Measure the systems on folders of recordings, several training seeds each: official score by corpus and system.
 
-    uv run python tests/perf/real_sound.py --out DIR --seeds 0,1,2 CORPUS [CORPUS ...] [--config.FIELD=VALUE ...]
+    uv run python tests/perf/real_sound.py --out DIR --seeds 0,1,2 CORPUS [CORPUS ...] [--no-sensitivity]
+        [--config.FIELD=VALUE ...]
 
 A corpus is a folder that `asdjax check` accepts. Work directories are kept in DIR/<corpus>.<seed>, so a stopped
 measurement goes on where it was, and DIR/real_sound.csv holds a row for each system, corpus and seed. Printed are:
 official scores, mean over seeds and, after ±, half the distance between the highest and the lowest seed, in %; false
 alarms on normal test clips by domain, over all seeds, with Wilson's 95 % interval; and Spearman's correlation of
 official scores with the AUC on clips that faults were mixed into (`evaluate --sensitivity`), over systems and seeds.
+Mixing takes as long as the rest; `--no-sensitivity` leaves it and the correlations out.
 """
 
 import argparse
@@ -49,7 +51,9 @@ class Measured(NamedTuple):
 Results = dict[tuple[str, str, int], Measured]
 
 
-def measure(corpora: Sequence[Path], out: Path, seeds: Sequence[int], overrides: Mapping[str, object]) -> Results:
+def measure(
+    corpora: Sequence[Path], out: Path, seeds: Sequence[int], overrides: Mapping[str, object], *, sensitivity: bool
+) -> Results:
     """Return what was measured; write it to a CSV file as it comes."""
     out.mkdir(parents=True, exist_ok=True)
     measured: Results = {}
@@ -61,7 +65,7 @@ def measure(corpora: Sequence[Path], out: Path, seeds: Sequence[int], overrides:
                 workdir = out / f"{corpus.name}.{seed}"
                 changes = {**overrides, "data.root": str(corpus), "seed": seed}
                 asdjax.train("own_machines", workdir=workdir, overrides=changes)
-                results = asdjax.evaluate(workdir, sensitivity=True)
+                results = asdjax.evaluate(workdir, sensitivity=sensitivity)
                 for name, system in results.systems.items():
                     if system.official is not None:
                         one = Measured(system.official, _find_auc(results, name), _count_alarms(results, name))
@@ -145,11 +149,14 @@ def main() -> None:
     parser.add_argument("corpora", nargs="+", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--no-sensitivity", dest="sensitivity", action="store_false")
     options, others = parser.parse_known_args()
     changes = dict(word.removeprefix("--config.").split("=", 1) for word in others)
     seeds = [int(seed) for seed in options.seeds.split(",")]
-    measured = measure(options.corpora, options.out, seeds, {**SMALL, **changes})
-    tables = tabulate(measured), tabulate_alarms(measured), tabulate_correlations(measured)
+    measured = measure(options.corpora, options.out, seeds, {**SMALL, **changes}, sensitivity=options.sensitivity)
+    tables = [tabulate(measured), tabulate_alarms(measured)]
+    if options.sensitivity:
+        tables.append(tabulate_correlations(measured))
     sys.stdout.write("\n\n".join(tables) + "\n")
 
 
