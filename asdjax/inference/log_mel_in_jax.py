@@ -24,12 +24,12 @@ def compute_statistics(clips: jax.Array, filters: jax.Array, sample_rate_hz: int
 
 def _compute_log_mels(clips: jax.Array, filters: jax.Array, sample_rate_hz: int) -> jax.Array:
     """Return `log_mel.compute_log_mel` of each clip: (b, s) -> (b, m, t)."""
-    count = log_mel.count_frames(clips.shape[1])
-    missing = max(0, (count - 1) * log_mel.HOP_SAMPLES - clips.shape[1])
+    count, n_fft = log_mel.count_frames(clips.shape[1], sample_rate_hz), log_mel.choose_n_fft(sample_rate_hz)
+    missing = max(0, (count - 1) * (n_fft // 2) - clips.shape[1])
     padded = jnp.pad(features.as_float(clips), ((0, 0), (0, missing)))
-    margin = log_mel.N_FFT // 2
+    margin = n_fft // 2
     centred = jnp.pad(padded, ((0, 0), (margin, margin)), mode="reflect")
-    shape = Spectrogram(sample_rate_hz, log_mel.N_FFT, log_mel.HOP_SAMPLES, count, "power", "mean")
+    shape = Spectrogram(sample_rate_hz, n_fft, n_fft // 2, count, "power", "mean")
     power = jnp.square(features.magnitudes(centred[:, : shape.piece_samples], shape))
     mel = jnp.einsum("mf,bft->bmt", filters, power, precision="highest")
     return 10 * jnp.log10(jnp.maximum(mel, log_mel.FLOOR))

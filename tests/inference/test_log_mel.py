@@ -13,14 +13,14 @@ def noise(samples: int, seed: int = 0) -> np.ndarray:
     return (3000 * rng.normal(size=samples) + 8000 * np.sin(0.3 * np.arange(samples))).clip(-32768, 32767).astype("i2")
 
 
-def by_librosa(samples: np.ndarray, sample_rate_hz: int) -> np.ndarray:
+def by_librosa(samples: np.ndarray, sample_rate_hz: int, n_fft: int = 1024) -> np.ndarray:
     """Compute the baseline's frames, with reflection at the ends: the default of its librosa 0.6."""
     power = librosa.feature.melspectrogram(
         y=samples / 32768,
         sr=sample_rate_hz,
-        n_fft=1024,
-        hop_length=512,
-        win_length=1024,
+        n_fft=n_fft,
+        hop_length=n_fft // 2,
+        win_length=n_fft,
         window="hann",
         center=True,
         pad_mode="reflect",
@@ -35,13 +35,18 @@ def by_librosa(samples: np.ndarray, sample_rate_hz: int) -> np.ndarray:
     return 20.0 / 2.0 * np.log10(np.maximum(power, np.finfo(float).eps)).T
 
 
-@pytest.mark.parametrize("sample_rate_hz", [16_000, 22_050])
-@pytest.mark.parametrize("samples", [2100, 32_000, 33_333])
-def test_frames_are_librosa_s(samples: int, sample_rate_hz: int):
+@pytest.mark.parametrize(("sample_rate_hz", "n_fft"), [(16_000, 1024), (22_050, 1024), (48_000, 2048), (96_000, 4096)])
+@pytest.mark.parametrize("samples", [8400, 32_000, 33_333])
+def test_frames_are_librosa_s(samples: int, sample_rate_hz: int, n_fft: int):
     clip = noise(samples)
     got = log_mel.compute_log_mel(clip, sample_rate_hz)
-    assert got.shape == (log_mel.count_frames(samples), 128)
-    np.testing.assert_allclose(got, by_librosa(clip, sample_rate_hz), atol=1e-9)
+    assert got.shape == (log_mel.count_frames(samples, sample_rate_hz), 128)
+    np.testing.assert_allclose(got, by_librosa(clip, sample_rate_hz, n_fft), atol=1e-9)
+
+
+@pytest.mark.parametrize("sample_rate_hz", [8_000, 16_000, 25_600, 32_000, 44_100, 48_000, 96_000, 192_000])
+def test_every_band_has_a_bin(sample_rate_hz: int):
+    assert (log_mel.mel_filters(sample_rate_hz).max(axis=1) > 0).all()
 
 
 def test_silence_is_at_the_floor():

@@ -8,7 +8,7 @@ from asdjax.inference import log_mel, log_mel_in_jax, log_mel_statistics
 
 
 @pytest.mark.parametrize("samples", [1500, 16_000, 20_001])
-@pytest.mark.parametrize("sample_rate_hz", [8000, 16_000])
+@pytest.mark.parametrize("sample_rate_hz", [8000, 16_000, 48_000])
 def test_they_are_those_of_numpy(samples: int, sample_rate_hz: int):
     rng = np.random.default_rng(samples)
     loud = 3000 * rng.normal(size=(2, samples)) + 8000 * np.sin(0.3 * np.arange(samples))

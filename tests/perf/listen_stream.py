@@ -50,9 +50,8 @@ def prepare(out: Path, *, full_size: bool) -> Path:
 
 def make_stream(out: Path) -> np.ndarray:
     """Return ten minutes of a fan, int16 (s,), of which the last four are faulty."""
-    synthesize(
-        out / "long", Recipe(source_clips=1, test_clips=1, target_clips=0, sections=2, seconds=NORMAL_S), ("fan",)
-    )
+    recipe = Recipe(source_clips=1, test_clips=1, target_clips=0, sections=2, seconds=NORMAL_S)
+    synthesize(out / "long", recipe, machines=("fan",))
     paths = [min((out / "long").rglob(f"source_test/section_00*{label}*.wav")) for label in ("normal", "anomaly")]
     normal, fault = (soundfile.read(path, dtype="int16")[0] for path in paths)
     return np.concatenate([normal, fault[: FAULT_S * RATE_HZ]])
