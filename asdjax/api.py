@@ -213,11 +213,11 @@ class Detector:
         blocks : samples (s,) int16 at the models' rate in their order, as they come, and Gap where some are missing
         alarm : "N/M": an alarm begins when N of the last M scores are above the threshold, and ends when none is
         smooth : scores that are averaged first
-        off_below_db : level below which the machine is off; None: one that no training clip is as quiet as
+        off_below_db : level below which the machine is off; None: quieter than training clips, and in no band louder
 
         Raises
         ------
-        InputError : a score is not finite
+        InputError : `alarm`, `smooth` or a block is wrong, a score is not finite, or the stream is shorter than a piece
         """
         from asdjax.inference.alarm_rule import AlarmRule
         from asdjax.inference.listener import listen

@@ -33,8 +33,7 @@ def score_all(
             result = score(resolve_path(clip))
         except InputError as error:
             failed += 1
-            name = "" if clip in str(error) else f"{clip}: "
-            log(f"asdjax score: {name}{error}")
+            log_clip_error("score", clip, error)
             continue
         if head_due and not show(_format_head(result.threshold)):
             break
@@ -42,6 +41,12 @@ def score_all(
         if not show(_format_json(clip, result) if as_json else _format_line(clip, result)):
             break
     return failed
+
+
+def log_clip_error(command: str, clip: str, error: InputError) -> None:
+    """Log why a command cannot score a clip."""
+    name = "" if clip in str(error) else f"{clip}: "
+    log(f"asdjax {command}: {name}{error}")
 
 
 def from_stdin(words: Iterable[str]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 import queue
 from collections.abc import Iterator
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ class Microphone:
 
     def __init__(self, device: str | None, sample_rate_hz: int) -> None:
         self._rate, self._lost = sample_rate_hz, 0
-        self._blocks: queue.Queue[np.ndarray] = queue.Queue(_MOST_BLOCKS)
+        self._blocks: queue.Queue[tuple[int, np.ndarray]] = queue.Queue(_MOST_BLOCKS)
         sounddevice = _import_sounddevice()
         try:
             self._stream = sounddevice.RawInputStream(
@@ -41,24 +42,32 @@ class Microphone:
             ) from error
 
     def __iter__(self) -> Iterator[np.ndarray | Gap]:
-        """Yield blocks and gaps, forever."""
+        """Yield blocks and gaps. Raises InputError when the device has stopped, as one that was unplugged."""
+        last_at, is_waiting = monotonic(), False
         while True:
             try:
-                block = self._blocks.get(timeout=GAP_S)
+                lost, block = self._blocks.get(timeout=GAP_S)
             except queue.Empty:
-                yield Gap("waiting", GAP_S)
+                if not self._stream.active:
+                    why = "microphone: expected sound, got none any more; plug it in, and start again"
+                    raise InputError(why) from None
+                if not is_waiting:
+                    yield Gap("waiting", GAP_S)
+                is_waiting = True
                 continue
-            if lost := self._lost:
-                self._lost -= lost
-                yield Gap("gap", lost / self._rate)
+            seconds = monotonic() - last_at if is_waiting else lost / self._rate
+            last_at, is_waiting = monotonic(), False
+            if seconds:
+                yield Gap("gap", seconds)
             yield block
 
     def _take(self, content: Any, frames: int, time: Any, status: Any) -> None:
-        """Take a block from the driver's thread. `status` tells that the driver has lost some, not how many."""
+        """Take a block from the driver's thread. `status` shows that the driver has lost some, not how many."""
         if status and status.input_overflow:
             self._lost += frames
         try:
-            self._blocks.put_nowait(np.frombuffer(content, np.int16).copy())
+            self._blocks.put_nowait((self._lost, np.frombuffer(content, np.int16).copy()))
+            self._lost = 0
         except queue.Full:
             self._lost += frames
 

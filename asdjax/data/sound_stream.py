@@ -1,12 +1,15 @@
 """Sound that arrives as a stream of bytes, WAV or raw samples, as blocks of int16, mono, at one rate.
 
-A thread reads ahead by at most a minute; then whoever writes the stream has to wait.
+A thread reads ahead by some minutes; then whoever writes the stream has to wait.
 """
 
-import queue
+import os
 import threading
+from collections import deque
 from collections.abc import Iterator
-from time import monotonic
+from contextlib import suppress
+from io import UnsupportedOperation
+from time import monotonic, sleep
 from typing import BinaryIO, Literal, NamedTuple
 
 import numpy as np
@@ -14,14 +17,16 @@ import soxr
 
 from asdjax.data.audio import Decoding, convert_remedy, mismatches, mix_down, parse_samples, require_channel, to_int16
 from asdjax.data.formats import riff
-from asdjax.data.formats.header import RAW_ENCODINGS, SampleFormat
+from asdjax.data.formats.header import PLAUSIBLE_RATES_HZ, RAW_ENCODINGS, SampleFormat
+from asdjax.data.stream_pace import Pace
 from asdjax.errors import InputError
+from asdjax.runtime.progress import log
 
-#: Seconds without a sample that are said.
+#: Seconds without a sample that are reported.
 GAP_S = 2.0
-#: Seconds that a stream may be behind the clock, or ahead of it, until that is said, or until it is no live sound.
-_BEHIND_S = 5.0
-_CHUNK_BYTES, _CHUNKS_AHEAD = 65_536, 64
+#: Seconds in which all arrives that a source has kept during a pause.
+_CATCH_UP_S = 0.3
+_CHUNK_BYTES, _AHEAD_BYTES = 1 << 16, 1 << 24
 #: Bytes of a block at most, where more have arrived already.
 _BLOCK_BYTES = 4 * _CHUNK_BYTES
 _MOST_HEAD_BYTES = 1 << 20
@@ -29,23 +34,70 @@ _RIFF_NAMES = (b"RIFF", b"RF64", b"BW64")
 
 
 class Gap(NamedTuple):
-    """A remark on a live stream. `seconds` by kind:
+    """A remark on a live stream.
 
-    - waiting: no samples have arrived for so long, and none yet;
-    - gap: samples arrive again after so long, and those between are missing;
-    - behind: the stream has fallen so far behind the clock: samples were lost before they came here.
+    waiting: no samples have arrived for `seconds`, and none yet. gap: `seconds` of sound are missing here, or were lost
+    within the last minute.
     """
 
-    kind: Literal["waiting", "gap", "behind"]
+    kind: Literal["waiting", "gap"]
     seconds: float
 
 
 class _Chunk(NamedTuple):
-    """Bytes, empty at the end of the stream, the seconds that reading them took, and when they came."""
+    """Bytes, empty at the end of the stream, the seconds that reading them took, and when they arrived."""
 
     content: bytes
     waited_s: float
     at: float
+
+
+class _ReadAhead:
+    """The chunks of a stream, read by a thread as they arrive."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._chunks: deque[_Chunk] = deque()
+        self._bytes, self._changed = 0, threading.Condition()
+        self.error: Exception | None = None
+        threading.Thread(target=self._read, args=(stream,), daemon=True).start()
+
+    def wait(self, patience_s: float | None) -> bool:
+        """Wait until there is a chunk; return False if there is none for some seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._chunks, patience_s) != deque()
+
+    def take(self) -> _Chunk:
+        """Return all that has arrived, up to a block, as one chunk; its wait is that of the first.
+
+        Behind a pause it is no block but all, by which one knows what is missing.
+        """
+        with self._changed:
+            content, waited_s, at = self._chunks.popleft()
+            most = _BLOCK_BYTES if waited_s <= GAP_S else _AHEAD_BYTES
+            while content and len(content) < most and self._chunks:
+                more = self._chunks[0]
+                if not more.content or more.waited_s > GAP_S:
+                    break
+                content, at = content + self._chunks.popleft().content, more.at
+            self._bytes -= len(content)
+            self._changed.notify_all()
+        return _Chunk(content, waited_s, at)
+
+    def _read(self, stream: BinaryIO) -> None:
+        read = getattr(stream, "read1", stream.read)
+        content = b"-"
+        while content:
+            begun = monotonic()
+            try:
+                content = read(_CHUNK_BYTES) or b""
+            except (OSError, ValueError) as error:  # ValueError: the stream was closed
+                content, self.error = b"", error
+            now = monotonic()
+            with self._changed:
+                self._changed.wait_for(lambda: self._bytes < _AHEAD_BYTES)
+                self._chunks.append(_Chunk(content, now - begun, now))
+                self._bytes += len(content)
+                self._changed.notify_all()
 
 
 class StreamConverter:
@@ -82,99 +134,86 @@ class StreamConverter:
 
 
 class SoundStream:
-    """The blocks of a stream of bytes: int16 (s,) as they arrive, and a Gap where none arrive for a while.
+    """A stream of bytes, which is read from the moment that the object is made.
 
-    `raw` is the form of samples without a header. `name` is for error messages. It is read from the moment that the
-    object is made. Raises InputError for a stream that is neither WAV nor of a known raw form.
+    `raw` is the form of samples without a header. `name` is for error messages.
     """
 
-    def __init__(self, stream: BinaryIO, decoding: Decoding, raw: SampleFormat | None, name: str) -> None:
-        self._decoding, self._raw, self._name = decoding, raw, name
-        self._chunks: queue.Queue[_Chunk | OSError] = queue.Queue(_CHUNKS_AHEAD)
-        self._unused: _Chunk | OSError | None = None
-        threading.Thread(target=self._read, args=(stream,), daemon=True).start()
+    def __init__(self, stream: BinaryIO, raw: SampleFormat | None, name: str) -> None:
+        self._raw, self._name = raw, name
+        with suppress(AttributeError, UnsupportedOperation):  # streams in memory
+            os.set_blocking(stream.fileno(), True)
+        self._ahead = _ReadAhead(stream)
 
-    def __iter__(self) -> Iterator[np.ndarray | Gap]:
-        """Yield blocks and gaps until the stream ends."""
-        head, converter, left, pace = b"", None, None, None
+    def convert(self, decoding: Decoding) -> Iterator[np.ndarray | Gap]:
+        """Yield blocks int16 (s,) as they arrive, and a Gap where some are missing, until the stream ends.
+
+        Raises InputError for a stream that is neither WAV nor of a known raw form, or that ends before its header says.
+        """
+        head, converter, left, pace, seconds = b"", None, None, None, 0.0
         for item in self._receive():
             if isinstance(item, Gap):
                 yield item
                 continue
             head += item.content
-            if converter is None:
+            if converter is None or pace is None:
                 if (found := self._read_head(head)) is None:
                     continue
                 form, start, left = found
-                converter, head = StreamConverter(form, self._decoding, self._name), head[start:]
+                converter, head = StreamConverter(form, decoding, self._name), head[start:]
                 pace = Pace(form, item.at)
             if left is not None:
                 head, left = head[:left], left - len(head[:left])
-            if pace and (lost := pace.check(len(head), item)):
-                yield Gap("behind", lost)
-            yield converter.convert(head)
-            head = b""
+            if lost := pace.check(len(head), item.at, after_pause=item.waited_s > GAP_S):
+                yield Gap("gap", lost)
+            block, head = converter.convert(head), b""
+            seconds += len(block) / decoding.sample_rate_hz
+            yield block
             if left == 0:
                 break
         if converter is None:
             raise InputError(f"{self._name}: expected sound, got {len(head)} bytes; check what writes them")
         yield converter.convert(b"", last=True)
+        self._end(left, seconds)
 
-    def _read(self, stream: BinaryIO) -> None:
-        """Read the stream to its end, in a thread of its own."""
-        read = getattr(stream, "read1", stream.read)
-        try:
-            while True:
-                begun = monotonic()
-                content = read(_CHUNK_BYTES)
-                self._chunks.put(_Chunk(content, monotonic() - begun, monotonic()))
-                if not content:
-                    return
-        except OSError as error:
-            self._chunks.put(error)
+    def _end(self, left: int | None, seconds: float) -> None:
+        """Log that the stream has ended; raise InputError if it was cut off or could not be read."""
+        if self._ahead.error:
+            raise InputError(
+                f"{self._name}: expected a readable stream, got {self._ahead.error} after {seconds:.1f} s; start it "
+                "again"
+            )
+        if left:
+            raise InputError(
+                f"{self._name}: expected {left} more bytes of sound by its header, got the end after {seconds:.1f} s; "
+                "send it again"
+            )
+        log(f"{self._name}: ended after {seconds:.1f} s of sound")
 
     def _receive(self) -> Iterator[_Chunk | Gap]:
-        """Yield what is read. The time that a read took is a gap if it is long; the first read waits for the start."""
-        is_first = True
+        """Yield what is read, and a Gap while a pause lasts. The first read waits for the start."""
+        patience_s = None
         while True:
-            chunk = self._wait(GAP_S if not is_first else None)
-            if chunk is None:
+            if not self._ahead.wait(patience_s):
                 yield Gap("waiting", GAP_S)
-                chunk = self._wait(None)
-            if isinstance(chunk, OSError):
-                raise InputError(f"{self._name}: expected a readable stream, got {chunk.strerror}; start it again")
-            if not chunk or not chunk.content:
+                self._ahead.wait(None)
+                sleep(_CATCH_UP_S)
+            chunk = self._ahead.take()
+            if not chunk.content:
                 return
-            if chunk.waited_s > GAP_S and not is_first:
-                yield Gap("gap", chunk.waited_s)
-            is_first = False
-            yield self._add_waiting(chunk)
-
-    def _wait(self, patience_s: float | None) -> _Chunk | OSError | None:
-        """Return the next chunk, None if there is none for some seconds."""
-        chunk, self._unused = self._unused, None
-        try:
-            return chunk or self._chunks.get(timeout=patience_s)
-        except queue.Empty:
-            return None
-
-    def _add_waiting(self, chunk: _Chunk) -> _Chunk:
-        """Return the chunk with those that have arrived already, up to a block: a recording is ahead of its scores."""
-        while len(chunk.content) < _BLOCK_BYTES and not self._chunks.empty():
-            new = self._chunks.get()
-            if isinstance(new, OSError) or not new.content or new.waited_s > GAP_S:
-                self._unused = new
-                break
-            chunk = _Chunk(chunk.content + new.content, chunk.waited_s, new.at)
-        return chunk
+            yield chunk if patience_s else chunk._replace(waited_s=0.0)
+            patience_s = GAP_S
 
     def _read_head(self, head: bytes) -> tuple[SampleFormat, int, int | None] | None:
         """Return the form of the samples, where they begin and their bytes; None if more bytes are needed."""
-        if self._raw:
-            return self._raw, 0, None
         if len(head) < 12:
             return None
-        if head[:4] in _RIFF_NAMES and head[8:12] == b"WAVE":
+        is_wav = head[:4] in _RIFF_NAMES and head[8:12] == b"WAVE"
+        if is_wav and self._raw:
+            raise InputError(f"{self._name}: expected raw samples, got WAV; leave out --rate")
+        if self._raw:
+            return self._raw, 0, None
+        if is_wav:
             found = riff.read_stream_head(head, self._name)
             if found or len(head) < _MOST_HEAD_BYTES:
                 return found
@@ -184,33 +223,11 @@ class SoundStream:
         )
 
 
-class Pace:
-    """The pace of a stream against the clock: a live one that falls behind it has lost samples.
-
-    A stream that is ahead of the clock by some seconds is a recording, which has no pace. Bytes arrive from `at` on.
-    """
-
-    def __init__(self, form: SampleFormat, at: float) -> None:
-        self._bytes_per_s = form.frame_bytes * form.sample_rate_hz
-        self._first = self._least = at
-        self._bytes, self._waited_s = 0, 0.0
-
-    def check(self, new_bytes: int, chunk: _Chunk) -> float | None:
-        """Return by how many seconds the stream has newly fallen behind, None if it has not. Gaps do not count."""
-        self._bytes += new_bytes
-        self._waited_s += chunk.waited_s if chunk.waited_s > GAP_S else 0.0
-        behind = chunk.at - self._waited_s - self._bytes / self._bytes_per_s
-        self._least = min(self._least, behind)
-        lost = behind - self._least
-        if self._first - self._least > _BEHIND_S or lost <= _BEHIND_S:
-            return None
-        self._first += lost
-        self._least = behind
-        return lost
-
-
 def make_raw_form(encoding: str, rate_hz: int, channels: int) -> SampleFormat:
-    """Return the form of raw samples; `encoding` is a key of RAW_ENCODINGS, else an InputError is raised."""
+    """Return the form of raw samples. Raises InputError for an encoding or a rate that is not known."""
     if encoding not in RAW_ENCODINGS:
-        raise InputError(f"format: expected one of {', '.join(RAW_ENCODINGS)}, got {encoding}; ffmpeg writes each")
+        raise InputError(f"--format: expected one of {', '.join(RAW_ENCODINGS)}, got {encoding}; choose one of them")
+    low, high = PLAUSIBLE_RATES_HZ
+    if not low <= rate_hz <= high:
+        raise InputError(f"--rate: expected {low} to {high} Hz, got {rate_hz}; give the rate of the samples")
     return SampleFormat("raw", rate_hz, channels, RAW_ENCODINGS[encoding])

@@ -144,11 +144,12 @@ def examine_strange(machine: str, ranked: Sequence[RankedClip]) -> Iterator[Doub
             far.setdefault(one.clip.section, []).append(one)
     for section, clips in sorted(far.items()):
         first, number = clips[0], "1 training clip" if len(clips) == 1 else f"{len(clips)} training clips"
+        verb = "is" if len(clips) == 1 else "are"
         yield Doubt(
             "training clip unlike the others",
             machine,
-            f"{number} of section {section} far above the threshold, first {first.clip.path.name} (by "
-            f"{first.excess:.0f} times the distance between the quartiles); such clips raise the threshold, so that "
-            "fewer faults are found",
+            f"{number} of section {section} {verb} far above the threshold, the farthest {first.clip.path.name} (by "
+            f"{first.excess:.0f} times the distance between the quartiles); such clips raise thresholds, so that fewer "
+            "faults are found",
             "listen to them in the report; leave faulty or silent ones out with config.data.exclude",
         )

@@ -6,7 +6,9 @@ from typing import NamedTuple, Self
 
 from asdjax.errors import InputError
 
-_FORM = re.compile(r"(\d+)/(\d+)")
+_FORM = re.compile(r"([0-9]+)/([0-9]+)")
+#: Most scores of a rule: a quarter of an hour.
+_MOST = 1000
 
 
 class AlarmRule(NamedTuple):
@@ -22,11 +24,11 @@ class AlarmRule(NamedTuple):
     @classmethod
     def parse(cls, alarm: str, smooth: int) -> Self:
         """Return the rule of an alarm such as "3/5". Raises InputError for another form."""
-        found = _FORM.fullmatch(alarm)
-        if not found or not 1 <= int(found[1]) <= int(found[2]):
-            raise InputError(f"alarm: expected N/M, N of the last M scores, such as 3/5, got {alarm!r}")
-        if smooth < 1:
-            raise InputError(f"smooth: expected a number of scores from 1 on, got {smooth}; 1 averages none")
+        found = _FORM.fullmatch(str(alarm))
+        if not found or not 1 <= int(found[1]) <= int(found[2]) <= _MOST:
+            raise InputError(f"alarm: expected N/M, 1 <= N <= M <= {_MOST}, got {alarm!r}; 3/5 is usual")
+        if not isinstance(smooth, int) or not 1 <= smooth <= _MOST:
+            raise InputError(f"smooth: expected a number of scores from 1 to {_MOST}, got {smooth}; 1 averages none")
         return cls(int(found[1]), int(found[2]), smooth)
 
 
@@ -36,6 +38,11 @@ class AlarmState:
     def __init__(self, rule: AlarmRule, threshold: float) -> None:
         self._rule, self._threshold = rule, threshold
         self.restart()
+
+    @property
+    def is_on(self) -> bool:
+        """Return whether there is an alarm."""
+        return self._on
 
     def restart(self) -> None:
         """Forget all scores, and end the alarm."""

@@ -19,7 +19,8 @@ from asdjax.inference.log_mel_statistics import SimpleDetectors
 from asdjax.inference.off_rule import OffRule
 from asdjax.inference.thresholds import Threshold
 
-#: Pieces embedded in one call: a 10 s clip has nine, and padding costs computation.
+#: Pieces embedded in one call: a 10 s clip has nine, and padding costs computation. A stream brings as many at once if
+#: it is ahead of its scores, else one.
 PIECES_PER_BATCH = 3
 
 
@@ -33,11 +34,12 @@ class CheckpointModels(NamedTuple):
 
 
 class ClipResult(NamedTuple):
-    """A detector's result for a clip: score, threshold, and the clip's pieces with their scores."""
+    """A detector's result for a clip: score, threshold, its pieces with their scores, and if the machine is off."""
 
     score: float
     threshold: float
     pieces: TimedPieces
+    is_off: bool
 
     @property
     def is_anomaly(self) -> bool:
@@ -53,7 +55,7 @@ class ClipResult(NamedTuple):
 class SectionDetector(NamedTuple):
     """A system for the clips of one machine type and section: models, simple detectors, or both, combined.
 
-    `off` tells a machine that is off, and `clip_pieces` counts the pieces of a training clip of the usual length.
+    `off` is the rule by which the machine is off, and `clip_pieces` counts the pieces of a usual training clip.
     """
 
     parts: Sequence[CheckpointModels]
@@ -96,7 +98,8 @@ class SectionDetector(NamedTuple):
         else:
             count = len(embed.list_piece_starts(len(samples), self.spectrogram, self.stride_frames))
             pieces = time_pieces(len(samples), np.broadcast_to(scores, count), self.spectrogram, self.stride_frames)
-        return ClipResult(clip, self.threshold.value, pieces)
+        is_off, _ = self.off.examine(samples, self.spectrogram.sample_rate_hz)
+        return ClipResult(clip, self.threshold.value, pieces, is_off)
 
     def measure_crops(self, crops: np.ndarray) -> list[tuple[Member, np.ndarray]]:
         """Return each model with the distances (p,) of pieces, given as the samples under them, int16 (p, s)."""

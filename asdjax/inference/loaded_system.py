@@ -81,16 +81,17 @@ class LoadedSystem:
             log(f"domain {domain}: no effect, because neither config.evaluate.bank nor .threshold_per uses domains")
         spectrogram, stride = features.make_spectrogram(self.config), self.config.evaluate.stride_frames
         usual_samples = round(self.clip_seconds * spectrogram.sample_rate_hz)
+        simple = log_mel_statistics.make_detectors(self.statistics, self.simple, section, spectrogram.sample_rate_hz)
         return SectionDetector(
-            parts,
-            log_mel_statistics.make_detectors(self.statistics, self.simple, section, spectrogram.sample_rate_hz),
-            self._make_combination(section),
-            Scoring.from_config(self.config),
-            self._choose_threshold(clip, rate),
-            spectrogram,
-            stride,
-            OffRule.fit(log_mel_statistics.select_section(self.statistics, section)),
-            len(embed.list_piece_starts(usual_samples, spectrogram, stride)),
+            parts=parts,
+            simple=simple,
+            combination=self._make_combination(section),
+            scoring=Scoring.from_config(self.config),
+            threshold=self._choose_threshold(clip, rate),
+            spectrogram=spectrogram,
+            stride_frames=stride,
+            off=OffRule.fit(log_mel_statistics.select_section(self.statistics, section)),
+            clip_pieces=len(embed.list_piece_starts(usual_samples, spectrogram, stride)),
         )
 
     def _choose_threshold(self, clip: Clip, rate: AlarmRate | None) -> Threshold:

@@ -49,7 +49,7 @@ class SoundBuffer:
 
     def drop(self, piece: int) -> None:
         """Forget the samples that no window needs that ends with a piece after `piece`."""
-        keep = self._begin(max(0, piece + 2 - self._pieces))
+        keep = min(self._begin(max(0, piece + 2 - self._pieces)), self._first + len(self._samples))
         if keep > self._first:
             self._samples, self._first = self._samples[keep - self._first :].copy(), keep
 

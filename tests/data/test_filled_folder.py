@@ -1,7 +1,6 @@
 """A folder that is being filled: each recording once, when it is complete."""
 
 import contextlib
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -10,16 +9,23 @@ from asdjax.data import filled_folder
 from asdjax.data.filled_folder import watch_folder
 from asdjax.errors import InputError
 
+STABLE_LOOKS = 2
+
 
 @pytest.fixture
 def looks(monkeypatch: pytest.MonkeyPatch) -> dict[int, list]:
-    """Actions to take after a look at the folder, by its number; the watch ends after the tenth."""
+    """Actions to take after a look at the folder, by its number; the watch ends after the twelfth.
+
+    A look takes as long as half of the time for which a recording must not change.
+    """
     actions: dict[int, list] = {}
-    numbers = count(1)
+    number = 0
+    monkeypatch.setattr(filled_folder, "monotonic", lambda: number * filled_folder._STABLE_S / STABLE_LOOKS)
 
     def sleep(_: float) -> None:
-        number = next(numbers)
-        if number > 10:
+        nonlocal number
+        number += 1
+        if number > 12:
             raise KeyboardInterrupt
         for action in actions.get(number, ()):
             action()
@@ -41,8 +47,8 @@ def test_new_recordings_come_once_each_when_they_no_longer_grow(tmp_path: Path, 
     growing, quick = tmp_path / "growing.wav", tmp_path / "quick.FLAC"
     looks[1] = [lambda: growing.write_bytes(b"1"), lambda: quick.write_bytes(b"1")]
     looks[2] = [lambda: growing.write_bytes(b"12")]
-    looks[3] = [lambda: growing.write_bytes(b"123")]
-    looks[4] = [lambda: (tmp_path / "notes.txt").write_text("no sound"), (tmp_path / "empty.wav").touch]
+    looks[4] = [lambda: growing.write_bytes(b"123")]
+    looks[5] = [lambda: (tmp_path / "notes.txt").write_text("no sound"), (tmp_path / "empty.wav").touch]
     assert collect(tmp_path) == ["quick.FLAC", "growing.wav"]
 
 
@@ -61,12 +67,21 @@ def test_a_folder_that_goes_away_for_a_while_is_tried_again(
     folder, away = tmp_path / "in", tmp_path / "away"
     folder.mkdir()
     looks[1] = [lambda: (folder / "a.wav").write_bytes(b"1")]
-    looks[3] = [lambda: folder.rename(away)]
-    looks[5] = [lambda: away.rename(folder), lambda: (folder / "b.wav").write_bytes(b"1")]
+    looks[4] = [lambda: folder.rename(away)]
+    looks[6] = [folder.mkdir]  # a mount point without its disk
+    looks[7] = [folder.rmdir, lambda: away.rename(folder), lambda: (folder / "b.wav").write_bytes(b"1")]
     assert collect(folder) == ["a.wav", "b.wav"]
-    assert "cannot be read (No such file or directory); trying again" in capsys.readouterr().err
+    assert capsys.readouterr().err.count("cannot be read (No such file or directory); trying again") == 1
 
 
 def test_no_folder_is_refused(tmp_path: Path):
     with pytest.raises(InputError, match="expected a folder that recordings are put into, got none"):
-        next(watch_folder(tmp_path / "none"))
+        watch_folder(tmp_path / "none")
+
+
+def test_those_that_arrive_before_the_first_look_are_new(tmp_path: Path, looks: dict[int, list]):
+    """While models are loaded, say."""
+    watched = watch_folder(tmp_path)
+    (tmp_path / "a.wav").write_bytes(b"1")
+    assert looks == {}
+    assert next(watched).name == "a.wav"

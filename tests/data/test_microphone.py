@@ -1,6 +1,7 @@
 """The microphone, with a driver that is made up: none of these machines has a sound card."""
 
 import sys
+import threading
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,7 +28,8 @@ class Driver:
         if options["device"] == "broken":
             raise self.PortAudioError("Invalid sample rate")
         self.opened = options
-        return SimpleNamespace(start=lambda: None)
+        self.stream = SimpleNamespace(start=lambda: None, active=True)
+        return self.stream
 
     def play(self, samples: np.ndarray, *, overflow: bool = False) -> None:
         status = SimpleNamespace(input_overflow=True) if overflow else None
@@ -57,12 +59,26 @@ def test_blocks_that_nobody_takes_are_lost_and_counted(driver: Driver, monkeypat
     heard = iter(Microphone(None, RATE_HZ))
     for value in range(5):
         driver.play(np.full(4000, value, np.int16))
+    assert [next(heard)[0], next(heard)[0]] == [0, 1]
+    driver.play(np.full(4000, 5, np.int16))
     assert next(heard) == Gap("gap", 0.75)
+    assert next(heard)[0] == 5
 
 
-def test_a_silent_driver_is_said(driver: Driver, monkeypatch: pytest.MonkeyPatch):
+def test_a_silent_driver_is_reported(driver: Driver, monkeypatch: pytest.MonkeyPatch):
+    """Once, and as a gap when sound is back; a device that has stopped is an error."""
     monkeypatch.setattr(microphone, "GAP_S", 0.05)
-    assert next(iter(Microphone(None, RATE_HZ))) == Gap("waiting", 0.05)
+    heard = iter(Microphone(None, RATE_HZ))
+    assert next(heard) == Gap("waiting", 0.05)
+    threading.Timer(0.2, lambda: driver.play(np.ones(4000, np.int16))).start()
+    gap = next(heard)
+    assert isinstance(gap, Gap)
+    assert gap.kind == "gap"
+    assert gap.seconds > 0.2
+    assert next(heard)[0] == 1
+    driver.stream.active = False
+    with pytest.raises(InputError, match="microphone: expected sound, got none any more"):
+        next(heard)
 
 
 def test_a_device_that_cannot_be_opened_is_refused(driver: Driver):

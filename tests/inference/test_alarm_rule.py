@@ -39,8 +39,9 @@ def test_a_restart_forgets_scores_and_alarm():
 
 def test_rules_are_parsed():
     assert AlarmRule.parse("2/4", 1) == AlarmRule(2, 4, 1)
-    for text in ("4/2", "0/3", "3", "3/5/7", "-1/3", "a/b"):
+    for text in ("4/2", "0/3", "3", "3/5/7", "-1/3", "a/b", "\uff13/5", "1/1001", (3, 5)):
         with pytest.raises(InputError, match=r"alarm: expected N/M"):
-            AlarmRule.parse(text, 1)
-    with pytest.raises(InputError, match="smooth: expected a number of scores from 1 on, got 0"):
-        AlarmRule.parse("3/5", 0)
+            AlarmRule.parse(text, 1)  # pyright: ignore[reportArgumentType]
+    for smooth in (0, 1001, 1.5):
+        with pytest.raises(InputError, match="smooth: expected a number of scores from 1 to 1000, got"):
+            AlarmRule.parse("3/5", smooth)  # pyright: ignore[reportArgumentType]

@@ -2,19 +2,22 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from conftest import shallow_networks
 
 import asdjax
+from asdjax import features
 from asdjax.data.sound_stream import Gap
+from asdjax.errors import InputError
 from asdjax.evaluation.evaluation_results import EvaluationResults
 from asdjax.fleet import embed
 from asdjax.inference.alarm_rule import AlarmRule
 from asdjax.inference.clip_scores import pool_pieces
-from asdjax.inference.detector import SectionDetector
-from asdjax.inference.listener import PIECES_AT_ONCE, Listener, Moment, listen
+from asdjax.inference.detector import PIECES_PER_BATCH, SectionDetector
+from asdjax.inference.listener import Listener, Moment, listen
 from asdjax.inference.off_rule import OffRule
 from asdjax.inference.sound_buffer import SoundBuffer
 
@@ -104,7 +107,8 @@ def test_a_machine_that_is_off_is_neither_normal_nor_an_alarm(detectors: dict[st
     moments = list(listen(detector, RULE, None, blocks(sound, [4000])))
     off = [i for i, moment in enumerate(moments) if moment.state == "off"]
     assert off == list(range(off[0], off[0] + len(off)))
-    assert 2 <= len(off) <= 4  # of the pieces at either end a part is silent
+    assert 1 <= len(off) <= 3  # from the second silent piece on; of those at either end a part is silent
+    assert moments[off[0] - 1].score is None
     assert all(moments[i].score is None for i in off)
     after = moments[off[-1] + 1 :]
     assert scored(after[: WINDOW - 1]) == ["starting"] * (WINDOW - 1)
@@ -113,17 +117,16 @@ def test_a_machine_that_is_off_is_neither_normal_nor_an_alarm(detectors: dict[st
 
 def test_the_level_below_which_it_is_off_may_be_given(detectors: dict[str, SectionDetector]):
     moments = list(listen(detectors["combined"], RULE, 0.0, [noise(4.0)]))
-    assert set(scored(moments)) == {"off"}
+    assert scored(moments)[1:] == ["off"] * (len(moments) - 1)
 
 
 def test_a_gap_begins_a_new_window_and_keeps_the_clock(detectors: dict[str, SectionDetector]):
     detector, first, second = detectors["all_mean"], noise(4.0), noise(5.0, seed=1)
-    stream = [first, Gap("waiting", 2.0), Gap("gap", 6.0), Gap("behind", 5.5), second]
+    stream = [first, Gap("waiting", 2.0), Gap("gap", 6.0), second]
     moments = list(listen(detector, RULE, None, stream))
     alone = list(listen(detector, RULE, None, [second]))
-    assert [moment._replace(seconds=0.0) for moment in moments[-len(alone) :]] == [
-        moment._replace(seconds=0.0) for moment in alone
-    ]
+    assert [moment.score for moment in moments[-len(alone) :]] == [moment.score for moment in alone]
+    assert {moment.state for moment in moments[-len(alone) :][: WINDOW - 1]} <= {"starting", "alarm"}
     assert moments[-1].seconds == pytest.approx(4.0 + 6.0 + alone[-1].seconds, abs=1e-3)
 
 
@@ -135,6 +138,51 @@ def test_alarms_are_of_smoothed_scores_above_the_threshold(detectors: dict[str, 
     moments = [moment for moment in listen(low, RULE, None, [noise(9.0)]) if moment.score is not None]
     assert scored(moments) == ["alarm" if score > limit else "normal" for score in plain]
     assert {"alarm", "normal"} == set(scored(moments))
+
+
+def test_lost_sound_and_one_silent_piece_do_not_end_an_alarm(detectors: dict[str, SectionDetector]):
+    detector = detectors["all_mean"]._replace(off=OffRule.below(-60.0))
+    detector = detector._replace(threshold=detector.threshold._replace(value=-1e9))  # everything is an alarm
+    dropout = np.concatenate([noise(5.0)[: 4 * STEP], np.zeros(STEP, np.int16), noise(4.0)])
+    states = scored(list(listen(detector, RULE, None, [dropout, Gap("gap", 1.0), noise(4.0)])))
+    assert states[: WINDOW - 1] == ["starting"] * (WINDOW - 1)
+    assert set(states[WINDOW - 1 :]) == {"alarm"}
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        noise(2.0) / 32768,
+        noise(2.0).astype(np.uint16),
+        noise(2.0)[:, None],
+        noise(2.0).tolist(),
+        noise(2.0).tobytes(),
+        np.int16(3),
+    ],
+    ids=["float", "uint16", "column", "list", "bytes", "number"],
+)
+def test_other_blocks_are_refused(detectors: dict[str, SectionDetector], block: Any):
+    with pytest.raises(InputError, match=r"expected blocks (of int16 samples|that are arrays)"):
+        list(listen(detectors["all_mean"], RULE, None, [block]))
+
+
+def test_a_stream_shorter_than_a_piece_is_refused(detectors: dict[str, SectionDetector]):
+    with pytest.raises(InputError, match=r"expected 1.1 s of sound or more"):
+        list(listen(detectors["all_mean"], RULE, None, [noise(1.0)]))
+
+
+@pytest.mark.parametrize("stride", [16, 32, 64])
+def test_every_piece_is_cut_as_of_one_long_clip(detectors: dict[str, SectionDetector], stride: int):
+    spectrogram, samples = detectors["all_mean"].spectrogram, noise(20.0)
+    buffer = SoundBuffer(spectrogram, stride, 1)
+    count = 0
+    for block in blocks(samples, [5000, 70_000]):
+        for piece in buffer.add(block):
+            start = features.first_sample(piece * stride, spectrogram)
+            np.testing.assert_array_equal(buffer.crop(piece), features.crop(samples, start, spectrogram.piece_samples))
+            buffer.drop(piece)
+            count += 1
+    assert count == (len(samples) - 17_918 + 1_023) // (stride * 512) + 1
 
 
 def test_memory_stays_bounded(detectors: dict[str, SectionDetector]):
@@ -160,5 +208,5 @@ def test_warming_up_compiles_all_that_a_stream_needs(
         SectionDetector, "measure_crops", lambda self, crops: sizes.append(len(crops)) or whole(self, crops)
     )
     list(listen(detectors["all_mean"], RULE, None, blocks(noise(12.0), [1000, 70_000])))
-    assert sizes[:2] == [1, PIECES_AT_ONCE]
-    assert set(sizes) == {1, PIECES_AT_ONCE}
+    assert sizes[:2] == [1, PIECES_PER_BATCH]
+    assert set(sizes) == {1, PIECES_PER_BATCH}

@@ -38,9 +38,10 @@ FULL = {"train.batch_size": 2, "phase1.steps": 2, "phase2.steps": 1, "data.layou
 
 def prepare(out: Path, *, full_size: bool) -> Path:
     """Return a work directory with an evaluated fan; train it if there is none."""
-    clips = 6 if full_size else 40
-    workdir, corpus = out / ("full" if full_size else "small"), out / f"clips{clips}"
-    synthesize(corpus, Recipe(source_clips=clips, test_clips=2, sections=2), machines=("fan",))
+    recipe = Recipe(source_clips=6, test_clips=2) if full_size else Recipe(source_clips=60, test_clips=10, seconds=6.0)
+    workdir = out / ("full" if full_size else "small")
+    corpus = workdir.with_name(f"{workdir.name}-clips")
+    synthesize(corpus, recipe, machines=("fan",))
     fields = FULL if full_size else SMALL
     asdjax.train("own_machines", workdir=workdir, overrides={**fields, "data.root": str(corpus)})
     if not (workdir / "evaluation" / "dev" / "results.json").exists():
@@ -50,7 +51,7 @@ def prepare(out: Path, *, full_size: bool) -> Path:
 
 def make_stream(out: Path) -> np.ndarray:
     """Return ten minutes of a fan, int16 (s,), of which the last four are faulty."""
-    recipe = Recipe(source_clips=1, test_clips=1, target_clips=0, sections=2, seconds=NORMAL_S)
+    recipe = Recipe(source_clips=1, test_clips=1, target_clips=0, sections=1, seconds=NORMAL_S)
     synthesize(out / "long", recipe, machines=("fan",))
     paths = [min((out / "long").rglob(f"source_test/section_00*{label}*.wav")) for label in ("normal", "anomaly")]
     normal, fault = (soundfile.read(path, dtype="int16")[0] for path in paths)

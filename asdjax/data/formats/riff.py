@@ -59,6 +59,7 @@ _OPEN, _OPEN_64 = 0x7FFFF000, 0x7FFFFFFFFFFFF000
 _OTHER_CHUNKS = (b"LIST", b"fact", b"bext", b"JUNK", b"junk", b"PEAK", b"cue ", b"smpl", b"iXML", b"id3 ")
 _NAMES = (b"data", b"fmt ", *_OTHER_CHUNKS)
 _OTHER_NAME = re.compile(b"|".join(_OTHER_CHUNKS))
+_LEAST_SAMPLE_BYTES = 64  # of samples that show whether 24 bits take up four bytes
 _MAX_TRAILING = 65_536  # bytes of chunks after samples whose length is left open
 
 
@@ -95,13 +96,14 @@ def read_stream_head(head: bytes, name: str) -> tuple[SampleFormat, int, int | N
     None instead if more bytes are needed. `name` is for error messages.
     """
     source = Source(Path(name), io.BytesIO(head), 0, len(head))
-    chunks = {chunk.name: chunk for chunk in _walk_chunks(source, 12)}
-    if b"data" not in chunks:
+    begin = next((chunk.at for chunk in _walk_chunks(source, 12) if chunk.name == b"data"), len(head))
+    if len(head) < begin + _LEAST_SAMPLE_BYTES:
         return None
     fmt, data = _find_chunks(source, _walk_chunks(source, 12))
     form, _ = _parse_format(source, "WAV", fmt, data.at)
-    is_open = data.length == 0 or data.length >= _OPEN
-    return form, data.at, None if is_open else data.length
+    sizes_64 = _read_sizes_64(source) if head[:4] != b"RIFF" else None
+    length, limit = (sizes_64[1], _OPEN_64) if sizes_64 and data.length == 0xFFFFFFFF else (data.length, _OPEN)
+    return form, data.at, length if 0 < length < limit else None
 
 
 def read_wave64(source: Source) -> AudioHeader:
