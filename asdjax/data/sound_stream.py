@@ -64,7 +64,7 @@ class _ReadAhead:
     def wait(self, patience_s: float | None) -> bool:
         """Wait until there is a chunk; return False if there is none for some seconds."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._chunks, patience_s) != deque()
+            return bool(self._changed.wait_for(lambda: self._chunks, patience_s))
 
     def take(self) -> _Chunk:
         """Return all that has arrived, up to a block, as one chunk; its wait is that of the first.
