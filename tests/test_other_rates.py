@@ -44,7 +44,7 @@ def usual(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> EvaluationR
         return evaluate(corpus, tmp_path_factory.mktemp("usual") / "run", 16_000)
 
 
-@pytest.fixture(scope="module", params=[8_000, 25_600, 96_000])
+@pytest.fixture(scope="module", params=[25_600, 96_000])
 def other(
     request: pytest.FixtureRequest, corpus: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[int, Path, EvaluationResults]]:

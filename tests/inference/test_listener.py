@@ -1,5 +1,6 @@
 """Listening: every score is that of the same window in one long clip, whatever the blocks; off, gaps and memory."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ import asdjax
 from asdjax import features
 from asdjax.data.sound_stream import Gap
 from asdjax.errors import InputError
-from asdjax.evaluation.evaluation_results import EvaluationResults
 from asdjax.fleet import embed
 from asdjax.inference.alarm_rule import AlarmRule
 from asdjax.inference.clip_scores import pool_pieces
@@ -30,11 +30,11 @@ pytestmark = pytest.mark.usefixtures("shallow")
 
 
 @pytest.fixture(scope="module")
-def detectors(trained_once: Path) -> dict[str, SectionDetector]:
+def detectors(trained_once: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, SectionDetector]:
     """Detectors of a fan by models alone, by a simple detector alone, and combined."""
+    workdir = shutil.copytree(trained_once, tmp_path_factory.mktemp("listener") / "run")
     with shallow_networks():
-        results: EvaluationResults = asdjax.evaluate(trained_once, overrides={"evaluate.system": "combined"})
-        workdir = results.folder.parents[1]
+        asdjax.evaluate(workdir)
         names = ("all_mean", "mean_std_log_mel", "combined")
         loaded = {name: asdjax.load(workdir, machine="fan", section="00", system=name)._detector for name in names}
     return {name: one._replace(clip_pieces=WINDOW, off=NEVER_OFF) for name, one in loaded.items()}
