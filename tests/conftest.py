@@ -50,6 +50,8 @@ def pytest_configure() -> None:
     """Compiled programs are shared by all tests and their subprocesses, and XLA optimises little, as small fleets spend
     their time compiling. Nothing is written to the user's home."""
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # where it is set, each command tested would take 15 s to import
+    # the workers' threads of linear algebra would wait for each other's cores: 120 s for what takes one thread 5
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
     programs = Path(_caches.name, "asdjax", "xla")  # where runtime.prepare() puts them too
     os.environ["XDG_CACHE_HOME"] = _caches.name
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(programs)
