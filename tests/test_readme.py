@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import soundfile
 from conftest import DEEP, PROJECT, RECIPE, TINY
 
 import asdjax
@@ -71,7 +72,9 @@ def recordings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.slow
 @pytest.mark.usefixtures("shallow")
 def test_your_own_recordings(recordings: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(Path("new.wav").read_bytes())))  # for listen
+    monkeypatch.setattr(
+        sys, "stdin", io.TextIOWrapper(io.BytesIO(soundfile.read("new.wav", dtype="int16")[0].tobytes()))
+    )
     for words in commands("--config own_machines"):
         run(words)
     assert Path("run/evaluation/dev/report.html").exists()
