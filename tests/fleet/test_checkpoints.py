@@ -121,6 +121,25 @@ def test_a_step_that_is_removed_while_it_is_read_is_damaged(
         checkpoints.restore(tmp_path, 3, SHAPES)
 
 
+def test_a_step_whose_files_are_being_removed_is_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A removal that is not finished leaves files that Orbax opens and cannot read."""
+    save(tmp_path, 3)
+    restore, errors = checkpoints.orbax_trees.restore, []
+
+    def restore_half(*arguments: Any) -> Any:
+        data_file(tmp_path, 3).write_bytes(b"")
+        try:
+            return restore(*arguments)
+        except ValueError as error:
+            errors.append(error)
+            raise
+
+    monkeypatch.setattr(checkpoints.orbax_trees, "restore", restore_half)
+    with pytest.raises(Damaged, match="is not what was saved"):
+        checkpoints.restore(tmp_path, 3, SHAPES)
+    assert errors
+
+
 def test_a_folder_without_its_json_does_not_exist(tmp_path: Path):
     assert checkpoints.list_steps(tmp_path / "nowhere") == []
     assert checkpoints.set_aside_damaged(tmp_path / "nowhere") is None
