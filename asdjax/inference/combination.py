@@ -11,17 +11,34 @@ import numpy as np
 from asdjax.data.clips import Clip
 from asdjax.errors import InputError
 from asdjax.inference.clip_scores import ClipScores
-from asdjax.inference.ensembles import Linear
 
 #: Fewest training scores that give a scale, and the smallest unit of a scale as a share of the median: the scores of
 #: very few or of equal clips differ by rounding only.
 FEWEST_SCALED, LEAST_UNIT = 4, 0.01
 
+#: Units above the median up to which a scale is linear. Beyond, it is logarithmic: a detector that is far off for
+#: reasons of its own, such as models of which a phase of training turned one domain round, would outvote the others.
+#: Measured on real sound, in tests/perf/README.md.
+LINEAR_UNITS = 10.0
+
+
+class Scale(NamedTuple):
+    """A detector's scale: the distance of a score from `origin` in `unit`, logarithmic beyond LINEAR_UNITS."""
+
+    origin: float
+    unit: float
+
+    def __call__(self, scores: Any, numpy: Any = np) -> Any:
+        """Scale scores of any shape, by numpy or by jax.numpy."""
+        units = (scores - self.origin) / self.unit
+        beyond = numpy.log(numpy.maximum(units / LINEAR_UNITS, 1.0))
+        return numpy.minimum(units, LINEAR_UNITS) + LINEAR_UNITS * beyond
+
 
 class Combination(NamedTuple):
     """The weighted mean of detectors for the clips of one section, each on a scale of its own."""
 
-    scales: tuple[Linear, ...]
+    scales: tuple[Scale, ...]
     weights: tuple[float, ...]
 
     def __call__(self, scores: Sequence[Any]) -> Any:
@@ -36,8 +53,8 @@ def make_combination(detectors: Sequence[ClipScores], section: str) -> Combinati
     The models are the first detector, if there are models, and the simple detectors follow.
 
     A detector's scale is that of its training scores in the section: the distance from their median in units of the
-    distance between their quartiles. The training clips were scored without their own pieces, so no test clip is needed
-    for this, and a score does not depend on other test clips.
+    distance between their quartiles, see Scale. The training clips were scored without their own pieces, so no test
+    clip is needed for this, and a score does not depend on other test clips.
 
     A section with fewer than FEWEST_SCALED training scores, which give no scale, has the first detector alone, on its
     scale in the machine type. InputError is raised if that has fewer, too.
@@ -52,7 +69,7 @@ def make_combination(detectors: Sequence[ClipScores], section: str) -> Combinati
             f"{len(of_machine)}; add normal recordings"
         )
     others = len(detectors) - 1
-    return Combination((_find_scale(of_machine), *(Linear(0.0, 1.0),) * others), (1.0, *(0.0,) * others))
+    return Combination((_find_scale(of_machine), *(Scale(0.0, 1.0),) * others), (1.0, *(0.0,) * others))
 
 
 def combine(detectors: Sequence[ClipScores]) -> ClipScores:
@@ -72,6 +89,6 @@ def combine(detectors: Sequence[ClipScores]) -> ClipScores:
     return ClipScores(train, test, tuple(clip for clip in known if clip not in train))
 
 
-def _find_scale(scores: Sequence[float]) -> Linear:
+def _find_scale(scores: Sequence[float]) -> Scale:
     low, median, high = np.percentile(scores, [25, 50, 75])
-    return Linear(float(median), float(max(high - low, LEAST_UNIT * abs(median))) or 1.0)
+    return Scale(float(median), float(max(high - low, LEAST_UNIT * abs(median))) or 1.0)

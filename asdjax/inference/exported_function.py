@@ -18,6 +18,7 @@ from asdjax.fleet.fleet_model import Model
 from asdjax.inference import log_mel, log_mel_in_jax
 from asdjax.inference.backends import Gaussian, Neighbours
 from asdjax.inference.clip_scores import POOLINGS
+from asdjax.inference.combination import Scale
 from asdjax.inference.detector import CheckpointModels, SectionDetector
 from asdjax.inference.ensembles import Linear
 
@@ -51,7 +52,7 @@ def _join(arrays: ExportedArrays, models: Sequence[jax.Array], simple: Sequence[
     if len(detectors) == 1:
         return detectors[0]
     scales = zip(detectors, arrays[_ORIGINS], arrays[_UNITS], arrays[_WEIGHTS], strict=True)
-    terms = [jnp.where(weight > 0, weight * Linear(origin, unit)(one), 0.0) for one, origin, unit, weight in scales]
+    terms = [jnp.where(weight > 0, weight * Scale(origin, unit)(one, jnp), 0.0) for one, origin, unit, weight in scales]
     return functools.reduce(jnp.add, terms)
 
 
