@@ -4,7 +4,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from asdjax.api import Detector, evaluate, load, official_metrics, prepare_evaluation, train, watch
+    from asdjax.api import evaluate, load, official_metrics, prepare_evaluation, train, undo_accept, watch
+    from asdjax.api_detector import Detector
     from asdjax.config.fields import default_config
     from asdjax.errors import InputError
 
@@ -19,10 +20,15 @@ __all__ = [
     "official_metrics",
     "prepare_evaluation",
     "train",
+    "undo_accept",
     "watch",
 ]
 
-_HOMES = {"default_config": "asdjax.config.fields", "InputError": "asdjax.errors"}
+_HOMES = {
+    "Detector": "asdjax.api_detector",
+    "InputError": "asdjax.errors",
+    "default_config": "asdjax.config.fields",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The Python API: train, evaluate, watch, load and official_metrics.
+"""The Python API: train, evaluate, watch, load, undo_accept and official_metrics.
 
 The commands train, evaluate, score and metrics are thin layers over it. Each function imports what it needs, so that
 official_metrics does not wait for JAX.
@@ -12,31 +12,26 @@ official_metrics does not wait for JAX.
 Letters: s samples, p pieces, d embedding.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from ml_collections import ConfigDict
 
 from asdjax.config import loading
 from asdjax.config.fields import Config
 from asdjax.config.overrides import as_texts
 from asdjax.data.clips import Domain
-from asdjax.errors import InputError
 from asdjax.runtime.paths import compose, resolve_path
 
 if TYPE_CHECKING:
-    from asdjax.data.audio import Decoding
-    from asdjax.data.sound_stream import Gap
+    from asdjax.api_detector import Detector
+    from asdjax.data.feedback import Judgement
     from asdjax.evaluation.evaluation_results import EvaluationResults
     from asdjax.evaluation.submission_metrics import FolderMetrics
-    from asdjax.inference.clip_reader import ClipReader
-    from asdjax.inference.detector import ClipResult, SectionDetector
-    from asdjax.inference.listener import Moment
 
 # fields that `load` may override
 _OF_RECORDINGS = ("data.on_mismatch", "data.channel")
@@ -80,7 +75,7 @@ def train(
         from asdjax.training import train as training
 
         jax_setup.prepare()
-        training.train(resolved, folder := _as_path(workdir), make_choice(part, [compose(name) for name in only]))
+        training.train(resolved, folder := resolve_path(workdir), make_choice(part, [compose(name) for name in only]))
         return folder
 
 
@@ -116,7 +111,7 @@ def evaluate(
     jax_setup.prepare()
     select = partial(checkpoint_selection.select_trained, step=step)
     request = evaluation.EvaluationRequest(split, select, baselines, sensitivity)
-    return describe(evaluation.evaluate(_as_path(workdir), request, as_texts(overrides)))
+    return describe(evaluation.evaluate(resolve_path(workdir), request, as_texts(overrides)))
 
 
 def prepare_evaluation(
@@ -143,7 +138,7 @@ def prepare_evaluation(
     select = partial(checkpoint_selection.select_trained, step=step)
     request = evaluation.EvaluationRequest(split, select, baselines)
     return evaluation.prepare_part(
-        _as_path(workdir), request, make_choice(part, [compose(name) for name in only]), as_texts(overrides)
+        resolve_path(workdir), request, make_choice(part, [compose(name) for name in only]), as_texts(overrides)
     )
 
 
@@ -163,93 +158,27 @@ def watch(
 
     jax_setup.prepare()
     request = EvaluationRequest(split, baselines=baselines, sensitivity=sensitivity)
-    yield from map(describe, watch_checkpoints.watch(_as_path(workdir), request, as_texts(overrides)))
-
-
-class Detector:
-    """A detector for the clips of one machine type and section; see `load`."""
-
-    def __init__(self, detector: "SectionDetector", reader: "ClipReader") -> None:
-        self._detector, self._reader = detector, reader
-
-    @property
-    def decoding(self) -> "Decoding":
-        """Return the form of samples that the models take, and what is done with others."""
-        return self._reader.decoding
-
-    @property
-    def threshold(self) -> float:
-        """Return the score above which a clip is anomalous."""
-        return self._detector.threshold.value
-
-    def score(self, clip: str | PathLike | np.ndarray, *, sample_rate_hz: int | None = None) -> "ClipResult":
-        """Return a clip's score, decision, pieces and anomalous seconds.
-
-        `clip` is a recording's path, or samples (s,) or (s, channels): int16, or float with full scale 1, at
-        `sample_rate_hz` (None: the models' rate). A remainder at its end that is shorter than a piece is not scored.
-        Raises InputError for a recording that cannot be read, or that is shorter than a piece.
-        """
-        return self._detector.score_clip(self._samples(clip, sample_rate_hz))
-
-    def embed(self, clip: str | PathLike | np.ndarray, *, sample_rate_hz: int | None = None) -> dict[str, np.ndarray]:
-        """Return the unit embeddings of a clip's pieces by variant, (p, d) float32 each; `clip` as in `score`.
-
-        Without models there are none.
-        """
-        return self._detector.embed(self._samples(clip, sample_rate_hz))
-
-    def listen(
-        self,
-        blocks: "Iterable[np.ndarray | Gap]",
-        *,
-        alarm: str = "3/5",
-        smooth: int = 3,
-        off_below_db: float | None = None,
-    ) -> "Iterator[Moment]":
-        """Yield the machine's state from a stream of its sound, about every second: normal, alarm, off or starting.
-
-        Parameters
-        ----------
-        blocks : samples (s,) int16 at the models' rate in their order, as they come, and Gap where some are missing
-        alarm : "N/M": an alarm begins when N of the last M scores are above the threshold, and ends when none is
-        smooth : scores that are averaged first
-        off_below_db : level below which the machine is off; None: quieter than training clips, and in no band louder
-
-        Raises
-        ------
-        InputError : `alarm`, `smooth` or a block is wrong, a score is not finite, or the stream is shorter than a piece
-        """
-        from asdjax.inference.alarm_rule import AlarmRule
-        from asdjax.inference.listener import listen
-
-        return listen(self._detector, AlarmRule.parse(alarm, smooth), off_below_db, blocks)
-
-    def _samples(self, clip: str | PathLike | np.ndarray, sample_rate_hz: int | None) -> np.ndarray:
-        if isinstance(clip, np.ndarray):
-            return self._reader.convert(clip, sample_rate_hz)
-        if sample_rate_hz is not None:
-            raise InputError("sample_rate_hz: expected with an array of samples only, got it with a file; leave it out")
-        return self._reader.read(_as_path(clip))
+    yield from map(describe, watch_checkpoints.watch(resolve_path(workdir), request, as_texts(overrides)))
 
 
 def load(
     workdir: str | PathLike,
     *,
     machine: str,
-    section: str,
+    section: str | None = None,
     domain: Domain | None = None,
     system: str | None = None,
     split: str | None = None,
     false_alarms_per_day: float | None = None,
     clips_per_day: float | None = None,
     overrides: Mapping[str, Any] = NO_OVERRIDES,
-) -> Detector:
+) -> "Detector":
     """Load the detector of an evaluated work directory for one machine type and section.
 
     Parameters
     ----------
     workdir : folder that `evaluate` has filled
-    machine, section : as in the training data
+    machine, section : as in the training data; None for the only section
     domain : "source" or "target", where banks or thresholds depend on it
     system : name in the table of results, except the auto-encoder; None for `config.evaluate.system`
     split : "dev" or "eval"; None for dev if it was evaluated, else eval
@@ -262,17 +191,31 @@ def load(
     InputError : there is no such evaluation, machine type, section or system, its models have changed since, or its
         training clips are too few for so rare an alarm
     """
+    from asdjax.api_detector import Detector
     from asdjax.inference.alarm_rates import make_rate
     from asdjax.inference.clip_reader import ClipReader
     from asdjax.inference.loaded_evaluation import open_evaluation
-    from asdjax.inference.loaded_system import open_detector
+    from asdjax.inference.loaded_system import DetectorSource, open_detector
     from asdjax.runtime import jax_setup
 
     jax_setup.prepare()
-    evaluation = open_evaluation(_as_path(workdir), split, as_texts(overrides), _OF_RECORDINGS)
+    evaluation = open_evaluation(resolve_path(workdir), split, as_texts(overrides), _OF_RECORDINGS)
     rate = make_rate(false_alarms_per_day, clips_per_day)
-    detector = open_detector(evaluation, system, compose(machine), compose(section), domain, rate)
-    return Detector(detector, ClipReader.for_detector(evaluation.config, detector))
+    section = None if section is None else compose(section)
+    source = DetectorSource(evaluation, system, compose(machine), section, domain, rate)
+    detector = open_detector(source)
+    return Detector(detector, ClipReader.for_detector(evaluation.config, detector), source)
+
+
+def undo_accept(workdir: str | PathLike) -> "Judgement":
+    """Undo the newest acceptance of clips that is in force, and return it; earlier ones by further calls.
+
+    Detectors that are loaded later have the banks and thresholds from before it, to the last bit. Raises InputError if
+    there is none.
+    """
+    from asdjax.data import feedback
+
+    return feedback.undo(resolve_path(workdir), "accept")
 
 
 def official_metrics(year: int, scores: str | PathLike, *, truth: str | PathLike | None = None) -> "FolderMetrics":
@@ -290,10 +233,4 @@ def official_metrics(year: int, scores: str | PathLike, *, truth: str | PathLike
     """
     from asdjax.evaluation.submission_metrics import score_folder
 
-    return score_folder(year, _as_path(scores), _as_path(truth) if truth else None)
-
-
-def _as_path(path: str | PathLike) -> Path:
-    if not isinstance(path, str | PathLike):
-        raise InputError(f"expected a path, got {path!r}; give a str or a pathlib.Path")
-    return resolve_path(fspath(path))
+    return score_folder(year, resolve_path(scores), resolve_path(truth) if truth else None)

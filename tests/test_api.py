@@ -143,7 +143,8 @@ def test_names_are_compared_composed(evaluated, workdir: Path, monkeypatch: pyte
     """A machine type called Lüfter is found by either of Unicode's spellings."""
     asked = []
     monkeypatch.setattr(
-        "asdjax.inference.loaded_system.open_detector", lambda *names: asked.append(names[2:4]) or 1 / 0
+        "asdjax.inference.loaded_system.open_detector",
+        lambda source: asked.append((source.machine, source.section)) or 1 / 0,
     )
     with pytest.raises(ZeroDivisionError):
         asdjax.load(workdir, machine=unicodedata.normalize("NFD", "Lüfter"), section=unicodedata.normalize("NFD", "ä"))

@@ -22,6 +22,7 @@ ORDER = (
     {"training", "inference"},
     {"evaluation"},
     {"report", "perf"},
+    {"api_detector"},
     {"api"},
     {"cli"},
     {"__main__"},

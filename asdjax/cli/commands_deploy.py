@@ -7,7 +7,7 @@ from asdjax.cli import console
 from asdjax.cli.console import BAD_INPUT, DONE
 
 if TYPE_CHECKING:
-    from asdjax.api import Detector
+    from asdjax.api_detector import Detector
 
 _SYSTEM = "a system of table.md, except the auto-encoder (default: config.evaluate.system)"
 
@@ -31,12 +31,12 @@ def add_score(commands: Any) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object per line")
 
 
-def add_detector(parser: argparse.ArgumentParser) -> None:
+def add_detector(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """Add the flags that choose a detector, and allow --config.FIELD=VALUE."""
     parser.set_defaults(configurable=True)
     console.add_workdir(parser)
-    parser.add_argument("--machine", type=console.parse_name, required=True, metavar="M", help="machine type")
-    parser.add_argument("--section", type=console.parse_name, required=True, metavar="S")
+    parser.add_argument("--machine", type=console.parse_name, required=required, metavar="M", help="machine type")
+    parser.add_argument("--section", type=console.parse_name, metavar="S", help="default: the only section")
     parser.add_argument(
         "--domain", choices=("source", "target"), help="needed if banks or thresholds are kept per domain"
     )

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from asdjax.api import Detector
+from asdjax.api_detector import Detector
 from asdjax.cli import console
 from asdjax.cli.score_output import log_clip_error
 from asdjax.data.sound_stream import Gap

@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from asdjax import __version__
 from asdjax.cli import (
+    commands_accept,
     commands_bench,
     commands_data,
     commands_demo,
@@ -46,6 +47,7 @@ _COMMANDS = (
     commands_evaluate.add_compare,
     commands_deploy.add_score,
     commands_listen.add_listen,
+    commands_accept.add_accept,
     commands_evaluate.add_report,
     commands_deploy.add_export,
     commands_evaluate.add_metrics,

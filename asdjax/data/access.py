@@ -1,6 +1,6 @@
 """Access to the corpus and the decoded audio of a configuration."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -44,7 +44,11 @@ class RecordedClips(NamedTuple):
 
     def of_machine(self, machine: str) -> "RecordedClips":
         """Return the clips and recordings of one machine type."""
-        rows = [i for i, clip in enumerate(self.clips) if clip.machine == machine]
+        return self.select(lambda clip: clip.machine == machine)
+
+    def select(self, condition: Callable[[Clip], bool]) -> "RecordedClips":
+        """Return the clips that meet a condition, and their recordings."""
+        rows = [i for i, clip in enumerate(self.clips) if condition(clip)]
         return RecordedClips([self.clips[i] for i in rows], [self.recordings[i] for i in rows])
 
 

@@ -14,7 +14,7 @@ from asdjax.errors import InputError
 TOGETHER = "all"
 
 #: Names in a work directory that are not tasks.
-RESERVED = ("store", "evaluation", "config.json", "runs.json")
+RESERVED = ("store", "evaluation", "feedback", "config.json", "runs.json")
 
 #: Characters that cannot be in the path of a checkpoint, because Orbax reads them as glob patterns.
 UNSAVABLE = frozenset("*?[")

@@ -39,7 +39,6 @@ from asdjax.evaluation.score_runs import (
     read_scores,
     score_each_baseline,
     score_run,
-    verify_clips,
 )
 from asdjax.evaluation.sensitivity import Sensitivity, Stored
 from asdjax.evaluation.subject import Subject, describe, find_subject, make_key, read_losses
@@ -170,8 +169,8 @@ def prepare_part(
     subject = find_subject(config, workdir, Corpus(found.layout, found.clips), request.split, request.select, names)
     folder = workdir / "evaluation" / request.split
     log_small_banks(config, subject.list_banks())
-    for clips in subject.recorded.values():
-        verify_clips(subject.stores, clips)
+    for task in subject.recorded:
+        subject.verify(task)
     for run in subject.runs:
         key = make_key(config, subject, run)
         if not stored_parts.is_prepared(folder, run.name, key):
@@ -200,7 +199,7 @@ def _score_runs(
     for task, clips in subject.recorded.items():
         scored = any(run.task.name == task and subject.selection[run.name] for run in others)
         if scored or not are_baselines_stored(config, workdir, clips, baselines):
-            verify_clips(subject.stores, clips)
+            subject.verify(task)
     for run in others:
         score_run(config, run, subject.selection[run.name], subject.recorded[run.task.name], into / run.name)
     return prepared

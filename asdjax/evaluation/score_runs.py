@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from asdjax.config.fields import Config
-from asdjax.data.access import RecordedClips, Stores, read_recordings, verify_recordings
+from asdjax.data.access import RecordedClips, Stores, read_recordings
 from asdjax.data.clips import Corpus
 from asdjax.data.tasks import Task
 from asdjax.evaluation.baselines import score_baselines, stored_autoencoders, stored_statistics
@@ -23,22 +23,22 @@ from asdjax.runtime.progress import track
 TaskClips = Mapping[str, RecordedClips]
 
 
-def read_clips(stores: Stores, corpus: Corpus, task: Task, split: str) -> TaskClips:
+def read_clips(stores: Stores, corpus: Corpus, task: Task, split: str, accepted: RecordedClips) -> TaskClips:
     """Return a task's training clips and test clips, whose samples are read from the disk when they are used.
 
-    The labelled test clips rank models, so they are read for both splits; the split "eval" adds the others.
+    The training clips are followed by those of the `accepted` ones that are of its sections. The labelled test clips
+    rank models, so they are read for both splits; the split "eval" adds the others.
     """
+    sections = {(clip.machine, clip.section) for clip in task.clips}
+    of_task = accepted.select(lambda clip: (clip.machine, clip.section) in sections)
     wanted = [clip for clip in corpus.select(split="test") if split == "eval" or not clip.blind]
     test = [clip for clip in wanted if clip.machine in task.machines]
     return {
-        part: RecordedClips(clips, read_recordings(stores, clips))
-        for part, clips in (("bank", list(task.clips)), ("test", test))
+        "bank": RecordedClips(
+            [*task.clips, *of_task.clips], [*read_recordings(stores, task.clips), *of_task.recordings]
+        ),
+        "test": RecordedClips(test, read_recordings(stores, test)),
     }
-
-
-def verify_clips(stores: Stores, clips: TaskClips) -> None:
-    """Raise InputError if the samples of a task's clips are damaged."""
-    verify_recordings(stores, [clip for part in clips.values() for clip in part.clips])
 
 
 def score_run(

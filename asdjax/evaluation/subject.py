@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from asdjax.config.fields import Config
-from asdjax.data.access import RecordedClips, Stores, open_stores
+from asdjax.data import feedback
+from asdjax.data.access import RecordedClips, Stores, open_stores, verify_recordings
 from asdjax.data.clips import Corpus
 from asdjax.data.official_files import YEAR_OF_LAYOUT
 from asdjax.data.tasks import make_tasks
@@ -22,13 +23,23 @@ from asdjax.fleet.runs import Run, add_seed, list_runs
 
 
 class Subject(NamedTuple):
-    """The runs of an evaluation with their selected checkpoints, and the clips of each task by its name."""
+    """The runs of an evaluation with their selected checkpoints, and the clips of each task by its name.
+
+    `accepted` are the clips that a person found normal in service, which are in the banks of their tasks, too.
+    """
 
     corpus: Corpus
     runs: Sequence[Run]
     selection: Selection
     stores: Stores
     recorded: dict[str, TaskClips]
+    accepted: RecordedClips
+
+    def verify(self, task: str) -> None:
+        """Raise InputError if the samples of a task's clips are damaged; those of accepted clips were verified."""
+        accepted = {clip.path for clip in self.accepted.clips}
+        clips = [clip for part in self.recorded[task].values() for clip in part.clips if clip.path not in accepted]
+        verify_recordings(self.stores, clips)
 
     def list_banks(self) -> list[RecordedClips]:
         """Return the training clips of the tasks with models."""
@@ -50,8 +61,9 @@ def find_subject(
     tasks = {run.task.name: run.task for run in runs}
     machines = sorted({machine for task in tasks.values() for machine in task.machines})
     stores = open_stores(config, workdir, corpus, machines)
-    recorded = {name: read_clips(stores, corpus, task, split) for name, task in tasks.items()}
-    return Subject(corpus, runs, selection, stores, recorded)
+    accepted = feedback.read_clips(workdir, feedback.read_judgements(workdir, "accept"))
+    recorded = {name: read_clips(stores, corpus, task, split, accepted) for name, task in tasks.items()}
+    return Subject(corpus, runs, selection, stores, recorded, accepted)
 
 
 def make_key(config: Config, subject: Subject, run: Run) -> str:
@@ -89,9 +101,26 @@ def describe(config: Config, subject: Subject, baselines: Sequence[str]) -> dict
         "layout": subject.corpus.layout,
         "precision": fleet_model.choose_precision(config),
         "models": _list_models(config, runs, selection),
+        "accepted": _list_accepted(subject),
         "clip_seconds": _find_clip_seconds(config, subject.recorded.values()),
         "baselines": score_baselines.describe_baselines(config, baselines),
     }
+
+
+def _list_accepted(subject: Subject) -> list[dict[str, Any]]:
+    """Return the accepted clips in the banks, with the SHA-256 of their samples."""
+    in_banks = {clip.path for clips in subject.recorded.values() for clip in clips["bank"].clips}
+    return [
+        {
+            "machine": clip.machine,
+            "section": clip.section,
+            "domain": clip.domain,
+            "clip": clip.name,
+            "sha256": recording.sha256,
+        }
+        for clip, recording in zip(*subject.accepted, strict=True)
+        if clip.path in in_banks
+    ]
 
 
 def _find_clip_seconds(config: Config, recorded: Iterable[TaskClips]) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """Summary of an evaluation: the table of systems, the faults that they find, and the warnings, from results.json."""
 
+from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ def as_text(results: Mapping[str, Any], width: int) -> str:
     parts = [
         results_table.as_text(rows, width) if _have_figures(rows) else text_table.format_notes([_NO_FIGURES], width)
     ]
+    if accepted := _describe_accepted(results):
+        parts.append(text_table.format_notes([accepted], width))
     if results["sensitivity"]:
         table = text_table.format_table([_head(results), *_list_sensitivity(results, _ALWAYS_SHOWN)], width)
         parts.append(f"{table}\n\n{text_table.format_notes([_NOTE], width)}")
@@ -49,6 +52,8 @@ def as_markdown(results: Mapping[str, Any]) -> str:
     """Return the summary for table.md."""
     rows = list_rows(results)
     parts = [results_table.as_markdown(rows) if _have_figures(rows) else f"{_NO_FIGURES}\n"]
+    if accepted := _describe_accepted(results):
+        parts.append(f"{accepted}\n")
     if results["sensitivity"]:
         parts.append(_as_markdown_table([_head(results), *_list_sensitivity(results)], _NOTE))
     if strange := _list_strange(results):
@@ -69,6 +74,13 @@ def _list_strange(results: Mapping[str, Any]) -> list[tuple[str, str]]:
         (f"{machine} {'/'.join(Path(clip['path']).parts[-2:])}", f"{clip['excess']:.1f}")
         for machine, clip in training_ranking.list_strangest(results, _STRANGEST)
     ]
+
+
+def _describe_accepted(results: Mapping[str, Any]) -> str:
+    """Return how many clips the banks have that were accepted in service; empty for none."""
+    counts = Counter(f"{clip['machine']} {clip['section']}" for clip in results["accepted"])
+    named = ", ".join(f"{place} ({number})" for place, number in sorted(counts.items()))
+    return f"The banks have clips that were accepted in service: {named}." if named else ""
 
 
 def _have_figures(rows: Sequence[SystemRow]) -> bool:

@@ -54,8 +54,9 @@ def examine_classes(task: Task, statistics: Path) -> Iterator[Doubt]:
         stored_embeddings.load(statistics / machine, (log_mel_statistics.MEAN,)).bank for machine in task.machines
     ]
     class_of = dict(zip(task.clips, task.class_of_clip, strict=True))
-    classes = np.array([class_of[clip] for part in stored for clip in part.clips])
-    spectra = np.concatenate([part.pieces.vectors[log_mel_statistics.MEAN] for part in stored])
+    trained = np.array([clip in class_of for part in stored for clip in part.clips])  # and not accepted since
+    classes = np.array([class_of[clip] for part in stored for clip in part.clips if clip in class_of])
+    spectra = np.concatenate([part.pieces.vectors[log_mel_statistics.MEAN] for part in stored])[trained]
     chosen = np.unique(np.linspace(0, len(classes) - 1, min(MOST_COMPARED, len(classes))).astype(int))
     share = _compute_alike(spectra[chosen], classes[chosen])
     if share >= TOO_EASY:

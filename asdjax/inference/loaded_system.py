@@ -1,9 +1,9 @@
 """Systems of an evaluation, loaded from disk, and the detectors that they make for new clips of a section."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 from asdjax import features
 from asdjax.config.fields import Config
@@ -11,16 +11,17 @@ from asdjax.data.clips import Clip, Domain
 from asdjax.errors import InputError
 from asdjax.fleet import embed
 from asdjax.fleet.runs import add_seed
-from asdjax.inference import alarm_rates, ensembles, log_mel_statistics, stored_results
+from asdjax.inference import alarm_rates, ensembles, extended_bank, log_mel_statistics, stored_results
 from asdjax.inference.alarm_rates import AlarmRate
 from asdjax.inference.bank import Scoring
 from asdjax.inference.clip_scores import ClipScores
 from asdjax.inference.combination import Combination, combine, make_combination
 from asdjax.inference.detector import CheckpointModels, SectionDetector
+from asdjax.inference.extended_bank import Change
 from asdjax.inference.loaded_evaluation import Checkpoint, Evaluation, Loaded
 from asdjax.inference.off_rule import OffRule
 from asdjax.inference.stored_embeddings import Checkpointed
-from asdjax.inference.thresholds import Threshold, ThresholdRule, Thresholds, find_threshold
+from asdjax.inference.thresholds import Threshold, ThresholdRule, Thresholds, find_threshold, fit_all
 from asdjax.runtime.progress import log
 
 
@@ -61,6 +62,13 @@ class LoadedSystem:
             if field == "bank" or (field and len(known) > 1):
                 places |= {(section, domain) for domain in known}
         return sorted(places, key=repr)
+
+    def find_section(self, section: str | None) -> str:
+        """Return the section, or the only one of the machine type for None. Raises InputError if there are several."""
+        sections = list(dict.fromkeys(known for known, _ in self.places))
+        if section is None and len(sections) > 1:
+            raise InputError(f"section: expected one of {', '.join(sections)} of {self.machine}, got none; give it")
+        return sections[0] if section is None else section
 
     def make_detector(self, section: str, domain: Domain | None, rate: AlarmRate | None = None) -> SectionDetector:
         """Make the detector for clips of a section. The section's threshold decides clips of an unknown domain.
@@ -105,6 +113,19 @@ class LoadedSystem:
         log(alarm_rates.describe(chosen, evaluated, of_domain))
         return chosen
 
+    def extend(self, change: Change) -> Self:
+        """Return the system with changed banks, and with thresholds fitted to the scores of their clips."""
+        if not change:
+            return self
+        checkpoints = [
+            (replace(one, kept=extended_bank.extend_checkpoint(one, loaded, change)), loaded)
+            for one, loaded in self.checkpoints
+        ]
+        rate = self.config.signal.sample_rate_hz
+        statistics = extended_bank.extend_statistics(self.statistics, change, rate)
+        extended = replace(self, checkpoints=checkpoints, statistics=statistics)
+        return replace(extended, thresholds=fit_all(extended.score_training(), ThresholdRule.from_config(self.config)))
+
     def score_training(self) -> dict[Clip, float]:
         """Return the system's scores of the machine type's training clips, each without its own pieces."""
         detectors = self._list_scores()
@@ -142,22 +163,28 @@ class LoadedSystem:
             log("no domain given: using the threshold of the section; domain source or target selects the domain's own")
 
 
-def open_detector(
-    evaluation: Evaluation,
-    system: str | None,
-    machine: str,
-    section: str,
-    domain: Domain | None,
-    rate: AlarmRate | None = None,
-) -> SectionDetector:
-    """Make the detector of a system for clips of one machine type and section.
+class DetectorSource(NamedTuple):
+    """The choice of a detector: a system of an evaluation for clips of one machine type and section.
 
-    `domain` is required only if banks depend on it, and `rate` as in `LoadedSystem.make_detector`. `system` and errors
-    are those of `open_system`.
+    `system` is as in `open_system`, and a `section` of None is the only one of the machine type. `domain` is required
+    only if banks depend on it, and `rate` is as in `LoadedSystem.make_detector`.
     """
+
+    evaluation: Evaluation
+    system: str | None
+    machine: str
+    section: str | None
+    domain: Domain | None
+    rate: AlarmRate | None = None
+
+
+def open_detector(source: DetectorSource) -> SectionDetector:
+    """Make a detector, with banks that have the clips accepted by now; raises InputError as `open_system`."""
+    evaluation, system, machine, section, domain, rate = source
     if domain not in (None, "source", "target"):
         raise InputError(f"domain {domain}: expected source or target; give one of them, or none")
     loaded = open_system(evaluation, system, machine)
+    section = loaded.find_section(section)
     if domain is None:
         loaded.warn_without_domain(section)
     detector = loaded.make_detector(section, domain, rate)
@@ -166,6 +193,15 @@ def open_detector(
 
 
 def open_system(evaluation: Evaluation, system: str | None, machine: str) -> LoadedSystem:
+    """Load a system as `load_evaluated`, with the clips accepted by now in its banks, and log if these have changed."""
+    loaded = load_evaluated(evaluation, system, machine)
+    change = extended_bank.find_change(evaluation, machine)
+    if change:
+        log(extended_bank.describe(change))
+    return loaded.extend(change)
+
+
+def load_evaluated(evaluation: Evaluation, system: str | None, machine: str) -> LoadedSystem:
     """Load a system of an evaluation for clips of one machine type; by default the evaluation's default system.
 
     With several seeds it is `<name>@<seed>`; a bare name takes the first seed. Raises InputError for an unknown system

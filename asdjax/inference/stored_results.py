@@ -15,6 +15,7 @@ SPLITS = ("dev", "eval")
 NO_SELECTION, LABELLED_TEST, HELD_OUT = "none", "labelled test", "held-out normals"
 #: Keys that every reader needs.
 _REQUIRED = {
+    "accepted",
     "clips",
     "clip_seconds",
     "config",

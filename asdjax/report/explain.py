@@ -12,14 +12,12 @@ import numpy as np
 
 from asdjax import features
 from asdjax.config.fields import Config
-from asdjax.data import store
-from asdjax.data.access import store_folder
 from asdjax.data.clips import Clip
 from asdjax.errors import InputError
 from asdjax.features import Spectrogram
 from asdjax.fleet import embed
 from asdjax.inference.anomalous_seconds import Spans, TimedPieces
-from asdjax.report import occlusion
+from asdjax.report import occlusion, recordings
 from asdjax.report.clip_selection import ChosenClip
 from asdjax.report.occlusion import PiecePair
 from asdjax.report.piece_scores import Embeddings, ExplainedDetectors, ModelKey, open_detectors
@@ -127,11 +125,10 @@ def _compare(
 
 def _load_samples(workdir: Path, config: Config, digests: Mapping[Clip, str]) -> dict[Clip, np.ndarray]:
     """Load the samples of clips, given with the SHA-256 of their recordings."""
-    folder = store_folder(config, workdir)
     samples: dict[Clip, np.ndarray] = {}
     for machine in {clip.machine: None for clip in digests}:
         clips = [clip for clip in digests if clip.machine == machine]
-        by_path = store.load_samples(folder, machine, {clip.path: digests[clip] for clip in clips})
+        by_path = recordings.load_samples(workdir, config, machine, {clip.path: digests[clip] for clip in clips})
         samples |= {clip: by_path[clip.path] for clip in clips}
     return samples
 

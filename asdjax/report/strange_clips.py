@@ -4,9 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from asdjax.data import store
-from asdjax.data.access import store_folder
-from asdjax.report import players
+from asdjax.report import players, recordings
 from asdjax.report.players import Player
 from asdjax.report.report_inputs import ReportInputs
 
@@ -27,13 +25,12 @@ def make_cards(
 
     Raises InputError if the sound of a clip is no longer there.
     """
-    folder, rate = store_folder(inputs.config, workdir), inputs.config.signal.sample_rate_hz
-    cards = []
+    rate, cards = inputs.config.signal.sample_rate_hz, []
     for machine, entry in clips:
         path = Path(entry["path"])
         bank = inputs.find_fleet(machine).statistics[machine].bank
         digests = {clip.path: sha256 for clip, sha256 in zip(bank.clips, bank.digests, strict=True)}
-        samples = store.load_samples(folder, machine, {path: digests[path]})[path]
+        samples = recordings.load_samples(workdir, inputs.config, machine, {path: digests[path]})[path]
         excerpt = players.choose_excerpt(len(samples), most, 0)
         cards.append(
             StrangeCard(

@@ -68,11 +68,14 @@ def _list_folder(folder: Path, listings: Listings) -> dict[str, list[str]]:
     return listings[folder]
 
 
-def resolve_path(text: str) -> Path:
+def resolve_path(path: str | os.PathLike) -> Path:
     """Return the path that a user wrote, with `~` expanded and spelled as on disk.
 
-    Raises InputError for a missing home folder, and for the address of an object store.
+    Raises InputError for a missing home folder, for the address of an object store, and for what is no path.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"expected a path, got {path!r}; give a str or a pathlib.Path")
+    text = os.fspath(path)
     require_path(text)
     return find_spelling(Path(expand_home(text)))
 

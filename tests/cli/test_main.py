@@ -18,7 +18,7 @@ from asdjax.errors import Diverged, InputError, Interrupted
 
 COMMANDS = (
     "demo", "synthesize", "download", "check", "plan", "parts", "train", "status",
-    "evaluate", "compare", "score", "listen", "report", "export", "metrics", "bench",
+    "evaluate", "compare", "score", "listen", "accept", "report", "export", "metrics", "bench",
 )  # fmt: skip
 
 

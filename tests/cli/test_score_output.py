@@ -15,7 +15,7 @@ import pytest
 import soundfile
 from conftest import train_tiny
 
-from asdjax.api import Detector
+from asdjax.api_detector import Detector
 from asdjax.cli.main import main
 from asdjax.cli.score_output import score_all
 from asdjax.config import loading
@@ -26,7 +26,7 @@ from asdjax.inference.anomalous_seconds import time_pieces
 from asdjax.inference.clip_reader import ClipReader
 from asdjax.inference.detector import ClipResult, SectionDetector
 from asdjax.inference.loaded_evaluation import open_evaluation
-from asdjax.inference.loaded_system import LoadedSystem, open_detector
+from asdjax.inference.loaded_system import DetectorSource, LoadedSystem, open_detector
 from asdjax.inference.stored_embeddings import Checkpointed, Embedded
 from asdjax.inference.thresholds import ThresholdRule, Thresholds, fit_all
 
@@ -53,12 +53,12 @@ def noise(seconds: float, seed: int = 0, scale: float = 0.1, shape: tuple[int, .
 
 @pytest.fixture(scope="module")
 def detector(trained_once: Path) -> SectionDetector:
-    return open_detector(open_evaluation(trained_once, "dev"), None, "fan", "00", None)
+    return open_detector(DetectorSource(open_evaluation(trained_once, "dev"), None, "fan", "00", None))
 
 
 def scorer(config: Config, detector: SectionDetector) -> Callable[[Path], ClipResult]:
     """Return the function that `asdjax score` calls for each clip."""
-    return Detector(detector, ClipReader.for_detector(config, detector)).score
+    return Detector(detector, ClipReader.for_detector(config, detector), cast(DetectorSource, None)).score
 
 
 @pytest.mark.parametrize("system", ["all_mean", "resnet50_512", "best_single"])

@@ -19,7 +19,7 @@ from asdjax.inference import stored_embeddings
 from asdjax.inference.detector import CheckpointModels
 from asdjax.inference.export import export
 from asdjax.inference.loaded_evaluation import Evaluation, open_evaluation
-from asdjax.inference.loaded_system import open_detector
+from asdjax.inference.loaded_system import DetectorSource, open_detector
 from asdjax.runtime import hardware
 from asdjax.runtime.files import add_checksum, verify_checksum
 
@@ -79,7 +79,7 @@ def test_what_is_evaluated_anew_meanwhile_is_not_mixed_with_what_was(
 
     monkeypatch.setattr(stored_embeddings, "load", evaluate_again)
     opens = {
-        "score": lambda: open_detector(opened(trained), VARIANT, "fan", "00", None),
+        "score": lambda: open_detector(DetectorSource(opened(trained), VARIANT, "fan", "00", None)),
         "export": lambda: export(trained, out, split=None, system=VARIANT, machines=(), seconds=1.0),
     }
     with pytest.raises(InputError, match="got a newer one"):
@@ -123,7 +123,7 @@ def test_models_compute_in_the_precision_that_their_thresholds_were_fitted_in(ac
         return float(np.abs(embedded.vectors[VARIANT] - stored).max())
 
     again, other = (
-        deviation(open_detector(opened(workdir), None, "fan", "00", None).parts[0])
+        deviation(open_detector(DetectorSource(opened(workdir), None, "fan", "00", None)).parts[0])
         for workdir in (accelerated, trained_once)
     )
     assert again < 1e-6 < 1e-4 < other
