@@ -235,3 +235,22 @@ def test_who_asks_for_models_learns_that_there_are_none(evaluated: Path):
         asdjax.load(evaluated, machine="pump", section="00", system="all_mean")
     with pytest.raises(InputError, match="so no models are trained and there is nothing to plan"):
         make_work(loading.read(evaluated))
+
+
+def test_clips_are_accepted(evaluated: Path, pump: Path, tmp_path: Path):
+    workdir = shutil.copytree(evaluated, tmp_path / "run")
+    clips = sorted(pump.glob("pump/source_test/*normal*.wav"))[:2]
+    detector = asdjax.load(workdir, machine="pump")
+    earlier = detector.score(clips[0])
+    acceptance = detector.accept(clips)
+    assert acceptance.before.scores[0] == earlier.score
+    statistics = [compute_statistics(soundfile.read(clip, dtype="int16")[0], 16_000)[0] for clip in clips]
+    training = sorted(pump.glob("pump/train/*.wav"))
+    known = [compute_statistics(soundfile.read(clip, dtype="int16")[0], 16_000)[0] for clip in training]
+    fitted = LedoitWolf().fit(np.array([*known, *statistics], np.float64))
+    system = asdjax.load(workdir, machine="pump", system="mean_log_mel")
+    expected = np.sqrt(fitted.mahalanobis(np.array(statistics[:1], np.float64)))[0]
+    assert system.score(clips[0]).score == pytest.approx(expected, rel=1e-3)
+    assert detector.score(clips[0]).score < earlier.score
+    asdjax.undo_accept(workdir)
+    assert asdjax.load(workdir, machine="pump").score(clips[0]) == earlier
