@@ -5,12 +5,14 @@ A backend is a function from a bank to a distance. The two kinds of distance hol
 Letters: q queries, n bank pieces, d embedding.
 """
 
+import functools
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from asdjax.inference import knn
 from asdjax.inference.bank import Bank, Scoring, oversample
@@ -118,10 +120,21 @@ def _mahalanobis(bank: Bank, scoring: Scoring) -> Gaussian:
     if len(bank) == 0:
         return Gaussian(np.full(d, np.nan), np.eye(d))
     vectors = np.resize(bank.vectors.astype(np.float64), (max(len(bank), 2), d))  # repeats a single vector
-    gaussian = LedoitWolf().fit(vectors)
-    variances, axes = np.linalg.eigh(gaussian.covariance_)
+    with _find_blas().limit(limits=1, user_api="blas"):
+        gaussian = LedoitWolf().fit(vectors)
+        variances, axes = np.linalg.eigh(gaussian.covariance_)
     whitening = axes / np.sqrt(np.maximum(variances, _LEAST_VARIANCE))
     return Gaussian(gaussian.location_, whitening)
+
+
+@functools.cache
+def _find_blas() -> ThreadpoolController:
+    """Return the control of linear algebra's threads.
+
+    With one thread the bits of a small fit do not depend on the number of cores, and the threads of two processes do
+    not wait for each other's cores (tests/perf/README.md).
+    """
+    return ThreadpoolController()
 
 
 BACKENDS: dict[str, Backend] = {
