@@ -30,6 +30,12 @@ class EvaluateFields(FieldGroup):
         "have a known one, until 2021), or the nearer of both domains",
         source=OPEN,
     )
+    bank_pieces: int = field(
+        0,
+        "most pieces of a bank that a new piece is compared with, those farthest apart (greedy k-centre); 0: all",
+        unit="pieces",
+        rule=between(0, 100_000_000),
+    )
     smote_ratio: float = field(
         0.0,
         "ratio of target to source pieces in a bank, reached by SMOTE; 0: no synthetic pieces",

@@ -15,7 +15,7 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from asdjax.inference import knn
-from asdjax.inference.bank import Bank, Scoring, oversample
+from asdjax.inference.bank import Bank, Scoring, choose_core, oversample
 
 #: Folds of a bank's clips when its own pieces are scored by a backend that is fitted.
 CROSS_FOLDS = 10
@@ -183,11 +183,11 @@ def _share_spacing(distances: Sequence[Neighbours | Gaussian]) -> list[Neighbour
 def score_left_out(queries: Bank, bank: Bank, scoring: Scoring) -> np.ndarray:
     """Score pieces (q,) of clips of a bank, such as its own, each without the pieces of its clip.
 
-    With `knn` every clip is left out separately. The other backends are fitted once per fold: to the clips outside one
-    of CROSS_FOLDS parts. The score is NaN where no piece is left.
+    With `knn` and all pieces of the bank every clip is left out separately. Other scorers are fitted once per fold: to
+    the clips outside one of CROSS_FOLDS parts. The score is NaN where no piece is left.
     """
     scoring = choose_scoring(bank, scoring)
-    if scoring.backend == "knn":
+    if scoring.backend == "knn" and not scoring.bank_pieces:
         return _minimum([_knn_left_out(queries, part, scoring) for part in _split_bank(bank, scoring)])
     distances = np.full(len(queries), np.nan, np.float32)
     clips = np.unique(bank.clips[:, 0])
@@ -204,8 +204,8 @@ def _knn_left_out(queries: Bank, part: Bank, scoring: Scoring) -> np.ndarray:
 
 
 def _split_bank(bank: Bank, scoring: Scoring) -> Sequence[Bank]:
-    """Add the configured synthetic pieces, and split the bank by domain if the nearer domain decides."""
-    filled = oversample(bank, scoring.smote_ratio)
+    """Add the configured synthetic pieces, choose a core, and split the bank by domain if the nearer domain decides."""
+    filled = choose_core(oversample(bank, scoring.smote_ratio), scoring.bank_pieces)
     if scoring.bank != "either_domain":
         return (filled,)
     return tuple(filled.select_domain(target=target) for target in (False, True))

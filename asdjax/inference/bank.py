@@ -30,6 +30,7 @@ class Scoring:
     density_k: int = 16
     prototypes: int = 16
     bank: str = "section"
+    bank_pieces: int = 0
     smote_ratio: float = 0.0
     pooling: str = "mean"
     top_pieces: int = 3
@@ -56,14 +57,33 @@ class Bank(NamedTuple):
 
     def without(self, clips: Iterable[int]) -> "Bank":
         """Return the bank without the pieces made from any of `clips`."""
-        return self._take(~np.isin(self.clips, list(clips)).any(axis=1))
+        return self.take(~np.isin(self.clips, list(clips)).any(axis=1))
 
     def select_domain(self, *, target: bool) -> "Bank":
         """Return the pieces of one domain."""
-        return self._take(self.target == target)
+        return self.take(self.target == target)
 
-    def _take(self, rows: np.ndarray) -> "Bank":
+    def take(self, rows: np.ndarray) -> "Bank":
+        """Return the pieces with some numbers, or where a mask is true."""
         return Bank(*(field[rows] for field in self))
+
+
+def choose_core(bank: Bank, pieces: int) -> Bank:
+    """Return at most `pieces` pieces of a bank that cover it, or all of them for 0.
+
+    The first is nearest to the bank's mean, and each further one is the farthest from those before it (greedy k-centre;
+    Sener and Savarese 2018, algorithm 1), so the few pieces of a target domain stay. Equal banks give equal pieces.
+    """
+    if not 0 < pieces < len(bank):
+        return bank
+    vectors = np.asarray(bank.vectors)
+    chosen = [int(np.argmax(vectors @ vectors.mean(axis=0)))]
+    nearest = np.full(len(bank), -np.inf, np.float32)  # the largest cosine with any chosen piece
+    while len(chosen) < pieces:
+        nearest = np.maximum(nearest, vectors @ vectors[chosen[-1]])
+        nearest[chosen[-1]] = np.inf
+        chosen.append(int(np.argmin(nearest)))
+    return bank.take(np.sort(chosen))
 
 
 def make_bank(clips: Sequence[Clip], members: Sequence[int], embedded: Embeddings, variant: str) -> Bank:

@@ -238,7 +238,7 @@ def test_a_piece_is_scored_the_same_whatever_else_its_clip_holds(backend: str, b
 @EVERY
 @pytest.mark.parametrize(("bank", "smote_ratio"), [("section", 0.0), ("either_domain", 2.0)])
 def test_an_empty_bank_gives_nan(backend: str, bank: str, smote_ratio: float):
-    how, none = settings(backend, bank=bank, smote_ratio=smote_ratio), usual()._take(np.zeros(36, bool))
+    how, none = settings(backend, bank=bank, smote_ratio=smote_ratio), usual().take(np.zeros(36, bool))
     got = make_scorer(none, how)(QUERIES)
     assert got.shape == (len(QUERIES),)
     assert np.isnan(got).all()

@@ -1,10 +1,14 @@
-"""SMOTE: number, position and parents of synthetic pieces, and exclusion of those made from a clip itself."""
+"""SMOTE: number, position and parents of synthetic pieces, and exclusion of those made from a clip itself. Cores."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from asdjax.inference.backends import score_left_out
-from asdjax.inference.bank import SMOTE_NEIGHBOURS, Bank, Scoring, oversample
+from asdjax.inference.backends import CROSS_FOLDS, make_scorer, score_left_out
+from asdjax.inference.bank import SMOTE_NEIGHBOURS, Bank, Scoring, choose_core, oversample
 
 D = 12
 
@@ -117,3 +121,51 @@ def test_within_a_bank_nobody_meets_a_piece_that_either_parent_made():
     by_first_only = bank.clips[:, :1] == grown.clips[None, :, 0]
     met = np.sort(np.where(by_first_only, np.inf, distance), axis=1)[:, :3].mean(axis=1)
     assert not np.allclose(met, expected, rtol=1e-4)  # otherwise the test would not distinguish them
+
+
+def test_the_core_of_a_bank_covers_it():
+    """Greedy k-centre is at most twice as far from any piece as the best choice (Gonzalez 1985)."""
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(9, 4))
+    vectors = (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
+    bank = Bank(vectors, np.stack([np.arange(9)] * 2, axis=1), np.arange(9) == 8)
+
+    def radius(rows: Sequence[int]) -> float:
+        distances = np.linalg.norm(vectors[:, None] - vectors[list(rows)][None], axis=2)
+        return float(distances.min(axis=1).max())
+
+    for pieces in (1, 2, 3, 5):
+        core = choose_core(bank, pieces)
+        rows = core.clips[:, 0]
+        assert rows.tolist() == sorted(set(rows.tolist()))
+        assert len(core) == pieces
+        np.testing.assert_array_equal(core.vectors, vectors[rows])
+        best = min(radius(choice) for choice in itertools.combinations(range(9), pieces))
+        assert radius(rows) <= 2 * best + 1e-6
+    assert choose_core(bank, 0) is choose_core(bank, 9) is bank
+
+
+def test_a_few_pieces_far_from_the_others_stay_in_the_core():
+    rng = np.random.default_rng(1)
+    angles = np.concatenate([0.01 * rng.normal(size=500), [1.5, 1.51]])
+    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    bank = Bank(vectors, np.stack([np.arange(502)] * 2, axis=1), angles > 1)
+    assert choose_core(bank, 5).target.any()
+
+
+def test_equal_pieces_give_a_core_of_distinct_ones():
+    bank = Bank(np.ones((9, 1), np.float32), np.stack([np.arange(9)] * 2, axis=1), np.zeros(9, bool))
+    assert len(set(choose_core(bank, 4).clips[:, 0].tolist())) == 4
+
+
+@pytest.mark.parametrize("backend", ["knn", "knn_density"])
+def test_a_clip_is_scored_by_a_core_without_it(backend: str):
+    bank, scoring = bank_of(60, 6), Scoring(backend=backend, k=3, density_k=3, bank_pieces=12)
+    scores, clips = score_left_out(bank, bank, scoring), np.unique(bank.clips[:, 0])
+    for fold in range(CROSS_FOLDS):
+        left_out = clips[fold::CROSS_FOLDS]
+        core = choose_core(bank.without(left_out), 12)
+        rows = np.isin(bank.clips[:, 0], left_out)
+        expected = make_scorer(core, replace(scoring, bank_pieces=0))(bank.vectors[rows])
+        np.testing.assert_allclose(scores[rows], expected, rtol=1e-6)
+    assert len(make_scorer(bank, scoring).distances[0].vectors) == 12  # pyright: ignore[reportAttributeAccessIssue]
