@@ -418,13 +418,14 @@ def test_a_batch_that_does_not_divide_is_refused_with_the_nearest(batch: int, ne
 
 
 @pytest.mark.slow
-def test_all_six_variants_train_the_same_alone_and_together():
-    """The real ones, narrow: the first step's losses, and after it what a step moved."""
-    config = tiny(VARIANTS)
+def test_the_three_backbones_train_the_same_alone_and_together():
+    """The real ones, narrow, of both heights: the first step's losses, and after it what a step moved."""
+    chosen = ("mobilefacenet_1024", "resnet50_512", "efficientnet_b0_512")
+    config = tiny(chosen)
     config.width, config.train.batch_size = 0.05, 4
     together = Fleet(config)
     expected = together.run(0)
-    for v, variant in enumerate(VARIANTS):
+    for v, variant in enumerate(chosen):
         config.variants = (variant,)
         alone = Fleet(config)
         got = alone.run(0)
