@@ -15,7 +15,7 @@ from jax import export as jax_export
 
 from asdjax.cli.main import main
 from asdjax.config import loading
-from asdjax.data.access import open_corpus
+from asdjax.data.access import RecordedClips, open_corpus
 from asdjax.data.clips import Clip, Corpus
 from asdjax.data.store import WaveStore
 from asdjax.data.tasks import Task
@@ -148,7 +148,7 @@ def test_clips_of_the_other_split_are_embedded_only_where_they_rank_models(
         for blind in (False, True)
     ]
     task = Task("fan", ("fan",), (), (), (), ())
-    recorded = score_runs.read_clips({}, Corpus("manifest", tuple(clips)), task, split)
+    recorded = score_runs.read_clips({}, Corpus("manifest", tuple(clips)), task, split, RecordedClips([], []))
     assert [clip.blind for clip in recorded["test"].clips] == expected
 
 

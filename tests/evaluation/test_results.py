@@ -27,6 +27,7 @@ ABOUT = {
     "year": 2021,
     "split": "dev",
     "config": {"evaluate": {"threshold_per": "machine"}},
+    "accepted": [],
     "evaluated": {},
     "clip_seconds": {},
     "default_system": "all_mean",
@@ -80,6 +81,7 @@ def test_results_json_of_one_seed(tmp_path: Path):
     results.write(tmp_path, 2021, {0: systems}, about)
     content = written(tmp_path)
     assert set(content) == {
+        "accepted",
         "year",
         "split",
         "checkpoints",

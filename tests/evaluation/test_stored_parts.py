@@ -11,6 +11,7 @@ from asdjax.cli.main import main
 from asdjax.data.synthetic.synthesis import Recipe, synthesize
 from asdjax.evaluation import evaluate as evaluation
 from asdjax.evaluation import stored_parts
+from asdjax.evaluation.subject import Subject
 from asdjax.fleet import checkpoints
 from asdjax.runtime.files import locked_folder
 
@@ -55,7 +56,7 @@ def test_gathered_parts_give_the_results_of_one_process(run: Path, tmp_path: Pat
     assert not (run / "evaluation" / "dev" / "results.json").exists()
     with monkeypatch.context() as patch:
         patch.setattr(evaluation, "score_run", lambda *_: pytest.fail("scored again"))
-        patch.setattr(evaluation, "verify_clips", lambda *_: pytest.fail("read again"))
+        patch.setattr(Subject, "verify", lambda *_: pytest.fail("read again"))
         assert evaluate(run) == 0
     assert read_results(run) == read_results(whole)
     assert not prepared.exists()
