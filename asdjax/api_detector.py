@@ -93,6 +93,8 @@ class Detector:
         from asdjax.inference.acceptance import accept
         from asdjax.inference.loaded_system import open_detector
 
+        if isinstance(clips, str | PathLike | np.ndarray):
+            raise InputError("clips: expected a list of clips, got a single one; put it into a list")
         if not clips:
             raise InputError("clips: expected a clip or more, got none; give normal recordings")
         names = name_files(

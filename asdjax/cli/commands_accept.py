@@ -34,6 +34,11 @@ def _accept(options: argparse.Namespace) -> int:
     if options.undo:
         if options.clips:
             raise InputError(f"--undo: expected no clips, got {options.clips[0]}; leave one of them out")
+        for flag in ("machine", "section", "domain", "system"):
+            if getattr(options, flag) is not None:
+                raise InputError(
+                    f"--{flag}: expected none with --undo, which undoes the newest acceptance; leave it out"
+                )
         undone = undo_accept(options.workdir)
         number = len(undone.clips)
         console.write(f"{undone.machine} {undone.section}: the acceptance of {_count(number)} is undone")

@@ -78,10 +78,10 @@ def add_judgement(
     """
     with locked_folder(workdir / FOLDER) as folder:
         rows = _read_rows(workdir)
-        number = len(rows) + 1
+        _require_unknown(rows, judgement, samples)
+        number = _find_next_number(folder, rows)
         partial = folder / f"{number}.partial"
         shutil.rmtree(partial, ignore_errors=True)  # left from a kill
-        shutil.rmtree(folder / str(number), ignore_errors=True)
         partial.mkdir()
         clips = []
         for name, of_clip in samples.items():
@@ -102,9 +102,37 @@ def undo(workdir: Path, action: Action) -> Judgement:
         known = [one for one in _select_in_force(rows) if one.action == action]
         if not known:
             raise _nothing_error(workdir, action)
-        undone = {"number": len(rows) + 1, "time": _now(), "action": "undo", "undone": known[-1].number}
+        undone = {
+            "number": _find_next_number(folder, rows),
+            "time": _now(),
+            "action": "undo",
+            "undone": known[-1].number,
+        }
         _write_rows(folder, [*rows, undone])
     return known[-1]
+
+
+def _find_next_number(folder: Path, rows: Sequence[Mapping[str, Any]]) -> int:
+    """Return a number above all in the journal, and above all folders, of which a kill may leave one without a line."""
+    folders = [int(path.name) for path in folder.iterdir() if path.name.isdigit()]
+    return 1 + max([0, *folders, *(row["number"] for row in rows)])
+
+
+def _require_unknown(
+    rows: Sequence[Mapping[str, Any]], judgement: Judgement, samples: Mapping[str, np.ndarray]
+) -> None:
+    """Raise InputError for a clip that another process has added since the caller looked."""
+    digests = {
+        clip.sha256
+        for one in _select_in_force(rows)
+        if (one.action, one.machine) == (judgement.action, judgement.machine)
+        for clip in one.clips
+    }
+    for name, of_clip in samples.items():
+        if compute_digest(of_clip) in digests:
+            raise InputError(
+                f"{name}: expected a clip that is in no bank yet, got one that was just added; leave it out"
+            )
 
 
 def compute_digest(samples: np.ndarray) -> str:
@@ -116,7 +144,7 @@ def name_files(paths: Sequence[str]) -> list[str]:
     """Return a name ending in .wav for each recording, of which no two are equal."""
     names: list[str] = []
     for path in paths:
-        stem = Path(path).stem or "clip"
+        stem = Path(path).stem.encode("utf-8", "replace").decode() or "clip"
         name, further = f"{stem}.wav", 2
         while name in names:
             name, further = f"{stem}-{further}.wav", further + 1
@@ -169,8 +197,8 @@ def _read_rows(workdir: Path) -> list[dict[str, Any]]:
 
 
 def _write_rows(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write the journal anew, so that a kill leaves the old one or the new one."""
-    text = "".join(json.dumps(add_checksum(row), ensure_ascii=False) + "\n" for row in rows)
+    """Write the whole journal, so that a kill leaves the old one or the new one."""
+    text = "".join(json.dumps(add_checksum(row)) + "\n" for row in rows)
     replace_text(folder / _JOURNAL, text)
 
 

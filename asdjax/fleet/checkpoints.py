@@ -159,9 +159,9 @@ def _restore(line: Path, step: int, shapes: Trees, record: Mapping[str, Any]) ->
         _require_shapes(saved.get(name, {}), arrays, line / str(step) / name)
     try:
         restored = orbax_trees.restore(folder, wanted)
-    except (FileNotFoundError, ValueError):  # ValueError: raised by TensorStore, which Orbax reads with
+    except (FileNotFoundError, ValueError) as error:  # ValueError: raised by TensorStore, which Orbax reads with
         verify(line, step)  # training may have removed the step since its files were verified
-        raise
+        raise Damaged(f"{line / str(step)} cannot be read ({error})") from error
     for name, arrays in restored.items():
         _require_content(saved[name], arrays, line / str(step) / name)
     return {name: _unflatten(shapes[name], arrays) for name, arrays in restored.items()}

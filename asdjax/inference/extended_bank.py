@@ -30,19 +30,24 @@ _EMBEDDINGS = "embeddings"
 
 
 class Change(NamedTuple):
-    """Clips to add to the banks of a machine type, and the SHA-256 of the samples of those to remove."""
+    """Clips to add to the banks of a machine type; section, domain and SHA-256 of the samples of those to remove."""
 
     added: RecordedClips
-    removed: frozenset[str]
+    removed: frozenset[tuple[str, str | None, str]]
 
     def __bool__(self) -> bool:
         return bool(self.added.clips or self.removed)
 
     def list_sections(self, bank: Embedded) -> set[tuple[str, str]]:
         """Return machine type and section of the clips that are added to a stored bank or removed from it."""
-        known = zip(bank.clips, bank.digests, strict=True)
-        changed = [*self.added.clips, *(clip for clip, sha256 in known if sha256 in self.removed)]
+        kept = set(self.list_kept(bank))
+        changed = [*self.added.clips, *(clip for number, clip in enumerate(bank.clips) if number not in kept)]
         return {(clip.machine, clip.section) for clip in changed}
+
+    def list_kept(self, bank: Embedded) -> list[int]:
+        """Return the numbers of the clips of a stored bank that are not removed from it."""
+        known = enumerate(zip(bank.clips, bank.digests, strict=True))
+        return [i for i, (clip, sha256) in known if (clip.section, clip.domain, sha256) not in self.removed]
 
 
 def find_change(evaluation: Evaluation, machine: str) -> Change:
@@ -51,11 +56,15 @@ def find_change(evaluation: Evaluation, machine: str) -> Change:
     Raises InputError if the journal or a recording is damaged.
     """
     judgements = feedback.read_judgements(evaluation.workdir, "accept", machine)
-    accepted = {clip.sha256 for judgement in judgements for clip in judgement.clips}
-    evaluated = {clip["sha256"] for clip in evaluation.results["accepted"] if clip["machine"] == machine}
+    accepted = {(one.section, one.domain, clip.sha256) for one in judgements for clip in one.clips}
+    evaluated = {
+        (clip["section"], clip["domain"], clip["sha256"])
+        for clip in evaluation.results["accepted"]
+        if clip["machine"] == machine
+    }
     kept = [
-        judgement._replace(clips=tuple(clip for clip in judgement.clips if clip.sha256 not in evaluated))
-        for judgement in judgements
+        one._replace(clips=tuple(clip for clip in one.clips if (one.section, one.domain, clip.sha256) not in evaluated))
+        for one in judgements
     ]
     return Change(feedback.read_clips(evaluation.workdir, kept), frozenset(evaluated - accepted))
 
@@ -140,8 +149,7 @@ def _embed(checkpoint: Checkpoint, loaded: Loaded, samples: Sequence[np.ndarray]
 def _extend(stored: Checkpointed, change: Change, added: Embeddings, scoring: Scoring) -> Checkpointed:
     """Change a bank, and score the training clips of the sections that have changed again."""
     sections = change.list_sections(stored.bank)
-    kept = [number for number, sha256 in enumerate(stored.bank.digests) if sha256 not in change.removed]
-    bank = _join(_take(stored.bank, kept), change.added, added)
+    bank = _join(_take(stored.bank, change.list_kept(stored.bank)), change.added, added)
     changed = [number for number, clip in enumerate(bank.clips) if (clip.machine, clip.section) in sections]
     part = _take(bank, changed)
     nothing = _take(bank, [])
